@@ -1,0 +1,48 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+)
+
+// The errors of this package, to be told apart with errors.Is. The text of an
+// error that wraps one of them names the file.
+var (
+	// ErrNotExist reports that there is no such file. It is fs.ErrNotExist.
+	ErrNotExist = fs.ErrNotExist
+	// ErrExist reports that there is such a file already. It is fs.ErrExist.
+	ErrExist = fs.ErrExist
+	// ErrLocked reports that another process, or this one, has the file open.
+	// It comes as a *LockedError.
+	ErrLocked = errors.New("store: file is in use")
+	// ErrCorrupt reports a file that does not hold what was written into it.
+	ErrCorrupt = errors.New("store: damaged file")
+	// ErrVersion reports a file that a newer program wrote.
+	ErrVersion = errors.New("store: file of another version")
+	// ErrRolledBack reports that the file was replaced by an older copy of itself.
+	ErrRolledBack = errors.New("store: this file is older than the card's counter")
+	// ErrClosed reports the use of a File after its Close.
+	ErrClosed = errors.New("store: file is closed")
+)
+
+// LockedError says which process has a file open. It is ErrLocked.
+type LockedError struct {
+	Path string // of the file
+	PID  int    // of the process; 0 if that could not be found out
+}
+
+// Error names the file and the process.
+func (e *LockedError) Error() string {
+	if e.PID == 0 {
+		return fmt.Sprintf("%v: %s: by another process", ErrLocked, e.Path)
+	}
+	return fmt.Sprintf("%v: %s: by process %d", ErrLocked, e.Path, e.PID)
+}
+
+// Unwrap returns ErrLocked.
+func (e *LockedError) Unwrap() error { return ErrLocked }
+
+func corrupt(path, what string) error {
+	return fmt.Errorf("%w: %s: %s", ErrCorrupt, path, what)
+}

@@ -1,0 +1,154 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strconv"
+	"syscall"
+)
+
+// FS is all that this package asks of a file system. Errors say what package
+// os would say (fs.ErrNotExist, fs.ErrExist). It is an interface so that tests
+// can cut the power between any two of its operations.
+type FS interface {
+	// ReadFile returns the content of a file.
+	ReadFile(name string) ([]byte, error)
+	// Create makes a new file, readable for the owner alone, and fails with
+	// fs.ErrExist if there is one of that name.
+	Create(name string) (Handle, error)
+	// Rename moves a file to a new name, in one step and over an old file.
+	Rename(from, to string) error
+	// Remove removes a file.
+	Remove(name string) error
+	// SyncDir makes the names in a folder durable.
+	SyncDir(name string) error
+	// Lock takes the lock file of that name, making it if need be, until it is
+	// closed or the process ends. If it is taken, the error is a *LockedError.
+	Lock(name string) (io.Closer, error)
+}
+
+// Handle is a file being written. Sync makes what was written durable.
+type Handle interface {
+	io.WriteCloser
+	Sync() error
+}
+
+func (o Options) fileSystem() FS {
+	if o.FS == nil {
+		return system{}
+	}
+	return o.FS
+}
+
+// system is the operating system's file system.
+type system struct{}
+
+func (system) ReadFile(name string) ([]byte, error) { return os.ReadFile(name) }
+
+func (system) Create(name string) (Handle, error) {
+	// O_EXCL also refuses to follow a link that someone put there.
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+func (system) Rename(from, to string) error { return os.Rename(from, to) }
+
+func (system) Remove(name string) error { return os.Remove(name) }
+
+func (system) SyncDir(name string) error {
+	d, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	if cerr := d.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+func (system) Lock(name string) (io.Closer, error) {
+	for {
+		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		switch err = flock(f); {
+		case errors.Is(err, syscall.EWOULDBLOCK):
+			err = &LockedError{Path: name, PID: holder(f)}
+		case err == nil:
+			// Whoever removes a lock file holds it; so a lock on a file that is
+			// gone guards nothing.
+			if !current(f, name) {
+				_ = f.Close()
+				continue
+			}
+			sign(f)
+			return f, nil
+		}
+		_ = f.Close()
+		return nil, err
+	}
+}
+
+// flock takes the advisory lock of an open file. The kernel gives it back when
+// the process ends, however it ends.
+func flock(f *os.File) error {
+	for {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, syscall.EINTR) {
+			return &fs.PathError{Op: "flock", Path: f.Name(), Err: err}
+		}
+	}
+}
+
+func current(f *os.File, name string) bool {
+	mine, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Stat(name)
+	return err == nil && os.SameFile(mine, there)
+}
+
+// sign writes this process's number into its lock file. It is a courtesy to
+// whoever finds the lock taken; failing, on a full disk say, does no harm.
+func sign(f *os.File) {
+	if f.Truncate(0) == nil {
+		_, _ = fmt.Fprintf(f, "%d\n", os.Getpid())
+	}
+}
+
+// holder reads what sign wrote, 0 if there is nothing that makes sense.
+func holder(f *os.File) int {
+	b := make([]byte, 20)
+	n, err := f.ReadAt(b, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return 0
+	}
+	pid, err := strconv.Atoi(string(bytes.TrimSpace(b[:n])))
+	if err != nil || pid <= 0 {
+		return 0
+	}
+	// A number that a dead process left behind would send the reader astray.
+	if errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+		return 0
+	}
+	return pid
+}
+
+// readOnly tells whether an error comes from a place that cannot be written at
+// all, where reading is still worth while.
+func readOnly(err error) bool {
+	return errors.Is(err, syscall.EROFS) || errors.Is(err, fs.ErrPermission)
+}

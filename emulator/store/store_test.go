@@ -1,0 +1,215 @@
+package store_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"hsmemu/emulator/store"
+)
+
+type value struct {
+	Name  string            `json:"name"`
+	Tries int               `json:"tries"`
+	Files map[string][]byte `json:"files,omitempty"`
+}
+
+func place(t testing.TB) string {
+	t.Helper()
+	return filepath.Join(t.TempDir(), "default.card")
+}
+
+// create makes a file with v and closes it when the test ends.
+func create(t testing.TB, path string, v value) *store.File[value] {
+	t.Helper()
+	f, err := store.Create(path, v, store.Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, f.Close()) })
+	return f
+}
+
+func contents(t testing.TB, path string) string {
+	t.Helper()
+	raw, err := os.ReadFile(path)
+	require.NoError(t, err)
+	return string(raw)
+}
+
+func TestFile_KeepsAValue(t *testing.T) {
+	t.Parallel()
+	path := place(t)
+	f := create(t, path, value{Name: "new", Tries: 3})
+	require.Equal(t, uint64(1), f.Generation())
+	require.NoError(t, f.Save(value{Name: "a<b>&c\u2028", Tries: 2, Files: map[string][]byte{"2F02": {1, 2}}}))
+	require.Equal(t, uint64(2), f.Generation())
+	require.NoError(t, f.Close())
+	require.NoError(t, f.Close(), "a second Close does nothing")
+
+	g, err := store.Open[value](path, store.Options{})
+	require.NoError(t, err)
+	defer g.Close()
+	v, err := g.Load()
+	require.NoError(t, err)
+	require.Equal(t, value{Name: "a<b>&c\u2028", Tries: 2, Files: map[string][]byte{"2F02": {1, 2}}}, v)
+	require.Equal(t, uint64(2), g.Generation())
+
+	names, err := os.ReadDir(filepath.Dir(path))
+	require.NoError(t, err)
+	require.Len(t, names, 2, "the file and its lock, nothing else")
+	for _, n := range names {
+		info, err := n.Info()
+		require.NoError(t, err)
+		require.Equal(t, os.FileMode(0o600), info.Mode(), n.Name())
+	}
+}
+
+func TestFile_LoadMakesANewValueEachTime(t *testing.T) {
+	t.Parallel()
+	f := create(t, place(t), value{Files: map[string][]byte{"a": {1}}})
+	v, err := f.Load()
+	require.NoError(t, err)
+	v.Files["a"][0] = 9
+	delete(v.Files, "a")
+	w, err := f.Load()
+	require.NoError(t, err)
+	require.Equal(t, map[string][]byte{"a": {1}}, w.Files)
+}
+
+func TestFile_RefusesAfterClose(t *testing.T) {
+	t.Parallel()
+	f := create(t, place(t), value{})
+	require.NoError(t, f.Close())
+	_, err := f.Load()
+	require.ErrorIs(t, err, store.ErrClosed)
+	require.ErrorIs(t, f.Save(value{}), store.ErrClosed)
+}
+
+func TestOpen_NoFile(t *testing.T) {
+	t.Parallel()
+	path := place(t)
+	_, err := store.Open[value](path, store.Options{})
+	require.ErrorIs(t, err, store.ErrNotExist)
+	require.ErrorContains(t, err, path)
+	_, _, err = store.Read[value](path, store.Options{})
+	require.ErrorIs(t, err, store.ErrNotExist)
+	_, err = store.Inspect(path, store.Options{})
+	require.ErrorIs(t, err, store.ErrNotExist)
+	names, err := os.ReadDir(filepath.Dir(path))
+	require.NoError(t, err)
+	require.Empty(t, names, "asking leaves nothing behind")
+}
+
+func TestCreate_LeavesAnOldFile(t *testing.T) {
+	t.Parallel()
+	path := place(t)
+	require.NoError(t, create(t, path, value{Name: "old"}).Close())
+	before := contents(t, path)
+	_, err := store.Create(path, value{Name: "new"}, store.Options{})
+	require.ErrorIs(t, err, store.ErrExist)
+	require.ErrorContains(t, err, path)
+	require.Equal(t, before, contents(t, path))
+
+	f, err := store.Open[value](path, store.Options{})
+	require.NoError(t, err, "the failed Create holds no lock")
+	require.NoError(t, f.Close())
+}
+
+func TestOpen_TellsWhoHasTheFile(t *testing.T) {
+	t.Parallel()
+	path := place(t)
+	f := create(t, path, value{Name: "mine"})
+	for name, open := range map[string]func() error{
+		"open":   func() error { _, err := store.Open[value](path, store.Options{}); return err },
+		"create": func() error { _, err := store.Create(path, value{}, store.Options{}); return err },
+	} {
+		err := open()
+		require.ErrorIs(t, err, store.ErrLocked, name)
+		var held *store.LockedError
+		require.ErrorAs(t, err, &held, name)
+		require.Equal(t, &store.LockedError{Path: path, PID: os.Getpid()}, held, name)
+		require.EqualError(t, err, fmt.Sprintf("store: file is in use: %s: by process %d", path, os.Getpid()))
+	}
+	v, info, err := store.Read[value](path, store.Options{})
+	require.NoError(t, err, "reading needs no lock")
+	require.Equal(t, value{Name: "mine"}, v)
+	require.Equal(t, store.Info{Version: 1, Generation: 1, Seal: "none"}, info)
+	require.NoError(t, f.Save(value{Name: "mine"}), "the lock is still held")
+	_, err = store.Open[value](path, store.Options{})
+	require.ErrorIs(t, err, store.ErrLocked, "a save does not lose the lock")
+}
+
+func TestLoad_OtherContentIsRefused(t *testing.T) {
+	t.Parallel()
+	path := place(t)
+	f, err := store.Create(path, map[string]any{"name": "x", "invented": 1}, store.Options{})
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	before := contents(t, path)
+	g, err := store.Open[value](path, store.Options{})
+	require.NoError(t, err)
+	defer g.Close()
+	_, err = g.Load()
+	require.ErrorIs(t, err, store.ErrVersion)
+	require.ErrorContains(t, err, path)
+	require.ErrorContains(t, err, "invented")
+	require.Equal(t, before, contents(t, path))
+}
+
+func TestOpen_NamesWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	good := func() string {
+		path := place(t)
+		require.NoError(t, create(t, path, value{Name: "x"}).Close())
+		return contents(t, path)
+	}()
+	for name, c := range map[string]struct {
+		raw  string
+		want error
+		text string
+	}{
+		"empty":     {"", store.ErrCorrupt, "not a state file"},
+		"other":     {"{}\n", store.ErrCorrupt, "not a state file"},
+		"cut":       {good[:len(good)-1], store.ErrCorrupt, "checksum"},
+		"longer":    {good + " ", store.ErrCorrupt, "checksum"},
+		"newer":     {strings.Replace(good, "hsmemu-state 1", "hsmemu-state 2", 1), store.ErrVersion, "version 2, this program knows 1"},
+		"no number": {strings.Replace(good, "hsmemu-state 1", "hsmemu-state x", 1), store.ErrCorrupt, "version number"},
+		"padded":    {strings.Replace(good, "hsmemu-state 1", "hsmemu-state 01", 1), store.ErrCorrupt, "version number"},
+		"tampered":  {strings.Replace(good, `"x"`, `"y"`, 1), store.ErrCorrupt, "checksum"},
+	} {
+		path := place(t)
+		require.NoError(t, os.WriteFile(path, []byte(c.raw), 0o600))
+		_, err := store.Open[value](path, store.Options{})
+		require.ErrorIs(t, err, c.want, name)
+		require.ErrorContains(t, err, path, name)
+		require.ErrorContains(t, err, c.text, name)
+		_, _, err = store.Read[value](path, store.Options{})
+		require.ErrorIs(t, err, c.want, name)
+		_, err = store.Inspect(path, store.Options{})
+		require.ErrorIs(t, err, c.want, name)
+		require.Equal(t, c.raw, contents(t, path), "%s: the file is untouched", name)
+		_, err = store.Open[value](path, store.Options{})
+		require.False(t, errors.Is(err, store.ErrLocked), "%s: no lock is left", name)
+	}
+}
+
+func TestOpen_RemovesALeftover(t *testing.T) {
+	t.Parallel()
+	path := place(t)
+	f := create(t, path, value{Name: "x"})
+	require.NoError(t, os.WriteFile(path+".tmp", []byte("half"), 0o400))
+	require.NoError(t, f.Save(value{Name: "y"}), "a leftover does not stop a save")
+	require.NoError(t, f.Close())
+	require.NoError(t, os.WriteFile(path+".tmp", []byte("half"), 0o400))
+	g, err := store.Open[value](path, store.Options{})
+	require.NoError(t, err)
+	defer g.Close()
+	require.NoFileExists(t, path+".tmp")
+	v, err := g.Load()
+	require.NoError(t, err)
+	require.Equal(t, "y", v.Name)
+}
