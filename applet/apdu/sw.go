@@ -62,10 +62,11 @@ func (sw SW) String() string { return fmt.Sprintf("%04X", uint16(sw)) }
 // Error says in words what the status word means, with the word itself in
 // brackets.
 func (sw SW) Error() string {
-	return fmt.Sprintf("%s (%04X)", sw.meaning(), uint16(sw))
+	return fmt.Sprintf("%s (%04X)", sw.Meaning(), uint16(sw))
 }
 
-func (sw SW) meaning() string {
+// Meaning is the words of Error without the status word behind them.
+func (sw SW) Meaning() string {
 	if n, ok := sw.Tries(); ok {
 		if n == 1 {
 			return "verification failed, 1 try left"
