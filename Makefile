@@ -1,0 +1,63 @@
+# make          lint and tests
+# make demo     the main job, shown with OpenSC's and OpenSSL's tools
+# make test     installs what is missing and passes all tests
+GO ?= go
+TOOL := $(GO) tool -modfile=.ci/tools/go.mod
+FUZZTIME ?= 20s
+SESSIONTIME ?= 60s
+
+# Packages that may start goroutines run under the race detector. In the others
+# there is nothing to find, and the arithmetic would take ten times as long.
+RACED := ^hsmemu/(cmd|vsmartcard|emulator$$|emulator/(store|ram|portal|view|conform))
+
+.PHONY: all check test fuzz bench build demo cover release accept ci
+.DELETE_ON_ERROR:
+
+all: check test
+
+check:
+	$(GO) vet ./...
+	$(TOOL) golangci-lint fmt --diff
+	$(TOOL) golangci-lint run
+	$(TOOL) staticcheck ./...
+	$(GO) mod tidy -diff
+	$(GO) mod verify
+
+test:
+	.ci/install
+	$(GO) test $$($(GO) list ./... | grep -Ev '$(RACED)')
+	$(GO) test -race $$($(GO) list ./... | grep -E '$(RACED)')
+
+fuzz:
+	FUZZTIME=$(FUZZTIME) SESSIONTIME=$(SESSIONTIME) .ci/fuzz
+
+bench:
+	.ci/install
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/hsmemu
+
+demo: build
+	.ci/install
+	.ci/demo
+
+cover:
+	.ci/install
+	@mkdir -p build
+	$(GO) test -coverpkg=./... -coverprofile=build/coverage.out ./...
+	$(GO) tool cover -func=build/coverage.out | tail -n 1
+	$(GO) tool cover -html=build/coverage.out -o build/coverage.html
+
+# The binaries, their checksums and bill of materials in build/release, made
+# twice from separate folders and caches and compared.
+release:
+	.ci/release build/release
+
+# The acceptance scripts of the folder ACCEPT against cards of this tree.
+accept: build
+	.ci/install
+	.ci/accept $(ACCEPT)
+
+ci:
+	.ci/run
