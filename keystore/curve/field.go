@@ -1,0 +1,241 @@
+package curve
+
+import "math/bits"
+
+// maxLimbs is the number of 64-bit words of the widest modulus, 521 bits.
+const maxLimbs = 9
+
+// element is a residue modulo some odd modulus, least significant word first.
+// Words at and above the modulus's own count are always zero. Unless a
+// function says otherwise the residue x is held as x·R, R = 2^(64·limbs)
+// (Montgomery form).
+type element [maxLimbs]uint64
+
+// modulus is an odd number m with what arithmetic modulo m needs. Apart from
+// the number of words no method branches on, or indexes by, an element; the
+// modulus itself is public. Results may share memory with operands.
+type modulus struct {
+	limbs, bits, bytes int
+	m                  element
+	negInverse         uint64  // -m^-1 mod 2^64
+	one, square        element // R and R² mod m: 1 and R in Montgomery form
+	shift              element // 2^64
+	lessTwo            element // m-2, the exponent that inverts when m is prime
+}
+
+func newModulus(b []byte) *modulus {
+	for len(b) > 0 && b[0] == 0 {
+		b = b[1:]
+	}
+	f := &modulus{limbs: (len(b) + 7) / 8, bits: 8*len(b) - bits.LeadingZeros8(b[0]), bytes: len(b)}
+	f.m = words(b)
+	f.negInverse = -f.m[0] // right modulo 8, the square of an odd number being 1
+	for range 5 {          // every Newton step doubles the bits that are right
+		f.negInverse *= 2 + f.m[0]*f.negInverse
+	}
+	f.one[0] = 1
+	for range 64 * f.limbs {
+		f.add(&f.one, &f.one, &f.one)
+	}
+	f.square = f.one
+	for range 64 * f.limbs {
+		f.add(&f.square, &f.square, &f.square)
+	}
+	f.shift[0] = 1
+	for range 64 {
+		f.add(&f.shift, &f.shift, &f.shift)
+	}
+	f.into(&f.shift, &f.shift)
+	f.lessTwo = f.m
+	var borrow uint64
+	f.lessTwo[0], borrow = bits.Sub64(f.m[0], 2, 0)
+	for i := 1; i < f.limbs; i++ {
+		f.lessTwo[i], borrow = bits.Sub64(f.m[i], 0, borrow)
+	}
+	return f
+}
+
+// words reads a big-endian number of at most 72 bytes.
+func words(b []byte) (x element) {
+	for i, c := range b {
+		at := len(b) - 1 - i
+		x[at/8] |= uint64(c) << (at % 8 * 8)
+	}
+	return x
+}
+
+// appendBytes appends the words of x, not in Montgomery form, as a big-endian
+// number of the given width.
+func (x *element) appendBytes(dst []byte, width int) []byte {
+	for at := width - 1; at >= 0; at-- {
+		dst = append(dst, byte(x[at/8]>>(at%8*8)))
+	}
+	return dst
+}
+
+// reduceOnce subtracts m from x + carry·R if that is not negative.
+func (f *modulus) reduceOnce(z, x *element, carry uint64) {
+	var d element
+	var borrow uint64
+	for i := range f.limbs {
+		d[i], borrow = bits.Sub64(x[i], f.m[i], borrow)
+	}
+	_, borrow = bits.Sub64(carry, 0, borrow)
+	keep := -borrow
+	for i := range f.limbs {
+		z[i] = x[i]&keep | d[i]&^keep
+	}
+}
+
+func (f *modulus) add(z, x, y *element) {
+	var s element
+	var carry uint64
+	for i := range f.limbs {
+		s[i], carry = bits.Add64(x[i], y[i], carry)
+	}
+	f.reduceOnce(z, &s, carry)
+}
+
+func (f *modulus) sub(z, x, y *element) {
+	var borrow, carry uint64
+	for i := range f.limbs {
+		z[i], borrow = bits.Sub64(x[i], y[i], borrow)
+	}
+	mask := -borrow
+	for i := range f.limbs {
+		z[i], carry = bits.Add64(z[i], f.m[i]&mask, carry)
+	}
+}
+
+// mul sets z to x·y/R mod m, the Montgomery product.
+func (f *modulus) mul(z, x, y *element) {
+	var t [maxLimbs + 1]uint64
+	n := f.limbs
+	for i := range n {
+		var c uint64
+		for j := range n {
+			hi, lo := bits.Mul64(x[j], y[i])
+			var k uint64
+			lo, k = bits.Add64(lo, t[j], 0)
+			hi += k
+			lo, k = bits.Add64(lo, c, 0)
+			c, t[j] = hi+k, lo
+		}
+		top, over := bits.Add64(t[n], c, 0)
+		q := t[0] * f.negInverse
+		hi, lo := bits.Mul64(q, f.m[0])
+		_, k := bits.Add64(lo, t[0], 0)
+		c = hi + k
+		for j := 1; j < n; j++ {
+			hi, lo = bits.Mul64(q, f.m[j])
+			lo, k = bits.Add64(lo, t[j], 0)
+			hi += k
+			lo, k = bits.Add64(lo, c, 0)
+			c, t[j-1] = hi+k, lo
+		}
+		t[n-1], k = bits.Add64(top, c, 0)
+		t[n] = over + k
+	}
+	var s element
+	copy(s[:n], t[:n])
+	f.reduceOnce(z, &s, t[n])
+}
+
+// invert sets z to 1/x modulo the prime m, and to 0 for x = 0.
+func (f *modulus) invert(z, x *element) {
+	var power [16]element
+	power[0] = f.one
+	for i := 1; i < len(power); i++ {
+		f.mul(&power[i], &power[i-1], x)
+	}
+	r := f.one
+	for i := 16*f.limbs - 1; i >= 0; i-- {
+		for range 4 {
+			f.mul(&r, &r, &r)
+		}
+		if digit := f.lessTwo[i/16] >> (i % 16 * 4) & 15; digit != 0 { // public: part of m
+			f.mul(&r, &r, &power[digit])
+		}
+	}
+	*z = r
+}
+
+// into brings x < m into Montgomery form, out takes it back.
+func (f *modulus) into(z, x *element) { f.mul(z, x, &f.square) }
+func (f *modulus) out(z, x *element)  { f.mul(z, x, &element{1}) }
+
+// halve sets z to x/2 mod m.
+func (f *modulus) halve(z, x *element) {
+	mask := -(x[0] & 1)
+	var s element
+	var carry uint64
+	for i := range f.limbs {
+		s[i], carry = bits.Add64(x[i], f.m[i]&mask, carry)
+	}
+	for i := range f.limbs {
+		up := carry
+		if i+1 < f.limbs {
+			up = s[i+1]
+		}
+		z[i] = s[i]>>1 | up<<63
+	}
+}
+
+// less returns 1 if x < m and 0 if not.
+func (f *modulus) less(x *element) uint64 {
+	var borrow uint64
+	for i := range x {
+		_, borrow = bits.Sub64(x[i], f.m[i], borrow)
+	}
+	return borrow
+}
+
+// parse reads a big-endian number, reports whether it is below m and leaves
+// it out of Montgomery form. Leading zeros are not limited.
+func (f *modulus) parse(b []byte) (x element, ok bool) {
+	var high byte
+	for len(b) > f.bytes {
+		high |= b[0]
+		b = b[1:]
+	}
+	x = words(b)
+	return x, high == 0 && f.less(&x) == 1
+}
+
+// reduce brings a big-endian number of any length into Montgomery form.
+func (f *modulus) reduce(b []byte) (x element) {
+	for len(b) > 0 {
+		take := (len(b)-1)%8 + 1
+		w := words(b[:take])
+		f.into(&w, &w)
+		f.mul(&x, &x, &f.shift)
+		f.add(&x, &x, &w)
+		b = b[take:]
+	}
+	return x
+}
+
+// isZero returns 1 if x is zero and 0 if not.
+func (x *element) isZero() uint64 {
+	var or uint64
+	for _, w := range x {
+		or |= w
+	}
+	return 1 ^ (or|-or)>>63
+}
+
+// equal returns 1 if x and y are the same and 0 if not.
+func (x *element) equal(y *element) uint64 {
+	var d element
+	for i := range x {
+		d[i] = x[i] ^ y[i]
+	}
+	return d.isZero()
+}
+
+// choose sets z to x where mask is all ones and leaves it where mask is zero.
+func (z *element) choose(x *element, mask uint64) {
+	for i := range z {
+		z[i] ^= (z[i] ^ x[i]) & mask
+	}
+}
