@@ -1,0 +1,161 @@
+package keystore
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"slices"
+)
+
+// ShareLen is the length in bytes of a DKEK share and of every key
+// encryption key.
+const ShareLen = 32
+
+// Domain is a key domain: the key encryption key (KEK) under which keys
+// leave and enter a card, or what is known of it so far. It is a value; its
+// methods return a changed copy. The zero Domain is an empty slot.
+//
+// The KEK of a DKEK domain is the exclusive or of all custodians' shares;
+// that of an XKEK domain results from an agreement with another card.
+type Domain struct {
+	kind        domainKind
+	total       int
+	outstanding int
+	kek         *[ShareLen]byte // what has been combined so far; nil: nothing
+	uid         *[]byte         // XKEK only
+}
+
+type domainKind byte
+
+const (
+	domainDKEK domainKind = iota + 1
+	domainXKEK
+)
+
+// NewDKEK returns a domain that awaits total shares, 1 to 255. A domain for
+// any other number never gets ready.
+func NewDKEK(total int) Domain {
+	if total < 0 || total > 255 {
+		total = 0
+	}
+	return Domain{kind: domainDKEK, total: total, outstanding: total}
+}
+
+// RandomDKEK returns a complete domain with one share that nobody knows. It
+// returns ErrRandom if rand is nil or fails.
+func RandomDKEK(rand io.Reader) (Domain, error) {
+	var share [ShareLen]byte
+	if err := fill(rand, share[:]); err != nil {
+		return Domain{}, err
+	}
+	return NewDKEK(1).Import(share[:])
+}
+
+// NewXKEK returns a domain of the group with the given identifier, without
+// a KEK.
+func NewXKEK(uid []byte) Domain {
+	id := append([]byte{}, uid...)
+	return Domain{kind: domainXKEK, uid: &id}
+}
+
+// IsZero reports whether d is the zero Domain, an empty slot.
+func (d Domain) IsZero() bool { return d.kind == 0 }
+
+// Import adds a share of 32 bytes to a DKEK domain. The order of shares does
+// not matter, and a wrong one shows only in the final KCV. Import returns
+// ErrDomain if d is no DKEK domain, ErrLength, or ErrComplete if no share is
+// awaited; d itself then comes back.
+func (d Domain) Import(share []byte) (Domain, error) {
+	switch {
+	case d.kind != domainDKEK:
+		return d, ErrDomain
+	case d.outstanding == 0:
+		return d, ErrComplete
+	case len(share) != ShareLen:
+		return d, fmt.Errorf("%w: a share of %d bytes", ErrLength, len(share))
+	}
+	var sum [ShareLen]byte
+	if d.kek != nil {
+		sum = *d.kek
+	}
+	for i, b := range share {
+		sum[i] ^= b
+	}
+	d.kek = &sum
+	d.outstanding--
+	return d, nil
+}
+
+// Agree sets the KEK of an XKEK domain from the secret of an ECDH agreement,
+// the x coordinate of the shared point: SHA-256(secret || UID). A KEK agreed
+// on before is replaced. Agree returns ErrDomain if d is no XKEK domain and
+// ErrLength for an empty secret.
+func (d Domain) Agree(secret []byte) (Domain, error) {
+	switch {
+	case d.kind != domainXKEK:
+		return d, ErrDomain
+	case len(secret) == 0:
+		return d, ErrLength
+	}
+	kek := sha256.Sum256(slices.Concat(secret, *d.uid))
+	d.kek = &kek
+	return d, nil
+}
+
+// WithKEK sets the KEK of an XKEK domain to the given 32 bytes. It returns
+// ErrDomain if d is no XKEK domain and ErrLength for any other length.
+func (d Domain) WithKEK(kek []byte) (Domain, error) {
+	switch {
+	case d.kind != domainXKEK:
+		return d, ErrDomain
+	case len(kek) != ShareLen:
+		return d, ErrLength
+	}
+	k := [ShareLen]byte(kek)
+	d.kek = &k
+	return d, nil
+}
+
+// Cleared returns the domain without its KEK: a DKEK domain awaits all its
+// shares again, an XKEK domain keeps its group.
+func (d Domain) Cleared() Domain {
+	d.kek = nil
+	d.outstanding = d.total
+	return d
+}
+
+// Total returns the number of shares of a DKEK domain, zero for XKEK.
+func (d Domain) Total() int { return d.total }
+
+// Outstanding returns how many shares a DKEK domain still awaits.
+func (d Domain) Outstanding() int { return d.outstanding }
+
+// Ready reports whether the KEK is there and keys can be wrapped.
+func (d Domain) Ready() bool { return d.kek != nil && d.outstanding == 0 }
+
+// XKEK reports whether d is an XKEK domain.
+func (d Domain) XKEK() bool { return d.kind == domainXKEK }
+
+// UID returns the identifier of the group of an XKEK domain, nil for others.
+func (d Domain) UID() []byte {
+	if d.uid == nil {
+		return nil
+	}
+	return slices.Clone(*d.uid)
+}
+
+// KCV returns the key check value, the first 8 bytes of SHA-256(KEK); zeros
+// while the domain is not ready.
+func (d Domain) KCV() [8]byte {
+	if !d.Ready() {
+		return [8]byte{}
+	}
+	sum := sha256.Sum256(d.kek[:])
+	return [8]byte(sum[:8])
+}
+
+// keys returns the AES-256 keys for encryption and authentication of blobs:
+// SHA-256(KEK || 00000001) and SHA-256(KEK || 00000002).
+func (d Domain) keys() (enc, mac [32]byte) {
+	return sha256.Sum256(append(d.kek[:], 0, 0, 0, 1)), sha256.Sum256(append(d.kek[:], 0, 0, 0, 2))
+}

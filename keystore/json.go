@@ -1,0 +1,209 @@
+package keystore
+
+import (
+	"bytes"
+	"crypto/subtle"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/big"
+
+	"hsmemu/keystore/curve"
+)
+
+// storedKey is the JSON form of a Key. Its field names are the version: a
+// field may be added, with a new name, but never change its meaning, and a
+// reader refuses names it does not know. Byte strings are base64, the
+// algorithm list is hexadecimal as in spec 04 §1.
+type storedKey struct {
+	Kind       string  `json:"kind"`
+	UsesLeft   *uint32 `json:"usesLeft,omitempty"`
+	Algorithms *string `json:"algorithms,omitempty"`
+	Domain     byte    `json:"domain,omitempty"`
+
+	// RSA. n, d and the CRT exponents follow from these.
+	Exponent uint32 `json:"e,omitempty"`
+	P        []byte `json:"p,omitempty"`
+	Q        []byte `json:"q,omitempty"`
+	QInverse []byte `json:"qInverse,omitempty"`
+
+	// EC.
+	Curve  string `json:"curve,omitempty"`
+	Scalar []byte `json:"d,omitempty"`
+
+	// AES.
+	Key []byte `json:"key,omitempty"`
+}
+
+// MarshalJSON writes the key with its secrets; the zero Key as null.
+func (k Key) MarshalJSON() ([]byte, error) {
+	s := storedKey{Domain: k.Domain}
+	switch {
+	case k.rsa != nil:
+		s.Kind, s.Exponent, s.P, s.Q, s.QInverse = "rsa", k.rsa.e, k.rsa.p, k.rsa.q, k.rsa.qinv
+	case k.ec != nil:
+		s.Kind, s.Curve, s.Scalar = "ec", k.ec.curve.Name(), k.ec.d
+	case k.aes != nil:
+		s.Kind, s.Key = "aes", k.aes.key
+	default:
+		return []byte("null"), nil
+	}
+	if k.Uses.Limited {
+		s.UsesLeft = &k.Uses.Left
+	}
+	if k.Algorithms != nil {
+		list := make([]byte, len(k.Algorithms))
+		for i, a := range k.Algorithms {
+			list[i] = byte(a)
+		}
+		text := hex.EncodeToString(list)
+		s.Algorithms = &text
+	}
+	return json.Marshal(s)
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote and returns ErrFormat, wrapped,
+// for anything else: unknown names, parts of another kind of key, a scalar
+// out of range, primes that do not make a modulus of a supported size. It
+// takes some microseconds, and the key is not prepared.
+func (k *Key) UnmarshalJSON(b []byte) error {
+	var s storedKey
+	if err := decodeStrictly(b, &s); err != nil {
+		return err
+	}
+	if s.Kind == "" && string(bytes.TrimSpace(b)) == "null" {
+		return nil
+	}
+	key, err := s.material()
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrFormat, err)
+	}
+	key.Domain = s.Domain
+	if s.UsesLeft != nil {
+		key.Uses = Uses{Limited: true, Left: *s.UsesLeft}
+	}
+	if s.Algorithms != nil {
+		list, err := hex.DecodeString(*s.Algorithms)
+		if err != nil {
+			return fmt.Errorf("%w: algorithm list", ErrFormat)
+		}
+		key.Algorithms = make([]Algorithm, len(list))
+		for i, a := range list {
+			key.Algorithms[i] = Algorithm(a)
+		}
+	}
+	*k = key
+	return nil
+}
+
+func (s storedKey) material() (Key, error) {
+	isRSA := s.Exponent != 0 || s.P != nil || s.Q != nil || s.QInverse != nil
+	isEC := s.Curve != "" || s.Scalar != nil
+	isAES := s.Key != nil
+	switch {
+	case s.Kind == "rsa" && !isEC && !isAES:
+		p, q := new(big.Int).SetBytes(s.P), new(big.Int).SetBytes(s.Q)
+		k, err := newRSAKey(p, q, new(big.Int).SetBytes(s.QInverse), s.Exponent)
+		if err != nil {
+			return Key{}, err
+		}
+		return Key{rsa: k}, nil
+	case s.Kind == "ec" && !isRSA && !isAES:
+		c, ok := curve.ByName(s.Curve)
+		if !ok {
+			return Key{}, ErrCurve
+		}
+		if !isScalar(s.Scalar, c) {
+			return Key{}, fmt.Errorf("%w: scalar", ErrKey)
+		}
+		return Key{ec: &ecKey{curve: c, d: s.Scalar}}, nil
+	case s.Kind == "aes" && !isRSA && !isEC:
+		return NewAES(s.Key)
+	}
+	return Key{}, fmt.Errorf("%w: kind and parts", ErrKey)
+}
+
+// isScalar reports whether d is as long as the order and 1 <= d < n.
+func isScalar(d []byte, c *curve.Curve) bool {
+	n := c.Parameters().N
+	if len(d) != c.OrderLen() || len(n) != len(d) || zero(d) {
+		return false
+	}
+	borrow := 0 // of d - n
+	for i := len(d) - 1; i >= 0; i-- {
+		borrow = subtle.ConstantTimeLessOrEq(int(n[i])+1, int(d[i])+1-borrow) ^ 1
+	}
+	return borrow == 1
+}
+
+// storedDomain is the JSON form of a Domain; see storedKey.
+type storedDomain struct {
+	Kind        string `json:"kind"`
+	Total       byte   `json:"total,omitempty"`
+	Outstanding byte   `json:"outstanding,omitempty"`
+	UID         []byte `json:"uid,omitempty"`
+	KEK         []byte `json:"kek,omitempty"` // with shares outstanding: of those so far
+}
+
+// MarshalJSON writes the domain with its KEK; the zero Domain as null.
+func (d Domain) MarshalJSON() ([]byte, error) {
+	s := storedDomain{Total: byte(d.total), Outstanding: byte(d.outstanding), UID: d.UID()}
+	switch d.kind {
+	case domainDKEK:
+		s.Kind = "dkek"
+	case domainXKEK:
+		s.Kind = "xkek"
+	default:
+		return []byte("null"), nil
+	}
+	if d.kek != nil {
+		s.KEK = d.kek[:]
+	}
+	return json.Marshal(s)
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote and returns ErrFormat, wrapped,
+// for anything else.
+func (d *Domain) UnmarshalJSON(b []byte) error {
+	var s storedDomain
+	if err := decodeStrictly(b, &s); err != nil {
+		return err
+	}
+	if s.Kind == "" && string(bytes.TrimSpace(b)) == "null" {
+		return nil
+	}
+	var domain Domain
+	switch {
+	case s.Kind == "dkek" && s.UID == nil && s.Outstanding <= s.Total && (s.KEK != nil) == (s.Outstanding < s.Total):
+		domain = NewDKEK(int(s.Total))
+		domain.outstanding = int(s.Outstanding)
+	case s.Kind == "xkek" && s.Total == 0 && s.Outstanding == 0:
+		domain = NewXKEK(s.UID)
+	default:
+		return fmt.Errorf("%w: key domain", ErrFormat)
+	}
+	if s.KEK != nil {
+		if len(s.KEK) != ShareLen {
+			return fmt.Errorf("%w: key domain", ErrFormat)
+		}
+		kek := [ShareLen]byte(s.KEK)
+		domain.kek = &kek
+	}
+	*d = domain
+	return nil
+}
+
+// decodeStrictly reads exactly one JSON value and no unknown name. Its error
+// does not quote the input, which holds secrets.
+func decodeStrictly(b []byte, into any) error {
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(into); err != nil {
+		return fmt.Errorf("%w: not of the expected shape", ErrFormat)
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return fmt.Errorf("%w: more than one value", ErrFormat)
+	}
+	return nil
+}
