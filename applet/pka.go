@@ -1,0 +1,203 @@
+package applet
+
+import (
+	"crypto/sha256"
+	"math/bits"
+	"slices"
+
+	"hsmemu/applet/apdu"
+	"hsmemu/applet/cvc"
+	"hsmemu/keystore/curve"
+	"hsmemu/pinstate"
+)
+
+// custodianSession is how far public key authentication has come.
+type custodianSession struct {
+	selected int // index of the key plus one, 0 for none
+	done     [2]uint64
+}
+
+func (s custodianSession) authenticated(i int) bool { return s.done[i/64]>>(i%64)&1 == 1 }
+
+func (s custodianSession) with(i int) custodianSession {
+	s.done[i/64] |= 1 << (i % 64)
+	return s
+}
+
+func (s custodianSession) count() int {
+	return bits.OnesCount64(s.done[0]) + bits.OnesCount64(s.done[1])
+}
+
+// restarted is what a new challenge leaves: no key has answered it yet.
+func (s custodianSession) restarted() custodianSession {
+	return custodianSession{selected: s.selected}
+}
+
+// registered finds a custodian by name, -1 if there is none.
+func (t *tx) registered(name string) int {
+	return slices.IndexFunc(t.d.Custodians, func(c Custodian) bool { return name != "" && c.Name == name })
+}
+
+// keyPolicy refuses every use of public key authentication on a card that was
+// not initialised for it.
+func (t *tx) keyPolicy() error {
+	if t.d.PINs.Keys.Total == 0 {
+		return apdu.InstructionNotSupported
+	}
+	return nil
+}
+
+// describeCustodians is the status of public key authentication: total,
+// missing, required, authenticated.
+func (t *tx) describeCustodians() []byte {
+	missing := byte(0)
+	for _, c := range t.d.Custodians {
+		if c.Name == "" {
+			missing++
+		}
+	}
+	return []byte{t.d.PINs.Keys.Total, missing, t.d.PINs.Keys.Required, byte(t.s.custodians.count())}
+}
+
+func custodianStatus(t *tx, _ apdu.Command) ([]byte, error) {
+	if err := t.keyPolicy(); err != nil {
+		return nil, err
+	}
+	for _, d := range t.d.Domains {
+		if d.XKEK() && t.profile.StatusWithXKEK != apdu.OK {
+			return nil, t.profile.StatusWithXKEK
+		}
+	}
+	return t.describeCustodians(), nil
+}
+
+// registerCustodian stores the next key. It needs no login while keys are
+// missing: the card is registered right after its initialisation.
+func registerCustodian(t *tx, c apdu.Command) ([]byte, error) {
+	if err := t.keyPolicy(); err != nil {
+		return nil, err
+	}
+	custodian, err := t.custodian(c.Data)
+	if err != nil {
+		return nil, err
+	}
+	if t.registered(custodian.Name) >= 0 {
+		return nil, apdu.WrongData
+	}
+	free := slices.IndexFunc(t.d.Custodians, func(c Custodian) bool { return c.Name == "" })
+	if free < 0 {
+		return nil, apdu.ConditionsNotSatisfied
+	}
+	t.setCustodian(free, custodian)
+	return t.describeCustodians(), nil
+}
+
+// replaceCustodian puts another key into a slot, where the options allow it.
+func replaceCustodian(t *tx, c apdu.Command) ([]byte, error) {
+	if err := t.keyPolicy(); err != nil {
+		return nil, err
+	}
+	if !t.d.PINs.Options.Has(pinstate.OptionReplaceKeys) {
+		return nil, apdu.ConditionsNotSatisfied
+	}
+	if int(c.P2) >= len(t.d.Custodians) {
+		return nil, apdu.IncorrectP1P2
+	}
+	custodian, err := t.custodian(c.Data)
+	if err != nil {
+		return nil, err
+	}
+	if i := t.registered(custodian.Name); i >= 0 && i != int(c.P2) {
+		return nil, apdu.WrongData
+	}
+	t.setCustodian(int(c.P2), custodian)
+	return t.describeCustodians(), nil
+}
+
+func (t *tx) setCustodian(i int, c Custodian) {
+	d := t.change()
+	d.Custodians = slices.Clone(d.Custodians)
+	d.Custodians[i] = c
+}
+
+// custodian reads the key of an attested request. Only 256-bit keys of two
+// curves can be registered.
+func (t *tx) custodian(data []byte) (Custodian, error) {
+	request, err := t.attested(data)
+	if err != nil {
+		return Custodian{}, err
+	}
+	key := request.Request.Key
+	if key.Curve == nil || key.Curve.Name() != "brainpoolP256r1" && key.Curve.Name() != "secp256r1" {
+		return Custodian{}, apdu.WrongData
+	}
+	return Custodian{Name: string(request.Request.CHR), Curve: key.Curve.Name(), Point: key.Point}, nil
+}
+
+// queryCustodian names the key in a slot and says whether it has
+// authenticated.
+func queryCustodian(t *tx, c apdu.Command) ([]byte, error) {
+	if err := t.keyPolicy(); err != nil {
+		return nil, err
+	}
+	i := int(c.P2)
+	switch {
+	case i >= len(t.d.Custodians):
+		return nil, apdu.IncorrectP1P2
+	case t.d.Custodians[i].Name == "":
+		return nil, apdu.ReferenceNotFound
+	case t.s.custodians.authenticated(i):
+		return []byte(t.d.Custodians[i].Name), apdu.KeyAuthenticated
+	}
+	return []byte(t.d.Custodians[i].Name), nil
+}
+
+// chooseCustodian selects the key that will answer the challenge.
+func (t *tx) chooseCustodian(name string) error {
+	t.subject = cvc.Name(name).String()
+	i := t.registered(name)
+	switch {
+	case i < 0:
+		return apdu.ReferenceNotFound
+	case t.s.custodians.authenticated(i):
+		return apdu.ConditionsNotSatisfied
+	}
+	t.s.custodians.selected = i + 1
+	return nil
+}
+
+// externalAuthenticate is EXTERNAL AUTHENTICATE: the selected key has signed
+// the name of this device and the challenge. No counter is involved; a wrong
+// signature leaves the challenge standing.
+func externalAuthenticate(t *tx, c apdu.Command) ([]byte, error) {
+	i := t.s.custodians.selected - 1
+	switch {
+	case i < 0 || i >= len(t.d.Custodians):
+		return nil, apdu.ReferenceNotFound
+	case t.s.Challenge == nil:
+		return nil, apdu.ConditionsNotSatisfied
+	}
+	custodian := t.d.Custodians[i]
+	t.subject = custodian.Name
+	known, ok := curve.ByName(custodian.Curve)
+	if !ok {
+		return nil, apdu.ReferenceNotFound
+	}
+	key, err := known.Public(custodian.Point)
+	if err != nil {
+		return nil, err
+	}
+	signature, err := known.ParsePlain(c.Data)
+	digest := sha256.Sum256(append([]byte(t.d.Device.Name), t.s.Challenge...))
+	if err != nil || !key.Verify(digest[:], signature) {
+		return nil, apdu.VerificationFailed
+	}
+	t.s.custodians = t.s.custodians.with(i)
+	n := t.s.custodians.count()
+	t.s.Login = t.d.PINs.Authenticated(t.s.Login, byte(n))
+	if n >= int(t.d.PINs.Keys.Required) {
+		t.s.Challenge = nil
+		t.s.channel = t.s.channel.loggedIn(t.secure)
+	}
+	return nil, nil
+}

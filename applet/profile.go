@@ -1,0 +1,136 @@
+package applet
+
+import (
+	"encoding/hex"
+	"slices"
+
+	"hsmemu/applet/apdu"
+)
+
+// Profile is what differs between firmware versions. Handlers ask its fields
+// and never the version.
+type Profile struct {
+	// Name is the version as users write it, "4.1".
+	Name string
+	// Major and Minor are the last two bytes of the proprietary attributes in
+	// the answer to SELECT.
+	Major, Minor byte
+	// Platform is the product byte before them.
+	Platform byte
+	// ShortAttributes: the answer to SELECT carries the version alone, without
+	// options and platform (firmware 1).
+	ShortAttributes bool
+	// ATR is the answer to reset.
+	ATR []byte
+	// RSA lists the modulus lengths in bits.
+	RSA []int
+	// MaxCurve is the largest field in bits.
+	MaxCurve int
+	// KeyFiles: keys can be selected like files.
+	KeyFiles bool
+	// Memory is the room for files and keys in bytes.
+	Memory int
+	// NotSelected answers every command before the application is selected.
+	NotSelected apdu.SW
+	// NeverInitialised answers the user PIN's status on a card as shipped.
+	NeverInitialised apdu.SW
+	// NoTemplate answers the status of the biometric templates, which are
+	// another application's.
+	NoTemplate apdu.SW
+	// DomainDeleted answers a successful deletion of a key domain.
+	DomainDeleted apdu.SW
+	// NoMatchingDomain answers UNWRAP KEY when no key domain has the blob's key
+	// check value.
+	NoMatchingDomain apdu.SW
+	// FixedPINLength: only INITIALIZE DEVICE can change the length of the
+	// user PIN.
+	FixedPINLength bool
+	// KeyDomains: INITIALIZE DEVICE takes a number of key domains, and the
+	// management commands exist.
+	KeyDomains bool
+	// AES: symmetric keys, derivation and their commands exist.
+	AES bool
+	// NoBind: VERIFY with P1 = 01 keeps the login when the channel ends.
+	NoBind bool
+	// RestrictedUnwrap answers UNWRAP KEY of a key with an algorithm list;
+	// [apdu.OK] on firmware without that defect.
+	RestrictedUnwrap apdu.SW
+	// StatusWithXKEK answers the status of public key authentication while an
+	// XKEK key domain exists; [apdu.OK] on firmware without that defect.
+	StatusWithXKEK apdu.SW
+}
+
+// The answers to reset of the contact interfaces, by platform.
+var (
+	atrJCOP2 = unhex("3BFE1800008131FE458031815448534D31738021408107FA")
+	atrJCOP3 = unhex("3BDE18FF8191FE1FC38031815448534D317380214081071C")
+	atrJCOP4 = unhex("3BDE96FF8191FE1FC38031815448534D3173802140810792")
+)
+
+// profiles is every firmware that can be emulated, oldest first. What a
+// version adds was stated by the vendor; the split of single answers between
+// versions is inferred where docs/fidelity.md says so.
+var profiles = []Profile{
+	{
+		Name: "1.2", Major: 1, Minor: 2, ShortAttributes: true, ATR: atrJCOP2,
+		RSA: []int{1024, 1536, 2048}, MaxCurve: 320, Memory: 36 << 10,
+		NotSelected: apdu.ClassNotSupported, NeverInitialised: apdu.ReferenceDataNotUsable,
+		NoTemplate: apdu.ReferenceNotFound, DomainDeleted: apdu.ReferenceNotFound,
+		NoMatchingDomain: apdu.WrongData, FixedPINLength: true,
+		RestrictedUnwrap: apdu.OK, StatusWithXKEK: apdu.OK,
+	},
+	{
+		Name: "2.6", Major: 2, Minor: 6, Platform: 0x06, ATR: atrJCOP2,
+		RSA: []int{1024, 1536, 2048}, MaxCurve: 320, Memory: 36 << 10,
+		NotSelected: apdu.ClassNotSupported, NeverInitialised: apdu.ReferenceNotFound,
+		NoTemplate: apdu.ReferenceDataNotUsable, DomainDeleted: apdu.ReferenceNotFound,
+		NoMatchingDomain: apdu.WrongData, NoBind: true,
+		RestrictedUnwrap: apdu.OK, StatusWithXKEK: apdu.OK,
+	},
+	third("3.1", 1, atrJCOP3, apdu.Internal, apdu.OK),
+	third("3.2", 2, atrJCOP3, apdu.OK, apdu.OK),
+	third("3.5", 5, atrJCOP3, apdu.OK, apdu.Internal),
+	fourth(),
+}
+
+// third is a firmware of the third generation, which differ by their defects.
+func third(name string, minor byte, atr []byte, restrictedUnwrap, statusWithXKEK apdu.SW) Profile {
+	return Profile{
+		Name: name, Major: 3, Minor: minor, Platform: 0x06, ATR: atr,
+		RSA: []int{1024, 1536, 2048, 3072, 4096}, MaxCurve: 521, KeyFiles: true, Memory: 76 << 10,
+		NotSelected: apdu.InstructionNotSupported, NeverInitialised: apdu.ReferenceNotFound,
+		NoTemplate: apdu.ReferenceNotFound, DomainDeleted: apdu.ReferenceNotFound,
+		NoMatchingDomain: apdu.WrongData, KeyDomains: true, AES: true, NoBind: true,
+		RestrictedUnwrap: restrictedUnwrap, StatusWithXKEK: statusWithXKEK,
+	}
+}
+
+func fourth() Profile {
+	p := third("4.1", 1, atrJCOP4, apdu.OK, apdu.OK)
+	p.Major = 4
+	return p
+}
+
+// DefaultFirmware is the profile of a new card for which none was asked.
+const DefaultFirmware = "4.1"
+
+// Profiles lists every firmware profile, oldest first.
+func Profiles() []Profile { return slices.Clone(profiles) }
+
+// ProfileOf finds the profile of a firmware version such as "4.1".
+func ProfileOf(version string) (Profile, bool) {
+	i := slices.IndexFunc(profiles, func(p Profile) bool { return p.Name == version })
+	if i < 0 {
+		return Profile{}, false
+	}
+	return profiles[i], true
+}
+
+// unhex is for constants of this package only.
+func unhex(s string) []byte {
+	b, err := hex.DecodeString(s)
+	if err != nil {
+		panic("applet: constant is not hexadecimal: " + s)
+	}
+	return b
+}

@@ -1,0 +1,76 @@
+package applet
+
+import (
+	"errors"
+
+	"hsmemu/applet/apdu"
+)
+
+// Class bytes (ISO 7816-4 §5.4.1). The application takes both the
+// interindustry and the proprietary class for every instruction, since its
+// clients do not agree on which belongs to which.
+const (
+	classISO         = 0x00
+	classProprietary = 0x80
+	secureBits       = 0x0C
+	channelBits      = 0x03
+)
+
+// Step runs one command that the application was given. It is total: every
+// command has an answer, and an answer other than success leaves the durable
+// state as of the last element of [Result.Commits], or as it was.
+func Step(env Env, s State, c apdu.Command) (State, Result) {
+	t := &tx{env: env, profile: s.Profile(), d: s.Durable, s: s.Session}
+	data, row, err := t.dispatch(c)
+	response := apdu.Response{Data: data, SW: status(err)}
+	if err != nil && !carriesData(response.SW) {
+		response.Data = nil
+	}
+	if err == nil || carriesData(response.SW) {
+		t.commit()
+	} else {
+		t.rollback()
+	}
+	event := t.event(c, row, response)
+	if response.SW == apdu.Internal && !errors.As(err, new(apdu.SW)) {
+		event.Defect = err
+	}
+	response = t.seal(c.INS, response)
+	return State{Durable: t.d, Session: t.s}, Result{Commits: t.commits, Response: response, Event: event}
+}
+
+// carriesData tells the status words that accompany an answer rather than a
+// refusal: end of file, and the authenticated state of a queried key.
+func carriesData(sw apdu.SW) bool {
+	return sw == apdu.OK || sw == apdu.EndOfFile || sw == apdu.KeyAuthenticated
+}
+
+// dispatch goes through class and channel, row, shape and access, once and in
+// this order, so that a handler starts with checked input and an allowed
+// caller.
+func (t *tx) dispatch(c apdu.Command) ([]byte, *command, error) {
+	switch class := c.CLA &^ secureBits; {
+	case class == classISO || class == classProprietary:
+	case class&^channelBits == classISO:
+		return nil, nil, apdu.ChannelNotSupported
+	default:
+		return nil, nil, apdu.ClassNotSupported
+	}
+	c, err := t.open(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	t.plain = c
+	row, err := find(t.profile, c)
+	if err != nil {
+		return nil, nil, err
+	}
+	if row.need == user && !t.s.Login.User {
+		return nil, row, apdu.SecurityStatus
+	}
+	data, err := row.run(t, c)
+	if c.Ne == 0 {
+		data = nil
+	}
+	return data, row, err
+}

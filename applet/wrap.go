@@ -1,0 +1,120 @@
+package applet
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+
+	"hsmemu/applet/apdu"
+	"hsmemu/keystore"
+)
+
+// wrapKey is WRAP KEY: the key encrypted under the key encryption key of its
+// domain.
+func wrapKey(t *tx, c apdu.Command) ([]byte, error) {
+	t.aboutKey(c.P1)
+	switch {
+	case c.P1 == 0:
+		return nil, apdu.CommandNotAllowed
+	case len(t.d.Domains) == 0:
+		return nil, apdu.InstructionNotSupported
+	}
+	k, err := t.key(c.P1)
+	if err != nil {
+		return nil, err
+	}
+	domain := t.domain(k.Domain)
+	if !domain.Ready() {
+		return nil, apdu.ConditionsNotSatisfied
+	}
+	if !k.Allows(keystore.Wrap) {
+		return nil, apdu.FunctionNotSupported
+	}
+	return domain.Wrap(t.env.Rand, k)
+}
+
+// unwrapKey is UNWRAP KEY: the blob stands in the command or, for readers with
+// small buffers, was written to the scratch file before.
+func unwrapKey(t *tx, c apdu.Command) ([]byte, error) {
+	t.aboutKey(c.P1)
+	switch {
+	case c.P1 == 0:
+		return nil, apdu.CommandNotAllowed
+	case len(t.d.Domains) == 0:
+		return nil, apdu.InstructionNotSupported
+	}
+	blob := c.Data
+	if len(blob) == 0 {
+		f, _ := t.file(fileScratch)
+		if len(f.Data) == 0 {
+			return nil, apdu.ReferenceNotFound
+		}
+		blob = f.Data
+	}
+	k, err := t.openBlob(blob)
+	if err != nil {
+		return nil, err
+	}
+	if !t.fits(k) {
+		return nil, apdu.FunctionNotSupported
+	}
+	if old, exists := t.d.Keys[c.P1]; exists && !replaceable(old, k) {
+		return nil, apdu.AlreadyExists
+	}
+	t.dropFile(fileScratch)
+	return nil, t.putKey(c.P1, k)
+}
+
+// openBlob tries the key domains. The blob names its domain by the key check
+// value, so at most one can open it.
+func (t *tx) openBlob(blob []byte) (keystore.Key, error) {
+	ready := false
+	for slot, domain := range t.d.Domains {
+		if !domain.Ready() {
+			continue
+		}
+		ready = true
+		k, err := domain.Unwrap(blob)
+		switch {
+		case errors.Is(err, keystore.ErrKCV):
+			continue
+		case err != nil:
+			return keystore.Key{}, err
+		case k.Algorithms != nil && t.profile.RestrictedUnwrap != apdu.OK:
+			return keystore.Key{}, t.profile.RestrictedUnwrap
+		}
+		k.Domain = byte(slot)
+		return k, nil
+	}
+	if !ready {
+		return keystore.Key{}, apdu.ConditionsNotSatisfied
+	}
+	return keystore.Key{}, t.profile.NoMatchingDomain
+}
+
+// fits tells whether this firmware has keys of that size.
+func (t *tx) fits(k keystore.Key) bool {
+	switch k.Kind() {
+	case keystore.RSA:
+		return slices.Contains(t.profile.RSA, k.Bits())
+	case keystore.EC:
+		return k.Curve().Bits() <= t.profile.MaxCurve
+	}
+	return t.profile.AES
+}
+
+// replaceable: a key that lists REPLACE may be unwrapped again over itself.
+func replaceable(old, k keystore.Key) bool {
+	if old.Algorithms == nil || !old.Allows(keystore.Replace) || old.Kind() != k.Kind() {
+		return false
+	}
+	switch k.Kind() {
+	case keystore.RSA:
+		n1, e1 := old.RSAPublic()
+		n2, e2 := k.RSAPublic()
+		return bytes.Equal(n1, n2) && bytes.Equal(e1, e2)
+	case keystore.EC:
+		return old.Curve() == k.Curve() && bytes.Equal(old.ECPublic().Bytes(), k.ECPublic().Bytes())
+	}
+	return true
+}
