@@ -1,0 +1,233 @@
+// Package emulator runs one card: it takes commands one at a time, lets the
+// pure core decide, saves what has to be saved, answers, and tells observers.
+//
+//	card := emulator.New(durable, store, emulator.World{Rand: rand.Reader, Clock: time.Now, RSA: generator})
+//	answer, err := card.Transmit(ctx, command)
+//
+// A [Card] is what a reader of package vsmartcard holds. The package knows no
+// transport, no file name and no format; those are of packages vsmartcard and
+// store.
+package emulator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"hsmemu/applet"
+	"hsmemu/applet/apdu"
+	"hsmemu/emulator/chip"
+	"hsmemu/keystore"
+)
+
+// Store makes the state of a card durable. Save returns when it is.
+type Store interface {
+	Save(chip.Durable) error
+}
+
+// World is what a card has around it.
+type World struct {
+	// Rand is the source of randomness; crypto/rand.Reader outside of tests.
+	Rand io.Reader
+	// Deterministic makes signatures reproducible, for cards made from a seed.
+	Deterministic bool
+	// Clock tells the time for certificates and events.
+	Clock func() time.Time
+	// RSA makes RSA keys.
+	RSA keystore.Generator
+	// Log hears of failures of ours; nil keeps silent. It never hears of data.
+	Log *slog.Logger
+}
+
+// ErrMute is the answer of a card that lost its storage: it says nothing until
+// it is reset, as hardware with a broken memory would.
+var ErrMute = errors.New("emulator: card is mute")
+
+// Event is one thing that happened to a card.
+type Event struct {
+	applet.Event
+	// At is when it happened.
+	At time.Time
+	// Took is how long the step took, saving included.
+	Took time.Duration
+	// Missed counts the events before this one that an observer was too slow
+	// to take.
+	Missed int
+}
+
+// Card is a running card. Its methods may be called from several goroutines;
+// commands are worked off one after the other.
+type Card struct {
+	store Store
+	world World
+	shown atomic.Pointer[chip.State] // what Snapshot gives, without waiting
+
+	mu    sync.Mutex // the one lock: a command at a time
+	state chip.State
+	saved chip.Durable
+	mute  bool
+
+	watchers watchers
+}
+
+// New starts a card from its durable state, powered on and with nothing
+// selected.
+func New(d chip.Durable, s Store, w World) *Card {
+	c := &Card{store: s, world: w, state: chip.Boot(d), saved: d}
+	c.publish()
+	return c
+}
+
+// ATR is the answer to reset. It waits for nothing and changes nothing, so a
+// reader may ask at any time.
+func (c *Card) ATR() []byte { return c.Snapshot().Durable().ATR() }
+
+// Reset ends everything that does not survive a loss of power, which power on,
+// power off and reset all are. It waits for a command that is being worked on.
+func (c *Card) Reset() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.state, c.mute = chip.Boot(c.saved), false
+	c.publish()
+	return nil
+}
+
+// Replace puts another durable state into the card, saved first, as removing
+// the card and inserting another one does.
+func (c *Card) Replace(d chip.Durable) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.store.Save(d); err != nil {
+		return fmt.Errorf("emulator: replace state: %w", err)
+	}
+	c.saved, c.state, c.mute = d, chip.Boot(d), false
+	c.publish()
+	return nil
+}
+
+// Snapshot is the state after the last finished command, without waiting for
+// one that is being worked on.
+func (c *Card) Snapshot() chip.State { return *c.shown.Load() }
+
+func (c *Card) publish() {
+	s := c.state
+	c.shown.Store(&s)
+}
+
+// Transmit gives the card a command APDU and returns its response APDU, two
+// bytes or more. Everything the answer relies on has been saved when it returns.
+// The context is looked at before the command starts; a started command is
+// finished, as on hardware. Errors: ErrMute, or the context's.
+func (c *Card) Transmit(ctx context.Context, command []byte) ([]byte, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if c.mute {
+		return nil, ErrMute
+	}
+	started := c.world.Clock()
+	next, result, err := c.step(started, command)
+	if err != nil {
+		c.report("step failed", err)
+		return apdu.Response{SW: apdu.Internal}.Bytes(), nil
+	}
+	if result.Event.Defect != nil {
+		c.report("command failed for a reason that is not the client's", result.Event.Defect)
+	}
+	for _, d := range result.Commits {
+		if err := c.store.Save(d); err != nil {
+			c.report("state could not be saved, card is mute until its next reset", err)
+			c.state, c.mute = chip.Boot(c.saved), true
+			c.publish()
+			result.Event.SW, result.Event.Meaning = apdu.MemoryFailure, "state could not be saved"
+			c.tell(started, result.Event)
+			return apdu.Response{SW: apdu.MemoryFailure}.Bytes(), nil
+		}
+		c.saved = d
+	}
+	c.state = next
+	c.publish()
+	c.tell(started, result.Event)
+	return result.Response, nil
+}
+
+// step calls the core. A panic in it is a defect of ours; since the state is a
+// value, the old one is still whole.
+func (c *Card) step(now time.Time, command []byte) (next chip.State, r chip.Result, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("emulator: panic in the card: %v\n%s", p, debug.Stack())
+		}
+	}()
+	env := applet.Env{Rand: c.world.Rand, Deterministic: c.world.Deterministic, Now: now, RSA: c.world.RSA}
+	next, r = chip.Step(env, c.state, command)
+	return next, r, nil
+}
+
+func (c *Card) report(what string, err error) {
+	if c.world.Log != nil {
+		c.world.Log.Error(what, "error", err)
+	}
+}
+
+func (c *Card) tell(started time.Time, e applet.Event) {
+	c.watchers.tell(Event{Event: e, At: started, Took: c.world.Clock().Sub(started)})
+}
+
+// Watch lets the caller follow the card. Events come in order; those that do
+// not fit into the buffer are counted and left out, so that an observer never
+// holds up a card. The channel is closed by stop.
+func (c *Card) Watch(buffer int) (events <-chan Event, stop func()) {
+	return c.watchers.add(buffer)
+}
+
+// watchers hands events to observers.
+type watchers struct {
+	mu   sync.Mutex
+	list map[*watcher]struct{}
+}
+
+type watcher struct {
+	events chan Event
+	missed int
+}
+
+func (w *watchers) add(buffer int) (<-chan Event, func()) {
+	one := &watcher{events: make(chan Event, buffer)}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.list == nil {
+		w.list = map[*watcher]struct{}{}
+	}
+	w.list[one] = struct{}{}
+	return one.events, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if _, there := w.list[one]; there {
+			delete(w.list, one)
+			close(one.events)
+		}
+	}
+}
+
+func (w *watchers) tell(e Event) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for one := range w.list {
+		e.Missed = one.missed
+		select {
+		case one.events <- e:
+			one.missed = 0
+		default:
+			one.missed++
+		}
+	}
+}

@@ -1,0 +1,82 @@
+package chip
+
+import (
+	"fmt"
+	"io"
+
+	"hsmemu/applet"
+	"hsmemu/applet/cvc"
+	"hsmemu/keystore"
+	"hsmemu/keystore/curve"
+)
+
+// Order says what card is wanted.
+type Order struct {
+	// Firmware names a profile; empty is applet.DefaultFirmware.
+	Firmware string
+	// Serial is the serial number, 11 characters; empty is a random one.
+	Serial string
+}
+
+// firstSequence ends the name of the device authentication key of every
+// device.
+const firstSequence = "00000"
+
+// deviceCurve is the curve of every device authentication key.
+const deviceCurve = "brainpoolP256r1"
+
+// fileDevice is EF.C_DevAut.
+const fileDevice = 0x2F02
+
+// Manufacture makes a card as shipped: never initialised, with a device key of
+// its own and its certificate from the emulator's issuer, dated env.Now.
+// Errors: an unknown firmware, or env.Rand's.
+func Manufacture(env applet.Env, o Order) (Durable, error) {
+	if o.Firmware == "" {
+		o.Firmware = applet.DefaultFirmware
+	}
+	if _, known := applet.ProfileOf(o.Firmware); !known {
+		return Durable{}, fmt.Errorf("chip: manufacture: no firmware %q", o.Firmware)
+	}
+	if o.Serial == "" {
+		var err error
+		if o.Serial, err = randomSerial(env.Rand); err != nil {
+			return Durable{}, fmt.Errorf("chip: manufacture: %w", err)
+		}
+	}
+	known, _ := curve.ByName(deviceCurve)
+	key, err := keystore.GenerateEC(env.Rand, known)
+	if err != nil {
+		return Durable{}, fmt.Errorf("chip: manufacture: %w", err)
+	}
+	name := cvc.Name(o.Serial + firstSequence)
+	nonce := env.Rand
+	if env.Deterministic {
+		nonce = nil
+	}
+	ef, err := cvc.EmulatorIssuer().IssueDevice(key.ECPublic(), name, env.Now, nonce)
+	if err != nil {
+		return Durable{}, fmt.Errorf("chip: manufacture: %w", err)
+	}
+	return Durable{Applet: applet.Durable{
+		Firmware: o.Firmware,
+		Device:   applet.Device{Key: key, Name: string(name)},
+		Files:    []applet.File{{ID: fileDevice, Data: ef}},
+	}}, nil
+}
+
+// randomSerial is a serial number of the shape of the Nitrokey HSM's, in a
+// range that no issuer is known to use.
+func randomSerial(rand io.Reader) (string, error) {
+	digits := []byte("DENK99")
+	for len(digits) < 11 {
+		var b [1]byte
+		if _, err := io.ReadFull(rand, b[:]); err != nil {
+			return "", err
+		}
+		if b[0] < 250 {
+			digits = append(digits, '0'+b[0]%10)
+		}
+	}
+	return string(digits), nil
+}
