@@ -1,0 +1,241 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+
+	"hsmemu/emulator/store"
+)
+
+// reader is what a process that runs a card can do with it from outside the
+// card: take it out of its reader and put it in again. Both return when clients
+// can see the effect.
+type reader interface {
+	Eject(context.Context) error
+	Insert(context.Context) error
+	// Place says where the card is, for people.
+	Place() string
+}
+
+// request is one line from a command to the process that runs a card.
+type request struct {
+	Do string `json:"do"`
+}
+
+// The verbs of a request.
+const (
+	doEject  = "eject"
+	doInsert = "insert"
+	doReset  = "reset"
+	doShow   = "show"
+	doTrace  = "trace"
+)
+
+// reply is one line back. A trace has one for every command of the card.
+type reply struct {
+	Error string    `json:"error,omitempty"`
+	View  *cardView `json:"view,omitempty"`
+	Trace string    `json:"trace,omitempty"`
+}
+
+// errNobody says that no process runs the card.
+var errNobody = errors.New("no process runs this card")
+
+// controlSuffix ends the name of a card's control socket.
+const controlSuffix = ".sock"
+
+// short gives a name for a path that fits into a socket address however long
+// the path is: Linux shows an open folder under a short name. The folder has to
+// stay open while the name is used.
+func short(path string) (name string, release func(), err error) {
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return "", nil, err
+	}
+	release = func() { _ = dir.Close() } // nothing was written through it
+	name = fmt.Sprintf("/proc/self/fd/%d", dir.Fd())
+	if _, err := os.Stat(name); err != nil {
+		return path, release, nil
+	}
+	return filepath.Join(name, filepath.Base(path)), release, nil
+}
+
+func (a *app) controlPath(card string) (string, error) {
+	path, err := a.path(card)
+	if err != nil {
+		return "", err
+	}
+	return path[:len(path)-len(cardSuffix)] + controlSuffix, nil
+}
+
+// control serves the requests for one running card until the context ends.
+type control struct {
+	app    *app
+	held   *held
+	reader reader
+}
+
+// serve listens on the control socket. The card's file is held by this
+// process, so a socket left over from an earlier one is nobody's. When serve
+// returns, wait tells that the last conversation is over.
+func (s *control) serve(ctx context.Context) (wait func(), err error) {
+	path, err := s.app.controlPath(s.held.name)
+	if err != nil {
+		return nil, err
+	}
+	name, release, err := short(path)
+	if err != nil {
+		return nil, fmt.Errorf("open the control socket: %w", err)
+	}
+	defer release()
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("open the control socket: %w", err)
+	}
+	listener, err := net.Listen("unix", name)
+	if err != nil {
+		return nil, fmt.Errorf("open the control socket: %w", err)
+	}
+	// The name under which it was made is gone by the time it is closed.
+	listener.(*net.UnixListener).SetUnlinkOnClose(false)
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the control socket: %w", err), listener.Close())
+	}
+	var open sync.WaitGroup
+	open.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			open.Go(func() { s.talk(ctx, conn) })
+		}
+	})
+	closed := context.AfterFunc(ctx, func() {
+		_ = listener.Close() // ends Accept; nothing else can be done about it
+		_ = os.Remove(path)
+	})
+	return func() { closed(); _ = listener.Close(); _ = os.Remove(path); open.Wait() }, nil
+}
+
+// talk works off the requests of one connection.
+func (s *control) talk(ctx context.Context, conn net.Conn) {
+	defer func() { _ = conn.Close() }()
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	lines := bufio.NewScanner(conn)
+	answers := json.NewEncoder(conn)
+	for lines.Scan() {
+		var q request
+		if err := json.Unmarshal(lines.Bytes(), &q); err != nil {
+			_ = answers.Encode(reply{Error: "request not understood"})
+			return
+		}
+		if q.Do == doTrace {
+			s.trace(ctx, lines, answers)
+			return
+		}
+		if answers.Encode(s.answer(ctx, q)) != nil {
+			return
+		}
+	}
+}
+
+func (s *control) answer(ctx context.Context, q request) reply {
+	var err error
+	switch q.Do {
+	case doEject:
+		err = s.reader.Eject(ctx)
+	case doInsert:
+		err = s.reader.Insert(ctx)
+	case doReset:
+		err = s.held.card.Reset()
+	case doShow:
+		v := newCardView(s.held.name, s.held.card.Snapshot().Durable(), store.Info{Generation: s.held.file.Generation(), Seal: s.held.file.Seal()})
+		v.running(os.Getpid(), s.reader.Place(), s.held.card.Snapshot())
+		return reply{View: &v}
+	default:
+		err = fmt.Errorf("request %q not known", q.Do)
+	}
+	if err != nil {
+		return reply{Error: err.Error()}
+	}
+	return reply{}
+}
+
+// traceBuffer is how many commands a slow observer may lag behind.
+const traceBuffer = 4096
+
+// trace sends a line for every command until the other side hangs up.
+func (s *control) trace(ctx context.Context, lines *bufio.Scanner, answers *json.Encoder) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		lines.Scan() // returns when the other side hangs up
+		cancel()
+	}()
+	events, stop := s.held.card.Watch(traceBuffer)
+	defer stop()
+	if answers.Encode(reply{}) != nil { // watching from here on
+		return
+	}
+	for {
+		select {
+		case e := <-events:
+			if answers.Encode(reply{Trace: traceLine(e)}) != nil {
+				return
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// dial reaches the process that runs a card; errNobody if there is none.
+func (a *app) dial(ctx context.Context, card string) (net.Conn, error) {
+	path, err := a.controlPath(card)
+	if err != nil {
+		return nil, err
+	}
+	name, release, err := short(path)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", name)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+		return nil, errNobody
+	}
+	return conn, err
+}
+
+// ask sends one request to the process that runs a card.
+func (a *app) ask(ctx context.Context, card string, q request) (reply, error) {
+	conn, err := a.dial(ctx, card)
+	if err != nil {
+		return reply{}, err
+	}
+	defer func() { _ = conn.Close() }()
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	if err := json.NewEncoder(conn).Encode(q); err != nil {
+		return reply{}, err
+	}
+	var r reply
+	if err := json.NewDecoder(conn).Decode(&r); err != nil {
+		return reply{}, fmt.Errorf("the process that runs the card ended: %w", err)
+	}
+	if r.Error != "" {
+		return reply{}, errors.New(r.Error)
+	}
+	return r, nil
+}

@@ -1,0 +1,200 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"hsmemu/applet"
+	"hsmemu/emulator"
+	"hsmemu/emulator/chip"
+	"hsmemu/emulator/store"
+	"hsmemu/keystore"
+)
+
+// defaultCard is the card of a command that names none.
+const defaultCard = "default"
+
+// cardSuffix ends the name of a card's file in the state folder.
+const cardSuffix = ".card"
+
+// folder is the state folder, made on first use.
+func (a *app) folder() (string, error) {
+	dir := a.state
+	if dir == "" {
+		dir = a.env("HSMEMU_STATE")
+	}
+	if base := a.env("XDG_STATE_HOME"); dir == "" && base != "" {
+		dir = filepath.Join(base, "hsmemu")
+	}
+	if dir == "" {
+		home := a.env("HOME")
+		if home == "" {
+			return "", hinted{errors.New("find the state folder: no home folder"), "name one with --state or $HSMEMU_STATE"}
+		}
+		dir = filepath.Join(home, ".local", "state", "hsmemu")
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("make the state folder: %w", err)
+	}
+	return dir, nil
+}
+
+// cardName is what a card may be called: it becomes a file name and nothing
+// else.
+var cardName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+
+// path is the file of a card.
+func (a *app) path(name string) (string, error) {
+	if !cardName.MatchString(name) {
+		return "", usageError{fmt.Errorf("card name %q: letters, digits, dot, dash and underscore, 64 at most", name)}
+	}
+	dir, err := a.folder()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(dir, name+cardSuffix), nil
+}
+
+// names lists the cards of the state folder.
+func (a *app) names() ([]string, error) {
+	dir, err := a.folder()
+	if err != nil {
+		return nil, err
+	}
+	found, err := filepath.Glob(filepath.Join(dir, "*"+cardSuffix))
+	if err != nil {
+		return nil, fmt.Errorf("list cards: %w", err)
+	}
+	var names []string
+	for _, path := range found {
+		names = append(names, strings.TrimSuffix(filepath.Base(path), cardSuffix))
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// order is what `card new` is told.
+type order struct {
+	firmware, serial string
+	seed             *uint64
+	keyPool          bool
+}
+
+// makeCard makes a card as shipped and leaves its file open for this process.
+func (a *app) makeCard(name string, o order) (*store.File[chip.Durable], error) {
+	path, err := a.path(name)
+	if err != nil {
+		return nil, err
+	}
+	w := a.world(chip.Durable{Seed: o.seed, KeyPool: o.keyPool})
+	env := applet.Env{Rand: w.Rand, Deterministic: w.Deterministic, Now: a.clock(), RSA: w.RSA}
+	d, err := chip.Manufacture(env, chip.Order{Firmware: o.firmware, Serial: o.serial})
+	if err != nil {
+		return nil, fmt.Errorf("make card %q: %w", name, err)
+	}
+	d.Seed, d.KeyPool = o.seed, o.keyPool
+	file, err := store.Create(path, d, store.Options{})
+	if errors.Is(err, store.ErrExist) {
+		return nil, hinted{fmt.Errorf("make card %q: it exists already", name), "hsmemu card rm " + name}
+	}
+	if err != nil {
+		return nil, a.explain(name, err)
+	}
+	return file, nil
+}
+
+// held is a card that this process runs.
+type held struct {
+	name string
+	file *store.File[chip.Durable]
+	card *emulator.Card
+}
+
+// Close gives the card's file back.
+func (h *held) Close() error { return h.file.Close() }
+
+// absent is what a command does about a card that does not exist.
+type absent int
+
+const (
+	refuseAbsent absent = iota
+	// makeDefault makes the default card on its first use, and says so.
+	makeDefault
+)
+
+// hold opens a card for running it.
+func (a *app) hold(name string, missing absent) (*held, error) {
+	path, err := a.path(name)
+	if err != nil {
+		return nil, err
+	}
+	file, err := store.Open[chip.Durable](path, store.Options{})
+	if errors.Is(err, store.ErrNotExist) && missing == makeDefault && name == defaultCard {
+		if file, err = a.makeCard(name, order{}); err != nil {
+			return nil, err
+		}
+		fmt.Fprintf(a.err, "hsmemu: made card %q in %s\n", name, filepath.Dir(path))
+	}
+	if err != nil {
+		return nil, a.explain(name, err)
+	}
+	d, err := file.Load()
+	if err != nil {
+		return nil, errors.Join(a.explain(name, err), file.Close())
+	}
+	return &held{name: name, file: file, card: emulator.New(d, file, a.world(d))}, nil
+}
+
+// read gives the last saved state of a card, which another process may run.
+func (a *app) read(name string) (chip.Durable, store.Info, error) {
+	path, err := a.path(name)
+	if err != nil {
+		return chip.Durable{}, store.Info{}, err
+	}
+	d, info, err := store.Read[chip.Durable](path, store.Options{})
+	if err != nil {
+		return chip.Durable{}, store.Info{}, a.explain(name, err)
+	}
+	return d, info, nil
+}
+
+// explain puts the store's errors into the words of the command line.
+func (a *app) explain(name string, err error) error {
+	var locked *store.LockedError
+	switch {
+	case errors.As(err, &locked) && locked.PID > 0:
+		return fmt.Errorf("card %q is in use by process %d", name, locked.PID)
+	case errors.As(err, &locked):
+		return fmt.Errorf("card %q is in use by another process", name)
+	case errors.Is(err, store.ErrNotExist):
+		return hinted{fmt.Errorf("open card %q: there is no such card", name), "hsmemu card new " + name}
+	}
+	return fmt.Errorf("open card %q: %w", name, err)
+}
+
+// world is what a card has around it: the system's randomness, or for a card
+// made from a seed a stream that only depends on the seed and on the card's
+// state, so that the same commands give the same answers again.
+func (a *app) world(d chip.Durable) emulator.World {
+	w := emulator.World{
+		Rand: a.rand, Clock: a.clock, RSA: keystore.SystemGenerator{Rand: a.rand},
+		Log: slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelError})),
+	}
+	if d.Seed != nil {
+		// Encoding a state that was just decoded or made cannot fail.
+		state, _ := json.Marshal(d)
+		w.Rand, w.Deterministic = emulator.Seeded(*d.Seed, sha256.Sum256(state)), true
+	}
+	if d.KeyPool || d.Seed != nil {
+		w.RSA = keystore.PoolGenerator{Rand: w.Rand}
+	}
+	return w
+}

@@ -1,0 +1,158 @@
+// Command hsmemu is a software SmartCard-HSM: it makes cards, keeps them, and
+// puts them into readers where OpenSC and other PKCS#11 and PC/SC programs find
+// them. It wires the other packages together and holds no behaviour of the
+// card.
+//
+//	hsmemu card new alice
+//	hsmemu run --card alice --vpcd localhost:35963
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes of the command line.
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	a := &app{
+		in: os.Stdin, out: os.Stdout, err: os.Stderr,
+		env: os.Getenv, clock: time.Now, rand: rand.Reader,
+	}
+	os.Exit(a.run(ctx, os.Args[1:]))
+}
+
+// app is what every command is given: the outside world and the global flags.
+type app struct {
+	in       io.Reader
+	out, err io.Writer
+	env      func(string) string
+	clock    func() time.Time
+	rand     io.Reader
+
+	state string // --state
+}
+
+// run executes one command line and returns the exit code.
+func (a *app) run(ctx context.Context, args []string) int {
+	root := newRootCommand(a)
+	root.SetArgs(args)
+	root.SetIn(a.in)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return exitDone
+	}
+	var usage usageError
+	var code exitError
+	switch {
+	case errors.As(err, &code):
+		return int(code)
+	case errors.As(err, &usage):
+		fmt.Fprintf(a.err, "hsmemu: %v\nusage: %s\n", err, cmd.UseLine())
+		return exitUsage
+	}
+	fmt.Fprintf(a.err, "hsmemu: %v\n", err)
+	var h hinted
+	if errors.As(err, &h) {
+		fmt.Fprintf(a.err, "hint: %s\n", h.hint)
+	}
+	return exitFailed
+}
+
+// exitError ends the program with a code and says nothing more.
+type exitError int
+
+func (e exitError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+
+// usageError is a mistake in the command line.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// hinted carries one piece of advice for the user.
+type hinted struct {
+	error
+	hint string
+}
+
+func (e hinted) Unwrap() error { return e.error }
+
+func newRootCommand(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "hsmemu",
+		Short: "a software SmartCard-HSM",
+		Long: "hsmemu is a software SmartCard-HSM, the card inside the Nitrokey HSM 2.\n" +
+			"Its certificates say that it is an emulator; it protects nothing.",
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+		Args:              cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError{fmt.Errorf("unknown command %q", args[0])}
+			}
+			return cmd.Help()
+		},
+	}
+	root.PersistentFlags().StringVar(&a.state, "state", "", "folder of the cards (default $HSMEMU_STATE, $XDG_STATE_HOME/hsmemu or ~/.local/state/hsmemu)")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddCommand(
+		newCardCommand(a), newRunCommand(a), newAPDUCommand(a), newTraceCommand(a),
+		newAttestCommand(a), newVersionCommand(a), newCompletionCommand(a), newManCommand(a),
+	)
+	return root
+}
+
+// exactly wants n arguments; anything else is a mistake in the command line.
+func exactly(n int) cobra.PositionalArgs { return asUsage(cobra.ExactArgs(n)) }
+
+func atLeast(n int) cobra.PositionalArgs { return asUsage(cobra.MinimumNArgs(n)) }
+
+func asUsage(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return usageError{err}
+		}
+		return nil
+	}
+}
+
+func newVersionCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "print the version",
+		Args:  exactly(0),
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintf(a.out, "hsmemu %s\n", version())
+			return err
+		},
+	}
+}
+
+// version is what the Go tool recorded about this build.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "(devel)"
+	}
+	return info.Main.Version
+}

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/spf13/cobra"
+
+	"hsmemu/vsmartcard"
+)
+
+func newRunCommand(a *app) *cobra.Command {
+	var cards []string
+	var dial, listen string
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "keep cards running in the foreground",
+		Long: "Keeps cards in the virtual readers of the system's PC/SC daemon until it is interrupted.\n" +
+			"The first card is in the reader at the given address, the next one at the next port.",
+		Args: exactly(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if (dial == "") == (listen == "") {
+				return usageError{errors.New("one of --vpcd and --vpcd-listen is needed")}
+			}
+			return a.serveVPCD(cmd.Context(), cards, dial, listen)
+		},
+	}
+	cmd.Flags().StringArrayVar(&cards, "card", []string{defaultCard}, "name of a card; may be repeated")
+	cmd.Flags().StringVar(&dial, "vpcd", "", "connect to vpcd at `HOST:PORT`, usually localhost:35963")
+	cmd.Flags().StringVar(&listen, "vpcd-listen", "", "wait for vpcd at `HOST:PORT`")
+	return cmd
+}
+
+// slot is one card in one virtual reader.
+type slot struct {
+	*held
+	bridge *vsmartcard.Bridge
+	place  string
+}
+
+// Eject takes the card out.
+func (s *slot) Eject(ctx context.Context) error { return s.bridge.Eject(ctx) }
+
+// Insert puts the card in.
+func (s *slot) Insert(ctx context.Context) error { return s.bridge.Insert(ctx) }
+
+// Place says where the card is.
+func (s *slot) Place() string { return s.place }
+
+// serveVPCD runs cards in the readers of a vpcd until the context ends.
+func (a *app) serveVPCD(ctx context.Context, names []string, dial, listen string) (err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var slots []*slot
+	var waits []func()
+	defer func() {
+		cancel()
+		for _, wait := range waits {
+			wait()
+		}
+		for _, s := range slots {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	for i, name := range names {
+		h, err := a.hold(name, makeDefault)
+		if err != nil {
+			return err
+		}
+		s := &slot{held: h}
+		slots = append(slots, s)
+		if err := s.connect(ctx, i, dial, listen); err != nil {
+			return fmt.Errorf("run card %q: %w", name, err)
+		}
+		wait, err := (&control{app: a, held: h, reader: s}).serve(ctx)
+		if err != nil {
+			return fmt.Errorf("run card %q: %w", name, err)
+		}
+		waits = append(waits, wait)
+	}
+	return a.keep(ctx, cancel, slots)
+}
+
+// connect makes the bridge of a card to slot i of the reader.
+func (s *slot) connect(ctx context.Context, i int, dial, listen string) error {
+	base, open := dial, vsmartcard.Dial
+	if listen != "" {
+		base, open = listen, vsmartcard.Listen
+	}
+	address, err := vsmartcard.Slot(base, i)
+	if err != nil {
+		return usageError{err}
+	}
+	s.place = "vpcd " + address
+	s.bridge, err = open(ctx, address, s.card)
+	if errors.Is(err, vsmartcard.ErrNoReader) {
+		return hinted{err, "is pcscd running, with the vpcd driver configured for this port?"}
+	}
+	return err
+}
+
+// keep runs the bridges, says so once all of them answer, and waits for the
+// end.
+func (a *app) keep(ctx context.Context, cancel context.CancelFunc, slots []*slot) error {
+	var running sync.WaitGroup
+	failed := make([]error, len(slots))
+	for i, s := range slots {
+		running.Go(func() {
+			if err := s.bridge.Run(ctx); err != nil && ctx.Err() == nil {
+				failed[i] = fmt.Errorf("run card %q: %w", s.name, err)
+				cancel()
+			}
+		})
+	}
+	announced := a.announce(ctx, slots)
+	running.Wait()
+	return errors.Join(append(failed, announced)...)
+}
+
+func (a *app) announce(ctx context.Context, slots []*slot) error {
+	for _, s := range slots {
+		if err := s.bridge.Ready(ctx); err != nil {
+			return nil // the end came first, and has its own reason
+		}
+		d := s.card.Snapshot().Durable()
+		if _, err := fmt.Fprintf(a.out, "card %s, serial %s, firmware %s: %s, seal %s\n",
+			s.name, d.Applet.Serial(), d.Applet.Firmware, s.place, s.file.Seal()); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintln(a.out, "ready")
+	return err
+}
