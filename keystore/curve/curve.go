@@ -63,17 +63,15 @@ var curves = build()
 
 func build() []*Curve {
 	all := make([]*Curve, len(descriptions))
+	table := baseMultiples
 	for i := range descriptions {
-		all[i] = newCurve(&descriptions[i])
+		d := &descriptions[i]
+		c := &Curve{name: d.name, oid: unhex(d.oid), standard: d.standard}
+		c.parameters = Parameters{P: unhex(d.p), A: unhex(d.a), B: unhex(d.b), G: unhex("04" + d.g), N: unhex(d.n)}
+		c.group, table = newGroup(&c.parameters, table)
+		all[i] = c
 	}
 	return all
-}
-
-func newCurve(d *description) *Curve {
-	c := &Curve{name: d.name, oid: unhex(d.oid), standard: d.standard}
-	c.parameters = Parameters{P: unhex(d.p), A: unhex(d.a), B: unhex(d.b), G: unhex("04" + d.g), N: unhex(d.n)}
-	c.group = newGroup(&c.parameters)
-	return c
 }
 
 // unhex decodes a constant of this package.

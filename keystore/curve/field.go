@@ -27,7 +27,13 @@ func newModulus(b []byte) *modulus {
 	for len(b) > 0 && b[0] == 0 {
 		b = b[1:]
 	}
-	f := &modulus{limbs: (len(b) + 7) / 8, bits: 8*len(b) - bits.LeadingZeros8(b[0]), bytes: len(b)}
+	f := &modulus{limbs: maxLimbs, bits: 8*len(b) - bits.LeadingZeros8(b[0]), bytes: len(b)}
+	switch {
+	case len(b) <= 8*4:
+		f.limbs = 4
+	case len(b) <= 8*6:
+		f.limbs = 6
+	}
 	f.m = words(b)
 	f.negInverse = -f.m[0] // right modulo 8, the square of an odd number being 1
 	for range 5 {          // every Newton step doubles the bits that are right
@@ -88,6 +94,10 @@ func (f *modulus) reduceOnce(z, x *element, carry uint64) {
 }
 
 func (f *modulus) add(z, x, y *element) {
+	if f.limbs == 4 {
+		f.add4(z, x, y)
+		return
+	}
 	var s element
 	var carry uint64
 	for i := range f.limbs {
@@ -97,6 +107,10 @@ func (f *modulus) add(z, x, y *element) {
 }
 
 func (f *modulus) sub(z, x, y *element) {
+	if f.limbs == 4 {
+		f.sub4(z, x, y)
+		return
+	}
 	var borrow, carry uint64
 	for i := range f.limbs {
 		z[i], borrow = bits.Sub64(x[i], y[i], borrow)
@@ -109,36 +123,14 @@ func (f *modulus) sub(z, x, y *element) {
 
 // mul sets z to x·y/R mod m, the Montgomery product.
 func (f *modulus) mul(z, x, y *element) {
-	var t [maxLimbs + 1]uint64
-	n := f.limbs
-	for i := range n {
-		var c uint64
-		for j := range n {
-			hi, lo := bits.Mul64(x[j], y[i])
-			var k uint64
-			lo, k = bits.Add64(lo, t[j], 0)
-			hi += k
-			lo, k = bits.Add64(lo, c, 0)
-			c, t[j] = hi+k, lo
-		}
-		top, over := bits.Add64(t[n], c, 0)
-		q := t[0] * f.negInverse
-		hi, lo := bits.Mul64(q, f.m[0])
-		_, k := bits.Add64(lo, t[0], 0)
-		c = hi + k
-		for j := 1; j < n; j++ {
-			hi, lo = bits.Mul64(q, f.m[j])
-			lo, k = bits.Add64(lo, t[j], 0)
-			hi += k
-			lo, k = bits.Add64(lo, c, 0)
-			c, t[j-1] = hi+k, lo
-		}
-		t[n-1], k = bits.Add64(top, c, 0)
-		t[n] = over + k
+	switch f.limbs {
+	case 4:
+		f.mul4(z, x, y)
+	case 6:
+		f.mul6(z, x, y)
+	default:
+		f.mul9(z, x, y)
 	}
-	var s element
-	copy(s[:n], t[:n])
-	f.reduceOnce(z, &s, t[n])
 }
 
 // invert sets z to 1/x modulo the prime m, and to 0 for x = 0.
@@ -234,7 +226,14 @@ func (x *element) equal(y *element) uint64 {
 }
 
 // choose sets z to x where mask is all ones and leaves it where mask is zero.
-func (z *element) choose(x *element, mask uint64) {
+func (f *modulus) choose(z, x *element, mask uint64) {
+	if f.limbs == 4 {
+		z[0] ^= (z[0] ^ x[0]) & mask
+		z[1] ^= (z[1] ^ x[1]) & mask
+		z[2] ^= (z[2] ^ x[2]) & mask
+		z[3] ^= (z[3] ^ x[3]) & mask
+		return
+	}
 	for i := range z {
 		z[i] ^= (z[i] ^ x[i]) & mask
 	}

@@ -18,9 +18,12 @@ type group struct {
 	g       affine
 	neutral point
 	window  recoding
+	comb    comb
 }
 
-func newGroup(d *Parameters) *group {
+// newGroup takes the multiples of the base point that the comb needs from the
+// head of table and returns its tail.
+func newGroup(d *Parameters, table []byte) (*group, []byte) {
 	c := &group{p: newModulus(d.P), n: newModulus(d.N)}
 	c.a = c.p.reduce(d.A)
 	c.b = c.p.reduce(d.B)
@@ -32,7 +35,7 @@ func newGroup(d *Parameters) *group {
 		panic("curve: base point is not on the curve")
 	}
 	c.g = g
-	return c
+	return c, c.readComb(table)
 }
 
 // times3 sets z to 3x.

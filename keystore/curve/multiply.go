@@ -54,16 +54,21 @@ func (c *group) multiply(r *point, k *element, q *affine) {
 		var term point
 		for i := range odd {
 			mask := equalMask(uint64(i), index)
-			term.x.choose(&odd[i].x, mask)
-			term.y.choose(&odd[i].y, mask)
-			term.z.choose(&odd[i].z, mask)
+			c.p.choose(&term.x, &odd[i].x, mask)
+			c.p.choose(&term.y, &odd[i].y, mask)
+			c.p.choose(&term.z, &odd[i].z, mask)
 		}
-		var minus element
-		c.p.sub(&minus, &element{}, &term.y)
-		term.y.choose(&minus, negative)
+		c.negate(&term.y, negative)
 		c.add(&sum, &sum, &term)
 	}
 	*r = sum
+}
+
+// negate changes the sign of y where mask is all ones.
+func (c *group) negate(y *element, mask uint64) {
+	var minus element
+	c.p.sub(&minus, &element{}, y)
+	c.p.choose(y, &minus, mask)
 }
 
 // split takes a digit of the given number of recoded bits apart: the index of
@@ -77,6 +82,3 @@ func split(digit uint64, bits int) (index, negative uint64) {
 func equalMask(x, y uint64) uint64 {
 	return -(((x ^ y) - 1) >> 63)
 }
-
-// multiplyBase sets r to k times the base point.
-func (c *group) multiplyBase(r *point, k *element) { c.multiply(r, k, &c.g) }
