@@ -20,6 +20,7 @@ func exchange(ins byte) (apdu.Command, apdu.Response) {
 func join(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 
 func TestChannel_ZeroValueIsClosed(t *testing.T) {
+	t.Parallel()
 	var card sm.Channel
 	var host sm.Host
 	command, answer := exchange(0xB1)
@@ -38,6 +39,7 @@ func TestChannel_ZeroValueIsClosed(t *testing.T) {
 
 // Every message that is wrong although its checksum is right (spec 06 §3.4).
 func TestOpen_RefusesWrongObjectsWithRightChecksum(t *testing.T) {
+	t.Parallel()
 	for _, s := range suites {
 		f := newForger(t, s)
 		block := f.cryptogram(t, 1, f.padded([]byte("data")))
@@ -92,6 +94,7 @@ func TestOpen_RefusesWrongObjectsWithRightChecksum(t *testing.T) {
 }
 
 func TestOpen_RefusesWrongEnds(t *testing.T) {
+	t.Parallel()
 	f := newForger(t, sm.AES128)
 	whole := f.command(t, 0x20, []byte{0x97, 0x01, 0x00})
 	checksum := whole.Data[3:]
@@ -122,6 +125,7 @@ func TestOpen_RefusesWrongEnds(t *testing.T) {
 }
 
 func TestOpen_TakesWhatClientsVary(t *testing.T) {
+	t.Parallel()
 	f := newForger(t, sm.AES128)
 	padding := make([]byte, 16)
 	padding[0] = 0x80
@@ -155,6 +159,7 @@ func TestOpen_TakesWhatClientsVary(t *testing.T) {
 }
 
 func TestOpen_RefusesPlainCommands(t *testing.T) {
+	t.Parallel()
 	for _, class := range []byte{0x00, 0x04, 0x08, 0x80} {
 		card, _ := open(t, sm.AES128)
 		command, _ := exchange(0x20)
@@ -167,6 +172,7 @@ func TestOpen_RefusesPlainCommands(t *testing.T) {
 
 // The outer Le is the one field that the checksum does not cover.
 func TestOpen_RefusesEveryFlippedBit(t *testing.T) {
+	t.Parallel()
 	for _, s := range suites {
 		for _, ins := range []byte{0x20, 0xB1} {
 			for _, ext := range []int{0, 300} {
@@ -207,6 +213,7 @@ func refusesCommand(t *testing.T, card sm.Channel, b []byte, bit int) {
 }
 
 func TestOpen_RefusesReplayAndReordering(t *testing.T) {
+	t.Parallel()
 	for _, s := range suites {
 		t.Run(s.String(), func(t *testing.T) {
 			card, host := open(t, s)
@@ -237,6 +244,7 @@ func TestOpen_RefusesReplayAndReordering(t *testing.T) {
 }
 
 func TestChannel_KeepsTurns(t *testing.T) {
+	t.Parallel()
 	card, host := open(t, sm.AES128)
 	command, answer := exchange(0x20)
 
@@ -260,6 +268,7 @@ func TestChannel_KeepsTurns(t *testing.T) {
 // A command that opens a channel is answered under the one before
 // (spec 06 §2.2.5).
 func TestChannel_OldOneAnswersWhileNewOneIsMade(t *testing.T) {
+	t.Parallel()
 	device, terminal := parties(t)
 	card, host := open(t, sm.TripleDES)
 	wrapped, host, err := host.Wrap(sm.Present(terminal))
@@ -286,6 +295,7 @@ func TestChannel_OldOneAnswersWhileNewOneIsMade(t *testing.T) {
 }
 
 func TestSeal_RepeatsStatusWordInsideAndHasNoEmptyObject(t *testing.T) {
+	t.Parallel()
 	for _, sw := range []apdu.SW{apdu.OK, apdu.EndOfFile, apdu.TriesLeft(2), apdu.SecurityStatus, apdu.Internal} {
 		card, host := open(t, sm.AES128)
 		wrapped, _, err := host.Wrap(apdu.Command{INS: 0x20, P2: 0x81})

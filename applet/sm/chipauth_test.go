@@ -17,6 +17,7 @@ import (
 )
 
 func TestParseSelection_FindsSuite(t *testing.T) {
+	t.Parallel()
 	for _, s := range suites {
 		for _, extra := range []string{"", "840100", "830100", "83010084020102"} {
 			got, err := sm.ParseSelection(append(s.Select().Data, unhex(t, extra)...))
@@ -33,6 +34,7 @@ func TestParseSelection_FindsSuite(t *testing.T) {
 }
 
 func TestParseSelection_RefusesTheRest(t *testing.T) {
+	t.Parallel()
 	const oid = "800A04007F000702020302"
 	for _, c := range []struct {
 		name, data string
@@ -72,6 +74,7 @@ func onP256(t *testing.T) *curve.Private {
 }
 
 func TestAuthenticate_RefusesMalformedData(t *testing.T) {
+	t.Parallel()
 	device, terminal := parties(t)
 	point := terminal.Public().Bytes()
 	inner := tlv.Append(nil, 0x80, point)
@@ -116,6 +119,7 @@ func TestAuthenticate_RefusesMalformedData(t *testing.T) {
 }
 
 func TestConfirm_RefusesWrongAnswers(t *testing.T) {
+	t.Parallel()
 	device, terminal := parties(t)
 	v := agreement(t)
 	nonce, token := tlv.Append(nil, 0x81, v("nonce")), tlv.Append(nil, 0x82, v("2.token"))
@@ -162,6 +166,7 @@ func TestConfirm_RefusesWrongAnswers(t *testing.T) {
 // A device key may be on any curve, and both ends agree there too; with 521
 // bits the objects need a longer length field.
 func TestAuthenticate_WorksOnEveryCurve(t *testing.T) {
+	t.Parallel()
 	for _, c := range curve.All() {
 		device, err := c.Private([]byte{3})
 		require.NoError(t, err)
@@ -180,6 +185,7 @@ func TestAuthenticate_WorksOnEveryCurve(t *testing.T) {
 }
 
 func TestPrinting_ShowsNoKeys(t *testing.T) {
+	t.Parallel()
 	v := agreement(t)
 	for _, s := range suites {
 		card, host := open(t, s)

@@ -23,6 +23,7 @@ func waiting(t testing.TB, s sm.Suite) sm.Host {
 }
 
 func TestUnwrap_RefusesWrongObjectsWithRightChecksum(t *testing.T) {
+	t.Parallel()
 	for _, s := range suites {
 		f := newForger(t, s)
 		block := f.cryptogram(t, 2, f.padded([]byte("data")))
@@ -65,6 +66,7 @@ func TestUnwrap_RefusesWrongObjectsWithRightChecksum(t *testing.T) {
 }
 
 func TestUnwrap_ReportsBareStatusWord(t *testing.T) {
+	t.Parallel()
 	for _, sw := range []apdu.SW{apdu.MissingSMObject, apdu.WrongSMObject, apdu.ConditionsNotSatisfied} {
 		_, after, err := waiting(t, sm.AES128).Unwrap(apdu.Response{SW: sw})
 		require.ErrorIs(t, err, sm.ErrUnprotected)
@@ -74,6 +76,7 @@ func TestUnwrap_ReportsBareStatusWord(t *testing.T) {
 }
 
 func TestUnwrap_RefusesEveryFlippedBit(t *testing.T) {
+	t.Parallel()
 	for _, s := range suites {
 		for _, ins := range []byte{0x20, 0xB1} {
 			card, host := open(t, s)
@@ -111,6 +114,7 @@ func refusesResponse(t *testing.T, host sm.Host, b []byte, what ...any) {
 }
 
 func TestWrap_ChoosesTheForm(t *testing.T) {
+	t.Parallel()
 	const short, long = 256, 65536
 	for _, c := range []struct {
 		name    string
@@ -152,6 +156,7 @@ func TestWrap_ChoosesTheForm(t *testing.T) {
 }
 
 func TestWrap_RefusesWhatDoesNotFit(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name    string
 		command apdu.Command
@@ -206,6 +211,7 @@ func drawCommand(t *rapid.T) apdu.Command {
 }
 
 func TestEnds_UnderstandEachOther(t *testing.T) {
+	t.Parallel()
 	cards, hosts := map[sm.Suite]sm.Channel{}, map[sm.Suite]sm.Host{}
 	for _, s := range suites {
 		cards[s], hosts[s] = open(t, s)

@@ -77,6 +77,7 @@ func open(t testing.TB, s sm.Suite) (sm.Channel, sm.Host) {
 }
 
 func TestAgreement_IsThatOfTheVectors(t *testing.T) {
+	t.Parallel()
 	v := agreement(t)
 	device, terminal := parties(t)
 	require.Equal(t, v("Q"), device.Public().Bytes())
@@ -114,6 +115,7 @@ func TestAgreement_IsThatOfTheVectors(t *testing.T) {
 
 // The token is where card and TR-03110 differ: spec 06 §2.5.
 func TestToken_OfTripleDESIsNotPaddedByMethod2(t *testing.T) {
+	t.Parallel()
 	v := agreement(t)
 	card, _ := open(t, sm.TripleDES)
 	padded := append(append([]byte{}, v("object")...), 0x80)
@@ -122,6 +124,7 @@ func TestToken_OfTripleDESIsNotPaddedByMethod2(t *testing.T) {
 }
 
 func TestMessages_AreThoseOfTheVectors(t *testing.T) {
+	t.Parallel()
 	for _, s := range []sm.Suite{sm.TripleDES, sm.AES128} {
 		t.Run(s.String(), func(t *testing.T) {
 			card, host := open(t, s)
@@ -174,6 +177,7 @@ func commandVector(t *testing.T, card sm.Channel, host sm.Host, plain, protected
 // MAC input of the first command (spec 06 §8.1, §8.2), through a checksum
 // that shares nothing with the package but cmac.
 func TestChecksum_CoversCounterHeaderAndLe(t *testing.T) {
+	t.Parallel()
 	v := agreement(t)
 	for _, c := range []struct {
 		suite           sm.Suite
