@@ -1,0 +1,385 @@
+package main_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"go/types"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// layer says what the product code of a package may import besides the standard
+// library. Nothing else is allowed, so that an arrow that points outwards fails
+// here and not in a review.
+type layer struct {
+	imports []string // packages of this module, without its name
+	modules []string // other modules, or folders in them
+	pure    bool     // bound by the bans of the pure core
+}
+
+// layers is complete: a package that is not in it has to be put there first.
+var layers = map[string]layer{
+	"applet/apdu":    {pure: true},
+	"applet/tlv":     {pure: true},
+	"applet/cvc":     {pure: true, imports: []string{"applet/tlv", "keystore/curve"}},
+	"applet/sm":      {pure: true, imports: []string{"applet/apdu", "applet/tlv", "keystore/curve", "keystore/cmac"}},
+	"pinstate":       {pure: true},
+	"keystore":       {pure: true, imports: []string{"keystore/curve", "keystore/cmac"}, modules: []string{"filippo.io/bigmod"}},
+	"keystore/curve": {pure: true, modules: []string{"filippo.io/bigmod"}},
+	"keystore/cmac":  {pure: true},
+	"applet": {
+		pure: true, imports: []string{"pinstate", "keystore", "keystore/curve", "applet/apdu", "applet/tlv", "applet/cvc", "applet/sm"},
+		modules: []string{"golang.org/x/crypto/cryptobyte"},
+	},
+	"emulator/scp03": {pure: true, imports: []string{"applet/apdu", "keystore/cmac"}},
+	"emulator/chip": { // makes the device key and its certificate, hence cvc and the key packages
+		pure: true, imports: []string{"applet", "applet/apdu", "applet/tlv", "applet/cvc", "emulator/scp03", "keystore", "keystore/curve"},
+	},
+
+	"emulator":         {imports: []string{"emulator/chip", "applet", "applet/apdu", "keystore"}}, // keystore: a seeded card's generator
+	"emulator/store":   {imports: []string{"keystore/seal"}, modules: []string{"golang.org/x/crypto"}},
+	"keystore/seal":    {modules: []string{"github.com/google/go-tpm-tools/client", "github.com/google/go-tpm", "golang.org/x/crypto"}},
+	"vsmartcard":       {},
+	"vsmartcard/pcscd": {imports: []string{"vsmartcard"}},
+	"emulator/ram":     {imports: []string{"applet/tlv", "vsmartcard"}},
+	"emulator/portal": {imports: []string{
+		"emulator/ram", "emulator/scp03", "emulator/store", "applet/cvc", "applet/sm", "applet/apdu", "applet/tlv", "keystore/curve",
+	}},
+	"emulator/view":    {imports: []string{"emulator"}},
+	"emulator/conform": {imports: []string{"applet/apdu", "applet/tlv", "applet/cvc", "applet/sm", "vsmartcard"}},
+	"cmd/hsmemu":       {imports: []string{"..."}, modules: []string{"github.com/spf13/cobra", "golang.org/x/term"}},
+}
+
+// forTests are the modules that tests may import in addition.
+var forTests = []string{
+	"github.com/stretchr/testify/require", "pgregory.net/rapid", "github.com/rogpeppe/go-internal/testscript",
+	"github.com/google/go-tpm-tools/simulator", "github.com/chromedp/chromedp", "golang.org/x/tools/txtar",
+}
+
+// The card does no I/O, has no clock and no randomness of its own, and is a
+// value that nobody has to lock.
+var bannedInPure = []string{"os", "net", "log", "sync", "crypto/rand", "math/rand"}
+
+// exceptions to bannedInPure, each with its reason.
+var exceptions = map[string]string{
+	"keystore: log/slog": "the type of LogValue, by which a secret hides itself",
+}
+
+const module = "hsmemu"
+
+// pkg is a package of the module with all its files, whatever their build tags.
+type pkg struct {
+	path  string // without the module's name
+	dir   string
+	files map[string]*ast.File
+	fset  *token.FileSet
+}
+
+func (p pkg) product() []*ast.File {
+	var files []*ast.File
+	for name, f := range p.files {
+		if !strings.HasSuffix(name, "_test.go") {
+			files = append(files, f)
+		}
+	}
+	return files
+}
+
+func (p pkg) at(n ast.Node) string { return p.fset.Position(n.Pos()).String() }
+
+// packages lists the module's packages and parses their files.
+func packages(t *testing.T) []pkg {
+	t.Helper()
+	top, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
+	require.NoError(t, err)
+	list := exec.Command("go", "list", "-e", "-find", "-json=ImportPath,Dir", "./...")
+	list.Dir = strings.TrimSpace(string(top))
+	out, err := list.Output()
+	require.NoError(t, err)
+	var pkgs []pkg
+	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var l struct{ ImportPath, Dir string }
+		if err := d.Decode(&l); errors.Is(err, io.EOF) {
+			break
+		} else {
+			require.NoError(t, err)
+		}
+		p := pkg{path: strings.TrimPrefix(l.ImportPath, module+"/"), dir: l.Dir, files: map[string]*ast.File{}, fset: token.NewFileSet()}
+		names, err := filepath.Glob(filepath.Join(l.Dir, "*.go"))
+		require.NoError(t, err)
+		for _, name := range names {
+			f, err := parser.ParseFile(p.fset, name, nil, parser.ParseComments|parser.SkipObjectResolution)
+			require.NoError(t, err)
+			p.files[filepath.Base(name)] = f
+		}
+		pkgs = append(pkgs, p)
+	}
+	require.NotEmpty(t, pkgs)
+	return pkgs
+}
+
+// under says whether an import path is one of these folders or in one of them.
+func under(path string, folders []string) bool {
+	return slices.ContainsFunc(folders, func(f string) bool { return path == f || strings.HasPrefix(path, f+"/") })
+}
+
+func standard(path string) bool {
+	first, _, _ := strings.Cut(path, "/")
+	return !strings.Contains(first, ".")
+}
+
+func TestLayers_ImportsPointInwards(t *testing.T) {
+	for _, p := range packages(t) {
+		l, known := layers[p.path]
+		if !known {
+			t.Errorf("%s: a package that the table of layers does not have", p.path)
+			continue
+		}
+		for name, f := range p.files {
+			for _, i := range f.Imports {
+				path, err := strconv.Unquote(i.Path.Value)
+				require.NoError(t, err)
+				if why := l.forbids(p.path, path, strings.HasSuffix(name, "_test.go")); why != "" {
+					t.Errorf("%s: %s imports %s: %s", p.at(i), p.path, path, why)
+				}
+			}
+		}
+	}
+}
+
+// forbids says why a package may not import a path, or nothing.
+func (l layer) forbids(from, path string, test bool) string {
+	if own, ok := strings.CutPrefix(path, module+"/"); ok {
+		if test || own == from || slices.Contains(l.imports, own) || slices.Contains(l.imports, "...") {
+			return ""
+		}
+		return "this arrow is not in the table of layers"
+	}
+	if standard(path) {
+		if _, excused := exceptions[from+": "+path]; l.pure && !test && under(path, bannedInPure) && !excused {
+			return "the pure core may not"
+		}
+		return ""
+	}
+	if under(path, l.modules) || test && under(path, forTests) {
+		return ""
+	}
+	return "this module is not for this package"
+}
+
+// The rules find what they are there to find.
+func TestLayers_RulesCatch(t *testing.T) {
+	for _, c := range []struct {
+		from, path string
+		test       bool
+		forbidden  bool
+	}{
+		{from: "applet", path: "hsmemu/keystore"},
+		{from: "applet", path: "hsmemu/emulator", forbidden: true},
+		{from: "applet", path: "net/http", forbidden: true},
+		{from: "applet", path: "net/http", test: true},
+		{from: "applet", path: "log/slog", forbidden: true},
+		{from: "keystore", path: "log/slog"},
+		{from: "keystore", path: "log", forbidden: true},
+		{from: "keystore/curve", path: "filippo.io/bigmod"},
+		{from: "applet", path: "filippo.io/bigmod", forbidden: true},
+		{from: "vsmartcard", path: "hsmemu/applet", forbidden: true},
+		{from: "vsmartcard", path: "hsmemu/vsmartcard", test: true},
+		{from: "cmd/hsmemu", path: "hsmemu/applet"},
+		{from: "cmd/hsmemu", path: "github.com/stretchr/testify/assert", test: true, forbidden: true},
+		{from: "cmd/hsmemu", path: "github.com/stretchr/testify/require", test: true},
+		{from: "cmd/hsmemu", path: "github.com/stretchr/testify/require", forbidden: true},
+	} {
+		require.Equal(t, c.forbidden, layers[c.from].forbids(c.from, c.path, c.test) != "", "%+v", c)
+	}
+}
+
+func TestLayers_EveryPackageHasAComment(t *testing.T) {
+	for _, p := range packages(t) {
+		files := p.product()
+		if len(files) > 0 && !slices.ContainsFunc(files, func(f *ast.File) bool { return f.Doc != nil }) {
+			t.Errorf("%s has no package comment", p.path)
+		}
+	}
+}
+
+func TestLayers_NothingHappensBeforeMain(t *testing.T) {
+	for _, p := range packages(t) {
+		for _, f := range p.files {
+			for _, d := range f.Decls {
+				if fn, ok := d.(*ast.FuncDecl); ok && fn.Recv == nil && fn.Name.Name == "init" {
+					t.Errorf("%s: init function", p.at(fn))
+				}
+			}
+		}
+	}
+}
+
+func TestLayers_ThePureCoreIsPure(t *testing.T) {
+	for _, p := range packages(t) {
+		if !layers[p.path].pure {
+			continue
+		}
+		for _, found := range impurities(p.fset, p.product()) {
+			t.Error(found)
+		}
+	}
+}
+
+// The search finds what it is there to find.
+func TestLayers_ImpuritiesAreFound(t *testing.T) {
+	const code = `package p
+
+import "time"
+
+var table = []int{1}
+var count int
+
+type s struct{ table []int }
+
+func f(x s) {
+	go f(x)
+	_ = time.Now()
+	table[0] = 2
+	count++
+	table, y := []int{3}, 4
+	table[0], x.table[0] = y, y
+	_ = time.Second
+}
+`
+	fset := token.NewFileSet()
+	f, err := parser.ParseFile(fset, "p.go", code, parser.SkipObjectResolution)
+	require.NoError(t, err)
+	require.Equal(t, []string{
+		"p.go:11:2: goroutine", "p.go:12:6: time.Now", "p.go:13:2: package variable table changes", "p.go:14:2: package variable count changes",
+	}, impurities(fset, []*ast.File{f}))
+}
+
+// impurities finds goroutines, the clock, and package variables that change.
+func impurities(fset *token.FileSet, files []*ast.File) []string {
+	// What other packages declare does not matter here, so they are not read.
+	info := types.Info{Uses: map[*ast.Ident]types.Object{}}
+	conf := types.Config{Error: func(error) {}, Importer: noImports{}}
+	own, _ := conf.Check("p", fset, files, &info)
+	var found []string
+	say := func(n ast.Node, format string, args ...any) {
+		found = append(found, fmt.Sprintf("%s: %s", fset.Position(n.Pos()), fmt.Sprintf(format, args...)))
+	}
+	changes := func(e ast.Expr) {
+		id := root(e)
+		if v, ok := info.Uses[id].(*types.Var); ok && v.Parent() == own.Scope() {
+			say(id, "package variable %s changes", id.Name)
+		}
+	}
+	for _, f := range files {
+		ast.Inspect(f, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.GoStmt:
+				say(n, "goroutine")
+			case *ast.SelectorExpr:
+				x, ok := n.X.(*ast.Ident)
+				if ok && x.Name == "time" && slices.Contains([]string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "Tick"}, n.Sel.Name) {
+					say(n, "time.%s", n.Sel.Name)
+				}
+			case *ast.AssignStmt:
+				for _, e := range n.Lhs {
+					changes(e)
+				}
+			case *ast.IncDecStmt:
+				changes(n.X)
+			}
+			return true
+		})
+	}
+	return found
+}
+
+// root is the variable that an assignable expression begins with, nil if it
+// begins with something else.
+func root(e ast.Expr) *ast.Ident {
+	for {
+		switch x := e.(type) {
+		case *ast.Ident:
+			return x
+		case *ast.IndexExpr:
+			e = x.X
+		case *ast.SelectorExpr:
+			e = x.X
+		case *ast.ParenExpr:
+			e = x.X
+		case *ast.StarExpr:
+			e = x.X
+		default:
+			return nil
+		}
+	}
+}
+
+type noImports struct{}
+
+func (noImports) Import(path string) (*types.Package, error) {
+	return nil, fmt.Errorf("import %s: not needed", path)
+}
+
+// A test that does not run proves nothing. Only the vectors of real cards, which
+// not every copy of the project has beside it, may be absent.
+func TestLayers_TestsDoNotSkip(t *testing.T) {
+	for _, p := range packages(t) {
+		for name, f := range p.files {
+			if strings.HasSuffix(name, "_test.go") {
+				ast.Inspect(f, func(n ast.Node) bool {
+					if call, ok := n.(*ast.CallExpr); ok && skips(call) {
+						t.Errorf("%s: a test that skips", p.at(call))
+					}
+					return true
+				})
+			}
+		}
+		scripts := filepath.Join(p.dir, "testdata", "script")
+		err := filepath.WalkDir(scripts, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			for i, line := range strings.Split(string(text), "\n") {
+				if strings.HasPrefix(line, "skip") || strings.HasPrefix(line, "[!exec:") || strings.HasPrefix(line, "[exec:") {
+					t.Errorf("%s:%d: a script that skips", path, i+1)
+				}
+			}
+			return err
+		})
+		if !errors.Is(err, fs.ErrNotExist) {
+			require.NoError(t, err)
+		}
+	}
+}
+
+// skips says whether a call is one that skips a test for another reason than
+// absent vectors.
+func skips(call *ast.CallExpr) bool {
+	sel, ok := call.Fun.(*ast.SelectorExpr)
+	if !ok || !slices.Contains([]string{"Skip", "Skipf", "SkipNow"}, sel.Sel.Name) {
+		return false
+	}
+	if receiver, ok := sel.X.(*ast.Ident); !ok || !slices.Contains([]string{"t", "b", "f", "tb"}, receiver.Name) {
+		return false // a method of something else
+	}
+	if len(call.Args) == 0 {
+		return true
+	}
+	why, ok := call.Args[0].(*ast.BasicLit)
+	return !ok || !strings.Contains(why.Value, "vectors")
+}
