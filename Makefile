@@ -18,8 +18,8 @@ all: check test
 check:
 	$(GO) vet ./...
 	$(TOOL) golangci-lint fmt --diff
-	$(TOOL) golangci-lint run
-	$(TOOL) staticcheck ./...
+	$(TOOL) golangci-lint run --allow-parallel-runners
+	$(TOOL) staticcheck -checks all ./...
 	$(GO) mod tidy -diff
 	$(GO) mod verify
 
