@@ -25,9 +25,6 @@ func ParseChain(ef []byte) (Chain, error) {
 		if err != nil {
 			return Chain{}, fmt.Errorf("%s: %w: %w", part.name, ErrStructure, err)
 		}
-		if n.Tag != tagCertificate {
-			return Chain{}, fmt.Errorf("%s: %w: starts with %s", part.name, ErrStructure, n.Tag)
-		}
 		if *part.into, err = ParseCertificate(n.Raw); err != nil {
 			return Chain{}, fmt.Errorf("%s: %w", part.name, err)
 		}

@@ -222,6 +222,22 @@ func TestPublicKey_VerifyNeedsAUsableKey(t *testing.T) {
 	}
 }
 
+// An exponent beyond the machine's integers is refused, not cut to one that
+// happens to verify.
+func TestPublicKey_VerifyDoesNotCutTheExponent(t *testing.T) {
+	t.Parallel()
+	k, err := rsa.GenerateKey(rand.Reader, 1024)
+	require.NoError(t, err)
+	sig, err := rsaSigner(k)(cvc.RSASHA256, []byte("message"))
+	require.NoError(t, err)
+	p := rsaTemplate(cvc.RSASHA256, k)
+	require.NoError(t, p.Verify([]byte("message"), sig))
+	p.Exponent = []byte{0, 0, 1, 0, 1}
+	require.NoError(t, p.Verify([]byte("message"), sig), "leading zeros change nothing")
+	p.Exponent = []byte{1, 0, 0, 0, 0, 0, 1, 0, 1} // 2^64 + 65537
+	require.ErrorIs(t, p.Verify([]byte("message"), sig), cvc.ErrKey)
+}
+
 func TestPublicKey_BytesRefusesAnIncompleteKey(t *testing.T) {
 	t.Parallel()
 	k := cvc.NewEC(cvc.ECDSASHA256, deviceKey(t).Public())
@@ -229,8 +245,15 @@ func TestPublicKey_BytesRefusesAnIncompleteKey(t *testing.T) {
 	mixed.Scheme = cvc.RSASHA256
 	noPoint := k
 	noPoint.Point = nil
+	both := cvc.NewRSA(cvc.RSASHA256, []byte{0xC1}, []byte{3})
+	both.Point = k.Point
+	curved := cvc.NewRSA(cvc.RSASHA256, []byte{0xC1}, []byte{3})
+	curved.Curve = k.Curve
 	for want, list := range map[error][]cvc.PublicKey{
-		cvc.ErrKey:    {mixed, noPoint, cvc.NewRSA(cvc.RSASHA256, nil, []byte{3}), cvc.NewRSA(cvc.ECDSASHA1, []byte{1}, []byte{3})},
+		cvc.ErrKey: {
+			mixed, noPoint, both, curved,
+			cvc.NewRSA(cvc.RSASHA256, nil, []byte{3}), cvc.NewRSA(cvc.ECDSASHA1, []byte{1}, []byte{3}),
+		},
 		cvc.ErrScheme: {{}},
 	} {
 		for _, bad := range list {
