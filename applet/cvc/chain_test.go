@@ -75,8 +75,6 @@ func TestChain_VerifySaysWhatIsWrong(t *testing.T) {
 	broken := f.root.Certificate
 	broken.Signature = bytes.Clone(broken.Signature)
 	broken.Signature[0] ^= 1
-	impostor := stranger.Certificate.CertificateBody
-	impostor.Authorization = cvc.Authorize(cvc.RoleIssuer)
 
 	for _, c := range []struct {
 		name  string
