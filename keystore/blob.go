@@ -105,20 +105,21 @@ func (k Key) blobParts() (kind byte, oid string, parts []byte, err error) {
 		parts, kind := size(k.Bits()), byte(blobRSA)
 		if k.Bits() <= 2048 {
 			kind = blobRSACRT
-			// Halves of the modulus, unless somebody chose unequal primes.
-			half := max((len(k.rsa.n)+1)/2, len(k.rsa.p), len(k.rsa.q))
 			for _, part := range [][]byte{dp.Bytes(), dq.Bytes(), k.rsa.p, k.rsa.qinv, k.rsa.q} {
-				parts = appendField(parts, leftPad(trim(part), half))
+				parts = appendField(parts, leftPad(part, (len(k.rsa.n)+1)/2))
 			}
 		} else {
+			if k.rsa.d != nil {
+				d.SetBytes(k.rsa.d)
+			}
 			parts = appendField(parts, d.FillBytes(make([]byte, len(k.rsa.n))))
 		}
 		parts = appendField(parts, k.rsa.n)
 		return kind, oidRSA, appendField(parts, k.rsa.exponent()), nil
 	case k.ec != nil:
-		p := k.ec.curve.Parameters()
-		parts := size(8 * k.ec.curve.FieldLen())
-		for _, part := range [][]byte{p.A, p.B, p.P, p.N, p.G, k.ec.d, k.ECPublic().Bytes()} {
+		p := k.ec.Curve().Parameters()
+		parts := size(8 * k.ec.Curve().FieldLen())
+		for _, part := range [][]byte{p.A, p.B, p.P, p.N, p.G, k.ec.Bytes(), k.ec.Public().Bytes()} {
 			parts = appendField(parts, part)
 		}
 		return blobEC, oidEC, parts, nil
@@ -216,7 +217,11 @@ func keyOfParts(kind byte, size int, plain []byte) (Key, error) {
 		}
 		return k, nil
 	}
-	parts := make([][]byte, map[byte]int{blobRSA: 3, blobRSACRT: 7, blobEC: 7}[kind])
+	count := 7
+	if kind == blobRSA {
+		count = 3
+	}
+	parts := make([][]byte, count)
 	for i := range parts {
 		var ok bool
 		if parts[i], plain, ok = cutField(plain); !ok || len(parts[i]) == 0 {
@@ -226,13 +231,15 @@ func keyOfParts(kind byte, size int, plain []byte) (Key, error) {
 	if kind == blobEC {
 		return ecOfParts(size, parts)
 	}
-	rsaParts := RSAParts{D: parts[0], N: parts[1], E: parts[len(parts)-1]}
-	if kind == blobRSACRT {
-		rsaParts = RSAParts{
+	var numbers RSAParts
+	if kind == blobRSA {
+		numbers = RSAParts{D: parts[0], N: parts[1], E: parts[2]}
+	} else {
+		numbers = RSAParts{
 			DP: parts[0], DQ: parts[1], P: parts[2], QInverse: parts[3], Q: parts[4], N: parts[5], E: parts[6],
 		}
 	}
-	k, err := NewRSA(rsaParts)
+	k, err := NewRSA(numbers)
 	if err != nil {
 		return Key{}, err
 	}

@@ -2,7 +2,6 @@ package keystore
 
 import (
 	"bytes"
-	"crypto/subtle"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -22,15 +21,19 @@ type storedKey struct {
 	Algorithms *string `json:"algorithms,omitempty"`
 	Domain     byte    `json:"domain,omitempty"`
 
-	// RSA. n, d and the CRT exponents follow from these.
+	// D is the private exponent of RSA, absent if it is the smallest
+	// possible, and the scalar of EC.
+	D []byte `json:"d,omitempty"`
+
+	// RSA. The modulus and the CRT exponents follow from these.
 	Exponent uint32 `json:"e,omitempty"`
 	P        []byte `json:"p,omitempty"`
 	Q        []byte `json:"q,omitempty"`
-	QInverse []byte `json:"qInverse,omitempty"`
+	QInverse []byte `json:"qInverse,omitempty"` // follows too, but not cheaply
 
 	// EC.
-	Curve  string `json:"curve,omitempty"`
-	Scalar []byte `json:"d,omitempty"`
+	Curve string `json:"curve,omitempty"`
+	Point []byte `json:"point,omitempty"` // follows from d, but not cheaply
 
 	// AES.
 	Key []byte `json:"key,omitempty"`
@@ -41,9 +44,10 @@ func (k Key) MarshalJSON() ([]byte, error) {
 	s := storedKey{Domain: k.Domain}
 	switch {
 	case k.rsa != nil:
-		s.Kind, s.Exponent, s.P, s.Q, s.QInverse = "rsa", k.rsa.e, k.rsa.p, k.rsa.q, k.rsa.qinv
+		s.Kind, s.D, s.Exponent = "rsa", k.rsa.d, k.rsa.e
+		s.P, s.Q, s.QInverse = k.rsa.p, k.rsa.q, k.rsa.qinv
 	case k.ec != nil:
-		s.Kind, s.Curve, s.Scalar = "ec", k.ec.curve.Name(), k.ec.d
+		s.Kind, s.Curve, s.D, s.Point = "ec", k.ec.Curve().Name(), k.ec.Bytes(), k.ec.Public().Bytes()
 	case k.aes != nil:
 		s.Kind, s.Key = "aes", k.aes.key
 	default:
@@ -65,8 +69,11 @@ func (k Key) MarshalJSON() ([]byte, error) {
 
 // UnmarshalJSON reads what MarshalJSON wrote and returns ErrFormat, wrapped,
 // for anything else: unknown names, parts of another kind of key, a scalar
-// out of range, primes that do not make a modulus of a supported size. It
-// takes some microseconds, and the key is not prepared.
+// out of range, a point off the curve, primes that do not make a modulus of
+// a supported size. It takes some ten microseconds, RSA keys are not
+// prepared, and two things are left unchecked because they take longer: that
+// an EC point belongs to its scalar, and that RSA primes are prime and go
+// with the public exponent.
 func (k *Key) UnmarshalJSON(b []byte) error {
 	var s storedKey
 	if err := decodeStrictly(b, &s); err != nil {
@@ -99,7 +106,7 @@ func (k *Key) UnmarshalJSON(b []byte) error {
 
 func (s storedKey) material() (Key, error) {
 	isRSA := s.Exponent != 0 || s.P != nil || s.Q != nil || s.QInverse != nil
-	isEC := s.Curve != "" || s.Scalar != nil
+	isEC := s.Curve != "" || s.Point != nil
 	isAES := s.Key != nil
 	switch {
 	case s.Kind == "rsa" && !isEC && !isAES:
@@ -108,33 +115,29 @@ func (s storedKey) material() (Key, error) {
 		if err != nil {
 			return Key{}, err
 		}
+		if s.D != nil {
+			if k.d, err = k.privateExponent(s.D); err != nil {
+				return Key{}, err
+			}
+		}
 		return Key{rsa: k}, nil
 	case s.Kind == "ec" && !isRSA && !isAES:
 		c, ok := curve.ByName(s.Curve)
 		if !ok {
 			return Key{}, ErrCurve
 		}
-		if !isScalar(s.Scalar, c) {
-			return Key{}, fmt.Errorf("%w: scalar", ErrKey)
+		if len(s.D) != c.OrderLen() {
+			return Key{}, fmt.Errorf("%w: scalar of %d bytes", ErrKey, len(s.D))
 		}
-		return Key{ec: &ecKey{curve: c, d: s.Scalar}}, nil
-	case s.Kind == "aes" && !isRSA && !isEC:
+		d, err := c.PrivateWithPublic(s.D, s.Point)
+		if err != nil {
+			return Key{}, fmt.Errorf("%w: %w", ErrKey, err)
+		}
+		return NewEC(d), nil
+	case s.Kind == "aes" && !isRSA && !isEC && s.D == nil:
 		return NewAES(s.Key)
 	}
 	return Key{}, fmt.Errorf("%w: kind and parts", ErrKey)
-}
-
-// isScalar reports whether d is as long as the order and 1 <= d < n.
-func isScalar(d []byte, c *curve.Curve) bool {
-	n := c.Parameters().N
-	if len(d) != c.OrderLen() || len(n) != len(d) || zero(d) {
-		return false
-	}
-	borrow := 0 // of d - n
-	for i := len(d) - 1; i >= 0; i-- {
-		borrow = subtle.ConstantTimeLessOrEq(int(n[i])+1, int(d[i])+1-borrow) ^ 1
-	}
-	return borrow == 1
 }
 
 // storedDomain is the JSON form of a Domain; see storedKey.

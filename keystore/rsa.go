@@ -25,6 +25,7 @@ type rsaKey struct {
 	e       uint32 // public exponent, odd, 3 to 2^31-1
 	p, q    []byte // primes, no leading zeros
 	qinv    []byte // q^-1 mod p, as long as p
+	d       []byte // private exponent if it came from outside and is not the smallest; else nil
 	machine *rsaMachine
 }
 
@@ -55,10 +56,12 @@ type RSAParts struct {
 // between 3 and 2^31-1 (what crypto/rsa works with). NewRSA returns
 // ErrParameters if a size is out of range and ErrKey if parts are missing or
 // contradict each other, or if the key is so weak that crypto/rsa refuses
-// it (primes that are almost equal).
+// it (primes that are almost equal) or primes do not fit into half the length
+// of the modulus, where blobs have room for them.
 //
-// The private exponent is kept as the smallest one, d = e^-1 mod
-// lcm(p-1, q-1) (FIPS 186-5 A.1.1); a larger equivalent one works the same.
+// An absent private exponent becomes the smallest one, e^-1 mod
+// lcm(p-1, q-1) (FIPS 186-5 A.1.1). A given one may be larger, as older
+// software makes it, but is below the modulus; Wrap gives it back unchanged.
 func NewRSA(parts RSAParts) (Key, error) {
 	number := func(b []byte) *big.Int { return new(big.Int).SetBytes(b) }
 	n, e, d, p, q := number(parts.N), number(parts.E), number(parts.D), number(parts.P), number(parts.Q)
@@ -95,14 +98,12 @@ func NewRSA(parts RSAParts) (Key, error) {
 // parts and shows only here.
 func (k *rsaKey) check(parts RSAParts) error {
 	if parts.D != nil {
-		one := big.NewInt(1)
-		for _, prime := range k.machine.std.Primes {
-			order := new(big.Int).Sub(prime, one)
-			product := new(big.Int).SetBytes(parts.D)
-			product.Mul(product, big.NewInt(int64(k.e))).Mod(product, order)
-			if product.Cmp(one) != 0 || len(parts.D) > len(k.n) && !zero(parts.D[:len(parts.D)-len(k.n)]) {
-				return fmt.Errorf("%w: d does not belong to e", ErrKey)
-			}
+		d, err := k.privateExponent(parts.D)
+		if err != nil {
+			return err
+		}
+		if !sameNumber(d, k.machine.std.D.Bytes()) {
+			k.d = d
 		}
 	}
 	for _, part := range []struct {
@@ -141,8 +142,27 @@ func newRSAKey(p, q, qinv *big.Int, e uint32) (*rsaKey, error) {
 		return nil, fmt.Errorf("%w: q^-1 mod p is wrong", ErrKey)
 	}
 	k := &rsaKey{n: n.Bytes(), e: e, p: p.Bytes(), q: q.Bytes()}
+	if half := (len(k.n) + 1) / 2; len(k.p) > half || len(k.q) > half {
+		return nil, fmt.Errorf("%w: primes of very different size", ErrKey)
+	}
 	k.qinv = qinv.FillBytes(make([]byte, len(k.p)))
 	return k, nil
+}
+
+// privateExponent returns d without leading zeros if it is a private exponent
+// of the key below the modulus, else ErrKey.
+func (k *rsaKey) privateExponent(d []byte) ([]byte, error) {
+	given, one := new(big.Int).SetBytes(d), big.NewInt(1)
+	wrong := given.Cmp(new(big.Int).SetBytes(k.n)) >= 0
+	for _, p := range [][]byte{k.p, k.q} {
+		order := new(big.Int).SetBytes(p)
+		product := new(big.Int).Mul(given, big.NewInt(int64(k.e)))
+		wrong = wrong || product.Mod(product, order.Sub(order, one)).Cmp(one) != 0
+	}
+	if wrong {
+		return nil, fmt.Errorf("%w: d does not belong to e", ErrKey)
+	}
+	return given.Bytes(), nil
 }
 
 func checkModulus(n *big.Int) error {
@@ -152,7 +172,7 @@ func checkModulus(n *big.Int) error {
 	return nil
 }
 
-// private returns the private exponents d mod p-1, d mod q-1 and d.
+// private returns d mod p-1, d mod q-1 and the smallest d.
 func (k *rsaKey) private() (dp, dq, d *big.Int, err error) {
 	one, e := big.NewInt(1), big.NewInt(int64(k.e))
 	p1 := new(big.Int).SetBytes(k.p)
@@ -303,14 +323,6 @@ func atLeastTwo(x *big.Int) *big.Int {
 }
 
 func bitLen(b []byte) int { return new(big.Int).SetBytes(b).BitLen() }
-
-func zero(b []byte) bool {
-	var all byte
-	for _, x := range b {
-		all |= x
-	}
-	return all == 0
-}
 
 // sameNumber compares two big-endian numbers without regard to leading zeros.
 func sameNumber(a, b []byte) bool {

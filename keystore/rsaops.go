@@ -53,7 +53,7 @@ func digest(h crypto.Hash, message []byte) []byte {
 func (k *rsaKey) sign(rand io.Reader, a Algorithm, data []byte) ([]byte, error) {
 	switch a {
 	case RSASignRaw:
-		return k.signRaw(data)
+		return k.raw(data)
 	case RSASignPKCS1:
 		return k.signPKCS1(0, data)
 	case RSAPSS:
@@ -73,41 +73,18 @@ func (k *rsaKey) sign(rand io.Reader, a Algorithm, data []byte) ([]byte, error) 
 	return nil, ErrAlgorithm
 }
 
-// signRaw signs a block the caller has padded. Nearly always that is the
-// padding of PKCS #1 v1.5, and for that block the standard library computes
-// the same signature faster than we can.
-func (k *rsaKey) signRaw(block []byte) ([]byte, error) {
+// raw is the bare private operation on a block the caller has padded or will
+// unpad. It goes through bigmod, the arithmetic of crypto/rsa, and therefore
+// costs what the padded operations of crypto/rsa cost.
+func (k *rsaKey) raw(block []byte) ([]byte, error) {
 	if len(block) != len(k.n) {
 		return nil, ErrLength
 	}
-	if t, ok := unpad(block); ok {
-		return k.signPKCS1(0, t)
-	}
-	return k.raw(block)
-}
-
-func (k *rsaKey) raw(block []byte) ([]byte, error) {
 	m, err := k.prepare()
 	if err != nil {
 		return nil, err
 	}
 	return m.raw(block)
-}
-
-// unpad returns T of an encoded message 00 01 FF … FF 00 T with at least
-// eight bytes FF (RFC 8017 §9.2) and a T that is not empty.
-func unpad(block []byte) ([]byte, bool) {
-	if block[0] != 0 || block[1] != 1 {
-		return nil, false
-	}
-	i := 2
-	for i < len(block) && block[i] == 0xFF {
-		i++
-	}
-	if i < 10 || i+1 >= len(block) || block[i] != 0 {
-		return nil, false
-	}
-	return block[i+1:], true
 }
 
 // signPKCS1 pads and signs a DigestInfo (h = 0) or the value of h.
