@@ -1,6 +1,9 @@
 package curve
 
-import "math/bits"
+import (
+	"encoding/binary"
+	"math/bits"
+)
 
 // maxLimbs is the number of 64-bit words of the widest modulus, 521 bits.
 const maxLimbs = 9
@@ -39,19 +42,11 @@ func newModulus(b []byte) *modulus {
 	for range 5 {          // every Newton step doubles the bits that are right
 		f.negInverse *= 2 + f.m[0]*f.negInverse
 	}
-	f.one[0] = 1
-	for range 64 * f.limbs {
+	f.one[(f.bits-1)/64] = 1 << ((f.bits - 1) % 64) // below m, whose top bit is set
+	for range 64*f.limbs - f.bits + 1 {
 		f.add(&f.one, &f.one, &f.one)
 	}
-	f.square = f.one
-	for range 64 * f.limbs {
-		f.add(&f.square, &f.square, &f.square)
-	}
-	f.shift[0] = 1
-	for range 64 {
-		f.add(&f.shift, &f.shift, &f.shift)
-	}
-	f.into(&f.shift, &f.shift)
+	f.shift, f.square = f.powerOfTwo(64), f.powerOfTwo(64*f.limbs)
 	f.lessTwo = f.m
 	var borrow uint64
 	f.lessTwo[0], borrow = bits.Sub64(f.m[0], 2, 0)
@@ -61,11 +56,27 @@ func newModulus(b []byte) *modulus {
 	return f
 }
 
+// powerOfTwo returns 2^e in Montgomery form.
+func (f *modulus) powerOfTwo(e int) element {
+	x := f.one
+	for i := bits.Len(uint(e)) - 1; i >= 0; i-- {
+		f.mul(&x, &x, &x)
+		if e>>i&1 == 1 {
+			f.add(&x, &x, &x)
+		}
+	}
+	return x
+}
+
 // words reads a big-endian number of at most 72 bytes.
 func words(b []byte) (x element) {
-	for i, c := range b {
-		at := len(b) - 1 - i
-		x[at/8] |= uint64(c) << (at % 8 * 8)
+	i := 0
+	for ; len(b) >= 8; i++ {
+		x[i] = binary.BigEndian.Uint64(b[len(b)-8:])
+		b = b[:len(b)-8]
+	}
+	for _, c := range b {
+		x[i] = x[i]<<8 | uint64(c)
 	}
 	return x
 }

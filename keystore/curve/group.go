@@ -14,12 +14,22 @@ type affine struct{ x, y element }
 type group struct {
 	p, n    *modulus
 	a, b    element
+	kind    coefficient
 	b3      element // 3b
 	g       affine
 	neutral point
 	window  recoding
 	comb    comb
 }
+
+// coefficient tells the values of a apart that are cheap to multiply by.
+type coefficient int
+
+const (
+	aAny coefficient = iota
+	aZero
+	aMinusThree
+)
 
 // newGroup takes the multiples of the base point that the comb needs from the
 // head of table and returns its tail.
@@ -28,6 +38,15 @@ func newGroup(d *Parameters, table []byte) (*group, []byte) {
 	c.a = c.p.reduce(d.A)
 	c.b = c.p.reduce(d.B)
 	c.p.times3(&c.b3, &c.b)
+	var threeMore element
+	c.p.times3(&threeMore, &c.p.one)
+	c.p.add(&threeMore, &threeMore, &c.a)
+	switch {
+	case c.a.isZero() == 1:
+		c.kind = aZero
+	case threeMore.isZero() == 1:
+		c.kind = aMinusThree
+	}
 	c.neutral.y = c.p.one
 	c.window = newRecoding(c.n, (c.n.bits+windowBits-1)/windowBits*windowBits)
 	g, ok := c.decode(d.G)
@@ -45,34 +64,61 @@ func (f *modulus) times3(z, x *element) {
 	f.add(z, &t, x)
 }
 
-// combine finishes an addition: given the products of the coordinates
-// (xx = X1·X2, xy = X1·Y2+X2·Y1 and so on) it makes the sum of the points.
+// timesA sets z to a·x. All curves but brainpool have an a that needs no
+// multiplication.
+func (c *group) timesA(z, x *element) {
+	switch c.kind {
+	case aZero:
+		*z = element{}
+	case aMinusThree:
+		c.p.times3(z, x)
+		c.p.sub(z, &element{}, z)
+	default:
+		c.p.mul(z, &c.a, x)
+	}
+}
+
+// terms makes of the products xx = X1·X2, zz = Z1·Z2 and xz = X1·Z2 + X2·Z1
+//
+//	u = a·xz + 3b·zz
+//	v = 3b·xz + a·(xx - a·zz)
+//	w = 3·xx + a·zz
+func (c *group) terms(u, v, w, xx, zz, xz *element) {
+	f := c.p
+	var azz, t element
+	c.timesA(&azz, zz)
+	c.timesA(u, xz)
+	f.mul(&t, &c.b3, zz)
+	f.add(u, u, &t)
+	f.sub(&t, xx, &azz)
+	c.timesA(&t, &t)
+	f.mul(v, &c.b3, xz)
+	f.add(v, v, &t)
+	f.times3(w, xx)
+	f.add(w, w, &azz)
+}
+
+// combine finishes an addition: given the products of the coordinates, named
+// as for terms, it makes the sum of the points.
+//
+//	X = xy·(yy-u) - yz·v
+//	Y = (yy-u)·(yy+u) + w·v
+//	Z = yz·(yy+u) + xy·w
 func (c *group) combine(r *point, xx, yy, zz, xy, xz, yz *element) {
 	f := c.p
-	var azz, u, v, w, t element
-	f.mul(&azz, &c.a, zz)
-	f.mul(&u, &c.a, xz)
-	f.mul(&t, &c.b3, zz)
-	f.add(&u, &u, &t) // u = a·xz + 3b·zz
-	f.sub(&t, xx, &azz)
-	f.mul(&t, &c.a, &t)
-	f.mul(&v, &c.b3, xz)
-	f.add(&v, &v, &t) // v = 3b·xz + a·(xx - a·zz)
-	f.times3(&w, xx)
-	f.add(&w, &w, &azz) // w = 3·xx + a·zz
-
-	var minus, plus element
+	var u, v, w, minus, plus, t element
+	c.terms(&u, &v, &w, xx, zz, xz)
 	f.sub(&minus, yy, &u)
 	f.add(&plus, yy, &u)
 	f.mul(&r.x, xy, &minus)
 	f.mul(&t, yz, &v)
-	f.sub(&r.x, &r.x, &t) // X = xy·(yy-u) - yz·v
+	f.sub(&r.x, &r.x, &t)
 	f.mul(&r.y, &minus, &plus)
 	f.mul(&t, &w, &v)
-	f.add(&r.y, &r.y, &t) // Y = (yy-u)(yy+u) + w·v
+	f.add(&r.y, &r.y, &t)
 	f.mul(&r.z, yz, &plus)
 	f.mul(&t, xy, &w)
-	f.add(&r.z, &r.z, &t) // Z = yz·(yy+u) + xy·w
+	f.add(&r.z, &r.z, &t)
 }
 
 // cross sets z to s1·t2 + s2·t1 = (s1+t1)(s2+t2) - s1·s2 - t1·t2.
@@ -113,11 +159,11 @@ func (c *group) addAffine(r, p *point, q *affine) {
 	c.combine(r, &xx, &yy, &zz, &xy, &xz, &yz)
 }
 
-// double sets r to p + p (algorithm 3). The last coordinate of the sum is
-// 8·Y³·Z, which is cheaper than what combine would do.
+// double sets r to p + p (algorithm 3). It is combine but for Z, which for
+// equal points is 8·Y³·Z and so costs a multiplication less.
 func (c *group) double(r, p *point) {
 	f := c.p
-	var xx, yy, zz, xy, xz, yz, azz, u, v, w, t element
+	var xx, yy, zz, xy, xz, yz, u, v, w, minus, plus, t element
 	f.mul(&xx, &p.x, &p.x)
 	f.mul(&yy, &p.y, &p.y)
 	f.mul(&zz, &p.z, &p.z)
@@ -127,19 +173,7 @@ func (c *group) double(r, p *point) {
 	f.add(&xz, &xz, &xz)
 	f.mul(&yz, &p.y, &p.z)
 	f.add(&yz, &yz, &yz)
-
-	f.mul(&azz, &c.a, &zz)
-	f.mul(&u, &c.a, &xz)
-	f.mul(&t, &c.b3, &zz)
-	f.add(&u, &u, &t)
-	f.sub(&t, &xx, &azz)
-	f.mul(&t, &c.a, &t)
-	f.mul(&v, &c.b3, &xz)
-	f.add(&v, &v, &t)
-	f.times3(&w, &xx)
-	f.add(&w, &w, &azz)
-
-	var minus, plus element
+	c.terms(&u, &v, &w, &xx, &zz, &xz)
 	f.sub(&minus, &yy, &u)
 	f.add(&plus, &yy, &u)
 	f.mul(&r.x, &xy, &minus)

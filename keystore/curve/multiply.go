@@ -9,14 +9,10 @@ type recoding struct {
 }
 
 func newRecoding(n *modulus, bits int) recoding {
-	r := recoding{bits: bits}
-	one := element{1}
-	r.offset = one
-	for range bits {
-		n.add(&r.offset, &r.offset, &r.offset)
-	}
-	n.sub(&r.offset, &r.offset, &one)
-	return r
+	offset := n.powerOfTwo(bits)
+	n.sub(&offset, &offset, &n.one)
+	n.out(&offset, &offset)
+	return recoding{bits: bits, offset: offset}
 }
 
 // recode takes and returns scalars that are not in Montgomery form.

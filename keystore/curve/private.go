@@ -85,10 +85,32 @@ func (c *Curve) scalar(b []byte) (element, error) {
 
 // private takes a scalar between 1 and n-1.
 func (c *Curve) private(d *element) *Private {
+	if c.standard != nil {
+		return c.standardPrivate(d)
+	}
 	var p point
 	c.group.multiplyBase(&p, d)
 	q, _ := c.group.affine(&p) // not infinity: d is no multiple of n
 	return c.withPublic(d, c.public(&q, c.group.encode(&q)))
+}
+
+// standardPrivate lets the standard library compute the public key.
+func (c *Curve) standardPrivate(d *element) *Private {
+	w := c.group.n.bytes
+	standard, err := ecdsa.ParseRawPrivateKey(c.standard, d.appendBytes(make([]byte, 0, w), w))
+	if err != nil {
+		panic("curve: the standard library refuses a private key")
+	}
+	encoded, err := standard.PublicKey.Bytes()
+	if err != nil {
+		panic("curve: the standard library refuses its own public key")
+	}
+	q, ok := c.group.decode(encoded)
+	if !ok {
+		panic("curve: the standard library's public key is not on the curve")
+	}
+	public := &Public{curve: c, encoded: encoded, point: q, standard: &standard.PublicKey}
+	return &Private{curve: c, d: *d, public: public, standard: standard}
 }
 
 func (c *Curve) withPublic(d *element, public *Public) *Private {
