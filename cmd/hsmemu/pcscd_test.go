@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -86,7 +87,9 @@ func free(first, n int) bool {
 		if err != nil {
 			return false
 		}
-		l.Close()
+		if l.Close() != nil {
+			return false
+		}
 	}
 	return true
 }
@@ -168,17 +171,16 @@ func (r *readers) stop() error {
 	}
 	cmd := r.cmd
 	r.cmd = nil
-	defer os.Remove(r.socket())
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}
-	dead := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
-	defer dead.Stop()
+	late := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+	defer late.Stop()
 	var exit *exec.ExitError
 	if err := cmd.Wait(); err != nil && !errors.As(err, &exit) {
 		return err
 	}
-	return nil
+	return os.Remove(r.socket()) // else its clients would wait for an answer
 }
 
 // cards waits until exactly n readers hold a card.
@@ -290,6 +292,7 @@ func withReaders(n int, command []string) (code int, err error) {
 	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Env = append(os.Environ(), r.env()...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	signal.Notify(make(chan os.Signal, 1), os.Interrupt) // the command's to answer; what we have started is stopped after it
 	var exit *exec.ExitError
 	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
 		return 0, err
