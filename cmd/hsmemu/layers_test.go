@@ -374,7 +374,7 @@ func skips(call *ast.CallExpr) bool {
 	if !ok || !slices.Contains([]string{"Skip", "Skipf", "SkipNow"}, sel.Sel.Name) {
 		return false
 	}
-	if receiver, ok := sel.X.(*ast.Ident); !ok || !slices.Contains([]string{"t", "b", "f", "tb"}, receiver.Name) {
+	if receiver, named := sel.X.(*ast.Ident); !named || !slices.Contains([]string{"t", "b", "f", "tb"}, receiver.Name) {
 		return false // a method of something else
 	}
 	if len(call.Args) == 0 {
