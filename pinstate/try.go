@@ -48,8 +48,8 @@ func (t Try) Charges() bool { return t.charges }
 // secret. It equals the card as it was when Charges is false.
 func (t Try) Charged() Card { return t.charged }
 
-// Settle compares, in a time that depends on lengths only, and answers the card
-// and the login that follow. The error is nil, Wrong or ErrBlocked; with an
+// Settle compares in constant time and answers the card and the login that
+// follow. The error is nil, Wrong or ErrBlocked; with an
 // error the card equals Charged, while the login may have ended.
 func (t Try) Settle() (Card, Login, error) {
 	out := t.otherwise

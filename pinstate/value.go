@@ -8,7 +8,9 @@ import (
 
 // Value is the bytes of a PIN. It prints as ••• with every verb of package fmt
 // and as text; only its JSON form, base64 as encoding/json makes of any byte
-// slice, holds the secret, for the state file. The nil Value is no PIN at all.
+// slice, holds the secret, for the state file. Package fmt calls no methods on
+// unexported fields: a struct that hides a Value in one needs a Format method of
+// its own. The nil Value is no PIN at all.
 type Value []byte
 
 const hidden = "•••"
