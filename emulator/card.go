@@ -167,8 +167,7 @@ func (c *Card) step(now time.Time, command []byte) (next chip.State, r chip.Resu
 			err = fmt.Errorf("emulator: panic in the card: %v\n%s", p, debug.Stack())
 		}
 	}()
-	env := applet.Env{Rand: c.world.Rand, Deterministic: c.world.Deterministic, Now: now, RSA: c.world.RSA}
-	next, r = chip.Step(env, c.state, command)
+	next, r = chip.Step(c.world.env(now), c.state, command)
 	return next, r, nil
 }
 

@@ -95,7 +95,7 @@ func (a *app) attest(chain, request []byte, roots cvc.Roots) error {
 // remark tells of certificates out of their dates, which no client of the
 // device refuses.
 func (a *app) remark(v cvc.Verified) {
-	for _, c := range v.Outside(a.clock()) {
+	for _, c := range v.Outside(a.outside.Clock()) {
 		fmt.Fprintf(a.out, "note: certificate %s is not valid today\n", c.CHR)
 	}
 }

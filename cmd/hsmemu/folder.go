@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 
-	"hsmemu/applet"
 	"hsmemu/emulator"
 	"hsmemu/emulator/chip"
 	"hsmemu/emulator/store"
@@ -95,8 +94,7 @@ func (a *app) makeCard(name string, o order) (*store.File[chip.Durable], error) 
 		return nil, err
 	}
 	w := a.world(chip.Durable{Seed: o.seed, KeyPool: o.keyPool})
-	env := applet.Env{Rand: w.Rand, Deterministic: w.Deterministic, Now: a.clock(), RSA: w.RSA}
-	d, err := chip.Manufacture(env, chip.Order{Firmware: o.firmware, Serial: o.serial})
+	d, err := w.Manufacture(chip.Order{Firmware: o.firmware, Serial: o.serial})
 	if err != nil {
 		return nil, fmt.Errorf("make card %q: %w", name, err)
 	}
@@ -184,10 +182,8 @@ func (a *app) explain(name string, err error) error {
 // made from a seed a stream that only depends on the seed and on the card's
 // state, so that the same commands give the same answers again.
 func (a *app) world(d chip.Durable) emulator.World {
-	w := emulator.World{
-		Rand: a.rand, Clock: a.clock, RSA: keystore.SystemGenerator{Rand: a.rand},
-		Log: slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelError})),
-	}
+	w := a.outside
+	w.Log = slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelError}))
 	if d.Seed != nil {
 		// Encoding a state that was just decoded or made cannot fail.
 		state, _ := json.Marshal(d)

@@ -9,7 +9,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -17,9 +16,10 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
+
+	"hsmemu/emulator"
 )
 
 // Exit codes of the command line.
@@ -34,7 +34,7 @@ func main() {
 	defer stop()
 	a := &app{
 		in: os.Stdin, out: os.Stdout, err: os.Stderr,
-		env: os.Getenv, clock: time.Now, rand: rand.Reader,
+		env: os.Getenv, outside: emulator.System(),
 	}
 	os.Exit(a.run(ctx, os.Args[1:]))
 }
@@ -44,8 +44,7 @@ type app struct {
 	in       io.Reader
 	out, err io.Writer
 	env      func(string) string
-	clock    func() time.Time
-	rand     io.Reader
+	outside  emulator.World // what every card has around it
 
 	state string // --state
 }

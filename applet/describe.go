@@ -1,0 +1,52 @@
+package applet
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// CommandInfo is a row of the command table as documentation shows it.
+type CommandInfo struct {
+	// Name is the command, with the form in brackets where it has several.
+	Name string
+	// Header is INS, P1 and P2 in hexadecimal; "xx" stands for any byte.
+	Header string
+	// Needs is the right that is asked for: "always" or "user".
+	Needs string
+	// Quiet tells that the data never appear in traces.
+	Quiet bool
+	// Firmware lists the profiles that have the command.
+	Firmware []string
+	// Evidence is how the behaviour is known.
+	Evidence Evidence
+}
+
+// Commands lists the command table in its order.
+func Commands() []CommandInfo {
+	var list []CommandInfo
+	for _, r := range table {
+		info := CommandInfo{
+			Name: r.name, Header: fmt.Sprintf("%02X %s %s", r.ins, parameters(r.p1), parameters(r.p2)),
+			Needs: r.need.String(), Quiet: r.quiet, Evidence: r.evidence,
+		}
+		for _, p := range profiles {
+			if r.feature == nil || r.feature(p) {
+				info.Firmware = append(info.Firmware, p.Name)
+			}
+		}
+		list = append(list, info)
+	}
+	return list
+}
+
+func parameters(p []byte) string {
+	if p == nil {
+		return "xx"
+	}
+	var words []string
+	for _, b := range slices.Sorted(slices.Values(p)) {
+		words = append(words, fmt.Sprintf("%02X", b))
+	}
+	return strings.Join(words, "/")
+}

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"hsmemu/applet"
+)
+
+var update = flag.Bool("update", false, "rewrite the generated parts of the documentation")
+
+// generated replaces what stands between two marks of a document, or compares
+// it.
+func generated(t *testing.T, document, mark, want string) {
+	t.Helper()
+	path := filepath.Join("..", "..", "docs", document)
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	begin, end := fmt.Sprintf("<!-- %s: begin -->\n", mark), fmt.Sprintf("<!-- %s: end -->", mark)
+	before, rest, ok := strings.Cut(string(text), begin)
+	require.True(t, ok, "%s has no mark %s", document, mark)
+	have, after, ok := strings.Cut(rest, end)
+	require.True(t, ok, "%s has no end of mark %s", document, mark)
+	if *update {
+		require.NoError(t, os.WriteFile(path, []byte(before+begin+want+end+after), 0o644))
+		return
+	}
+	require.Equal(t, want, have, "docs/%s is out of date: go test ./cmd/hsmemu -run TestDocs -update", document)
+}
+
+func TestDocs_FidelityListsEveryCommand(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("\n| Command | INS P1 P2 | Right | How it is known |\n|---|---|---|---|\n")
+	for _, c := range applet.Commands() {
+		fmt.Fprintf(&b, "| %s | `%s` | %s | %s |\n", c.Name, c.Header, c.Needs, c.Evidence)
+	}
+	b.WriteString("\n")
+	generated(t, "fidelity.md", "commands", b.String())
+}
+
+func TestDocs_EmulatedListsEveryCommandAndProfile(t *testing.T) {
+	profiles := applet.Profiles()
+	var b strings.Builder
+	b.WriteString("\n| Command |")
+	for _, p := range profiles {
+		fmt.Fprintf(&b, " %s |", p.Name)
+	}
+	b.WriteString("\n|---|" + strings.Repeat("---|", len(profiles)) + "\n")
+	for _, c := range applet.Commands() {
+		fmt.Fprintf(&b, "| %s |", c.Name)
+		for _, p := range profiles {
+			word := "–"
+			if slices.Contains(c.Firmware, p.Name) {
+				word = "yes"
+			}
+			fmt.Fprintf(&b, " %s |", word)
+		}
+		b.WriteString("\n")
+	}
+	b.WriteString("\n")
+	generated(t, "emulated.md", "commands", b.String())
+}
+
+func TestDocs_EmulatedListsEveryProfile(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("\n| Firmware | RSA bits | Largest curve | Memory | Before selection | Known defect |\n|---|---|---|---|---|---|\n")
+	for _, p := range applet.Profiles() {
+		var sizes []string
+		for _, n := range p.RSA {
+			sizes = append(sizes, fmt.Sprint(n))
+		}
+		defect := "–"
+		if p.RestrictedUnwrap != 0x9000 {
+			defect = fmt.Sprintf("UNWRAP KEY of a key with an algorithm list answers %s", p.RestrictedUnwrap.String())
+		}
+		if p.StatusWithXKEK != 0x9000 {
+			defect = fmt.Sprintf("status of public key authentication answers %s while an XKEK key domain exists", p.StatusWithXKEK.String())
+		}
+		fmt.Fprintf(&b, "| %s | %s | %d | %d KiB | %s | %s |\n", p.Name, strings.Join(sizes, ", "), p.MaxCurve, p.Memory>>10, p.NotSelected.String(), defect)
+	}
+	b.WriteString("\n")
+	generated(t, "emulated.md", "profiles", b.String())
+}

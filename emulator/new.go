@@ -1,0 +1,50 @@
+package emulator
+
+import (
+	"crypto/rand"
+	"fmt"
+	"time"
+
+	"hsmemu/applet"
+	"hsmemu/emulator/chip"
+	"hsmemu/keystore"
+)
+
+// System is the real world: the system's randomness and clock, and RSA keys
+// made by crypto/rsa.
+func System() World {
+	return World{
+		Rand: rand.Reader, RSA: keystore.SystemGenerator{Rand: rand.Reader},
+		Clock: time.Now, //nolint:forbidigo // the one place that hands out the real clock
+	}
+}
+
+// NewCard makes a card as shipped that is kept in memory alone, for the length
+// of a test say. The zero Order is a card of the newest firmware with a random
+// serial number.
+func NewCard(o chip.Order, w World) (*Card, error) {
+	d, err := w.Manufacture(o)
+	if err != nil {
+		return nil, err
+	}
+	return New(d, memory{}, w), nil
+}
+
+// Manufacture makes a card as shipped, see chip.Manufacture.
+func (w World) Manufacture(o chip.Order) (chip.Durable, error) {
+	d, err := chip.Manufacture(w.env(w.Clock()), o)
+	if err != nil {
+		return chip.Durable{}, fmt.Errorf("emulator: new card: %w", err)
+	}
+	return d, nil
+}
+
+func (w World) env(now time.Time) applet.Env {
+	return applet.Env{Rand: w.Rand, Deterministic: w.Deterministic, Now: now, RSA: w.RSA}
+}
+
+// memory is the store of a card that ends with its process.
+type memory struct{}
+
+// Save keeps nothing: the card itself holds its last state.
+func (memory) Save(chip.Durable) error { return nil }
