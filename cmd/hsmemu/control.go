@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,6 +30,8 @@ type reader interface {
 // request is one line from a command to the process that runs a card.
 type request struct {
 	Do string `json:"do"`
+	// APDU is a command in hexadecimal, for transmit.
+	APDU string `json:"apdu,omitempty"`
 }
 
 // The verbs of a request.
@@ -38,6 +41,8 @@ const (
 	doReset  = "reset"
 	doShow   = "show"
 	doTrace  = "trace"
+	// doTransmit sends a command in the session that the card's clients share.
+	doTransmit = "transmit"
 )
 
 // reply is one line back. A trace has one for every command of the card.
@@ -45,6 +50,7 @@ type reply struct {
 	Error string    `json:"error,omitempty"`
 	View  *cardView `json:"view,omitempty"`
 	Trace string    `json:"trace,omitempty"`
+	APDU  string    `json:"apdu,omitempty"`
 }
 
 // errNobody says that no process runs the card.
@@ -162,6 +168,8 @@ func (s *control) answer(ctx context.Context, q request) reply {
 		v := newCardView(s.held.name, s.held.card.Snapshot().Durable(), store.Info{Generation: s.held.file.Generation(), Seal: s.held.file.Seal()})
 		v.running(os.Getpid(), s.reader.Place(), s.held.card.Snapshot())
 		return reply{View: &v}
+	case doTransmit:
+		return s.transmit(ctx, q.APDU)
 	default:
 		err = fmt.Errorf("request %q not known", q.Do)
 	}
@@ -169,6 +177,18 @@ func (s *control) answer(ctx context.Context, q request) reply {
 		return reply{Error: err.Error()}
 	}
 	return reply{}
+}
+
+func (s *control) transmit(ctx context.Context, text string) reply {
+	command, err := hex.DecodeString(text)
+	if err != nil {
+		return reply{Error: "not a command in hexadecimal digits"}
+	}
+	answer, err := s.held.card.Transmit(ctx, command)
+	if err != nil {
+		return reply{Error: err.Error()}
+	}
+	return reply{APDU: hex.EncodeToString(answer)}
 }
 
 // traceBuffer is how many commands a slow observer may lag behind.
