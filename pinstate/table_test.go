@@ -234,6 +234,7 @@ func TestStatus_AnswersTheQueries(t *testing.T) {
 		{"03 §4.1 PIN and PKA, both", both().with(in(), keys(2)), query(pinstate.User), "9000", nil},
 		{"03 §4.1 PIN or PKA, nobody", either().with(keys(1)), query(pinstate.User), "63C3", nil},
 		{"03 §4.1 PIN or PKA, logged in", either().with(keys(2), inByKeys()), query(pinstate.User), "9000", nil},
+		{"03 §4.1 neither PIN nor PKA, as no command makes it", stateP().with(policy(0, 0)), query(pinstate.User), "6A88", nil},
 		{"03 §4.1 SO is not the user", stateO().with(soIn()), query(pinstate.User), "63C3", nil},
 
 		{"03 §4.3 query, never initialized", stateF(), query(pinstate.SO), "6A88", nil},
@@ -249,6 +250,7 @@ func TestStatus_AnswersTheQueries(t *testing.T) {
 		{"03 §4.4 P2 00", stateO(), query(0x00), "6A88", nil},
 	})
 	require.ErrorIs(t, stateO().Card.Status(pinstate.Login{}, 0x85), pinstate.ErrReference)
+	require.ErrorIs(t, stateP().with(policy(0, 0)).Card.Status(pinstate.Login{}, pinstate.User), pinstate.ErrUnset)
 	require.ErrorIs(t, stateF().Card.Status(pinstate.Login{}, pinstate.User), pinstate.ErrUnset)
 }
 
