@@ -12,14 +12,13 @@ import (
 	"hsmemu/keystore/curve"
 )
 
-func byName(t testing.TB, name string) *curve.Curve {
-	t.Helper()
-	c, ok := curve.ByName(name)
-	require.True(t, ok, name)
-	return c
-}
-
 var digest256 = sha256.Sum256([]byte("benchmark"))
+
+func BenchmarkStart(b *testing.B) {
+	for b.Loop() {
+		curve.Build()
+	}
+}
 
 func BenchmarkSign(b *testing.B) {
 	for _, c := range curve.All() {

@@ -1,7 +1,7 @@
 package curve_test
 
 import (
-	"crypto/rand"
+	"math/big"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -20,40 +20,127 @@ func each(t *testing.T, test func(*testing.T, *curve.Curve)) {
 	}
 }
 
-func generate(t testing.TB, c *curve.Curve) *curve.Private {
+func byName(t testing.TB, name string) *curve.Curve {
 	t.Helper()
-	k, err := c.Generate(rand.Reader)
-	require.NoError(t, err)
-	return k
+	c, ok := curve.ByName(name)
+	require.True(t, ok, name)
+	return c
 }
 
-func TestSign_IsVerifiedAndNothingElseIs(t *testing.T) {
+func TestAll_ListsThirteenCurvesOfTheRightSize(t *testing.T) {
+	t.Parallel()
+	want := []struct {
+		name      string
+		bits, len int
+	}{
+		{"secp192r1", 192, 24}, {"secp224r1", 224, 28}, {"secp256r1", 256, 32}, {"secp384r1", 384, 48},
+		{"secp521r1", 521, 66}, {"brainpoolP192r1", 192, 24}, {"brainpoolP224r1", 224, 28},
+		{"brainpoolP256r1", 256, 32}, {"brainpoolP320r1", 320, 40}, {"brainpoolP384r1", 384, 48},
+		{"brainpoolP512r1", 512, 64}, {"secp192k1", 192, 24}, {"secp256k1", 256, 32},
+	}
+	all := curve.All()
+	require.Len(t, all, len(want))
+	for i, w := range want {
+		require.Equal(t, w.name, all[i].Name())
+		require.Equal(t, w.name, all[i].String())
+		require.Equal(t, w.bits, all[i].Bits())
+		require.Equal(t, w.len, all[i].FieldLen())
+		require.Equal(t, w.len, all[i].OrderLen())
+	}
+}
+
+func TestBy_FindsEveryCurveAndNoOther(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, c *curve.Curve) {
-		k := generate(t, c)
-		digest := []byte("0123456789abcdef0123456789abcdef")
-		s, err := k.Sign(rand.Reader, digest)
+		require.Same(t, c, byName(t, c.Name()))
+		found, ok := curve.ByOID(c.OID())
+		require.True(t, ok)
+		require.Same(t, c, found)
+		found, err := curve.ByParameters(c.Parameters())
 		require.NoError(t, err)
-		require.True(t, k.Public().Verify(digest, s))
-		for i := range digest[:20] {
-			other := append([]byte(nil), digest...)
-			other[i] ^= 1
-			require.False(t, k.Public().Verify(other, s))
+		require.Same(t, c, found)
+	})
+	_, ok := curve.ByName("secp160r1")
+	require.False(t, ok)
+	_, ok = curve.ByOID(nil)
+	require.False(t, ok)
+	_, err := curve.ByParameters(curve.Parameters{})
+	require.ErrorIs(t, err, curve.ErrUnknown)
+}
+
+func TestByParameters_DoesNotCareForLeadingZeros(t *testing.T) {
+	t.Parallel()
+	pad := func(b []byte) []byte { return append(make([]byte, 3), b...) }
+	each(t, func(t *testing.T, c *curve.Curve) {
+		p := c.Parameters()
+		w := c.FieldLen()
+		padded := curve.Parameters{P: pad(p.P), A: pad(p.A), B: pad(p.B), N: pad(p.N)}
+		padded.G = append(append([]byte{4}, pad(p.G[1:1+w])...), pad(p.G[1+w:])...)
+		found, err := curve.ByParameters(padded)
+		require.NoError(t, err)
+		require.Same(t, c, found)
+
+		short := p
+		short.A = new(big.Int).SetBytes(p.A).Bytes()
+		short.P = new(big.Int).SetBytes(p.P).Bytes()
+		found, err = curve.ByParameters(short)
+		require.NoError(t, err)
+		require.Same(t, c, found)
+	})
+}
+
+func TestByParameters_ComparesEveryValue(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, c *curve.Curve) {
+		for i := range 5 {
+			p := c.Parameters()
+			field := []*[]byte{&p.P, &p.A, &p.B, &p.G, &p.N}[i]
+			(*field)[len(*field)-1] ^= 1
+			_, err := curve.ByParameters(p)
+			require.ErrorIs(t, err, curve.ErrUnknown, "value %d changed", i)
 		}
-		again, err := c.ParseDER(s.DER())
-		require.NoError(t, err)
-		require.Equal(t, s, again)
+		for _, g := range [][]byte{nil, {4}, {0}, c.Parameters().G[1:], c.Parameters().G[:c.FieldLen()+1]} {
+			p := c.Parameters()
+			p.G = g
+			_, err := curve.ByParameters(p)
+			require.ErrorIs(t, err, curve.ErrUnknown, "base point %x", g)
+		}
+		p := c.Parameters()
+		p.G[0] = 6
+		_, err := curve.ByParameters(p)
+		require.ErrorIs(t, err, curve.ErrUnknown, "hybrid base point")
 	})
 }
 
-func TestShared_AgreesFromBothSides(t *testing.T) {
+func TestParameters_AreOfAGroupOfPrimeOrder(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, c *curve.Curve) {
-		a, b := generate(t, c), generate(t, c)
-		ab, err := a.Shared(b.Public())
-		require.NoError(t, err)
-		ba, err := b.Shared(a.Public())
-		require.NoError(t, err)
-		require.Equal(t, ab, ba)
+		r := newReference(c)
+		require.True(t, r.p.ProbablyPrime(20))
+		require.True(t, r.n.ProbablyPrime(20))
+		require.Equal(t, c.Bits(), r.p.BitLen())
+		require.Equal(t, c.Bits(), r.n.BitLen())
+		require.True(t, r.contains(r.g))
+		require.Nil(t, r.multiply(r.n, r.g).x)
+		// With |n - p - 1| <= 2√p (Hasse) a point of order n leaves no room for a cofactor.
+		off := new(big.Int).Sub(r.n, r.p)
+		off.Sub(off, big.NewInt(1))
+		require.LessOrEqual(t, off.Mul(off, off).Cmp(new(big.Int).Lsh(r.p, 2)), 0)
 	})
+}
+
+func TestCurve_GivesAwayCopies(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, c *curve.Curve) {
+		want := c.Parameters()
+		p := c.Parameters()
+		for _, b := range [][]byte{p.P, p.A, p.B, p.G, p.N, c.OID()} {
+			clear(b)
+		}
+		require.Equal(t, want, c.Parameters())
+		require.NotZero(t, c.OID()[0])
+	})
+	all := curve.All()
+	clear(all)
+	require.NotNil(t, curve.All()[0])
 }

@@ -15,7 +15,7 @@ import (
 // and may be used by several goroutines. Formatting it shows no secret.
 type Private struct {
 	curve    *Curve
-	d        element // not in Montgomery form
+	d        *element // not in Montgomery form; a pointer, because fmt prints the address of one inside a struct
 	public   *Public
 	standard *ecdsa.PrivateKey // nil if crypto/ecdsa does not have the curve
 }
@@ -110,11 +110,11 @@ func (c *Curve) standardPrivate(d *element) *Private {
 		panic("curve: the standard library's public key is not on the curve")
 	}
 	public := &Public{curve: c, encoded: encoded, point: q, standard: &standard.PublicKey}
-	return &Private{curve: c, d: *d, public: public, standard: standard}
+	return &Private{curve: c, d: d, public: public, standard: standard}
 }
 
 func (c *Curve) withPublic(d *element, public *Public) *Private {
-	k := &Private{curve: c, d: *d, public: public}
+	k := &Private{curve: c, d: d, public: public}
 	if c.standard != nil {
 		k.standard = &ecdsa.PrivateKey{PublicKey: *public.standard, D: new(big.Int).SetBytes(k.Bytes())}
 	}
@@ -173,7 +173,7 @@ func (k *Private) Sign(rand io.Reader, digest []byte) (Signature, error) {
 			return Signature{}, err
 		}
 	}
-	return k.sign(newNonces(k.curve.group.n, &k.d, digest, extra), digest), nil
+	return k.sign(newNonces(k.curve.group.n, k.d, digest, extra), digest), nil
 }
 
 // functionOfLength names the function hashOfLength returns, or is 0 if no
@@ -208,7 +208,7 @@ func (k *Private) sign(nonces *nonces, digest []byte) Signature {
 	n.reduceOnce(&z, &z, 0)
 	n.into(&z, &z)
 	var d element
-	n.into(&d, &k.d)
+	n.into(&d, k.d)
 	for {
 		nonce := nonces.next()
 		var p point
@@ -239,7 +239,7 @@ func (k *Private) Shared(peer *Public) ([]byte, error) {
 	}
 	c := k.curve.group
 	var p point
-	c.multiply(&p, &k.d, &peer.point)
+	c.multiply(&p, k.d, &peer.point)
 	q, ok := c.affine(&p)
 	if !ok { // cannot be, the order being prime
 		return nil, ErrPoint
@@ -253,7 +253,7 @@ func (k *Private) Add(t []byte) (*Private, error) {
 	n := k.curve.group.n
 	sum := n.reduce(t)
 	n.out(&sum, &sum)
-	n.add(&sum, &sum, &k.d)
+	n.add(&sum, &sum, k.d)
 	if sum.isZero() == 1 {
 		return nil, ErrScalar
 	}

@@ -1,0 +1,310 @@
+package curve_test
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/rand"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/hex"
+	"errors"
+	"io"
+	"math/big"
+	"os"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/stretchr/testify/require"
+
+	"hsmemu/keystore/curve"
+)
+
+func unhex(t testing.TB, s string) []byte {
+	t.Helper()
+	b, err := hex.DecodeString(s)
+	require.NoError(t, err)
+	return b
+}
+
+func TestSign_MakesTheVectorsOfRFC6979(t *testing.T) {
+	t.Parallel()
+	file, err := os.Open("testdata/rfc6979.txt")
+	require.NoError(t, err)
+	defer func() { require.NoError(t, file.Close()) }()
+	var k *curve.Private
+	count := 0
+	for lines := bufio.NewScanner(file); lines.Scan(); {
+		f := strings.Fields(lines.Text())
+		switch {
+		case f[0] == "#":
+		case f[0] == "key":
+			k, err = byName(t, f[1]).Private(unhex(t, f[2]))
+			require.NoError(t, err)
+		default:
+			digest := digestOf(t, f[0], f[1])
+			want := curve.Signature{R: unhex(t, f[2]), S: unhex(t, f[3])}
+			s, err := k.Sign(nil, digest)
+			require.NoError(t, err)
+			require.Equal(t, want, s, lines.Text())
+			require.Equal(t, want, k.SignByGroup(digest), lines.Text())
+			require.True(t, k.Public().Verify(digest, s))
+			require.True(t, k.Public().VerifyByGroup(digest, s))
+			count++
+		}
+	}
+	require.Equal(t, 50, count)
+}
+
+func digestOf(t *testing.T, hash, message string) []byte {
+	t.Helper()
+	switch m := []byte(message); hash {
+	case "SHA-1":
+		d := sha1.Sum(m)
+		return d[:]
+	case "SHA-224":
+		d := sha256.Sum224(m)
+		return d[:]
+	case "SHA-256":
+		d := sha256.Sum256(m)
+		return d[:]
+	case "SHA-384":
+		d := sha512.Sum384(m)
+		return d[:]
+	case "SHA-512":
+		d := sha512.Sum512(m)
+		return d[:]
+	}
+	require.Fail(t, "unknown hash "+hash)
+	return nil
+}
+
+func TestSign_TakesADigestOfAnyLength(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, c *curve.Curve) {
+		k := generate(t, c)
+		digest := make([]byte, 130)
+		_, err := rand.Read(digest)
+		require.NoError(t, err)
+		for n := 1; n <= len(digest); n++ {
+			var source io.Reader
+			if n%2 == 0 {
+				source = rand.Reader
+			}
+			s, err := k.Sign(source, digest[:n])
+			require.NoError(t, err)
+			require.Len(t, s.R, c.OrderLen())
+			require.Len(t, s.S, c.OrderLen())
+			require.True(t, k.Public().Verify(digest[:n], s), "%d bytes", n)
+			require.True(t, k.Public().VerifyByGroup(digest[:n], s), "%d bytes", n)
+		}
+		_, err = k.Sign(rand.Reader, nil)
+		require.ErrorIs(t, err, curve.ErrDigest)
+		_, err = k.Sign(nil, []byte{})
+		require.ErrorIs(t, err, curve.ErrDigest)
+	})
+}
+
+func TestVerify_LooksAtTheLeftmostBitsOnly(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, c *curve.Curve) {
+		k := generate(t, c)
+		digest := bytes.Repeat([]byte{0x5a}, 2*c.OrderLen())
+		s, err := k.Sign(nil, digest)
+		require.NoError(t, err)
+		bits := c.Bits() // as many as the order has, on all curves here
+		for _, bit := range []int{0, 1, bits - 9, bits - 1, bits, bits + 1, 8*len(digest) - 1} {
+			other := bytes.Clone(digest)
+			other[bit/8] ^= 0x80 >> (bit % 8)
+			require.Equal(t, bit >= bits, k.Public().Verify(other, s), "bit %d", bit)
+			require.Equal(t, bit >= bits, k.Public().VerifyByGroup(other, s), "bit %d", bit)
+		}
+		require.True(t, k.Public().Verify(digest[:c.OrderLen()], s))
+		// Short digests are not padded on the right: 5a and 5a00 differ.
+		s, err = k.Sign(nil, []byte{0x5a})
+		require.NoError(t, err)
+		require.True(t, k.Public().Verify([]byte{0, 0, 0x5a}, s))
+		require.False(t, k.Public().Verify([]byte{0x5a, 0}, s))
+	})
+}
+
+// Digests at and above the order have to be reduced.
+func TestSign_TakesDigestsAboveTheOrder(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, c *curve.Curve) {
+		k := generate(t, c)
+		n := c.Parameters().N
+		for _, digest := range [][]byte{n, bytes.Repeat([]byte{0xff}, c.OrderLen()), make([]byte, c.OrderLen()), make([]byte, 3)} {
+			for _, source := range []io.Reader{nil, rand.Reader} {
+				s, err := k.Sign(source, digest)
+				require.NoError(t, err)
+				require.True(t, k.Public().Verify(digest, s))
+				require.True(t, k.Public().VerifyByGroup(digest, s))
+			}
+		}
+	})
+}
+
+func TestSign_IsDeterministicWithoutRandomnessOnly(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, c *curve.Curve) {
+		k := generate(t, c)
+		for _, digest := range [][]byte{digest256[:], digest256[:7]} {
+			first, err := k.Sign(nil, digest)
+			require.NoError(t, err)
+			second, err := k.Sign(nil, digest)
+			require.NoError(t, err)
+			require.Equal(t, first, second)
+
+			third, err := k.Sign(rand.Reader, digest)
+			require.NoError(t, err)
+			fourth, err := k.Sign(rand.Reader, digest)
+			require.NoError(t, err)
+			require.NotEqual(t, first.R, third.R)
+			require.NotEqual(t, third.R, fourth.R)
+
+			changed := append([]byte{digest[0] ^ 1}, digest[1:]...)
+			fifth, err := k.Sign(nil, changed)
+			require.NoError(t, err)
+			require.NotEqual(t, first.R, fifth.R, "a nonce must never serve twice")
+		}
+	})
+}
+
+// Own curves: the reader's bytes alone decide, and its failure is told.
+// Standard curves: the system's randomness is used and the reader ignored.
+func TestSign_UsesTheReaderOnOwnCurves(t *testing.T) {
+	t.Parallel()
+	standard := map[string]bool{"secp224r1": true, "secp256r1": true, "secp384r1": true, "secp521r1": true}
+	broken := errors.New("broken")
+	each(t, func(t *testing.T, c *curve.Curve) {
+		k := generate(t, c)
+		first, err := k.Sign(&pattern{}, digest256[:])
+		require.NoError(t, err)
+		second, err := k.Sign(&pattern{}, digest256[:])
+		require.NoError(t, err)
+		other, err := k.Sign(&pattern{1}, digest256[:])
+		require.NoError(t, err)
+		require.NotEqual(t, first, other)
+		_, err = k.Sign(iotest.ErrReader(broken), digest256[:])
+		if standard[c.Name()] {
+			require.NotEqual(t, first, second)
+			require.NoError(t, err)
+			return
+		}
+		require.Equal(t, first, second)
+		require.ErrorIs(t, err, curve.ErrRandom)
+		require.ErrorIs(t, err, broken)
+	})
+}
+
+func TestVerify_RefusesWhatIsNoSignature(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, c *curve.Curve) {
+		r := newReference(c)
+		k := generate(t, c)
+		good, err := k.Sign(nil, digest256[:])
+		require.NoError(t, err)
+		plus := func(b []byte) []byte {
+			x := new(big.Int).SetBytes(b)
+			return x.Add(x, r.n).Bytes()
+		}
+		for name, s := range map[string]curve.Signature{
+			"nothing":      {},
+			"r = 0":        {R: make([]byte, c.OrderLen()), S: good.S},
+			"s = 0":        {R: good.R, S: make([]byte, c.OrderLen())},
+			"r = n":        {R: r.n.Bytes(), S: good.S},
+			"s = n":        {R: good.R, S: r.n.Bytes()},
+			"r + n":        {R: plus(good.R), S: good.S},
+			"s + n":        {R: good.R, S: plus(good.S)},
+			"r, s swapped": {R: good.S, S: good.R},
+			"r too wide":   {R: append([]byte{1}, good.R...), S: good.S},
+			"s too wide":   {R: good.R, S: append([]byte{1}, good.S...)},
+			"r cut":        {R: good.R[:c.OrderLen()-1], S: good.S},
+		} {
+			require.False(t, k.Public().Verify(digest256[:], s), name)
+		}
+		require.False(t, k.Public().Verify(nil, good), "empty digest")
+		require.False(t, generate(t, c).Public().Verify(digest256[:], good), "other key")
+		require.True(t, k.Public().Verify(digest256[:], good))
+		require.True(t, k.Public().Verify(digest256[:], curve.Signature{R: append([]byte{0, 0}, good.R...), S: append([]byte{0}, good.S...)}))
+
+		// The mirrored s is the other valid signature with this r.
+		mirrored := new(big.Int).Sub(r.n, new(big.Int).SetBytes(good.S))
+		require.True(t, k.Public().Verify(digest256[:], curve.Signature{R: good.R, S: mirrored.Bytes()}))
+
+		for i := range 8 * c.OrderLen() {
+			for _, part := range []int{0, 1} {
+				s := curve.Signature{R: bytes.Clone(good.R), S: bytes.Clone(good.S)}
+				b := [][]byte{s.R, s.S}[part]
+				b[i/8] ^= 0x80 >> (i % 8)
+				if i%29 == 0 {
+					require.False(t, k.Public().Verify(digest256[:], s), "bit %d of part %d", i, part)
+				}
+			}
+		}
+	})
+}
+
+// forged makes a public key and a signature of the digest with a chosen point
+// R for k·G, s = 1: Q = (R - z·G)/r.
+func forged(r *reference, point xy, z *big.Int) (q xy, x *big.Int) {
+	x = new(big.Int).Mod(point.x, r.n)
+	q = r.add(point, r.negative(r.multiply(z, r.g)))
+	return r.multiply(new(big.Int).ModInverse(x, r.n), q), x
+}
+
+// The abscissa of k·G may lie between n and p, which chance never shows. On
+// all thirteen curves n < p.
+func TestVerify_ReducesTheAbscissa(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, c *curve.Curve) {
+		r := newReference(c)
+		require.Negative(t, r.n.Cmp(r.p))
+		x := new(big.Int).Add(r.n, big.NewInt(1))
+		y := new(big.Int).ModSqrt(r.right(x), r.p)
+		for y == nil {
+			x.Add(x, big.NewInt(1))
+			y = new(big.Int).ModSqrt(r.right(x), r.p)
+		}
+		require.Negative(t, x.Cmp(r.p))
+		q, small := forged(r, xy{x, y}, new(big.Int).SetBytes([]byte{7}))
+		k, err := c.Public(r.bytes(q))
+		require.NoError(t, err)
+		s := curve.Signature{R: small.Bytes(), S: []byte{1}}
+		require.True(t, k.Verify([]byte{7}, s))
+		require.True(t, k.VerifyByGroup([]byte{7}, s))
+		require.False(t, k.Verify([]byte{7}, curve.Signature{R: x.Bytes(), S: []byte{1}}))
+	})
+}
+
+// u1·G + u2·Q with equal summands, with opposite ones, and with u1 = 0.
+func TestVerify_SurvivesSpecialSums(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, c *curve.Curve) {
+		r := newReference(c)
+		twice := r.add(r.g, r.g)
+		x := new(big.Int).Mod(twice.x, r.n)
+		inverse := new(big.Int).ModInverse(x, r.n)
+
+		// z = 1, s = 1, Q = G/r: both summands are G.
+		k, err := c.Public(r.bytes(r.multiply(inverse, r.g)))
+		require.NoError(t, err)
+		s := curve.Signature{R: x.Bytes(), S: []byte{1}}
+		require.True(t, k.Verify([]byte{1}, s))
+		require.True(t, k.VerifyByGroup([]byte{1}, s))
+
+		// Q = -G/r: the sum is the point at infinity, which signs nothing.
+		k, err = c.Public(r.bytes(r.multiply(inverse, r.negative(r.g))))
+		require.NoError(t, err)
+		require.False(t, k.Verify([]byte{1}, s))
+		require.False(t, k.VerifyByGroup([]byte{1}, s))
+
+		// z = 0, Q = 2G/r: only the second summand is there.
+		k, err = c.Public(r.bytes(r.multiply(inverse, twice)))
+		require.NoError(t, err)
+		require.True(t, k.Verify([]byte{0}, s))
+		require.True(t, k.VerifyByGroup([]byte{0}, s))
+	})
+}
