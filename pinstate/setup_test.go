@@ -85,8 +85,10 @@ func TestReset(t *testing.T) {
 		from  int
 		to    int
 	}{
-		{withNew, "P1=00", 8, 14, 24}, {counter, "P1=01", 8, 8, 8},
-		{verifiedNew, "P1=02", 0, 6, 16}, {verifiedCtr, "P1=03", 0, 0, 0},
+		{withNew, "P1=00", 8, 14, 24},
+		{counter, "P1=01", 8, 8, 8},
+		{verifiedNew, "P1=02", 0, 6, 16},
+		{verifiedCtr, "P1=03", 0, 0, 0},
 	} {
 		for n := range 30 {
 			data := (code + strings.Repeat("7", 30))[8-f.fixed:][:n]

@@ -38,9 +38,13 @@ func TestSecrets_DoNotPrint(t *testing.T) {
 	require.NoError(t, err)
 	_, _, wrong := changing.Settle()
 	shown := []any{
-		d.Card, &d.Card, d.Login, &d.Login, d, d.Card.User, d.Card.User.Value, &d.Card.User.Value, []pinstate.Card{d.Card},
-		map[string]pinstate.Login{"x": d.Login}, order(), verifying, &verifying, changing, initialising,
-		[]pinstate.Try{verifying}, struct{ T pinstate.Try }{changing}, fmt.Errorf("x: %v: %w", d, errors.Join(wrong)),
+		d.Card, &d.Card, d.Login, &d.Login, d, d.Card.User, d.Card.User.Value, &d.Card.User.Value,
+		[]pinstate.Card{d.Card},
+		map[string]pinstate.Login{"x": d.Login},
+		order(), verifying, &verifying, changing, initialising,
+		[]pinstate.Try{verifying},
+		struct{ T pinstate.Try }{changing},
+		fmt.Errorf("x: %v: %w", d, errors.Join(wrong)),
 	}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "% x", "%d", "%o", "%b", "%c", "%U", "%T", "%t", "%20v", "%!"} {
 		for _, v := range shown {
@@ -73,7 +77,8 @@ func TestSecrets_DoNotLogAsText(t *testing.T) {
 func TestErrors_HaveNoSecretAndOneForm(t *testing.T) {
 	for _, err := range []error{
 		pinstate.ErrUnset, pinstate.ErrBlocked, pinstate.ErrTransport, pinstate.ErrLength, pinstate.ErrRule,
-		pinstate.ErrForbidden, pinstate.ErrKeysMissing, pinstate.ErrReference, pinstate.Wrong{Left: 2},
+		pinstate.ErrForbidden, pinstate.ErrKeysMissing, pinstate.ErrReference,
+		pinstate.Wrong{Left: 2},
 	} {
 		require.Regexp(t, `^pinstate: [^.]*[^. ]$`, err.Error())
 	}
