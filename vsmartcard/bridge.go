@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"sync"
@@ -176,8 +177,8 @@ func (b *Bridge) serve(ctx context.Context, conn net.Conn) outcome {
 
 // knock shows the reader that the card is gone, which it may not know after a
 // command that failed: the driver would take the next connection for the same
-// card, still powered. It connects, waits for the reader's question and leaves
-// it without an answer.
+// card, still powered. It makes one connection that is over before the reader
+// asks anything.
 func (b *Bridge) knock(ctx context.Context) error {
 	conn, err := b.link.once(ctx)
 	if errors.Is(err, ErrNoReader) && ctx.Err() == nil {
@@ -187,7 +188,8 @@ func (b *Bridge) knock(ctx context.Context) error {
 		return err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
-	_, _ = conn.Read(make([]byte, 1))
+	endOfStream(conn)
+	_, _ = io.Copy(io.Discard, conn)
 	stop()
 	_ = conn.Close()
 	return ctx.Err()

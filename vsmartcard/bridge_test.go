@@ -227,6 +227,7 @@ func TestBridge_EjectInTheMiddleOfACommand(t *testing.T) {
 	d = s.take()
 	d.send(4)
 	d.gone()
+	require.NoError(t, d.conn.Close())
 	require.NoError(t, <-ejected)
 	require.NoError(t, b.Eject(soon(t)), "again: nothing to do, although the card still works")
 	close(release)
@@ -270,6 +271,7 @@ func TestBridge_CardThatFailsIsSeenToLeave(t *testing.T) {
 	d = s.take()
 	d.send(4)
 	d.gone()
+	require.NoError(t, d.conn.Close())
 	s.take().powerUp()
 	require.NoError(t, b.Ready(soon(t)))
 }

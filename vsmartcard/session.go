@@ -194,6 +194,14 @@ func fail(conn net.Conn) {
 	_ = conn.Close()
 }
 
+// endOfStream closes conn's way out and, where there is no telling when the
+// other side has noticed, the way in.
+func endOfStream(conn net.Conn) {
+	if half, ok := conn.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {
+		_ = conn.Close()
+	}
+}
+
 // eject takes the card away from the reader. A command in flight is broken off
 // midway; otherwise the reader is noticing at its next poll, and closes the
 // connection then.
@@ -209,8 +217,6 @@ func (s *session) eject() (midway, noticing bool) {
 		fail(s.conn)
 		return true, false
 	}
-	if half, ok := s.conn.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {
-		_ = s.conn.Close()
-	}
+	endOfStream(s.conn)
 	return false, true
 }
