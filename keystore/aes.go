@@ -24,7 +24,7 @@ func NewAES(key []byte) (Key, error) {
 	if err != nil {
 		return Key{}, fmt.Errorf("%w: an AES key of %d bytes", ErrParameters, len(key))
 	}
-	return Key{aes: &aesKey{key: slices.Clone(key), block: block}}, nil
+	return Key{aes: veiled(&aesKey{key: slices.Clone(key), block: block})}, nil
 }
 
 // GenerateAES makes a new AES key of 128, 192 or 256 bits from the

@@ -96,35 +96,37 @@ func (d Domain) Wrap(rand io.Reader, k Key) ([]byte, error) {
 // bytes and padding.
 func (k Key) blobParts() (kind byte, oid string, parts []byte, err error) {
 	size := func(n int) []byte { return binary.BigEndian.AppendUint16(nil, uint16(n)) }
-	switch {
-	case k.rsa != nil:
-		dp, dq, d, err := k.rsa.private()
+	switch k.Kind() {
+	case RSA:
+		r := k.rsa.lift()
+		dp, dq, d, err := r.private()
 		if err != nil {
 			return 0, "", nil, err
 		}
 		parts, kind := size(k.Bits()), byte(blobRSA)
 		if k.Bits() <= 2048 {
 			kind = blobRSACRT
-			for _, part := range [][]byte{dp.Bytes(), dq.Bytes(), k.rsa.p, k.rsa.qinv, k.rsa.q} {
-				parts = appendField(parts, leftPad(part, (len(k.rsa.n)+1)/2))
+			for _, part := range [][]byte{dp.Bytes(), dq.Bytes(), r.p, r.qinv, r.q} {
+				parts = appendField(parts, leftPad(part, (len(r.n)+1)/2))
 			}
 		} else {
-			if k.rsa.d != nil {
-				d.SetBytes(k.rsa.d)
+			if r.d != nil {
+				d.SetBytes(r.d)
 			}
-			parts = appendField(parts, d.FillBytes(make([]byte, len(k.rsa.n))))
+			parts = appendField(parts, d.FillBytes(make([]byte, len(r.n))))
 		}
-		parts = appendField(parts, k.rsa.n)
-		return kind, oidRSA, appendField(parts, k.rsa.exponent()), nil
-	case k.ec != nil:
-		p := k.ec.Curve().Parameters()
-		parts := size(8 * k.ec.Curve().FieldLen())
-		for _, part := range [][]byte{p.A, p.B, p.P, p.N, p.G, k.ec.Bytes(), k.ec.Public().Bytes()} {
+		parts = appendField(parts, r.n)
+		return kind, oidRSA, appendField(parts, r.exponent()), nil
+	case EC:
+		p := k.Curve().Parameters()
+		parts := size(8 * k.Curve().FieldLen())
+		for _, part := range [][]byte{p.A, p.B, p.P, p.N, p.G, k.EC().Bytes(), k.ECPublic().Bytes()} {
 			parts = appendField(parts, part)
 		}
 		return blobEC, oidEC, parts, nil
-	case k.aes != nil:
-		return blobAES, oidAES, append(size(len(k.aes.key)), k.aes.key...), nil
+	case AES:
+		key := k.aes.lift().key
+		return blobAES, oidAES, append(size(len(key)), key...), nil
 	}
 	return 0, "", nil, ErrAlgorithm
 }

@@ -37,3 +37,10 @@ func signAndVerify(t testing.TB, k keystore.Key) {
 		t.Fatalf("%v cannot sign", k)
 	}
 }
+
+func requireRSA(t testing.TB, key any) *rsa.PrivateKey {
+	t.Helper()
+	k, ok := key.(*rsa.PrivateKey)
+	require.True(t, ok, "%T", key)
+	return k
+}

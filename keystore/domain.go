@@ -21,8 +21,8 @@ type Domain struct {
 	kind        domainKind
 	total       int
 	outstanding int
-	kek         *[ShareLen]byte // what has been combined so far; nil: nothing
-	uid         *[]byte         // XKEK only
+	kek         veil[[ShareLen]byte] // what has been combined so far
+	uid         []byte               // XKEK only, then not nil
 }
 
 type domainKind byte
@@ -54,8 +54,7 @@ func RandomDKEK(rand io.Reader) (Domain, error) {
 // NewXKEK returns a domain of the group with the given identifier, without
 // a KEK.
 func NewXKEK(uid []byte) Domain {
-	id := append([]byte{}, uid...)
-	return Domain{kind: domainXKEK, uid: &id}
+	return Domain{kind: domainXKEK, uid: append([]byte{}, uid...)}
 }
 
 // IsZero reports whether d is the zero Domain, an empty slot.
@@ -75,13 +74,13 @@ func (d Domain) Import(share []byte) (Domain, error) {
 		return d, fmt.Errorf("%w: a share of %d bytes", ErrLength, len(share))
 	}
 	var sum [ShareLen]byte
-	if d.kek != nil {
-		sum = *d.kek
+	if kek := d.kek.lift(); kek != nil {
+		sum = *kek
 	}
 	for i, b := range share {
 		sum[i] ^= b
 	}
-	d.kek = &sum
+	d.kek = veiled(&sum)
 	d.outstanding--
 	return d, nil
 }
@@ -97,8 +96,8 @@ func (d Domain) Agree(secret []byte) (Domain, error) {
 	case len(secret) == 0:
 		return d, ErrLength
 	}
-	kek := sha256.Sum256(slices.Concat(secret, *d.uid))
-	d.kek = &kek
+	kek := sha256.Sum256(slices.Concat(secret, d.uid))
+	d.kek = veiled(&kek)
 	return d, nil
 }
 
@@ -112,14 +111,14 @@ func (d Domain) WithKEK(kek []byte) (Domain, error) {
 		return d, ErrLength
 	}
 	k := [ShareLen]byte(kek)
-	d.kek = &k
+	d.kek = veiled(&k)
 	return d, nil
 }
 
 // Cleared returns the domain without its KEK: a DKEK domain awaits all its
 // shares again, an XKEK domain keeps its group.
 func (d Domain) Cleared() Domain {
-	d.kek = nil
+	d.kek = veil[[ShareLen]byte]{}
 	d.outstanding = d.total
 	return d
 }
@@ -131,17 +130,14 @@ func (d Domain) Total() int { return d.total }
 func (d Domain) Outstanding() int { return d.outstanding }
 
 // Ready reports whether the KEK is there and keys can be wrapped.
-func (d Domain) Ready() bool { return d.kek != nil && d.outstanding == 0 }
+func (d Domain) Ready() bool { return d.kek.p != nil && d.outstanding == 0 }
 
 // XKEK reports whether d is an XKEK domain.
 func (d Domain) XKEK() bool { return d.kind == domainXKEK }
 
 // UID returns the identifier of the group of an XKEK domain, nil for others.
 func (d Domain) UID() []byte {
-	if d.uid == nil {
-		return nil
-	}
-	return slices.Clone(*d.uid)
+	return slices.Clone(d.uid)
 }
 
 // KCV returns the key check value, the first 8 bytes of SHA-256(KEK); zeros
@@ -150,12 +146,13 @@ func (d Domain) KCV() [8]byte {
 	if !d.Ready() {
 		return [8]byte{}
 	}
-	sum := sha256.Sum256(d.kek[:])
+	sum := sha256.Sum256(d.kek.lift()[:])
 	return [8]byte(sum[:8])
 }
 
 // keys returns the AES-256 keys for encryption and authentication of blobs:
 // SHA-256(KEK || 00000001) and SHA-256(KEK || 00000002).
 func (d Domain) keys() (enc, mac [32]byte) {
-	return sha256.Sum256(append(d.kek[:], 0, 0, 0, 1)), sha256.Sum256(append(d.kek[:], 0, 0, 0, 2))
+	kek := d.kek.lift()[:]
+	return sha256.Sum256(append(kek, 0, 0, 0, 1)), sha256.Sum256(append(kek, 0, 0, 0, 2))
 }

@@ -9,7 +9,7 @@ import (
 
 // NewEC makes a Key of a private EC key: without list, without counter, in
 // domain 0.
-func NewEC(d *curve.Private) Key { return Key{ec: d} }
+func NewEC(d *curve.Private) Key { return Key{ec: veiled(d)} }
 
 // GenerateEC makes a new EC key from the randomness of rand. It returns
 // ErrRandom if rand is nil or fails.

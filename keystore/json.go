@@ -42,14 +42,14 @@ type storedKey struct {
 // MarshalJSON writes the key with its secrets; the zero Key as null.
 func (k Key) MarshalJSON() ([]byte, error) {
 	s := storedKey{Domain: k.Domain}
-	switch {
-	case k.rsa != nil:
-		s.Kind, s.D, s.Exponent = "rsa", k.rsa.d, k.rsa.e
-		s.P, s.Q, s.QInverse = k.rsa.p, k.rsa.q, k.rsa.qinv
-	case k.ec != nil:
-		s.Kind, s.Curve, s.D, s.Point = "ec", k.ec.Curve().Name(), k.ec.Bytes(), k.ec.Public().Bytes()
-	case k.aes != nil:
-		s.Kind, s.Key = "aes", k.aes.key
+	switch k.Kind() {
+	case RSA:
+		r := k.rsa.lift()
+		s.Kind, s.D, s.Exponent, s.P, s.Q, s.QInverse = "rsa", r.d, r.e, r.p, r.q, r.qinv
+	case EC:
+		s.Kind, s.Curve, s.D, s.Point = "ec", k.Curve().Name(), k.EC().Bytes(), k.ECPublic().Bytes()
+	case AES:
+		s.Kind, s.Key = "aes", k.aes.lift().key
 	default:
 		return []byte("null"), nil
 	}
@@ -120,7 +120,7 @@ func (s storedKey) material() (Key, error) {
 				return Key{}, err
 			}
 		}
-		return Key{rsa: k}, nil
+		return Key{rsa: veiled(k)}, nil
 	case s.Kind == "ec" && !isRSA && !isAES:
 		c, ok := curve.ByName(s.Curve)
 		if !ok {
@@ -160,8 +160,8 @@ func (d Domain) MarshalJSON() ([]byte, error) {
 	default:
 		return []byte("null"), nil
 	}
-	if d.kek != nil {
-		s.KEK = d.kek[:]
+	if kek := d.kek.lift(); kek != nil {
+		s.KEK = kek[:]
 	}
 	return json.Marshal(s)
 }
@@ -191,7 +191,7 @@ func (d *Domain) UnmarshalJSON(b []byte) error {
 			return fmt.Errorf("%w: key domain", ErrFormat)
 		}
 		kek := [ShareLen]byte(s.KEK)
-		domain.kek = &kek
+		domain.kek = veiled(&kek)
 	}
 	*d = domain
 	return nil

@@ -114,12 +114,10 @@ type Key struct {
 	// Domain is the slot number of the key domain the key belongs to.
 	Domain byte
 
-	// At most one of these is set. They are pointers so that package fmt
-	// cannot reach a secret through a struct that holds a Key in an
-	// unexported field, where no method of ours is called.
-	rsa *rsaKey
-	ec  *curve.Private
-	aes *aesKey
+	// At most one of these holds something.
+	rsa veil[rsaKey]
+	ec  veil[curve.Private]
+	aes veil[aesKey]
 }
 
 // IsZero reports whether k holds no key material.
@@ -128,11 +126,11 @@ func (k Key) IsZero() bool { return k.Kind() == 0 }
 // Kind returns the kind of the key, zero for the zero Key.
 func (k Key) Kind() Kind {
 	switch {
-	case k.rsa != nil:
+	case k.rsa.p != nil:
 		return RSA
-	case k.ec != nil:
+	case k.ec.p != nil:
 		return EC
-	case k.aes != nil:
+	case k.aes.p != nil:
 		return AES
 	}
 	return 0
@@ -141,53 +139,57 @@ func (k Key) Kind() Kind {
 // Bits returns the size of the key in bits: of the modulus for RSA, of the
 // field for EC, of the key for AES.
 func (k Key) Bits() int {
-	switch {
-	case k.rsa != nil:
-		return bitLen(k.rsa.n)
-	case k.ec != nil:
-		return k.ec.Curve().Bits()
-	case k.aes != nil:
-		return 8 * len(k.aes.key)
+	switch k.Kind() {
+	case RSA:
+		return bitLen(k.rsa.lift().n)
+	case EC:
+		return k.EC().Curve().Bits()
+	case AES:
+		return 8 * len(k.aes.lift().key)
 	}
 	return 0
 }
 
 // Curve returns the curve of an EC key, nil for any other.
 func (k Key) Curve() *curve.Curve {
-	if k.ec == nil {
+	if k.Kind() != EC {
 		return nil
 	}
-	return k.ec.Curve()
+	return k.EC().Curve()
 }
 
 // RSAPublic returns modulus and public exponent of an RSA key, big-endian
 // without leading zeros; both are nil for any other key.
 func (k Key) RSAPublic() (n, e []byte) {
-	if k.rsa == nil {
+	r := k.rsa.lift()
+	if r == nil {
 		return nil, nil
 	}
-	return slices.Clone(k.rsa.n), k.rsa.exponent()
+	return slices.Clone(r.n), r.exponent()
 }
 
 // EC returns the private part of an EC key, nil for any other.
-func (k Key) EC() *curve.Private { return k.ec }
+func (k Key) EC() *curve.Private { return k.ec.lift() }
 
 // ECPublic returns the public point of an EC key, nil for any other.
 func (k Key) ECPublic() *curve.Public {
-	if k.ec == nil {
+	if k.Kind() != EC {
 		return nil
 	}
-	return k.ec.Public()
+	return k.EC().Public()
 }
 
 // SamePublic reports whether both keys have the same public part. It is false
 // for AES keys and the zero Key, which have none.
 func (k Key) SamePublic(o Key) bool {
-	switch {
-	case k.rsa != nil && o.rsa != nil:
-		return slices.Equal(k.rsa.n, o.rsa.n) && k.rsa.e == o.rsa.e
-	case k.ec != nil && o.ec != nil:
-		return k.ec.Curve() == o.ec.Curve() && slices.Equal(k.ec.Public().Bytes(), o.ec.Public().Bytes())
+	switch kind := k.Kind(); {
+	case kind != o.Kind():
+		return false
+	case kind == RSA:
+		a, b := k.rsa.lift(), o.rsa.lift()
+		return slices.Equal(a.n, b.n) && a.e == b.e
+	case kind == EC:
+		return k.Curve() == o.Curve() && slices.Equal(k.ECPublic().Bytes(), o.ECPublic().Bytes())
 	}
 	return false
 }
@@ -197,8 +199,8 @@ func (k Key) SamePublic(o Key) bool {
 // called again. A key whose stored parts contradict each other comes back as
 // it was; its operations return ErrKey.
 func (k Key) Prepared() Key {
-	if k.rsa != nil {
-		k.rsa = k.rsa.prepared()
+	if r := k.rsa.lift(); r != nil && r.machine == nil {
+		k.rsa = veiled(r.prepared())
 	}
 	return k
 }
@@ -224,13 +226,13 @@ func (k Key) Spend() (Key, error) {
 // ErrAlgorithm if k is no EC key, ErrLength for an empty param and ErrData
 // if the sum is zero.
 func (k Key) Derive(param []byte) (Key, error) {
-	if k.ec == nil {
+	if k.Kind() != EC {
 		return Key{}, ErrAlgorithm
 	}
 	if len(param) == 0 {
 		return Key{}, ErrLength
 	}
-	d, err := k.ec.Add(param)
+	d, err := k.EC().Add(param)
 	if err != nil {
 		return Key{}, fmt.Errorf("%w: the derived scalar is zero", ErrData)
 	}
@@ -265,13 +267,13 @@ func (k Key) Derive(param []byte) (Key, error) {
 // Sign returns ErrAlgorithm, ErrLength (empty input included), ErrData,
 // ErrRandom, or ErrKey. It does not look at the algorithm list.
 func (k Key) Sign(rand io.Reader, a Algorithm, data []byte) ([]byte, error) {
-	switch {
+	switch kind := k.Kind(); {
 	case len(data) == 0:
 		return nil, ErrLength
-	case k.rsa != nil:
-		return k.rsa.sign(rand, a, data)
-	case k.ec != nil:
-		return signEC(rand, k.ec, a, data)
+	case kind == RSA:
+		return k.rsa.lift().sign(rand, a, data)
+	case kind == EC:
+		return signEC(rand, k.EC(), a, data)
 	}
 	return nil, ErrAlgorithm
 }
@@ -286,11 +288,11 @@ func (k Key) Sign(rand io.Reader, a Algorithm, data []byte) ([]byte, error) {
 // Decipher returns ErrAlgorithm, ErrLength, ErrData, or ErrKey. It does not
 // look at the algorithm list.
 func (k Key) Decipher(a Algorithm, data []byte) ([]byte, error) {
-	switch {
-	case k.rsa != nil:
-		return k.rsa.decipher(a, data)
-	case k.ec != nil && a == ECDH:
-		peer, err := peerOf(k.ec, data)
+	switch kind := k.Kind(); {
+	case kind == RSA:
+		return k.rsa.lift().decipher(a, data)
+	case kind == EC && a == ECDH:
+		peer, err := peerOf(k.EC(), data)
 		if err != nil {
 			return nil, err
 		}
@@ -304,10 +306,10 @@ func (k Key) Decipher(a Algorithm, data []byte) ([]byte, error) {
 // and ECDHExchange build on it). It returns ErrAlgorithm if k is no EC key
 // and ErrData if the peer's key is on another curve.
 func (k Key) Agree(peer *curve.Public) ([]byte, error) {
-	if k.ec == nil {
+	if k.Kind() != EC {
 		return nil, ErrAlgorithm
 	}
-	shared, err := k.ec.Shared(peer)
+	shared, err := k.EC().Shared(peer)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrData, err)
 	}
@@ -323,8 +325,8 @@ func (k Key) Agree(peer *curve.Public) ([]byte, error) {
 // Cipher returns ErrAlgorithm or ErrLength. It does not look at the
 // algorithm list.
 func (k Key) Cipher(a Algorithm, data []byte) ([]byte, error) {
-	if k.aes == nil {
+	if k.Kind() != AES {
 		return nil, ErrAlgorithm
 	}
-	return k.aes.cipher(a, data)
+	return k.aes.lift().cipher(a, data)
 }

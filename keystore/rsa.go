@@ -90,7 +90,7 @@ func NewRSA(parts RSAParts) (Key, error) {
 	if err := k.check(parts); err != nil {
 		return Key{}, err
 	}
-	return Key{rsa: k}, nil
+	return Key{rsa: veiled(k)}, nil
 }
 
 // check compares the optional parts with the computed ones, and tries the

@@ -8,7 +8,8 @@ import (
 
 // Secret is a byte string that shows itself as three dots wherever package
 // fmt or log/slog print it. It protects against carelessness only: a
-// conversion to []byte, and encoding/json, give the bytes.
+// conversion to []byte, encoding/json, an unexported field of a struct that
+// is printed, and %w (which is for errors) give the bytes.
 type Secret []byte
 
 const hidden = "•••"
@@ -21,6 +22,22 @@ func (Secret) String() string { return hidden }
 
 // LogValue returns three dots.
 func (Secret) LogValue() slog.Value { return slog.StringValue(hidden) }
+
+// veil keeps a value out of reach of package fmt. In a struct of somebody
+// else that holds a Key in an unexported field, fmt cannot call methods and
+// prints what it finds; with a verb that does not fit, such as %s, it follows
+// one pointer on the way. It does not follow two.
+type veil[T any] struct{ p **T }
+
+func veiled[T any](v *T) veil[T] { return veil[T]{&v} }
+
+// lift returns the value, nil if there is none.
+func (v veil[T]) lift() *T {
+	if v.p == nil {
+		return nil
+	}
+	return *v.p
+}
 
 // String names the key by kind and size, as in "RSA 2048" or "EC secp256r1".
 func (k Key) String() string {

@@ -1,0 +1,86 @@
+package keystore_test
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"hsmemu/keystore"
+)
+
+// FuzzUnwrap gives the parser plaintexts under a right MAC, and the header as
+// it comes. Whatever Unwrap accepts comes out of Wrap and goes in again.
+func FuzzUnwrap(f *testing.F) {
+	d := domainOf(f, kek)
+	for _, k := range []keystore.Key{
+		rsaKey(f, 1024), rsaKey(f, 3072), ecKey(f, "secp256r1"), ecKey(f, "secp521r1"), aesKey(f, 128),
+	} {
+		blob, err := d.Wrap(seeded(1), k)
+		require.NoError(f, err)
+		parts := map[byte]int{0x05: 3, 0x06: 7, 0x0C: 7}[blob[8]]
+		o := openBlob(f, kek, blob, parts)
+		plain := append(append(bytes.Clone(o.random), byte(o.size>>8), byte(o.size)), o.rest...)
+		f.Add(blob, blob[8], plain)
+	}
+	f.Add([]byte{}, byte(0x0F), []byte{})
+	f.Fuzz(func(t *testing.T, blob []byte, kind byte, plain []byte) {
+		check := func(blob []byte) {
+			k, err := d.Unwrap(blob)
+			if err != nil {
+				for _, known := range []error{
+					keystore.ErrBlob, keystore.ErrKCV, keystore.ErrMAC, keystore.ErrKey, keystore.ErrCurve, keystore.ErrParameters,
+				} {
+					if errors.Is(err, known) {
+						return
+					}
+				}
+				t.Fatalf("an error without a name: %v", err)
+			}
+			k.Algorithms = append(k.Algorithms, keystore.Wrap)
+			again, err := d.Wrap(seeded(1), k)
+			require.NoError(t, err)
+			back, err := d.Unwrap(again)
+			require.NoError(t, err)
+			if k.Kind() != keystore.RSA { // small RSA keys forget an unusual private exponent
+				require.Equal(t, stored(t, k), stored(t, back))
+			}
+			require.True(t, k.Kind() == keystore.AES || k.SamePublic(back))
+		}
+		check(blob)
+		if len(plain) > 1500 {
+			plain = plain[:1500]
+		}
+		check(sealBlob(t, kek, kind, []byte{kind}, plain[:len(plain)&^15]))
+	})
+}
+
+// FuzzKeyJSON: what is read is written the same way ever after, and never
+// panics in use.
+func FuzzKeyJSON(f *testing.F) {
+	for _, k := range []keystore.Key{
+		rsaKey(f, 1024), ecKey(f, "secp256r1"), ecKey(f, "brainpoolP192r1"), aesKey(f, 128), {},
+	} {
+		f.Add([]byte(stored(f, k)))
+	}
+	p, q := pooledPrimes(f, 1024)
+	f.Add([]byte(storedRSA(q, p, 3)))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var k keystore.Key
+		if err := k.UnmarshalJSON(text); err != nil {
+			require.ErrorIs(t, err, keystore.ErrFormat)
+			return
+		}
+		once := stored(t, k)
+		var again keystore.Key
+		require.NoError(t, again.UnmarshalJSON([]byte(once)))
+		require.Equal(t, once, stored(t, again))
+		require.Equal(t, once, stored(t, k.Prepared()))
+		_, _ = k.Sign(seeded(1), keystore.RSAPSSSHA256, []byte("m"))
+		_, _ = k.Sign(seeded(1), keystore.ECDSASHA256, []byte("m"))
+		_, _ = k.Decipher(keystore.RSADecryptRaw, make([]byte, 128))
+		_, _ = k.Derive([]byte{1})
+		_ = k.String()
+	})
+}
