@@ -72,7 +72,7 @@ func (t *tx) endChannel() {
 		return
 	}
 	if t.s.channel.bound && !t.s.channel.released {
-		t.s.Login = t.s.Login.Cleared()
+		t.s.Login.User, t.s.Login.PIN, t.s.Login.Keys = false, false, 0
 		t.s.custodians = custodianSession{}
 	}
 	t.s.channel = channelSession{}

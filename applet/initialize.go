@@ -59,6 +59,7 @@ func initializeDevice(t *tx, c apdu.Command) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.Login = t.s.Login
 	if err := t.attempt(t.d.PINs.Initialise(s.Setup)); err != nil {
 		return nil, err
 	}
