@@ -160,6 +160,9 @@ func (t *tx) dropKey(id byte) {
 	d.Keys = maps.Clone(d.Keys)
 	delete(d.Keys, id)
 	t.forget(id)
+	if t.s.Current == prefixKey<<8|uint16(id) {
+		t.s.Current = 0
+	}
 }
 
 // forget drops the prepared form of a key that changed. When the command fails
