@@ -1,0 +1,336 @@
+package applet_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"hsmemu/applet"
+	"hsmemu/applet/apdu"
+	"hsmemu/applet/cvc"
+	"hsmemu/applet/sm"
+	"hsmemu/applet/tlv"
+	"hsmemu/emulator/chip"
+	"hsmemu/keystore"
+	"hsmemu/keystore/curve"
+)
+
+// seeded is randomness that is the same in every run.
+func seeded(seed string) io.Reader {
+	var key [32]byte
+	copy(key[:], seed)
+	return rand.NewChaCha8(key)
+}
+
+// world is an environment in which everything happens again the same way.
+func world(seed string) applet.Env {
+	random := seeded(seed)
+	return applet.Env{
+		Rand: random, Deterministic: true, RSA: keystore.PoolGenerator{Rand: random},
+		Now: time.Date(2026, time.November, 23, 12, 0, 0, 0, time.UTC),
+	}
+}
+
+// card is a card and whoever speaks to it. Copies are independent.
+type card struct {
+	name   string
+	env    applet.Env
+	state  chip.State
+	result chip.Result // of the last command
+	sent   []byte      // the last command, as the card received it
+	host   sm.Host     // the other end of secure messaging
+}
+
+func manufacture(t require.TestingT, firmware, name string) *card {
+	env := world("make " + firmware + name)
+	d, err := chip.Manufacture(env, chip.Order{Firmware: firmware, Serial: "DENK99" + fmt.Sprintf("%05d", len(name))})
+	require.NoError(t, err)
+	return &card{name: name, env: env, state: chip.Boot(d)}
+}
+
+// copied is the same card, with randomness of its own from here on.
+func (c *card) copied() *card {
+	twin := *c
+	twin.env = world("copy " + c.name)
+	return &twin
+}
+
+func (c *card) durable() applet.Durable { return c.state.Applet.Durable }
+
+// cut takes the power away and gives it back.
+func (c *card) cut() {
+	c.state, c.host = chip.Boot(c.state.Durable()), sm.Host{}
+}
+
+// send gives the card a command, through secure messaging where that is on,
+// and returns the answer as the application at the other end sees it.
+func (c *card) send(t require.TestingT, command []byte) []byte {
+	if c.host.Active() {
+		return c.sendSecurely(t, command)
+	}
+	return c.transmit(command)
+}
+
+func (c *card) transmit(command []byte) []byte {
+	c.sent = command
+	c.state, c.result = chip.Step(c.env, c.state, command)
+	return c.result.Response
+}
+
+func (c *card) sendSecurely(t require.TestingT, command []byte) []byte {
+	plain, err := apdu.Parse(command)
+	require.NoError(t, err)
+	wrapped, host, err := c.host.Wrap(plain)
+	require.NoError(t, err)
+	received, err := apdu.ParseResponse(c.transmit(wrapped.Bytes()))
+	require.NoError(t, err)
+	answer, host, err := host.Unwrap(received)
+	c.host = host
+	if err != nil { // an answer without protection
+		return received.Bytes()
+	}
+	return answer.Bytes()
+}
+
+var suites = map[string]sm.Suite{"3des": sm.TripleDES, "aes128": sm.AES128, "aes192": sm.AES192, "aes256": sm.AES256}
+
+// openChannel runs chip authentication as a host that knows the roots.
+func (c *card) openChannel(t require.TestingT, suite sm.Suite) {
+	chain, err := cvc.ParseChain(c.file(t, 0x2F02))
+	require.NoError(t, err)
+	verified, err := chain.Verify(cvc.KnownRoots())
+	require.NoError(t, err)
+	device, err := verified.DeviceKey().EC()
+	require.NoError(t, err)
+	ephemeral, err := device.Curve().Generate(seeded("host"))
+	require.NoError(t, err)
+	answer := c.send(t, suite.Select().Bytes())
+	require.Equal(t, "9000", fmt.Sprintf("%X", answer))
+	presented, err := apdu.ParseResponse(c.send(t, sm.Present(ephemeral).Bytes()))
+	require.NoError(t, err)
+	require.Equal(t, apdu.OK, presented.SW)
+	c.host, err = suite.Confirm(ephemeral, device, presented.Data)
+	require.NoError(t, err)
+}
+
+// file is the content of a file, whoever may read it.
+func (c *card) file(t require.TestingT, id uint16) []byte {
+	for _, f := range c.durable().Files {
+		if f.ID == id {
+			return f.Data
+		}
+	}
+	require.Fail(t, "no file", "%04X", id)
+	return nil
+}
+
+// stored is a state as it would be on disk.
+func stored(t require.TestingT, d any) string {
+	b, err := json.Marshal(d)
+	require.NoError(t, err)
+	return string(b)
+}
+
+// table is several cards and the variables of a script.
+type table struct {
+	cards   map[string]*card
+	current *card
+	vars    vars
+}
+
+// line is one line of a script: a directive, or a command and its answer. The
+// answer may be followed by the number of states that the command saves.
+var line = regexp.MustCompile(`^(.*?)\s*=>\s*(.*?)(?:\s*!(\d+))?$`)
+
+// run runs a script. Lines are
+//
+//	command => answer !commits      an answer left out is 9000
+//	card NAME FIRMWARE              takes another card, new where it has to be
+//	cut                             power off and on
+//	sm on SUITE, sm off             secure messaging for what follows
+//	let NAME = bytes                a variable
+//	# comment
+func (tb *table) run(t require.TestingT, script string) {
+	for _, text := range strings.Split(script, "\n") {
+		text = strings.TrimSpace(text)
+		if text == "" || text[0] == '#' || tb.directive(t, text) {
+			continue
+		}
+		want, commits := "9000", ""
+		if m := line.FindStringSubmatch(text); m != nil {
+			text, want, commits = m[1], m[2], m[3]
+		}
+		answer := tb.command(t, text)
+		ok, err := match(want, answer, tb.vars)
+		require.NoError(t, err)
+		if !ok {
+			require.Fail(t, "another answer", "%s\nwant %s\ngot  %X\n%s", text, want, answer, tb.current.result.Event)
+		}
+		if commits != "" {
+			require.Equal(t, commits, strconv.Itoa(len(tb.current.result.Commits)), "states saved by %s", text)
+		}
+	}
+}
+
+// command sends one command to the current card.
+func (tb *table) command(t require.TestingT, text string) []byte {
+	command, err := compile(text, tb.vars)
+	require.NoError(t, err)
+	return tb.current.send(t, command)
+}
+
+func (tb *table) directive(t require.TestingT, text string) bool {
+	words := strings.Fields(text)
+	switch {
+	case words[0] == "card":
+		tb.take(t, words[1], append(words, applet.DefaultFirmware)[2])
+	case text == "cut":
+		tb.current.cut()
+	case text == "sm off":
+		tb.current.host = sm.Host{}
+	case strings.HasPrefix(text, "sm on "):
+		suite, known := suites[words[2]]
+		require.True(t, known, text)
+		tb.current.openChannel(t, suite)
+	case words[0] == "let":
+		name, value, found := strings.Cut(strings.TrimPrefix(text, "let "), "=")
+		require.True(t, found, text)
+		b, err := compile(value, tb.vars)
+		require.NoError(t, err)
+		tb.vars[strings.TrimSpace(name)] = b
+	default:
+		return false
+	}
+	return true
+}
+
+func (tb *table) take(t require.TestingT, name, firmware string) {
+	if tb.cards[name] == nil {
+		tb.cards[name] = manufacture(t, firmware, name)
+	}
+	tb.current = tb.cards[name]
+}
+
+// newTable is a table without cards. Its variables are the public key templates
+// that key generation takes: one for each curve, under its name, and rsa1024 to
+// rsa4096; and long, some data.
+func newTable() *table {
+	tb := &table{cards: map[string]*card{}, vars: vars{}}
+	for _, c := range curve.All() {
+		tb.vars[c.Name()] = curveTemplate(c, cvc.ECDSASHA256)
+	}
+	for _, bits := range []int{1024, 1536, 2048, 3072, 4096} {
+		tb.vars[fmt.Sprintf("rsa%d", bits)] = rsaTemplate(bits, cvc.RSASHA256)
+	}
+	tb.vars["long"] = bytes.Repeat([]byte{0x5A}, 4000)
+	return tb
+}
+
+// curveTemplate asks for a key on a curve, in the order of the clients.
+func curveTemplate(c *curve.Curve, s cvc.Scheme) []byte {
+	p := c.Parameters()
+	v := tlv.Append(nil, 0x06, s.OID())
+	for i, part := range [][]byte{p.P, p.A, p.B, p.G, p.N} {
+		v = tlv.Append(v, 0x81+tlv.Tag(i), part)
+	}
+	return tlv.Append(nil, 0x7F49, tlv.Append(v, 0x87, []byte{1}))
+}
+
+func rsaTemplate(bits int, s cvc.Scheme) []byte {
+	return tlv.Append(nil, 0x7F49,
+		tlv.Append(nil, 0x06, s.OID()), tlv.Append(nil, 0x82, []byte{1, 0, 1}), tlv.Append(nil, 0x02, []byte{byte(bits >> 8), byte(bits)}))
+}
+
+func (tb *table) copied() *table {
+	twin := newTable()
+	for name, c := range tb.cards {
+		twin.cards[name] = c.copied()
+	}
+	twin.current = twin.cards[tb.current.name]
+	for name, v := range tb.vars {
+		twin.vars[name] = v
+	}
+	return twin
+}
+
+// prepared keeps what a script has made, since most tests start from the same
+// few cards.
+var prepared sync.Map
+
+// after is a card of a firmware after a script.
+func after(t require.TestingT, firmware, script string) *table {
+	once, _ := prepared.LoadOrStore(firmware+script, sync.OnceValue(func() *table {
+		tb := newTable()
+		tb.take(t, "A", firmware)
+		tb.run(t, script)
+		return tb
+	}))
+	made := once.(func() *table)()
+	require.NotNil(t, made)
+	return made.copied()
+}
+
+// row is one row of a table of the specification, as a script on a card. If the
+// last command is refused, it must not have changed anything, unless the
+// script says how many states it saved.
+type row struct {
+	name   string
+	from   string // a setup, for another firmware than the default "public@1.2"
+	script string
+}
+
+func play(t *testing.T, rows []row) {
+	t.Helper()
+	seen := map[string]bool{}
+	for _, r := range rows {
+		require.False(t, seen[r.name], "two rows named %s", r.name)
+		seen[r.name] = true
+		t.Run(r.name, func(t *testing.T) {
+			t.Parallel()
+			from, firmware, other := strings.Cut(r.from, "@")
+			if !other {
+				firmware = applet.DefaultFirmware
+			}
+			setup, known := setups[from]
+			require.True(t, known, "no setup %s", from)
+			tb := after(t, firmware, setup)
+			lines := strings.Split(strings.TrimSpace(r.script), "\n")
+			last := len(lines) - 1
+			tb.run(t, strings.Join(lines[:last], "\n"))
+			before := stored(t, tb.current.durable())
+			tb.run(t, lines[last])
+			if refused(tb.current.result.Event.SW) && !strings.Contains(lines[last], "!") {
+				require.Empty(t, tb.current.result.Commits)
+				require.Equal(t, before, stored(t, tb.current.durable()))
+			}
+			require.NoError(t, tb.current.result.Event.Defect)
+		})
+	}
+}
+
+// refused tells the answers that are not a success.
+func refused(sw apdu.SW) bool {
+	return sw != apdu.OK && sw != apdu.EndOfFile && sw != apdu.KeyAuthenticated
+}
+
+// contains searches bytes in bytes, in any of the forms that a leak could have.
+func contains(haystack []byte, secret []byte) bool {
+	return bytes.Contains(haystack, secret) ||
+		bytes.Contains(bytes.ToUpper(haystack), []byte(fmt.Sprintf("%X", secret)))
+}
+
+func named(t require.TestingT, name string) *curve.Curve {
+	c, ok := curve.ByName(name)
+	require.True(t, ok, name)
+	return c
+}

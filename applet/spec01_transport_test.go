@@ -1,0 +1,80 @@
+package applet_test
+
+import "testing"
+
+// Class bytes, forms of APDUs, Le and what is around the application: spec 01
+// §1.
+func TestSpec01_Transport(t *testing.T) {
+	t.Parallel()
+	play(t, []row{
+		{"01 §1.1 T2 other class", "user", "40 20 00 81 => 6E00"},
+		{"01 §1.1 T2 interindustry class of another channel range", "user", "20 20 00 81 => 6E00"},
+		{"01 §1.1 T2 secure messaging without header authentication", "user", "04 20 00 81 => 6E00"},
+		{"01 §1.1 T2 the other half", "user", "08 20 00 81 => 6E00"},
+		{"01 §1.1 T2 proprietary class with other bits", "user", "90 58 00 00 00 => 6E00"},
+		{"01 §1.1 T2 class FF", "user", "FF 20 00 81 => 6E00"},
+		{"01 §1.1 T3 ISO command with class 80", "user", "80 20 00 81 => 9000"},
+		{"01 §1.1 T3 proprietary command with class 00", "user", "00 58 00 00 00 => 2F02 CC00 9000"},
+		{"01 §1.1 T3 GET CHALLENGE with class 80", "public", "80 84 00 00 08 => ................ 9000"},
+		{"01 §1.1 T3 SELECT with class 80", "user", "80 A4 00 00 02 2F02 00 => 6F 0B * 9000"},
+		{"01 §1.1 T4 command chaining", "user", `10 20 00 81 Lc("648219") => 6E00`},
+		{"01 §1.1 T5 logical channel 1", "user", "01 20 00 81 => 6881"},
+		{"01 §1.1 T5 logical channel 2", "user", "02 20 00 81 => 6881"},
+		{"01 §1.1 T5 logical channel 3", "user", "03 20 00 81 => 6881"},
+		{"01 §1.1 T6 unknown instruction", "user", "00 99 00 00 => 6D00"},
+		{"01 §1.1 T6 class before instruction", "user", "F0 99 00 00 => 6E00"},
+
+		{"01 §1.2 case 1", "public", "00 20 00 81 => 63C3"},
+		{"01 §1.2 case 2 short", "dkek", "80 52 00 00 00 => 01 00 ................ 9000"},
+		{"01 §1.2 case 2 extended", "public", "80 58 00 00 00 00 00 => 2F02 CC00 9000"},
+		{"01 §1.2 case 3 short", "public", verifyUser},
+		{"01 §1.2 case 3 extended", "user", "00 D7 CF 00 Lcx(54(0000) 53())"},
+		{"01 §1.2 case 4 short", "public", "00 A4 00 00 Lc(2F02) le => 6F 0B * 9000"},
+		{"01 §1.2 case 4 extended", "stock", `00 B1 CF 00 Lcx(54(0000)) le => "public data" 9000`},
+		{"01 §1.2 no case at all", "user", "00 20 00 81 06 31 => 6700"},
+		{"01 §1.2 fewer than four bytes", "user", "00 20 00 => 6700"},
+		{"01 §1.2 nothing", "user", " => 6700"},
+
+		{"01 §1.2 L1 Le 00 of a short file", "stock", `00 B1 CF 00 Lc(54(0000)) 00 => "public data" 9000`},
+		{"01 §1.2 L2 SELECT with an explicit Le", "public", "00 A4 00 00 Lc(2F02) 05 => 6F 0B * 9000"},
+		{"01 §1.2 L3 answer longer than a short Le", "user", lines(
+			generate("01", "rsa4096"), `80 68 01 33 Lc("message") 00 => {s:512} 9000`)},
+		{"01 §1.2 L3 an explicit Le too small", "stock", `80 68 02 33 Lc("message") 08 => {s:128} 9000`},
+		{"01 §1.2 L4 SIGN without Le", "stock", `80 68 01 73 Lc("message") => 9000`},
+		{"01 §1.2 L4 SELECT without Le", "public", "00 A4 00 00 Lc(2F02) => 9000"},
+		{"01 §1.2 L4 ENUMERATE without Le", "public", "80 58 00 00 => 9000"},
+		{"01 §1.2 L4 status of the DKEK without Le", "dkek", "80 52 00 00 => 9000"},
+		{"01 §1.2 L5 READ of less than there is", "stock", `00 B1 CF 00 Lc(54(0000)) 06 => "public" 9000`},
+		{"01 §1.2 L5 GET CHALLENGE of a number", "public", "00 84 00 00 05 => .......... 9000"},
+
+		{"01 §1.3 a long command", "user", "00 D7 CF 00 Lc(54(0000) 53({long}))"},
+
+		{"01 §1.4 VERIFY before SELECT", "public", "cut\n00 20 00 81 => 6D00"},
+		{"01 §1.4 VERIFY before SELECT, firmware 3.1", "public@3.1", "cut\n00 20 00 81 => 6D00"},
+		{"01 §1.4 VERIFY before SELECT, firmware 2.6", "public@2.6", "cut\n00 20 00 81 => 6E00"},
+		{"01 §1.4 VERIFY before SELECT, firmware 1.2", "public@1.2", "cut\n00 20 00 81 => 6E00"},
+		{"01 §1.4 a command before SELECT changes nothing", "public", "cut\n" + wrongUser + " => 6D00"},
+		{"01 §1.4 SELECT by FID before SELECT", "public", "cut\n00 A4 00 00 Lc(2F02) 00 => 6A82"},
+		{"01 §1.4 foreign AID before SELECT", "public", "cut\n00 A4 04 00 Lc(A000000063) 00 => 6A82"},
+		{"01 §1.4 foreign AID while selected", "user", "00 A4 04 00 Lc(A000000063504B43532D3135) 00 => 6A82"},
+		{"01 §1.4 foreign AID keeps the login", "user", "00 A4 04 00 Lc(A000000063) 00 => 6A82\n00 20 00 81 => 9000"},
+		{"01 §1.4 card manager", "user", "00 A4 04 00 Lc(A000000151000000) 00 => 6F * 9000\n00 20 00 81 => 6D00"},
+		{"01 §1.4 SELECT without a name is the card manager", "user", "00 A4 04 00 00 => 6F * 9000\n00 20 00 81 => 6D00"},
+	})
+}
+
+// Instructions that are not the application's: spec 01 §4.19.
+func TestSpec01_OtherInstructions(t *testing.T) {
+	t.Parallel()
+	play(t, []row{
+		{"01 §4.19 READ BINARY with even instruction byte", "user", "00 B0 2F 02 00 => 6D00"},
+		{"01 §4.19 UPDATE BINARY with even instruction byte", "user", "00 D6 CF 00 Lc(00) => 6D00"},
+		{"01 §4.19 extras of another implementation", "user", "80 64 0A 00 => 6D00"},
+		{"01 §4.19 hierarchical keys of another implementation", "user", "80 4A 01 00 => 6D00"},
+		{"01 §4.19 GET RESPONSE", "user", "00 C0 00 00 00 => 6D00"},
+		{"01 §4.19 GET DATA, even", "user", "00 CA 00 66 00 => 6D00"},
+		{"01 §4.19 GET DATA, odd", "user", "80 CB 00 FF 00 => 6D00"},
+		{"01 §4.19 VERIFY of a sensor", "user", "80 20 00 85 => 6A88"},
+		{"01 §4.19 CHANGE REFERENCE DATA of a sensor", "user", `80 24 00 85 Lc("123456") => 6A88`},
+	})
+}
