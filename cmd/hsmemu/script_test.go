@@ -5,12 +5,13 @@ package main
 import (
 	"bufio"
 	"errors"
+	"maps"
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -51,13 +52,19 @@ var tools = map[string]string{
 //	cards N                            wait until exactly N readers hold a card
 //	times N REGEXP PROGRAM ARGUMENT... run it N times; each time all it prints must match, whatever its exit code
 //
-// and finds $SOPIN and $PIN, the numbers that the tools' own manuals use, $P11, OpenSC's PKCS#11 module,
-// and a state folder of its own in $HSMEMU_STATE.
+// and those in steps. It finds $SOPIN and $PIN, the numbers that the tools' own manuals use, $P11, OpenSC's PKCS#11
+// module, and a state folder of its own in $HSMEMU_STATE.
 func TestScript(t *testing.T) {
 	for tool, pkg := range tools {
 		_, err := exec.LookPath(tool)
 		require.NoError(t, err, "install the package %s", pkg)
 	}
+	commands := maps.Clone(steps)
+	maps.Copy(commands, map[string]func(*testscript.TestScript, bool, []string){
+		"pcscd": onStage((*stage).pcscd), "serve": onStage((*stage).serve),
+		"unserve": onStage((*stage).unserve), "crash": onStage((*stage).crash),
+		"cards": onStage((*stage).cards), "times": onStage((*stage).times),
+	})
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
@@ -67,6 +74,8 @@ func TestScript(t *testing.T) {
 			env.Setenv("SOPIN", "3537363231383830")
 			env.Setenv("PIN", "648219")
 			env.Setenv("P11", "opensc-pkcs11.so")
+			env.Setenv("READER", "0")
+			env.Setenv("GORACE", "atexit_sleep_ms=10") // else every hsmemu waits a second before it ends
 			s := &stage{}
 			env.Values[stageKey{}] = s
 			env.Defer(func() {
@@ -76,18 +85,15 @@ func TestScript(t *testing.T) {
 			})
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"pcscd": onStage((*stage).pcscd), "serve": onStage((*stage).serve),
-			"unserve": onStage((*stage).unserve), "crash": onStage((*stage).crash),
-			"cards": onStage((*stage).cards), "times": onStage((*stage).times),
-		},
+		Cmds: commands,
 	})
 }
 
 // stage is what a script has running.
 type stage struct {
-	readers *readers
-	serving []*exec.Cmd
+	readers  *readers
+	serving  []*exec.Cmd
+	programs map[string]*exec.Cmd
 }
 
 type stageKey struct{}
@@ -104,7 +110,7 @@ func onStage(do func(*stage, *testscript.TestScript, []string) error) func(*test
 
 func (s *stage) close() error {
 	var err error
-	for _, cmd := range s.serving {
+	for _, cmd := range slices.AppendSeq(s.serving, maps.Values(s.programs)) {
 		err = errors.Join(err, cmd.Process.Kill())
 		_ = cmd.Wait() // killed
 	}
@@ -157,15 +163,9 @@ func (s *stage) pcscd(ts *testscript.TestScript, args []string) error {
 }
 
 func (s *stage) serve(ts *testscript.TestScript, args []string) error {
-	path, err := exec.LookPath("hsmemu") // testscript has put it first on the path
+	cmd, err := command(ts, "hsmemu", append([]string{"run"}, args...)...)
 	if err != nil {
 		return err
-	}
-	cmd := exec.Command(path, append([]string{"run"}, args...)...)
-	cmd.Dir = ts.MkAbs(".")
-	cmd.Env = os.Environ()
-	for _, k := range []string{"HSMEMU_STATE", "HOME", "TMPDIR"} {
-		cmd.Env = append(cmd.Env, k+"="+ts.Getenv(k))
 	}
 	said, err := os.OpenFile(ts.MkAbs("serve.stderr"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
@@ -173,7 +173,6 @@ func (s *stage) serve(ts *testscript.TestScript, args []string) error {
 	}
 	defer said.Close()
 	cmd.Stderr = said
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return err
@@ -205,13 +204,7 @@ func (s *stage) latest(ts *testscript.TestScript) *exec.Cmd {
 }
 
 func (s *stage) unserve(ts *testscript.TestScript, _ []string) error {
-	cmd := s.latest(ts)
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		return err
-	}
-	late := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
-	defer late.Stop()
-	return cmd.Wait()
+	return end(s.latest(ts))
 }
 
 func (s *stage) crash(ts *testscript.TestScript, _ []string) error {

@@ -47,9 +47,12 @@ func (a *app) follow(ctx context.Context, card string) error {
 	if err := json.NewEncoder(conn).Encode(request{Do: doTrace}); err != nil {
 		return fmt.Errorf("trace card %q: %w", card, err)
 	}
-	for lines := json.NewDecoder(conn); ; {
+	for lines, attached := json.NewDecoder(conn), false; ; attached = true {
 		var r reply
 		err := lines.Decode(&r)
+		if err == nil && !attached {
+			fmt.Fprintf(a.err, "following card %q\n", card)
+		}
 		switch {
 		case errors.Is(err, io.EOF) || ctx.Err() != nil:
 			return nil

@@ -1,0 +1,297 @@
+//go:build linux
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math/big"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// steps are script commands that go beyond one program:
+//
+//	start NAME PROGRAM ARGUMENT...  start it and go on; what it says goes into the files NAME.out and NAME.err
+//	until FILE REGEXP               wait until a part of the file matches
+//	stop NAME | ended NAME          end it with SIGTERM, or wait until it ends by itself; expect exit 0
+//	identity READER FILE            write EF 2F02 of the card in a reader into a file, as opensc-tool shows it
+//	signs ID MECHANISM              sign with this key of the card by pkcs11-tool, verify with openssl
+//	decrypts ID MECHANISM           encrypt with openssl, decrypt with this key of the card by pkcs11-tool
+//	derives ID CURVE                derive the same secret with openssl, by its name of the curve, and with this
+//	                                key of the card by pkcs11-tool
+//	threshold FILE                  have sc-hsm-tool make a DKEK share whose password is split 2 of 3, and write
+//	                                FILE.in, what to type for its import with the first and the last part
+//
+// The commands for keys use the card in the reader with number $READER, 0 at first.
+var steps = map[string]func(*testscript.TestScript, bool, []string){
+	"start": onStage((*stage).startProgram), "stop": onStage((*stage).stopProgram), "ended": onStage((*stage).programEnded),
+	"until": onStage((*stage).until), "identity": onStage((*stage).identity),
+	"signs": onStage((*stage).signs), "decrypts": onStage((*stage).decrypts), "derives": onStage((*stage).derives),
+	"threshold": onStage((*stage).threshold),
+}
+
+// command prepares a program as testscript's exec does, for running it in another way.
+func command(ts *testscript.TestScript, name string, args ...string) (*exec.Cmd, error) {
+	path, err := exec.LookPath(name) // testscript has put hsmemu first on the path
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(path, args...)
+	cmd.Dir = ts.MkAbs(".")
+	cmd.Env = os.Environ()
+	for _, k := range []string{"HSMEMU_STATE", "HOME", "TMPDIR", "PCSCLITE_CSOCK_NAME", "GORACE"} {
+		if v := ts.Getenv(k); v != "" {
+			cmd.Env = append(cmd.Env, k+"="+v)
+		}
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return cmd, nil
+}
+
+func (s *stage) startProgram(ts *testscript.TestScript, args []string) error {
+	if len(args) < 2 || s.programs[args[0]] != nil {
+		ts.Fatalf("usage: start NAME PROGRAM ARGUMENT..., with a NAME that is free")
+	}
+	cmd, err := command(ts, args[1], args[2:]...)
+	if err != nil {
+		return err
+	}
+	out, err := os.Create(ts.MkAbs(args[0] + ".out"))
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	said, err := os.Create(ts.MkAbs(args[0] + ".err"))
+	if err != nil {
+		return err
+	}
+	defer said.Close()
+	cmd.Stdout, cmd.Stderr = out, said
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	if s.programs == nil {
+		s.programs = map[string]*exec.Cmd{}
+	}
+	s.programs[args[0]] = cmd
+	return nil
+}
+
+// program takes a started program out of the stage's hands.
+func (s *stage) program(ts *testscript.TestScript, args []string) *exec.Cmd {
+	if len(args) != 1 || s.programs[args[0]] == nil {
+		ts.Fatalf("name one program that was started")
+	}
+	cmd := s.programs[args[0]]
+	delete(s.programs, args[0])
+	return cmd
+}
+
+func (s *stage) stopProgram(ts *testscript.TestScript, args []string) error {
+	return end(s.program(ts, args))
+}
+
+func (s *stage) programEnded(ts *testscript.TestScript, args []string) error {
+	return ended(s.program(ts, args))
+}
+
+// end asks a program to end, and ended waits until it has.
+func end(cmd *exec.Cmd) error {
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	return ended(cmd)
+}
+
+func ended(cmd *exec.Cmd) error {
+	late := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+	defer late.Stop()
+	return cmd.Wait()
+}
+
+func (s *stage) until(ts *testscript.TestScript, args []string) error {
+	if len(args) != 2 {
+		ts.Fatalf("usage: until FILE REGEXP")
+	}
+	want, err := regexp.Compile(`(?m)` + args[1])
+	if err != nil {
+		return err
+	}
+	var last []byte
+	err = await(func() bool {
+		last, err = os.ReadFile(ts.MkAbs(args[0]))
+		return err == nil && want.Match(last)
+	})
+	if err != nil {
+		return fmt.Errorf("wait for %q in %s: %w; there is: %s", args[1], args[0], err, last)
+	}
+	return nil
+}
+
+func (s *stage) identity(ts *testscript.TestScript, args []string) error {
+	if len(args) != 2 {
+		ts.Fatalf("usage: identity READER FILE")
+	}
+	err := ts.Exec("opensc-tool", "--reader", args[0], "-s", "00A4040C0BE82B0601040181C31F0201", "-s", "00A4000C022F02",
+		"-s", "00B10000045402000000", "-s", "00B10000045402010000", "-s", "00B10000045402020000")
+	if err != nil {
+		return err
+	}
+	said := ts.ReadFile("stdout")
+	if !strings.Contains(said, "7F 21") {
+		ts.Fatalf("that is no device certificate: %s", said)
+	}
+	return os.WriteFile(ts.MkAbs(args[1]), []byte(said), 0o600)
+}
+
+// execs runs one program after the other until one fails.
+func execs(ts *testscript.TestScript, commands ...[]string) error {
+	for _, c := range commands {
+		if err := ts.Exec(c[0], c[1:]...); err != nil {
+			return fmt.Errorf("%s: %w", strings.Join(c, " "), err)
+		}
+	}
+	return nil
+}
+
+// publicKey writes the public key of a key of the card. It asks pkcs15-tool, because pkcs11-tool 0.23 cannot
+// write P-384 and some other points, whatever the token.
+func publicKey(ts *testscript.TestScript, id string) []string {
+	return []string{"pkcs15-tool", "--reader", ts.Getenv("READER"), "--read-public-key", id, "-o", "public.pem"}
+}
+
+// withKey is a command of pkcs11-tool that uses a private key of the card.
+func withKey(ts *testscript.TestScript, id, mechanism, in, out string, more ...string) []string {
+	return append([]string{
+		"pkcs11-tool", "--slot-index", ts.Getenv("READER"), "--login", "--pin", ts.Getenv("PIN"),
+		"--id", id, "-m", mechanism, "-i", in, "-o", out,
+	}, more...)
+}
+
+var hashName = regexp.MustCompile(`SHA\d+`)
+
+func (s *stage) signs(ts *testscript.TestScript, args []string) error {
+	if len(args) != 2 {
+		ts.Fatalf("usage: signs ID MECHANISM")
+	}
+	id, mechanism := args[0], args[1]
+	message := fmt.Sprintf("signed by key %s with %s\n", id, mechanism)
+	if err := os.WriteFile(ts.MkAbs("message"), []byte(message), 0o600); err != nil {
+		return err
+	}
+	hash, in := hashName.FindString(mechanism), "message"
+	if hash == "" { // the mechanism takes a hash value
+		hash, in = "SHA256", "hash"
+	}
+	var pkcs11, openssl []string
+	switch {
+	case strings.HasPrefix(mechanism, "ECDSA"):
+		pkcs11 = []string{"--signature-format", "openssl"}
+	case strings.HasSuffix(mechanism, "PSS"):
+		pkcs11 = []string{"--hash-algorithm", hash, "--mgf", "MGF1-" + hash}
+		openssl = []string{"-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_pss_saltlen:digest"}
+	}
+	dgst := append([]string{"openssl", "dgst", "-" + strings.ToLower(hash)}, openssl...)
+	return execs(ts,
+		publicKey(ts, id),
+		[]string{"openssl", "dgst", "-" + strings.ToLower(hash), "-binary", "-out", "hash", "message"},
+		withKey(ts, id, mechanism, in, "signature", append([]string{"--sign"}, pkcs11...)...),
+		append(dgst, "-verify", "public.pem", "-signature", "signature", "message"),
+		[]string{"rm", "public.pem", "signature"},
+	)
+}
+
+func (s *stage) decrypts(ts *testscript.TestScript, args []string) error {
+	if len(args) != 2 {
+		ts.Fatalf("usage: decrypts ID MECHANISM")
+	}
+	id, mechanism := args[0], args[1]
+	if err := os.WriteFile(ts.MkAbs("clear"), []byte("for key "+id+" alone\n"), 0o600); err != nil {
+		return err
+	}
+	encrypt := []string{"openssl", "pkeyutl", "-encrypt", "-pubin", "-inkey", "public.pem", "-in", "clear", "-out", "cipher"}
+	var pkcs11 []string
+	if strings.HasSuffix(mechanism, "OAEP") {
+		pkcs11 = []string{"--hash-algorithm", "SHA256", "--mgf", "MGF1-SHA256"}
+		encrypt = append(encrypt, "-pkeyopt", "rsa_padding_mode:oaep", "-pkeyopt", "rsa_oaep_md:sha256", "-pkeyopt", "rsa_mgf1_md:sha256")
+	}
+	return execs(ts,
+		publicKey(ts, id), encrypt,
+		withKey(ts, id, mechanism, "cipher", "decrypted", append([]string{"--decrypt"}, pkcs11...)...),
+		[]string{"cmp", "clear", "decrypted"},
+		[]string{"rm", "public.pem", "decrypted"},
+	)
+}
+
+func (s *stage) derives(ts *testscript.TestScript, args []string) error {
+	if len(args) != 2 {
+		ts.Fatalf("usage: derives ID CURVE")
+	}
+	return execs(ts,
+		publicKey(ts, args[0]),
+		[]string{"openssl", "ecparam", "-genkey", "-name", args[1], "-noout", "-out", "peer.pem"},
+		[]string{"openssl", "pkey", "-in", "peer.pem", "-pubout", "-outform", "DER", "-out", "peer.der"},
+		[]string{"openssl", "pkeyutl", "-derive", "-inkey", "peer.pem", "-peerkey", "public.pem", "-out", "theirs"},
+		withKey(ts, args[0], "ECDH1-DERIVE", "peer.der", "ours", "--derive"),
+		[]string{"cmp", "theirs", "ours"},
+		[]string{"rm", "public.pem", "theirs", "ours"},
+	)
+}
+
+// part is what sc-hsm-tool shows of one part of a password.
+var part = regexp.MustCompile(`Prime +: ([0-9a-f:]+)\s+Share ID +: (\d+)\s+Share value +: ([0-9a-f:]+)`)
+
+func (s *stage) threshold(ts *testscript.TestScript, args []string) error {
+	if len(args) != 1 {
+		ts.Fatalf("usage: threshold FILE")
+	}
+	for range 10 {
+		cmd, err := command(ts, "sc-hsm-tool", "--reader", ts.Getenv("READER"),
+			"--create-dkek-share", args[0], "--pwd-shares-threshold", "2", "--pwd-shares-total", "3")
+		if err != nil {
+			return err
+		}
+		cmd.Stdin = strings.NewReader(strings.Repeat("\n", 20)) // ENTER after every page
+		said, err := cmd.CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, said)
+		}
+		parts := part.FindAllStringSubmatch(string(said), -1)
+		if len(parts) != 3 {
+			ts.Fatalf("not three parts of a password: %s", said)
+		}
+		if !legible(parts[0], parts[1]) {
+			continue
+		}
+		var typed strings.Builder
+		fmt.Fprintf(&typed, "%s\n\n", parts[0][1])
+		for _, p := range []int{0, 2} {
+			fmt.Fprintf(&typed, "%s\n%s\n\n", parts[p][2], parts[p][3])
+		}
+		return os.WriteFile(ts.MkAbs(args[0]+".in"), []byte(typed.String()), 0o600)
+	}
+	return errors.New("no password that the tool can put together again")
+}
+
+// legible tells whether sc-hsm-tool can put a password together again. It loses zeros at its beginning, which
+// one password in 128 has.
+func legible(one, two []string) bool {
+	number := func(s string, base int) *big.Int {
+		n, _ := new(big.Int).SetString(strings.ReplaceAll(s, ":", ""), base)
+		return n
+	}
+	prime := number(one[1], 16)
+	x1, y1, x2, y2 := number(one[2], 10), number(one[3], 16), number(two[2], 10), number(two[3], 16)
+	// The line through both points, where x is 0.
+	slope := new(big.Int).ModInverse(new(big.Int).Sub(x2, x1), prime)
+	slope.Mul(slope, y2.Sub(y2, y1))
+	secret := y1.Sub(y1, slope.Mul(slope, x1))
+	return secret.Mod(secret, prime).BitLen() > 56
+}
