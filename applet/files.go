@@ -71,6 +71,14 @@ func ruleFor(id uint16) (fileRule, bool) {
 	return fileRule{}, false
 }
 
+// Holds says in words what clients keep in a file with this identifier,
+// "key description"; empty for an identifier that the application does not
+// know.
+func (f File) Holds() string {
+	r, _ := ruleFor(f.ID)
+	return r.what
+}
+
 // allow checks a right of the file rules against the session.
 func (t *tx) allow(r right) error {
 	if r == nobody || r == loggedIn && !t.s.Login.User {

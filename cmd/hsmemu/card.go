@@ -164,9 +164,9 @@ func newCardListCommand(a *app) *cobra.Command {
 			for _, v := range views {
 				used := ""
 				if v.Process > 0 {
-					used = fmt.Sprintf("process %d", v.Process)
+					used = fmt.Sprintf("\tprocess %d", v.Process)
 				}
-				fmt.Fprintf(t, "%s\t%s\tfirmware %s\t%s\t%s\n", v.Name, v.Serial, v.Firmware, v.State, used)
+				fmt.Fprintf(t, "%s\t%s\tfirmware %s\t%s%s\n", v.Name, v.Serial, v.Firmware, v.State, used)
 			}
 			return t.Flush()
 		},

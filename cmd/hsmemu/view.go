@@ -1,6 +1,9 @@
 package main
 
 import (
+	"bytes"
+	"cmp"
+	"encoding/asn1"
 	"fmt"
 	"io"
 	"slices"
@@ -28,10 +31,11 @@ type cardView struct {
 	SOPIN      pinView      `json:"so_pin"`
 	UserPIN    pinView      `json:"user_pin"`
 	Keys       []keyView    `json:"keys"`
-	Files      []string     `json:"files"`
+	Files      []fileView   `json:"files"`
 	Domains    []domainView `json:"key_domains"`
 	Custodians string       `json:"public_key_authentication,omitempty"`
 	Free       int          `json:"free_bytes"`
+	Memory     int          `json:"memory_bytes"`
 	Generation uint64       `json:"generation"`
 	Seal       string       `json:"seal"`
 	Seeded     bool         `json:"seeded,omitempty"`
@@ -52,9 +56,16 @@ type pinView struct {
 type keyView struct {
 	ID         int      `json:"id"`
 	Kind       string   `json:"kind"`
+	Label      string   `json:"label,omitempty"`
 	Domain     int      `json:"key_domain"`
 	Algorithms []string `json:"algorithms,omitempty"`
 	Uses       *uint32  `json:"uses_left,omitempty"`
+}
+
+type fileView struct {
+	ID    string `json:"id"`
+	Holds string `json:"holds"`
+	Bytes int    `json:"bytes"`
 }
 
 type domainView struct {
@@ -71,9 +82,9 @@ func newCardView(name string, d chip.Durable, info store.Info) cardView {
 	v := cardView{
 		Name: name, Serial: card.Serial(), Device: card.Device.Name, Firmware: card.Firmware,
 		Reader: readerName(d), State: stateWords(p), Options: optionWords(p),
-		Free: card.Free(), Generation: info.Generation, Seal: info.Seal,
+		Free: card.Free(), Memory: card.Profile().Memory, Generation: info.Generation, Seal: info.Seal,
 		Seeded: d.Seed != nil, KeyPool: d.KeyPool,
-		Keys: []keyView{}, Files: []string{}, Domains: []domainView{},
+		Keys: []keyView{}, Files: []fileView{}, Domains: []domainView{},
 	}
 	if p.Initialised {
 		v.SOPIN = pinView{Defined: true, Left: int(p.SO.Left), Most: int(p.SO.Max), Next: nextSO(p)}
@@ -82,10 +93,12 @@ func newCardView(name string, d chip.Durable, info store.Info) cardView {
 		v.UserPIN = pinView{Defined: true, Left: int(p.User.Left), Most: int(p.User.Max), Next: nextUser(p)}
 	}
 	for _, id := range slices.Sorted(mapKeys(card.Keys)) {
-		v.Keys = append(v.Keys, newKeyView(id, card.Keys[id]))
+		k := newKeyView(id, card.Keys[id])
+		k.Label = labelIn(fileOf(card, descriptionOf|uint16(id)))
+		v.Keys = append(v.Keys, k)
 	}
 	for _, f := range card.Files {
-		v.Files = append(v.Files, fmt.Sprintf("%04X", f.ID))
+		v.Files = append(v.Files, newFileView(f))
 	}
 	for slot, domain := range card.Domains {
 		v.Domains = append(v.Domains, newDomainView(slot, domain))
@@ -123,6 +136,40 @@ func newKeyView(id byte, k keystore.Key) keyView {
 	if k.Uses.Limited {
 		left := k.Uses.Left
 		v.Uses = &left
+	}
+	return v
+}
+
+// descriptionOf is the prefix of the files in which clients describe keys.
+const descriptionOf = 0xC400
+
+// labelIn is the label in a description of a key (PKCS#15 §6.3,
+// PrivateKeyType: a sequence that begins with CommonObjectAttributes, which
+// begin with the label), empty if there is none.
+func labelIn(description []byte) string {
+	var whole, attributes, label asn1.RawValue
+	for _, step := range []struct {
+		from *[]byte
+		to   *asn1.RawValue
+	}{{&description, &whole}, {&whole.Bytes, &attributes}, {&attributes.Bytes, &label}} {
+		if _, err := asn1.Unmarshal(*step.from, step.to); err != nil {
+			return ""
+		}
+	}
+	if label.Tag != asn1.TagUTF8String {
+		return ""
+	}
+	return strings.ToValidUTF8(string(label.Bytes), "�")
+}
+
+// firstOfRequest is the first byte of a certificate request as the card makes
+// them; it is in the place of a certificate until there is one.
+const firstOfRequest = 0x67
+
+func newFileView(f applet.File) fileView {
+	v := fileView{ID: fmt.Sprintf("%04X", f.ID), Holds: f.Holds(), Bytes: len(f.Data)}
+	if v.Holds == "certificate" && bytes.HasPrefix(f.Data, []byte{firstOfRequest}) {
+		v.Holds = "certificate request"
 	}
 	return v
 }
@@ -179,11 +226,11 @@ func optionWords(p pinstate.Card) []string {
 func nextSO(p pinstate.Card) string {
 	switch p.SO.Left {
 	case 0:
-		return "blocked for good: the card can never be initialised again; only the vendor's firmware update makes a new card of it"
+		return "the card can never be initialised again; only the vendor's firmware update makes a new card of it"
 	case 1:
 		return "blocks the SO-PIN for good; keys stay usable with the user PIN"
 	}
-	return fmt.Sprintf("%d tries left; nothing ever unblocks the SO-PIN", p.SO.Left-1)
+	return fmt.Sprintf("leaves %d; at 0 nothing ever unblocks the SO-PIN", p.SO.Left-1)
 }
 
 func nextUser(p pinstate.Card) string {
@@ -198,11 +245,11 @@ func nextUser(p pinstate.Card) string {
 	}
 	switch p.User.Left {
 	case 0:
-		return "blocked: " + unblock
+		return unblock
 	case 1:
 		return "blocks the user PIN: " + unblock
 	}
-	return fmt.Sprintf("%d tries left", p.User.Left-1)
+	return fmt.Sprintf("leaves %d", p.User.Left-1)
 }
 
 // running adds what only the process that runs the card knows.
@@ -227,26 +274,16 @@ func (v cardView) print(w io.Writer) error {
 	row("Firmware", "%s", v.Firmware)
 	row("Reader", "%s", v.Reader)
 	row("State", "%s", v.State)
-	options := "none"
-	if len(v.Options) > 0 {
-		options = strings.Join(v.Options, ", ")
-	}
-	row("Options", "%s", options)
+	row("Options", "%s", cmp.Or(strings.Join(v.Options, ", "), "none"))
 	row("SO-PIN", "%s", v.SOPIN.words())
 	row("User PIN", "%s", v.UserPIN.words())
 	if v.Custodians != "" {
 		row("Public keys", "%s", v.Custodians)
 	}
-	row("Keys", "%d", len(v.Keys))
-	for _, k := range v.Keys {
-		row("", "%d: %s", k.ID, k.words())
-	}
-	row("Key domains", "%d", len(v.Domains))
-	for _, d := range v.Domains {
-		row("", "%d: %s", d.Slot, d.words())
-	}
-	row("Files", "%s", strings.Join(v.Files, " "))
-	row("Free", "%d bytes", v.Free)
+	printList(t, "Keys", v.Keys)
+	printList(t, "Key domains", v.Domains)
+	printList(t, "Files", v.Files)
+	row("Free", "%d of %d bytes", v.Free, v.Memory)
 	row("Generation", "%d", v.Generation)
 	row("Seal", "%s", v.sealWords())
 	if v.Seeded {
@@ -262,6 +299,17 @@ func (v cardView) print(w io.Writer) error {
 	return t.Flush()
 }
 
+// printList prints a line for each item, the first one beside the name.
+func printList[T interface{ words() string }](w io.Writer, name string, items []T) {
+	if len(items) == 0 {
+		fmt.Fprintf(w, "%s\tnone\n", name)
+	}
+	for _, item := range items {
+		fmt.Fprintf(w, "%s\t%s\n", name, item.words())
+		name = ""
+	}
+}
+
 func (v cardView) sealWords() string {
 	if v.Seal == "none" {
 		return "none: whoever reads the file has the keys"
@@ -273,11 +321,17 @@ func (p pinView) words() string {
 	if !p.Defined {
 		return "not set"
 	}
-	return fmt.Sprintf("%d of %d tries left; next wrong one: %s", p.Left, p.Most, p.Next)
+	if p.Left == 0 {
+		return fmt.Sprintf("blocked, 0 of %d tries left; %s", p.Most, p.Next)
+	}
+	return fmt.Sprintf("%d of %d tries left; the next wrong one %s", p.Left, p.Most, p.Next)
 }
 
 func (k keyView) words() string {
-	s := k.Kind
+	s := fmt.Sprintf("%d: %s", k.ID, k.Kind)
+	if k.Label != "" {
+		s += fmt.Sprintf(", %q", k.Label)
+	}
 	if len(k.Algorithms) > 0 {
 		s += ", only " + strings.Join(k.Algorithms, ", ")
 	}
@@ -291,15 +345,20 @@ func (k keyView) words() string {
 }
 
 func (d domainView) words() string {
+	s := fmt.Sprintf("%d: %s", d.Slot, d.Kind)
 	switch {
 	case d.Kind == "empty":
-		return "empty"
+		return s
 	case d.Outstanding > 0:
-		return fmt.Sprintf("%s, %d of %d shares missing", d.Kind, d.Outstanding, d.Shares)
+		return s + fmt.Sprintf(", %d of %d shares missing", d.Outstanding, d.Shares)
 	case d.KCV != "":
-		return d.Kind + ", key check value " + d.KCV
+		return s + ", key check value " + d.KCV
 	}
-	return d.Kind + ", no key yet"
+	return s + ", no key yet"
+}
+
+func (f fileView) words() string {
+	return fmt.Sprintf("%s %s, %d bytes", f.ID, f.Holds, f.Bytes)
 }
 
 // firmwareList names every profile for help texts and errors.
