@@ -38,8 +38,9 @@ bench:
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/hsmemu
 
-demo: build
+demo:
 	.ci/install
+	$(MAKE) build
 	.ci/demo
 
 cover:
@@ -55,8 +56,9 @@ release:
 	.ci/release build/release
 
 # The acceptance scripts of the folder ACCEPT against cards of this tree.
-accept: build
+accept:
 	.ci/install
+	$(MAKE) build
 	.ci/accept $(ACCEPT)
 
 ci:
