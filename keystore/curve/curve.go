@@ -130,8 +130,9 @@ func sameNumber(x, y []byte) bool {
 	return bytes.Equal(bytes.TrimLeft(x, "\x00"), bytes.TrimLeft(y, "\x00"))
 }
 
+// samePoint compares an uncompressed point p with anything.
 func samePoint(p, q []byte) bool {
-	if len(p)%2 == 0 || len(q)%2 == 0 || p[0] != 4 || q[0] != 4 {
+	if len(q)%2 == 0 || q[0] != p[0] {
 		return false
 	}
 	m, n := len(p)/2, len(q)/2

@@ -132,7 +132,8 @@ func (f *modulus) sub(z, x, y *element) {
 	}
 }
 
-// mul sets z to x·y/R mod m, the Montgomery product.
+// mul sets z to x·y/R mod m, the Montgomery product. One factor may be any
+// number below R.
 func (f *modulus) mul(z, x, y *element) {
 	switch f.limbs {
 	case 4:
@@ -163,7 +164,7 @@ func (f *modulus) invert(z, x *element) {
 	*z = r
 }
 
-// into brings x < m into Montgomery form, out takes it back.
+// into brings x < R into Montgomery form, out takes it back.
 func (f *modulus) into(z, x *element) { f.mul(z, x, &f.square) }
 func (f *modulus) out(z, x *element)  { f.mul(z, x, &element{1}) }
 

@@ -72,6 +72,12 @@ func TestModulus_CalculatesAsMathBig(t *testing.T) {
 					check("into", &z, new(big.Int).Mul(bx, r))
 					f.out(&z, &z)
 					check("out", &z, new(big.Int).Set(bx))
+					if wide := new(big.Int).Add(bx, m); wide.Cmp(r) < 0 {
+						z = fromBig(wide)
+						f.mul(&z, &z, &y)
+						product = wide.Mul(wide, by)
+						check("mul of a number above m", &z, product.Mul(product, rInverse))
+					}
 					z = x
 					f.mul(&z, &z, &z) // the result shares memory with both factors
 					square := new(big.Int).Mul(bx, bx)

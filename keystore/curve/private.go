@@ -116,6 +116,7 @@ func (c *Curve) standardPrivate(d *element) *Private {
 func (c *Curve) withPublic(d *element, public *Public) *Private {
 	k := &Private{curve: c, d: d, public: public}
 	if c.standard != nil {
+		//lint:ignore SA1019 there is no other way to a key whose public half is known
 		k.standard = &ecdsa.PrivateKey{PublicKey: *public.standard, D: new(big.Int).SetBytes(k.Bytes())}
 	}
 	return k
@@ -205,7 +206,6 @@ func (k *Private) parsed(der []byte, err error) (Signature, error) {
 func (k *Private) sign(nonces *nonces, digest []byte) Signature {
 	c, n := k.curve.group, k.curve.group.n
 	z := n.leftmost(digest)
-	n.reduceOnce(&z, &z, 0)
 	n.into(&z, &z)
 	var d element
 	n.into(&d, k.d)

@@ -65,7 +65,6 @@ func (k *Public) Verify(digest []byte, s Signature) bool {
 func (k *Public) verify(digest []byte, r, s *element) bool {
 	c, n := k.curve.group, k.curve.group.n
 	z := n.leftmost(digest)
-	n.reduceOnce(&z, &z, 0)
 	var w, u, v element
 	n.into(&w, s)
 	n.invert(&w, &w)

@@ -3,12 +3,14 @@ package curve_test
 import (
 	"bufio"
 	"bytes"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/hex"
 	"errors"
+	"hash"
 	"io"
 	"math/big"
 	"os"
@@ -20,6 +22,9 @@ import (
 
 	"hsmemu/keystore/curve"
 )
+
+// standard has the curves whose signatures the standard library makes.
+var standard = map[string]bool{"secp224r1": true, "secp256r1": true, "secp384r1": true, "secp521r1": true}
 
 func unhex(t testing.TB, s string) []byte {
 	t.Helper()
@@ -80,14 +85,106 @@ func digestOf(t *testing.T, hash, message string) []byte {
 	return nil
 }
 
+// nonce is RFC 6979 §3.2 once more, with math/big.
+func (r *reference) nonce(newHash func() hash.Hash, d *big.Int, digest, extra []byte) *big.Int {
+	sum := func(key []byte, parts ...[]byte) []byte {
+		m := hmac.New(newHash, key)
+		for _, p := range parts {
+			m.Write(p)
+		}
+		return m.Sum(nil)
+	}
+	bits := func(b []byte) *big.Int {
+		x := new(big.Int).SetBytes(b)
+		if excess := 8*len(b) - r.n.BitLen(); excess > 0 {
+			x.Rsh(x, uint(excess))
+		}
+		return x
+	}
+	octets := func(x *big.Int) []byte { return x.FillBytes(make([]byte, (r.n.BitLen()+7)/8)) }
+	k, v := make([]byte, newHash().Size()), bytes.Repeat([]byte{1}, newHash().Size())
+	z := bits(digest)
+	for _, separator := range []byte{0, 1} {
+		k = sum(k, v, []byte{separator}, octets(d), octets(z.Mod(z, r.n)), extra)
+		v = sum(k, v)
+	}
+	for {
+		var t []byte
+		for 8*len(t) < r.n.BitLen() {
+			v = sum(k, v)
+			t = append(t, v...)
+		}
+		if x := bits(t); x.Sign() > 0 && x.Cmp(r.n) < 0 {
+			return x
+		}
+		k = sum(k, v, []byte{0})
+		v = sum(k, v)
+	}
+}
+
+// sign leaves the multiplication to the package: it has tests of its own and
+// math/big is slow at it.
+func (r *reference) sign(t *testing.T, c *curve.Curve, d, nonce *big.Int, digest []byte) curve.Signature {
+	t.Helper()
+
+	z := new(big.Int).SetBytes(digest)
+	if excess := 8*len(digest) - r.n.BitLen(); excess > 0 {
+		z.Rsh(z, uint(excess))
+	}
+	product, err := c.Private(nonce.Bytes())
+	require.NoError(t, err)
+	x := r.point(product.Public().Bytes()).x
+	x.Mod(x, r.n)
+	s := new(big.Int).Mul(x, d)
+	s.Add(s, z).Mul(s, new(big.Int).ModInverse(nonce, r.n)).Mod(s, r.n)
+	w := (r.n.BitLen() + 7) / 8
+	return curve.Signature{R: x.FillBytes(make([]byte, w)), S: s.FillBytes(make([]byte, w))}
+}
+
+// The vectors of the RFC have digests and candidates below the order; on
+// brainpool curves a third to a half of both are not.
+func TestSign_FollowsRFC6979OnEveryCurve(t *testing.T) {
+	t.Parallel()
+	hashes := map[int]func() hash.Hash{20: sha1.New, 28: sha256.New224, 48: sha512.New384, 64: sha512.New}
+	each(t, func(t *testing.T, c *curve.Curve) {
+		r := newReference(c)
+		k := generate(t, c)
+		d := new(big.Int).SetBytes(k.Bytes())
+		for _, length := range []int{1, 19, 20, 28, 29, 32, 48, 64, 100} {
+			newHash, ok := hashes[length]
+			if !ok {
+				newHash = sha256.New
+			}
+			for i := range byte(4) {
+				digest := bytes.Repeat([]byte{0xff - 77*i}, length)
+				want := r.sign(t, c, d, r.nonce(newHash, d, digest, nil), digest)
+				s, err := k.Sign(nil, digest)
+				require.NoError(t, err)
+				require.Equal(t, want, s, "%d bytes", length)
+				require.Equal(t, want, k.SignByGroup(digest), "%d bytes", length)
+				if standard[c.Name()] {
+					continue
+				}
+				extra := make([]byte, 32)
+				_, err = io.ReadFull(&pattern{i}, extra)
+				require.NoError(t, err)
+				s, err = k.Sign(&pattern{i}, digest)
+				require.NoError(t, err)
+				require.Equal(t, r.sign(t, c, d, r.nonce(newHash, d, digest, extra), digest), s, "hedged, %d bytes", length)
+			}
+		}
+	})
+}
+
 func TestSign_TakesADigestOfAnyLength(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, c *curve.Curve) {
 		k := generate(t, c)
-		digest := make([]byte, 130)
+		digest := make([]byte, 132)
 		_, err := rand.Read(digest)
 		require.NoError(t, err)
-		for n := 1; n <= len(digest); n++ {
+		w := c.OrderLen()
+		for _, n := range []int{1, 2, 7, 8, 9, 20, 28, 32, 48, 64, 65, w - 1, w, w + 1, 2 * w, 130, 132} {
 			var source io.Reader
 			if n%2 == 0 {
 				source = rand.Reader
@@ -121,6 +218,11 @@ func TestVerify_LooksAtTheLeftmostBitsOnly(t *testing.T) {
 			require.Equal(t, bit >= bits, k.Public().VerifyByGroup(other, s), "bit %d", bit)
 		}
 		require.True(t, k.Public().Verify(digest[:c.OrderLen()], s))
+		// An empty digest is not the number zero.
+		s, err = k.Sign(nil, []byte{0})
+		require.NoError(t, err)
+		require.True(t, k.Public().Verify([]byte{0, 0}, s))
+		require.False(t, k.Public().Verify(nil, s))
 		// Short digests are not padded on the right: 5a and 5a00 differ.
 		s, err = k.Sign(nil, []byte{0x5a})
 		require.NoError(t, err)
@@ -176,7 +278,6 @@ func TestSign_IsDeterministicWithoutRandomnessOnly(t *testing.T) {
 // Standard curves: the system's randomness is used and the reader ignored.
 func TestSign_UsesTheReaderOnOwnCurves(t *testing.T) {
 	t.Parallel()
-	standard := map[string]bool{"secp224r1": true, "secp256r1": true, "secp384r1": true, "secp521r1": true}
 	broken := errors.New("broken")
 	each(t, func(t *testing.T, c *curve.Curve) {
 		k := generate(t, c)
