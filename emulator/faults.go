@@ -278,6 +278,16 @@ var realistic = map[string]time.Duration{
 	"other":    20 * time.Millisecond,
 }
 
+// Latencies lists the classes of commands and how long each takes with the
+// fault "slow" as it is.
+func Latencies() [][2]string {
+	var lines [][2]string
+	for _, class := range slices.Sorted(maps.Keys(realistic)) {
+		lines = append(lines, [2]string{class, realistic[class].String()})
+	}
+	return lines
+}
+
 // classOf sorts a command into the classes of latency. RSA operations are known
 // by their algorithm and their key template.
 func classOf(command []byte) string {

@@ -32,6 +32,8 @@ type request struct {
 	Do string `json:"do"`
 	// APDU is a command in hexadecimal, for transmit.
 	APDU string `json:"apdu,omitempty"`
+	// Words are a fault and its settings.
+	Words []string `json:"words,omitempty"`
 }
 
 // The verbs of a request.
@@ -43,6 +45,9 @@ const (
 	doTrace  = "trace"
 	// doTransmit sends a command in the session that the card's clients share.
 	doTransmit = "transmit"
+	doFault    = "fault"
+	doFaults   = "faults"
+	doClear    = "clear"
 )
 
 // reply is one line back. A trace has one for every command of the card.
@@ -51,6 +56,7 @@ type reply struct {
 	View  *cardView `json:"view,omitempty"`
 	Trace string    `json:"trace,omitempty"`
 	APDU  string    `json:"apdu,omitempty"`
+	Lines []string  `json:"lines,omitempty"`
 }
 
 // errNobody says that no process runs the card.
@@ -168,6 +174,8 @@ func (s *control) answer(ctx context.Context, q request) reply {
 		v := newCardView(s.held.name, s.held.card.Snapshot().Durable(), store.Info{Generation: s.held.file.Generation(), Seal: s.held.file.Seal()})
 		v.running(os.Getpid(), s.reader.Place(), s.held.card.Snapshot())
 		return reply{View: &v}
+	case doFault, doFaults, doClear:
+		return s.fault(q)
 	case doTransmit:
 		return s.transmit(ctx, q.APDU)
 	default:

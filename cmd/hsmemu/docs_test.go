@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hsmemu/applet"
+	"hsmemu/emulator"
 )
 
 var update = flag.Bool("update", false, "rewrite the generated parts of the documentation")
@@ -87,4 +88,22 @@ func TestDocs_EmulatedListsEveryProfile(t *testing.T) {
 	}
 	b.WriteString("\n")
 	generated(t, "emulated.md", "profiles", b.String())
+}
+
+func TestDocs_FaultsListsEveryFault(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("\n| Fault | What happens |\n|---|---|\n")
+	for _, line := range emulator.FaultHelp() {
+		fmt.Fprintf(&b, "| `%s` | %s |\n", line[0], line[1])
+	}
+	b.WriteString("\n")
+	generated(t, "faults.md", "faults", b.String())
+
+	b.Reset()
+	b.WriteString("\n| Class | Time |\n|---|---|\n")
+	for _, line := range emulator.Latencies() {
+		fmt.Fprintf(&b, "| `%s` | %s |\n", line[0], line[1])
+	}
+	b.WriteString("\n")
+	generated(t, "faults.md", "latency", b.String())
 }

@@ -114,6 +114,8 @@ type held struct {
 	name string
 	file *store.File[chip.Durable]
 	card *emulator.Card
+	// faults is the card as its reader gets it.
+	faults *emulator.Faults
 }
 
 // Close gives the card's file back.
@@ -148,7 +150,8 @@ func (a *app) hold(name string, missing absent) (*held, error) {
 	if err != nil {
 		return nil, errors.Join(a.explain(name, err), file.Close())
 	}
-	return &held{name: name, file: file, card: emulator.New(d, file, a.world(d))}, nil
+	card := emulator.New(d, file, a.world(d))
+	return &held{name: name, file: file, card: card, faults: emulator.NewFaults(card)}, nil
 }
 
 // read gives the last saved state of a card, which another process may run.

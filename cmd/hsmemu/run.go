@@ -94,7 +94,7 @@ func (s *slot) connect(ctx context.Context, i int, dial, listen string) error {
 		return usageError{err}
 	}
 	s.place = "vpcd " + address
-	s.bridge, err = open(ctx, address, s.card)
+	s.bridge, err = open(ctx, address, s.faults)
 	if errors.Is(err, vsmartcard.ErrNoReader) {
 		return hinted{err, "is pcscd running, with the vpcd driver configured for this port?"}
 	}
