@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -59,6 +60,9 @@ func TestScript(t *testing.T) {
 		_, err := exec.LookPath(tool)
 		require.NoError(t, err, "install the package %s", pkg)
 	}
+	modules, err := filepath.Glob("/usr/lib/*/opensc-pkcs11.so")
+	require.NoError(t, err)
+	require.Len(t, modules, 1, "install the package opensc-pkcs11")
 	commands := maps.Clone(steps)
 	maps.Copy(commands, map[string]func(*testscript.TestScript, bool, []string){
 		"pcscd": onStage((*stage).pcscd), "serve": onStage((*stage).serve),
@@ -73,7 +77,7 @@ func TestScript(t *testing.T) {
 			env.Setenv("HSMEMU_STATE", env.WorkDir+"/.state")
 			env.Setenv("SOPIN", "3537363231383830")
 			env.Setenv("PIN", "648219")
-			env.Setenv("P11", "opensc-pkcs11.so")
+			env.Setenv("P11", modules[0])
 			env.Setenv("READER", "0")
 			env.Setenv("GORACE", "atexit_sleep_ms=10") // else every hsmemu waits a second before it ends
 			s := &stage{}
