@@ -58,10 +58,10 @@ func manageEnvironment(t *tx, c apdu.Command) ([]byte, error) {
 		return nil, apdu.WrongData
 	}
 	name, named := list.Find(tagKeyName)
-	mechanism, isMechanism := list.Find(tagMechanism)
+	_, isMechanism := list.Find(tagMechanism)
 	switch {
 	case c.P2 == templateAuthentication && isMechanism:
-		return nil, t.chooseSuite(mechanism.Value)
+		return nil, t.chooseSuite(c.Data)
 	case c.P2 == templateAuthentication && named:
 		return nil, t.chooseCustodian(string(name.Value))
 	case c.P2 == templateSignature && named && len(name.Value) > 0:
