@@ -35,6 +35,41 @@ func generate(id, template string, more ...string) string {
 	return "00 46 " + id + ` 00 Lcx(5F29(00) 42("UTCA00001") {` + template + `} 5F20("DENK990000100001") ` + strings.Join(more, " ") + ") le => * 9000"
 }
 
+// custodian makes a card with a brainpoolP256r1 key for public key
+// authentication, and the variables ef and request with the card's name behind
+// them. The card stays logged in. The key is called UTCUST and the card's name.
+func custodian(name string) string {
+	return lines("card "+name, selectApplication, initialise("0001"),
+		"00 B1 2F 02 Lcx(54(0000)) le => {ef"+strings.ToLower(name)+":*} 9000",
+		`00 46 01 00 Lcx(5F29(00) 42("UTCA00001") {brainpoolP256r1} 5F20("UTCUST`+name+`00001")) le => {request`+strings.ToLower(name)+":*} 9000")
+}
+
+// trusting makes the current card trust another card's device certificate, and
+// selects its key for the next step.
+func trusting(name string) string {
+	name = strings.ToLower(name)
+	return lines("00 22 81 B6 Lc(83({ef"+name+"|7F21.7F4E.42}))", "00 2A 00 BE Lc({ef"+name+"|value})",
+		"00 22 81 B6 Lc(83({ef"+name+"|7F21.7F4E.5F20}))")
+}
+
+// register registers a custodian's key with the card A.
+func register(name string) string {
+	return lines("card A", trusting(name), "80 54 00 00 Lcx({request"+strings.ToLower(name)+"|value}) le => * 9000")
+}
+
+// authenticate lets a custodian sign the challenge c for the card A.
+func authenticate(name string) string {
+	return lines("card "+name, "80 68 01 73 Lc({efa|7F21.7F4E.5F20} {c}) 00 => {sig:*} 9000",
+		"card A", `00 22 81 A4 Lc(83("UTCUST`+name+`00001"))`, "00 82 00 00 Lc({sig|plain})")
+}
+
+// custodians registers three keys with the card A, which has been initialised
+// for two of three.
+func custodians() string {
+	return lines("00 B1 2F 02 Lcx(54(0000)) le => {efa:*} 9000",
+		custodian("B"), custodian("C"), custodian("D"), register("B"), register("C"), register("D"))
+}
+
 // setups are the states that rows start from. All have the application
 // selected.
 var setups = map[string]string{
@@ -60,11 +95,11 @@ var setups = map[string]string{
 		generate("01", "secp256r1"), generate("02", "rsa1024"), "00 48 03 B0 Lc(91(10 11 18 92 99))",
 		`00 D7 CF 00 Lc(54(0000) 53("public data"))`, `00 D7 CD 00 Lc(54(0000) 53("private data"))`,
 		`00 D7 2F 03 Lc(54(0000) 53("label"))`),
-	// Public keys: two of three, without PIN; with the PIN as an alternative;
-	// and both together.
-	"keys":       lines(selectApplication, withoutPIN("0001", "93(0302)"), "cut", selectApplication),
-	"pinorkeys":  lines(selectApplication, initialise("0001", "93(0302)"), "cut", selectApplication),
-	"pinandkeys": lines(selectApplication, initialise("0011", "93(0302)"), "cut", selectApplication),
+	// Public keys, two of three: alone, with the PIN as an alternative, and
+	// both together. The custodians B, C and D are there.
+	"keys":       lines(selectApplication, withoutPIN("0001", "93(0302)"), custodians(), "cut", selectApplication),
+	"pinorkeys":  lines(selectApplication, initialise("0001", "93(0302)"), custodians(), "cut", selectApplication),
+	"pinandkeys": lines(selectApplication, initialise("0011", "93(0302)"), custodians(), "cut", selectApplication),
 	// Session PINs.
 	"session": lines(selectApplication, initialise("0005"), "cut", selectApplication),
 }
