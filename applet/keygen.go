@@ -128,10 +128,13 @@ func (t *tx) generate(list tlv.List) (keystore.Key, cvc.Scheme, error) {
 	if err != nil {
 		return keystore.Key{}, 0, apdu.WrongData
 	}
-	oid, _ := parts.Find(tagOID)
-	scheme, ok := cvc.SchemeByOID(oid.Value)
+	oid, ok := parts.Find(tagOID)
 	if !ok {
 		return keystore.Key{}, 0, apdu.WrongData
+	}
+	scheme, ok := cvc.SchemeByOID(oid.Value)
+	if !ok {
+		return keystore.Key{}, 0, apdu.FunctionNotSupported
 	}
 	if scheme.RSA() {
 		k, err := t.generateRSA(parts)

@@ -29,6 +29,7 @@ var words = []struct {
 	{keystore.ErrExhausted, apdu.ReferenceDataNotUsable},
 	{keystore.ErrNotReady, apdu.ConditionsNotSatisfied},
 	{keystore.ErrComplete, apdu.ConditionsNotSatisfied},
+	{keystore.ErrDomain, apdu.ConditionsNotSatisfied},
 	{keystore.ErrLength, apdu.WrongLength},
 	{keystore.ErrData, apdu.WrongData},
 	{keystore.ErrBlob, apdu.WrongData},
