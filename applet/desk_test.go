@@ -190,6 +190,7 @@ var line = regexp.MustCompile(`^(.*?)\s*=>\s*(.*?)(?:\s*!(\d+))?$`)
 //	sm on SUITE, sm off             secure messaging for what follows
 //	let NAME = bytes                a variable
 //	holds STATE                     compares with what summary says
+//	differ NAME NAME                two variables are not equal
 //	# comment
 func (tb *table) run(t require.TestingT, script string) {
 	for _, text := range strings.Split(script, "\n") {
@@ -240,6 +241,8 @@ func (tb *table) directive(t require.TestingT, text string) bool {
 		tb.current.openChannel(t, suite)
 	case words[0] == "holds":
 		require.Equal(t, strings.TrimPrefix(text, "holds "), summary(tb.current.state))
+	case words[0] == "differ":
+		require.NotEqual(t, tb.vars[words[1]], tb.vars[words[2]])
 	case words[0] == "let":
 		name, value, found := strings.Cut(strings.TrimPrefix(text, "let "), "=")
 		require.True(t, found, text)

@@ -133,8 +133,10 @@ func (v vars) value(text string) ([]byte, error) {
 //	value         the content of the object
 //	whole         the object alone, of what follows it nothing
 //	plain         an ECDSA signature of 256 bits in DER as r || s
+//	x             the x coordinate of a point 04 || x || y
 //	-1            without the last byte
 //	head N        the first N bytes
+//	from N        all but the first N bytes
 //	flip          with the last bit of the last byte changed
 func apply(filter string, b []byte) ([]byte, error) {
 	switch filter {
@@ -146,6 +148,8 @@ func apply(filter string, b []byte) ([]byte, error) {
 		return n.Raw, err
 	case "plain":
 		return plainSignature(b)
+	case "x":
+		return b[1 : 1+len(b)/2], nil
 	case "-1":
 		return b[:len(b)-1], nil
 	case "flip":
@@ -156,6 +160,10 @@ func apply(filter string, b []byte) ([]byte, error) {
 	if number, ok := strings.CutPrefix(filter, "head "); ok {
 		n, err := strconv.Atoi(number)
 		return b[:n:n], err
+	}
+	if number, ok := strings.CutPrefix(filter, "from "); ok {
+		n, err := strconv.Atoi(number)
+		return b[n:], err
 	}
 	list, err := tlv.Parse(b)
 	if err != nil {

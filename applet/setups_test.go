@@ -70,6 +70,29 @@ func custodians() string {
 		custodian("B"), custodian("C"), custodian("D"), register("B"), register("C"), register("D"))
 }
 
+// group lets the current card, whose name is given, into the key domain group
+// of the card G, as key domain 0, and makes exchange key 1 there. The variables
+// ef and exchange have the card's name behind them.
+func group(name string) string {
+	lower := strings.ToLower(name)
+	return lines("card "+name, "00 B1 2F 02 Lcx(54(0000)) le => {ef"+lower+":*} 9000",
+		"card G", "80 68 01 73 Lc(54 {ef"+lower+"|7F21.7F4E.7F49.86|x}) 00 => {member:*} 9000",
+		"card "+name, trusting("G"), "80 52 02 00 Lcx({requestg|value} 54({member|plain})) le => 00 00 0000000000000000 {uid:64} 9000",
+		`00 46 01 00 Lcx(42("UTCA00001") {brainpoolP256r1} 5F20("UTEXCH`+name+`00001") 91(80 84 92) 92(00)) le => {exchange`+lower+":*} 9000")
+}
+
+// exchange lets the first card agree on a key encryption key with the second.
+func exchange(first, second string) string {
+	return lines("card "+first, trusting(second), "80 62 01 84 Lcx({exchange"+strings.ToLower(second)+"|value}) => 9000")
+}
+
+// joined makes the card G a group signer, and two cards A and B members of its
+// group. A is the current card.
+func joined() string {
+	b := lines("card B", selectApplication, initialise("0001", "97(02)"))
+	return lines(selectApplication, initialise("0001", "97(02)"), custodian("G"), b, group("B"), group("A"))
+}
+
 // setups are the states that rows start from. All have the application
 // selected.
 var setups = map[string]string{
@@ -90,6 +113,8 @@ var setups = map[string]string{
 	"pending": lines(selectApplication, initialise("0001", "92(02)"), "80 52 00 00 Lc("+shareOne+") => *"),
 	"random":  lines(selectApplication, initialise("0001", "92(00)")),
 	"domains": lines(selectApplication, initialise("0001", "97(03)")),
+	// XKEK: the cards A and B are members of one group.
+	"group": joined(),
 	// One key of each kind, 1 secp256r1, 2 RSA-1024, 3 AES-128, and files.
 	"stock": lines(selectApplication, initialise("0001", "92(01)"), "80 52 00 00 Lc("+shareOne+") => *",
 		generate("01", "secp256r1"), generate("02", "rsa1024"), "00 48 03 B0 Lc(91(10 11 18 92 99))",
