@@ -1,0 +1,393 @@
+package pcscd_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"hsmemu/vsmartcard/pcscd"
+)
+
+// everyMinor runs a test with clients of each protocol version.
+func everyMinor(t *testing.T, test func(t *testing.T, minor int)) {
+	t.Helper()
+	t.Parallel()
+	for minor := 4; minor <= 6; minor++ {
+		t.Run(fmt.Sprintf("4.%d", minor), func(t *testing.T) {
+			t.Parallel()
+			test(t, minor)
+		})
+	}
+}
+
+func TestVersion_IsTheClientsWithinFourToSix(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ asked, answered, code int }{
+		{3, 4, 0}, {4, 4, 0}, {5, 5, 0}, {6, 6, 0}, {7, 6, 0}, {1 << 30, 6, 0}, {-1, 4, 0},
+	} {
+		s := newService(t)
+		w := wire{t, s.raw()}
+		got := w.call(0x11, word(4), word(c.asked), word(99))
+		require.Equal(t, join(word(4), word(c.answered), word(c.code)), got, "4.%d", c.asked)
+	}
+	w := wire{t, newService(t).raw()}
+	got := w.call(0x11, word(5), word(0), word(0))
+	require.Equal(t, join(word(4), word(4), word(int(pcscd.ErrServiceStopped))), got)
+}
+
+func TestReaders_AreListedInOrder(t *testing.T) {
+	everyMinor(t, func(t *testing.T, minor int) {
+		s := newService(t)
+		_, err := s.server.Add(pcscd.NitrokeyHSM("DENK0765432", 1))
+		require.NoError(t, err)
+		c := s.clientOf(minor)
+		require.Equal(t, minor, c.Minor())
+		readers, err := c.Readers(soon(t))
+		require.NoError(t, err)
+		require.Equal(t, []pcscd.ReaderState{
+			{Name: name0, Events: 1, State: 0x34, ATR: atr},
+			{Name: name1, State: 0x02},
+		}, readers)
+	})
+}
+
+func TestAdd_RefusesWhatClientsCannotSee(t *testing.T) {
+	t.Parallel()
+	var s pcscd.Server
+	for _, name := range []string{"", strings.Repeat("x", 128), "a\nb", "a\x00"} {
+		_, err := s.Add(pcscd.Description{Name: name})
+		require.ErrorIs(t, err, pcscd.ErrReaderName, "%q", name)
+	}
+	for i := range pcscd.ReadersMax {
+		name := fmt.Sprintf("%0127d", i)
+		_, err := s.Add(pcscd.Description{Name: name})
+		require.NoError(t, err)
+		_, err = s.Add(pcscd.Description{Name: name})
+		require.Error(t, err)
+	}
+	_, err := s.Add(pcscd.Description{Name: "one more"})
+	require.ErrorIs(t, err, pcscd.ErrTooManyReaders)
+	require.NoError(t, s.Close())
+	_, err = s.Add(pcscd.Description{Name: "late"})
+	require.ErrorIs(t, err, pcscd.ErrClosed)
+}
+
+func TestTransmit_ReachesTheCard(t *testing.T) {
+	everyMinor(t, func(t *testing.T, minor int) {
+		s := newService(t)
+		c := s.clientOf(minor)
+		h := s.connect(c)
+		require.Equal(t, pcscd.T1, h.Protocol())
+		require.Equal(t, atr, h.ATR())
+		require.Equal(t, pcscd.ReaderState{Name: name0, Events: 1, State: 0x34, Sharing: 1, ATR: atr, Protocol: pcscd.T1}, s.state(c))
+		command := []byte{0x00, 0xA4, 0x04, 0x00, 0x00}
+		got, err := h.Transmit(soon(t), command)
+		require.NoError(t, err)
+		require.Equal(t, answer(command), got)
+		require.Equal(t, [][]byte{command}, s.card.seen())
+		require.NoError(t, h.Status(soon(t)))
+		require.NoError(t, h.Disconnect(soon(t), pcscd.Leave))
+		require.Equal(t, pcscd.ReaderState{Name: name0, Events: 1, State: 0x34, ATR: atr, Protocol: pcscd.T1}, s.state(c))
+	})
+}
+
+func TestTransmit_LongestAPDUs(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	long := bytes.Repeat([]byte{0xA5}, 65548)
+	s.card.transmit = func(context.Context, []byte) ([]byte, error) { return long, nil }
+	h := s.connect(s.client())
+	got, err := h.Transmit(soon(t), long)
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(long, got))
+	require.True(t, bytes.Equal(long, s.card.seen()[0]))
+}
+
+func TestTransmit_RoomForTheAnswer(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	s.card.transmit = func(context.Context, []byte) ([]byte, error) { return []byte{1, 2, 3, 0x90, 0x00}, nil }
+	w := wire{t, s.raw()}
+	h := w.handle(name0)
+	for _, c := range []struct {
+		room, length int
+		code         pcscd.Code
+		data         []byte
+	}{
+		{0, 0, pcscd.ErrInsufficientBuffer, nil},
+		{1, 1, pcscd.ErrInsufficientBuffer, nil},
+		{2, 5, pcscd.ErrInsufficientBuffer, nil},
+		{4, 5, pcscd.ErrInsufficientBuffer, nil},
+		{5, 5, pcscd.OK, []byte{1, 2, 3, 0x90, 0x00}},
+		{65548, 5, pcscd.OK, []byte{1, 2, 3, 0x90, 0x00}},
+	} {
+		w.send(0x09, join(word(h), word(2), word(16), word(4), word(3), word(16), word(c.room), word(77)), []byte{0, 0x84, 0, 0})
+		got := w.read(32)
+		require.Equal(t, word(c.length), got[24:28], "room %d", c.room)
+		require.Equal(t, word(int(c.code)), got[28:32], "room %d", c.room)
+		require.Equal(t, join(word(h), word(2), word(16), word(4)), got[:16], "what was asked comes back")
+		if c.code == pcscd.OK {
+			require.Equal(t, word(2), got[16:20], "the protocol that the answer came by")
+		}
+		require.Equal(t, c.data, w.read(len(c.data)))
+	}
+	// Nothing else is on the way.
+	require.Len(t, w.call(0x0B, word(h), word(0)), 8)
+}
+
+func TestTransmit_Protocol(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	w := wire{t, s.raw()}
+	h := w.handle(name0)
+	for protocol, code := range map[int]pcscd.Code{
+		0: pcscd.ErrProtocolMismatch, 1: pcscd.ErrProtocolMismatch, 2: pcscd.OK, 3: pcscd.ErrProtocolMismatch,
+		4: pcscd.OK, 0x1000: pcscd.OK,
+	} {
+		w.send(0x09, join(word(h), word(protocol), word(16), word(4), word(3), word(16), word(258), word(0)), []byte{0, 0x84, 0, 0})
+		got := w.read(32)
+		require.Equal(t, word(int(code)), got[28:], "protocol %d", protocol)
+		if code == pcscd.OK {
+			require.Equal(t, []byte{0x6A, 0x82}, w.read(2))
+		}
+	}
+}
+
+func TestTransmit_CardThatFails(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	var response []byte
+	var failure error
+	s.card.transmit = func(context.Context, []byte) ([]byte, error) { return response, failure }
+	h := s.connect(s.client())
+	for _, c := range []struct {
+		response []byte
+		failure  error
+		want     pcscd.Code
+	}{
+		{nil, errors.New("broken"), pcscd.ErrNotTransacted},
+		{nil, fmt.Errorf("fault: %w", pcscd.ErrComm), pcscd.ErrComm},
+		{nil, nil, pcscd.ErrNotTransacted},
+		{[]byte{0x90}, nil, pcscd.ErrNotTransacted},
+		{make([]byte, 65549), nil, pcscd.ErrNotTransacted},
+	} {
+		response, failure = c.response, c.failure
+		_, err := h.Transmit(soon(t), []byte{0, 0x84, 0, 0})
+		require.ErrorIs(t, err, c.want)
+	}
+	response, failure = []byte{0x90, 0x00}, nil
+	_, err := h.Transmit(soon(t), []byte{0, 0x84, 0, 0})
+	require.NoError(t, err, "and goes on")
+}
+
+func TestConnect_ChecksInOrder(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	_, err := s.server.Add(pcscd.Description{Name: "empty"})
+	require.NoError(t, err)
+	c := s.client()
+	for _, x := range []struct {
+		name      string
+		reader    string
+		share     pcscd.Share
+		protocols pcscd.Protocol
+		want      pcscd.Code
+	}{
+		{"no protocol", "none", 9, 0, pcscd.ErrProtocolMismatch},
+		{"no such sharing", "none", 9, pcscd.T1, pcscd.ErrInvalidValue},
+		{"no such sharing at all", "none", 0, pcscd.T1, pcscd.ErrInvalidValue},
+		{"no such reader", "none", pcscd.Shared, pcscd.T1, pcscd.ErrUnknownReader},
+		{"no card", "empty", pcscd.Shared, pcscd.T1, pcscd.ErrNoSmartcard},
+		{"not its protocol", name0, pcscd.Shared, pcscd.T0, pcscd.ErrProtocolMismatch},
+		{"either protocol", name0, pcscd.Shared, pcscd.T0 | pcscd.T1, pcscd.OK},
+		{"any protocol, as it was called", name0, pcscd.Shared, 0x1000, pcscd.OK},
+		{"direct, no protocol", "empty", pcscd.Direct, 0, pcscd.OK},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			h, err := c.Connect(soon(t), x.reader, x.share, x.protocols)
+			if x.want != pcscd.OK {
+				require.ErrorIs(t, err, x.want)
+				return
+			}
+			require.NoError(t, err)
+			require.NoError(t, h.Disconnect(soon(t), pcscd.Leave))
+		})
+	}
+}
+
+func TestConnect_RawStaysRaw(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	c := s.client()
+	h, err := c.Connect(soon(t), name0, pcscd.Shared, pcscd.Raw)
+	require.NoError(t, err)
+	require.Equal(t, pcscd.Raw, h.Protocol())
+	_, err = h.Transmit(soon(t), []byte{0, 0x84, 0, 0})
+	require.NoError(t, err)
+	_, err = c.Connect(soon(t), name0, pcscd.Shared, pcscd.T1)
+	require.ErrorIs(t, err, pcscd.ErrProtocolMismatch)
+	require.NoError(t, h.Reconnect(soon(t), pcscd.Reset))
+}
+
+func TestConnect_ExclusiveIsExclusive(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	a, b := s.client(), s.client()
+	h, err := a.Connect(soon(t), name0, pcscd.Exclusive, pcscd.T1)
+	require.NoError(t, err)
+	require.EqualValues(t, -1, s.state(b).Sharing)
+	for _, share := range []pcscd.Share{pcscd.Shared, pcscd.Exclusive, pcscd.Direct} {
+		_, err = b.Connect(soon(t), name0, share, pcscd.T1)
+		require.ErrorIs(t, err, pcscd.ErrSharingViolation)
+	}
+	require.ErrorIs(t, h.End(soon(t), pcscd.Leave), pcscd.ErrNotTransacted)
+	require.NoError(t, h.Begin(soon(t)))
+	require.NoError(t, h.End(soon(t), pcscd.Leave))
+	_, err = b.Connect(soon(t), name0, pcscd.Shared, pcscd.T1)
+	require.ErrorIs(t, err, pcscd.ErrSharingViolation, "a transaction's end does not end it")
+	require.NoError(t, h.Disconnect(soon(t), pcscd.Leave))
+
+	h2, err := b.Connect(soon(t), name0, pcscd.Shared, pcscd.T1)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, s.state(b).Sharing)
+	_, err = a.Connect(soon(t), name0, pcscd.Exclusive, pcscd.T1)
+	require.ErrorIs(t, err, pcscd.ErrSharingViolation)
+	require.NoError(t, h2.Disconnect(soon(t), pcscd.Leave))
+}
+
+func TestReconnect_ChangesTheSharing(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	w, c := wire{t, s.raw()}, s.client()
+	h := w.handle(name0)
+	reconnect := func(share, protocols, how int) pcscd.Code {
+		got := w.call(0x05, word(h), word(share), word(protocols), word(how), word(0), word(0))
+		return codeAt(got, 20)
+	}
+	require.Equal(t, pcscd.OK, reconnect(1, 2, 0))
+	require.EqualValues(t, -1, s.state(c).Sharing)
+	_, err := c.Connect(soon(t), name0, pcscd.Shared, pcscd.T1)
+	require.ErrorIs(t, err, pcscd.ErrSharingViolation)
+	require.Equal(t, pcscd.OK, reconnect(2, 3, 0))
+	require.EqualValues(t, 1, s.state(c).Sharing)
+	s.connect(c)
+	require.Equal(t, pcscd.ErrSharingViolation, reconnect(1, 2, 0), "not alone")
+	require.Equal(t, pcscd.ErrInvalidValue, reconnect(2, 2, 3))
+	require.Equal(t, pcscd.ErrInvalidValue, reconnect(7, 2, 0))
+	require.Equal(t, pcscd.ErrProtocolMismatch, reconnect(2, 0, 0))
+	require.Equal(t, pcscd.ErrProtocolMismatch, reconnect(2, 1, 0), "T=1 has been chosen")
+	require.Equal(t, pcscd.OK, reconnect(2, 2, 0))
+}
+
+func TestReset_IsSeenByTheOthers(t *testing.T) {
+	t.Parallel()
+	for _, how := range []pcscd.Disposition{pcscd.Reset, pcscd.Unpower} {
+		s := newService(t)
+		a, b := s.client(), s.client()
+		ha, hb := s.connect(a), s.connect(b)
+		before := s.card.resetCount()
+		require.NoError(t, ha.Reconnect(soon(t), how))
+		require.Equal(t, before+1, s.card.resetCount())
+		require.NoError(t, ha.Status(soon(t)), "who did it knows")
+		_, err := hb.Transmit(soon(t), []byte{0, 0x84, 0, 0})
+		require.ErrorIs(t, err, pcscd.ErrReset)
+		require.ErrorIs(t, hb.Status(soon(t)), pcscd.ErrReset)
+		require.ErrorIs(t, hb.Begin(soon(t)), pcscd.ErrReset)
+		require.ErrorIs(t, hb.End(soon(t), pcscd.Leave), pcscd.ErrReset)
+		_, err = hb.Attrib(soon(t), pcscd.AttribATR)
+		require.ErrorIs(t, err, pcscd.ErrReset)
+		require.NoError(t, hb.Reconnect(soon(t), pcscd.Leave))
+		_, err = hb.Transmit(soon(t), []byte{0, 0x84, 0, 0})
+		require.NoError(t, err)
+		require.Equal(t, before+1, s.card.resetCount())
+		require.Len(t, s.card.seen(), 1)
+	}
+}
+
+func TestDisconnect_Dispositions(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		how      pcscd.Disposition
+		resets   int
+		state    pcscd.State
+		protocol pcscd.Protocol
+		other    error
+	}{
+		{pcscd.Leave, 0, 0x34, pcscd.T1, nil},
+		{pcscd.Reset, 1, 0x34, 0, pcscd.ErrReset},
+		{pcscd.Unpower, 1, 0x04, 0, pcscd.ErrReset},
+		{pcscd.Eject, 1, 0x04, 0, pcscd.ErrReset},
+	} {
+		s := newService(t)
+		a, b := s.client(), s.client()
+		ha, hb := s.connect(a), s.connect(b)
+		before := s.card.resetCount()
+		require.NoError(t, ha.Disconnect(soon(t), c.how))
+		require.Equal(t, before+c.resets, s.card.resetCount())
+		state := s.state(b)
+		require.Equal(t, c.state, state.State)
+		require.Equal(t, c.protocol, state.Protocol)
+		require.EqualValues(t, 1, state.Sharing)
+		require.Equal(t, atr, state.ATR)
+		if c.other == nil {
+			require.NoError(t, hb.Status(soon(t)))
+			continue
+		}
+		require.ErrorIs(t, hb.Status(soon(t)), c.other)
+		require.NoError(t, hb.Reconnect(soon(t), pcscd.Leave))
+		require.EqualValues(t, 0x34, s.state(b).State)
+		_, err := hb.Transmit(soon(t), []byte{0, 0x84, 0, 0})
+		require.NoError(t, err)
+	}
+	s := newService(t)
+	h := s.connect(s.client())
+	require.ErrorIs(t, h.Disconnect(soon(t), 4), pcscd.ErrInvalidValue)
+	require.NoError(t, h.Status(soon(t)))
+}
+
+func TestTransaction_KeepsOthersOut(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	a, b, watcher := s.client(), s.client(), s.client()
+	ha, hb := s.connect(a), s.connect(b)
+	require.NoError(t, ha.Begin(soon(t)))
+	require.NoError(t, ha.Begin(soon(t)), "transactions nest")
+
+	w := wire{t, s.raw()} // whom nobody makes patient
+	h := func() int {
+		got := w.handleOn(name0, 3, 0)
+		return got
+	}
+	_ = h
+	begun := at(func() error { return hb.Begin(soon(t)) })
+	transmitted := at(func() error {
+		c := s.client()
+		h, err := c.Connect(soon(t), name0, pcscd.Shared, pcscd.T1)
+		if err != nil {
+			return err
+		}
+		_, err = h.Transmit(soon(t), []byte{0, 0x84, 0, 1})
+		return err
+	})
+	_, err := ha.Transmit(soon(t), []byte{0, 0x84, 0, 0})
+	require.NoError(t, err)
+	require.NoError(t, ha.End(soon(t), pcscd.Leave))
+	_, err = ha.Transmit(soon(t), []byte{0, 0x84, 0, 0})
+	require.NoError(t, err)
+	require.Equal(t, [][]byte{{0, 0x84, 0, 0}, {0, 0x84, 0, 0}}, s.card.seen())
+	require.EqualValues(t, 2, s.state(watcher).Sharing, "to connect is to wait")
+	require.NoError(t, ha.End(soon(t), pcscd.Leave))
+	require.NoError(t, <-begun)
+	require.ErrorIs(t, ha.End(soon(t), pcscd.Leave), nil2violation(t, ha))
+	require.NoError(t, hb.End(soon(t), pcscd.Leave))
+	require.NoError(t, <-transmitted)
+	require.ErrorIs(t, ha.End(soon(t), pcscd.Leave), pcscd.ErrNotTransacted)
+}
