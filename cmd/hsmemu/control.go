@@ -23,6 +23,8 @@ import (
 type reader interface {
 	Eject(context.Context) error
 	Insert(context.Context) error
+	// Reset resets the card as its reader would.
+	Reset() error
 	// Place says where the card is, for people.
 	Place() string
 }
@@ -169,7 +171,7 @@ func (s *control) answer(ctx context.Context, q request) reply {
 	case doInsert:
 		err = s.reader.Insert(ctx)
 	case doReset:
-		err = s.held.card.Reset()
+		err = s.reader.Reset()
 	case doShow:
 		v := newCardView(s.held.name, s.held.card.Snapshot().Durable(), store.Info{Generation: s.held.file.Generation(), Seal: s.held.file.Seal()})
 		v.running(os.Getpid(), s.reader.Place(), s.held.card.Snapshot())

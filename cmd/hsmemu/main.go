@@ -115,7 +115,7 @@ func newRootCommand(a *app) *cobra.Command {
 	root.PersistentFlags().StringVar(&a.state, "state", "", "folder of the cards (default $HSMEMU_STATE, $XDG_STATE_HOME/hsmemu or ~/.local/state/hsmemu)")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
-		newCardCommand(a), newRunCommand(a), newAPDUCommand(a), newTraceCommand(a),
+		newCardCommand(a), newExecCommand(a), newRunCommand(a), newAPDUCommand(a), newTraceCommand(a),
 		newAttestCommand(a), newVersionCommand(a), newCompletionCommand(a), newManCommand(a),
 	)
 	return root

@@ -13,21 +13,25 @@ import (
 
 func newRunCommand(a *app) *cobra.Command {
 	var cards []string
-	var dial, listen string
+	var socket, dial, listen string
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "keep cards running in the foreground",
-		Long: "Keeps cards in the virtual readers of the system's PC/SC daemon until it is interrupted.\n" +
-			"The first card is in the reader at the given address, the next one at the next port.",
+		Long: "Keeps cards in readers until it is interrupted: of a private PC/SC daemon on a socket, or, with vpcd, of\n" +
+			"the system's daemon. There the first card is in the reader at the given address, the next one at the next port.",
 		Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if (dial == "") == (listen == "") {
-				return usageError{errors.New("one of --vpcd and --vpcd-listen is needed")}
+			switch {
+			case dial != "" && listen != "", socket != "" && dial+listen != "":
+				return usageError{errors.New("--socket, --vpcd and --vpcd-listen exclude each other")}
+			case dial+listen != "":
+				return a.serveVPCD(cmd.Context(), cards, dial, listen)
 			}
-			return a.serveVPCD(cmd.Context(), cards, dial, listen)
+			return a.serveSocket(cmd.Context(), socket, cards)
 		},
 	}
 	cmd.Flags().StringArrayVar(&cards, "card", []string{defaultCard}, "name of a card; may be repeated")
+	cmd.Flags().StringVar(&socket, "socket", "", "serve a private PC/SC daemon at `PATH` (default: in $XDG_RUNTIME_DIR/hsmemu or the state folder)")
 	cmd.Flags().StringVar(&dial, "vpcd", "", "connect to vpcd at `HOST:PORT`, usually localhost:35963")
 	cmd.Flags().StringVar(&listen, "vpcd-listen", "", "wait for vpcd at `HOST:PORT`")
 	return cmd
@@ -45,6 +49,9 @@ func (s *slot) Eject(ctx context.Context) error { return s.bridge.Eject(ctx) }
 
 // Insert puts the card in.
 func (s *slot) Insert(ctx context.Context) error { return s.bridge.Insert(ctx) }
+
+// Reset resets the card; clients notice at their next command.
+func (s *slot) Reset() error { return s.card.Reset() }
 
 // Place says where the card is.
 func (s *slot) Place() string { return s.place }
@@ -95,6 +102,7 @@ func (s *slot) connect(ctx context.Context, i int, dial, listen string) error {
 	}
 	s.place = "vpcd " + address
 	s.bridge, err = open(ctx, address, s.faults)
+	s.faults.Remove = func() { _ = s.bridge.Eject(ctx) } // a bridge that has ended holds no card
 	if errors.Is(err, vsmartcard.ErrNoReader) {
 		return hinted{err, "is pcscd running, with the vpcd driver configured for this port?"}
 	}
@@ -124,12 +132,15 @@ func (a *app) announce(ctx context.Context, slots []*slot) error {
 		if err := s.bridge.Ready(ctx); err != nil {
 			return nil // the end came first, and has its own reason
 		}
-		d := s.card.Snapshot().Durable()
-		if _, err := fmt.Fprintf(a.out, "card %s, serial %s, firmware %s: %s, seal %s\n",
-			s.name, d.Applet.Serial(), d.Applet.Firmware, s.place, s.file.Seal()); err != nil {
-			return err
-		}
+		a.announceCard(s.held, s.place)
 	}
 	_, err := fmt.Fprintln(a.out, "ready")
 	return err
+}
+
+// announceCard says what is served, and how well the card is kept.
+func (a *app) announceCard(h *held, place string) {
+	d := h.card.Snapshot().Durable()
+	fmt.Fprintf(a.out, "card %s, serial %s, firmware %s: %s, seal %s\n",
+		h.name, d.Applet.Serial(), d.Applet.Firmware, place, h.file.Seal())
 }
