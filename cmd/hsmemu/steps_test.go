@@ -37,6 +37,9 @@ var steps = map[string]func(*testscript.TestScript, bool, []string){
 	"threshold": onStage((*stage).threshold),
 }
 
+// longPatience is far more than the slowest tool needs on a loaded machine: some ten seconds for a DKEK share.
+const longPatience = 6 * patience
+
 // command prepares a program as testscript's exec does, for running it in another way.
 func command(ts *testscript.TestScript, name string, args ...string) (*exec.Cmd, error) {
 	path, err := exec.LookPath(name) // testscript has put hsmemu first on the path
@@ -111,7 +114,7 @@ func end(cmd *exec.Cmd) error {
 }
 
 func ended(cmd *exec.Cmd) error {
-	late := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+	late := time.AfterFunc(longPatience, func() { _ = cmd.Process.Kill() })
 	defer late.Stop()
 	return cmd.Wait()
 }
