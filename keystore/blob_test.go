@@ -117,6 +117,48 @@ func TestWrap_Contents(t *testing.T) {
 	require.Equal(t, []byte{0x18, 0x92}, openBlob(t, kek, blob, 0).list)
 }
 
+// coprime reports whether e and p-1 have no factor in common.
+func coprime(e int64, p *big.Int) bool {
+	m := new(big.Int).Sub(p, big.NewInt(1))
+	return m.GCD(nil, nil, m, big.NewInt(e)).Cmp(big.NewInt(1)) == 0
+}
+
+// CRT parts have half the width of the modulus, also when they are small.
+func TestWrap_PadsSmallParts(t *testing.T) {
+	t.Parallel()
+	d := domainOf(t, kek)
+	p, q := pooledPrimes(t, 1024)
+	found := [2]bool{}
+	for e := int64(65537); e < 69537; e += 2 {
+		if !coprime(e, p) || !coprime(e, q) {
+			continue
+		}
+		numbers := bigKeyOf(p, q, e)
+		small := false
+		for i, x := range []*big.Int{numbers.dp, numbers.dq} {
+			if x.BitLen() <= 504 && !found[i] {
+				found[i], small = true, true
+			}
+		}
+		if !small {
+			continue
+		}
+		k, err := keystore.NewRSA(numbers.parts())
+		require.NoError(t, err)
+		blob, err := d.Wrap(seeded(1), k)
+		require.NoError(t, err)
+		require.Len(t, blob, 523)
+		for _, part := range openBlob(t, kek, blob, 7).parts[:5] {
+			require.Len(t, part, 64)
+		}
+		back, err := d.Unwrap(blob)
+		require.NoError(t, err)
+		require.True(t, k.SamePublic(back))
+		signAndVerify(t, back)
+	}
+	require.Equal(t, [2]bool{true, true}, found)
+}
+
 func TestWrap_UnwrapGivesTheKeyBack(t *testing.T) {
 	t.Parallel()
 	d := domainOf(t, kek)
@@ -211,7 +253,11 @@ func TestUnwrap_MalformedBlobs(t *testing.T) {
 		"short":            make([]byte, 48),
 		"type 00":          sealed(0x00, block),
 		"type 07":          sealed(0x07, block),
-		"no ciphertext":    sealed(0x0F, nil),
+		"no ciphertext":    sealBlob(t, kek, 0x0F, make([]byte, 30), nil),
+		"half a block":     sealed(0x0F, block)[:8+1+15+8+16],
+		"header cut":       append(append(make([]byte, 8), 0x0F, 0, 40), make([]byte, 39+16)...),
+		"RSA empty parts":  sealed(0x05, plainOf(1024, nil, nil, nil)),
+		"part cut by one":  sealed(0x05, append(make([]byte, 8), 4, 0, 0, 5, 1, 1, 1, 1)),
 		"AES too long":     sealed(0x0F, append(make([]byte, 8), 0, 32, 1, 2, 3, 4, 5, 6)),
 		"RSA empty":        sealed(0x06, block),
 		"RSA part missing": sealed(0x05, plainOf(1024, []byte{1}, []byte{2})),

@@ -31,11 +31,11 @@ func GenerateRSA(g Generator, bits int, exponent []byte) (Key, error) {
 	default:
 		return Key{}, fmt.Errorf("%w: an RSA key of %d bits", ErrParameters, bits)
 	}
-	e := new(big.Int).SetBytes(exponent)
-	if e.Bit(0) == 0 || e.BitLen() < 2 || e.BitLen() > 31 {
-		return Key{}, fmt.Errorf("%w: public exponent of %d bits", ErrParameters, e.BitLen())
+	e, err := publicExponent(exponent)
+	if err != nil {
+		return Key{}, err
 	}
-	primes, err := g.GenerateRSA(bits, uint32(e.Uint64()))
+	primes, err := g.GenerateRSA(bits, e)
 	if err != nil {
 		return Key{}, err
 	}
@@ -76,7 +76,7 @@ func (g SystemGenerator) GenerateRSA(bits int, exponent uint32) (Primes, error) 
 			case !fits(p, exponent):
 			case first == nil:
 				first = p
-			case first.Cmp(p) != 0:
+			default:
 				return ordered(first, p), nil
 			}
 		}

@@ -64,20 +64,20 @@ type RSAParts struct {
 // software makes it, but is below the modulus; Wrap gives it back unchanged.
 func NewRSA(parts RSAParts) (Key, error) {
 	number := func(b []byte) *big.Int { return new(big.Int).SetBytes(b) }
-	n, e, d, p, q := number(parts.N), number(parts.E), number(parts.D), number(parts.P), number(parts.Q)
-	if e.Bit(0) == 0 || e.BitLen() < 2 || e.BitLen() > 31 {
-		return Key{}, fmt.Errorf("%w: public exponent of %d bits", ErrParameters, e.BitLen())
+	n, p, q := number(parts.N), number(parts.P), number(parts.Q)
+	e, err := publicExponent(parts.E)
+	if err != nil {
+		return Key{}, err
 	}
 	if p.Sign() == 0 && q.Sign() == 0 {
 		if err := checkModulus(n); err != nil {
 			return Key{}, err
 		}
-		var err error
-		if p, q, err = factor(n, e, d); err != nil {
+		if p, q, err = factor(n, big.NewInt(int64(e)), number(parts.D)); err != nil {
 			return Key{}, err
 		}
 	}
-	k, err := newRSAKey(p, q, new(big.Int).ModInverse(q, atLeastTwo(p)), uint32(e.Uint64()))
+	k, err := newRSAKey(p, q, new(big.Int).ModInverse(q, atLeastTwo(p)), e)
 	if err != nil {
 		return Key{}, err
 	}
@@ -127,8 +127,8 @@ func (k *rsaKey) check(parts RSAParts) error {
 // newRSAKey puts a key together and checks what is cheap to check, some
 // microseconds in all.
 func newRSAKey(p, q, qinv *big.Int, e uint32) (*rsaKey, error) {
-	if e&1 == 0 || e < 3 || e > rsaMaxExponent {
-		return nil, fmt.Errorf("%w: public exponent", ErrParameters)
+	if err := checkExponent(e); err != nil {
+		return nil, err
 	}
 	if p.Bit(0) == 0 || q.Bit(0) == 0 || qinv == nil || qinv.Cmp(p) >= 0 {
 		return nil, fmt.Errorf("%w: primes", ErrKey)
@@ -163,6 +163,22 @@ func (k *rsaKey) privateExponent(d []byte) ([]byte, error) {
 		return nil, fmt.Errorf("%w: d does not belong to e", ErrKey)
 	}
 	return given.Bytes(), nil
+}
+
+// publicExponent reads a big-endian public exponent of any width.
+func publicExponent(b []byte) (uint32, error) {
+	e := new(big.Int).SetBytes(b)
+	if e.BitLen() > 32 {
+		return 0, fmt.Errorf("%w: public exponent of %d bits", ErrParameters, e.BitLen())
+	}
+	return uint32(e.Uint64()), checkExponent(uint32(e.Uint64()))
+}
+
+func checkExponent(e uint32) error {
+	if e&1 == 0 || e < 3 || e > rsaMaxExponent {
+		return fmt.Errorf("%w: public exponent %d", ErrParameters, e)
+	}
+	return nil
 }
 
 func checkModulus(n *big.Int) error {
@@ -278,7 +294,7 @@ func (m *rsaMachine) raw(block []byte) ([]byte, error) {
 func factor(n, e, d *big.Int) (p, q *big.Int, err error) {
 	wrong := fmt.Errorf("%w: d and e do not belong to n", ErrKey)
 	one := big.NewInt(1)
-	if n.Bit(0) == 0 || d.Cmp(one) <= 0 || d.Cmp(n) >= 0 {
+	if d.Sign() == 0 || d.Cmp(n) >= 0 { // an enormous d would take enormously long
 		return nil, nil, wrong
 	}
 	r := new(big.Int).Mul(d, e)

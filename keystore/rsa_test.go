@@ -81,9 +81,17 @@ func TestNewRSA_RefusesContradictions(t *testing.T) {
 	}
 	noCRT := func(r *keystore.RSAParts) { r.P, r.Q, r.DP, r.DQ, r.QInverse = nil, nil, nil, nil, nil }
 	for name, spoil := range map[string]func(*keystore.RSAParts){
-		"n":                func(r *keystore.RSAParts) { r.N = plus(r.N, 2) },
-		"d":                func(r *keystore.RSAParts) { r.D = plus(r.D, 2) },
-		"d plus order":     func(r *keystore.RSAParts) { r.D = append([]byte{1}, r.D...) },
+		"n": func(r *keystore.RSAParts) { r.N = plus(r.N, 2) },
+		"d": func(r *keystore.RSAParts) { r.D = plus(r.D, 2) },
+		"d above n": func(r *keystore.RSAParts) {
+			one := big.NewInt(1)
+			phi := new(big.Int).Mul(new(big.Int).Sub(p, one), new(big.Int).Sub(q, one))
+			r.D = phi.Mul(phi, big.NewInt(4)).Add(phi, new(big.Int).SetBytes(r.D)).Bytes()
+		},
+		"d above n without primes": func(r *keystore.RSAParts) {
+			noCRT(r)
+			r.D = append([]byte{1}, r.D...)
+		},
 		"p":                func(r *keystore.RSAParts) { r.P = plus(r.P, 2) },
 		"q":                func(r *keystore.RSAParts) { r.Q = plus(r.Q, -2) },
 		"p even":           func(r *keystore.RSAParts) { r.P = plus(r.P, 1) },
@@ -180,6 +188,15 @@ func TestGenerateRSA_PoolIsReproducibleAndFitsTheExponent(t *testing.T) {
 		_, exponent := k.RSAPublic()
 		require.Equal(t, big.NewInt(e).Bytes(), exponent)
 		signAndVerify(t, k)
+	}
+	// An exponent that divides p-1 of one prime of the pool.
+	p, _ := pooledPrimes(t, 1024)
+	awkward := factorOf(p)
+	require.Less(t, awkward, int64(1<<31))
+	r := seeded(7)
+	for range 200 {
+		_, err := keystore.GenerateRSA(keystore.PoolGenerator{Rand: r}, 1024, big.NewInt(awkward).Bytes())
+		require.NoError(t, err)
 	}
 	for _, bits := range []int{0, 512, 1023, 1025, 1280, 8192} {
 		_, err := keystore.GenerateRSA(keystore.PoolGenerator{Rand: seeded(1)}, bits, f4)
