@@ -109,19 +109,28 @@ func decipher(t *tx, c apdu.Command) ([]byte, error) {
 	if a == keystore.ECDHExchange {
 		return agreeDomainKey(t, c)
 	}
-	data := c.Data
 	if a == keystore.ECDHAuthenticated {
-		point, err := t.authenticatedPoint(c.Data)
-		if err != nil {
-			return nil, err
-		}
-		data = point
+		return agreeAuthenticated(t, c)
 	}
 	k, err := t.use(c.P1, a)
 	if err != nil {
 		return nil, err
 	}
-	return k.Decipher(a, data)
+	return k.Decipher(a, c.Data)
+}
+
+// agreeAuthenticated is DECIPHER that agrees with a key only if the device that
+// holds it vouches for it. The answer is that of the plain agreement.
+func agreeAuthenticated(t *tx, c apdu.Command) ([]byte, error) {
+	point, err := t.authenticatedPoint(c.Data)
+	if err != nil {
+		return nil, err
+	}
+	k, err := t.use(c.P1, keystore.ECDHAuthenticated)
+	if err != nil {
+		return nil, err
+	}
+	return k.Decipher(keystore.ECDH, point)
 }
 
 // symmetricCipher is SYMMETRIC CIPHER: AES in CBC mode, CMAC and derivation.
