@@ -24,6 +24,16 @@ func (s custodianSession) with(i int) custodianSession {
 	return s
 }
 
+// without is what the replacement of a key leaves: the new one has neither been
+// selected nor authenticated.
+func (s custodianSession) without(i int) custodianSession {
+	s.done[i/64] &^= 1 << (i % 64)
+	if s.selected == i+1 {
+		s.selected = 0
+	}
+	return s
+}
+
 func (s custodianSession) count() int {
 	return bits.OnesCount64(s.done[0]) + bits.OnesCount64(s.done[1])
 }
@@ -111,6 +121,8 @@ func replaceCustodian(t *tx, c apdu.Command) ([]byte, error) {
 		return nil, apdu.WrongData
 	}
 	t.setCustodian(int(c.P2), custodian)
+	t.s.custodians = t.s.custodians.without(int(c.P2))
+	t.s.Login = t.d.PINs.Authenticated(t.s.Login, byte(t.s.custodians.count()))
 	return t.describeCustodians(), nil
 }
 
