@@ -1,0 +1,289 @@
+package applet_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"hsmemu/applet/cvc"
+	"hsmemu/emulator/chip"
+	"hsmemu/keystore/curve"
+)
+
+const (
+	keysStatus = "80 54 00 00 00 => "
+	challenge  = "00 84 00 00 08 => {c:8} 9000"
+)
+
+func TestSpec06_Registration(t *testing.T) {
+	t.Parallel()
+	fresh := lines(selectApplication, withoutPIN("0001", "93(0302)"), "00 B1 2F 02 Lcx(54(0000)) le => {efa:*} 9000", custodian("B"), custodian("C"), "card A") + "\n"
+	key := func(template string) string {
+		return lines("card B", `00 46 02 00 Lcx(42("UTCA00001") {`+template+`} 5F20("UTOTHER00001")) le => {other:*} 9000`, "card A", trusting("B"))
+	}
+	play(t, []row{
+		{"06 §6.3 step 1 issuer known", "shipped", fresh + "00 22 81 B6 Lc(83({efb|#2|7F21.7F4E.5F20}))"},
+		{"06 §6.3 step 1 issuer unknown", "shipped", fresh + `00 22 81 B6 Lc(83("DEDINK0400001")) => 6A88`},
+		{"06 §6.3 step 2 root", "shipped", fresh + "00 22 81 B6 Lc(83({efb|#2|7F21.7F4E.42}))"},
+		{"06 §6.3 step 3 issuer certificate", "shipped", fresh + "00 22 81 B6 Lc(83({efb|#2|7F21.7F4E.42}))\n00 2A 00 BE Lc({efb|#2|value}) => 9000 !0"},
+		{"06 §6.3 step 4 device unknown", "shipped", fresh + "00 22 81 B6 Lc(83({efb|7F21.7F4E.5F20})) => 6A88"},
+		{"06 §6.3 step 4 own device known", "shipped", fresh + "00 22 81 B6 Lc(83({efa|7F21.7F4E.5F20}))"},
+		{"06 §6.3 steps 5 to 8", "shipped", fresh + trusting("B") + "\n80 54 00 00 Lcx({requestb|value}) le => 03 02 02 00 9000 !1"},
+		{"06 §6.3 step 8 with Le 04", "shipped", fresh + trusting("B") + "\n80 54 00 00 Lcx({requestb|value}) 0004 => 03 02 02 00 9000 !1"},
+		{"06 §6.3 step 8 with the header 67", "shipped", fresh + trusting("B") + "\n80 54 00 00 Lcx({requestb}) le => 03 02 02 00 9000"},
+		{"06 §6.3 certificate with the header 7F21", "shipped", fresh + "00 22 81 B6 Lc(83({efb|7F21.7F4E.42}))\n00 2A 00 BE Lc({efb|whole})\n00 22 81 B6 Lc(83({efb|7F21.7F4E.5F20}))"},
+		{"06 §6.3 other P2 of PSO", "shipped", fresh + "00 22 81 B6 Lc(83({efb|7F21.7F4E.42}))\n00 2A 00 92 Lc({efb|value})\n00 2A 00 AE Lc({efb|value})"},
+		{"06 §6.3 a whole table", "keys", keysStatus + "03 00 02 00 9000"},
+		{"06 §6.3 without login", "shipped", fresh + selectApplication + "\n" + trusting("B") + "\n80 54 00 00 Lcx({requestb|value}) le => 03 02 02 00 9000"},
+		{"06 §6.3 secp256r1", "shipped", fresh + key("secp256r1") + "\n80 54 00 00 Lcx({other|value}) le => 03 02 02 00 9000"},
+		{"06 §6.3 RSA", "shipped", fresh + key("rsa1024") + "\n80 54 00 00 Lcx({other|value}) le => 6A80"},
+		{"06 §6.3 a larger curve", "shipped", fresh + key("secp384r1") + "\n80 54 00 00 Lcx({other|value}) le => 6A80"},
+		{"06 §6.3 another curve of 256 bits", "shipped", fresh + key("secp256k1") + "\n80 54 00 00 Lcx({other|value}) le => 6A80"},
+		{"06 §6.3 the key again", "shipped", fresh + register("B") + "\n" + trusting("B") + "\n80 54 00 00 Lcx({requestb|value}) le => 6A80"},
+		{"06 §6.3 all slots filled", "keys", custodian("E") + "\ncard A\n" + trusting("E") + "\n80 54 00 00 Lcx({requeste|value}) le => 6985"},
+		{"06 §6.3 no verification key", "shipped", fresh + "80 54 00 00 Lcx({requestb|value}) le => 6985"},
+		{"06 §6.3 another verification key", "shipped", fresh + trusting("C") + "\n80 54 00 00 Lcx({requestb|value}) le => 6A80"},
+		{"06 §6.3 request not TLV", "shipped", fresh + trusting("B") + "\n80 54 00 00 Lcx({requestb|value|-1}) le => 6A80"},
+		{"06 §6.3 request of one byte", "shipped", fresh + trusting("B") + "\n80 54 00 00 Lc(00) 00 => 6A80"},
+		{"06 §6.3 outer signature wrong", "shipped", fresh + trusting("B") + "\n80 54 00 00 Lcx({requestb|value|flip}) le => 6300"},
+		{"06 §6.3 not configured", "user", custodian("B") + "\ncard A\n" + trusting("B") + "\n80 54 00 00 Lcx({requestb|value}) le => 6D00"},
+
+		{"06 §6.3 MSE empty name", "shipped", fresh + "00 22 81 B6 Lc(83()) => 6A80"},
+		{"06 §6.3 MSE no name", "shipped", fresh + "00 22 81 B6 Lc(84(00)) => 6A80"},
+		{"06 §6.3 MSE not TLV", "shipped", fresh + "00 22 81 B6 Lc(83) => 6A80"},
+		{"06 §6.3 MSE no data", "shipped", fresh + "00 22 81 B6 => 6A80"},
+		{"01 §4.11 MSE other P1", "shipped", fresh + "00 22 01 B6 Lc(83(00)) => 6A86"},
+		{"01 §4.11 MSE RESTORE", "shipped", fresh + "00 22 F3 01 => 6A86"},
+		{"01 §4.11 MSE other P2", "shipped", fresh + "00 22 81 B5 Lc(83(00)) => 6A86"},
+		{"01 §4.11 MSE P1 41 and C1", "shipped", fresh + "00 22 41 B6 Lc(83({efb|7F21.7F4E.42}))\n00 22 C1 B6 Lc(83({efb|7F21.7F4E.42}))"},
+		{"01 §4.11 PSO no key", "shipped", fresh + "00 2A 00 BE Lc({efb|value}) => 6985"},
+		{"01 §4.11 PSO signature wrong", "shipped", fresh + "00 22 81 B6 Lc(83({efb|7F21.7F4E.42}))\n00 2A 00 BE Lc({efb|whole|value|flip}) => 6300"},
+		{"01 §4.11 PSO another name", "shipped", fresh + "00 22 81 B6 Lc(83({efb|#2|7F21.7F4E.42}))\n00 2A 00 BE Lc({efb|value}) => 6A80"},
+		{"01 §4.11 PSO malformed", "shipped", fresh + "00 22 81 B6 Lc(83({efb|7F21.7F4E.42}))\n00 2A 00 BE Lc({efb|value|-1}) => 6A80"},
+		{"01 §4.11 PSO other P2", "shipped", fresh + "00 2A 00 BF Lc({efb|value}) => 6A86"},
+		{"01 §4.11 PSO other P1", "shipped", fresh + "00 2A 80 BE Lc({efb|value}) => 6A86"},
+		{"01 §4.11 PSO no data", "shipped", fresh + "00 2A 00 BE => 6700"},
+		{"01 §4.11 a failed PSO trusts nobody", "shipped", fresh + "00 22 81 B6 Lc(83({efb|7F21.7F4E.42}))\n00 2A 00 BE Lc({efb|whole|value|flip}) => 6300\n00 22 81 B6 Lc(83({efb|7F21.7F4E.5F20})) => 6A88"},
+		{"01 §4.11 trust ends with the session", "shipped", fresh + trusting("B") + "\n" + selectApplication + "\n00 22 81 B6 Lc(83({efb|7F21.7F4E.5F20})) => 6A88"},
+		{"01 §4.11 a device does not certify devices", "shipped", fresh + trusting("B") + "\n00 2A 00 BE Lc({efb|value}) => 6A80"},
+
+		{"06 §6.4 status, not configured", "user", keysStatus + "6D00"},
+		{"06 §6.4 status, never initialised", "shipped", keysStatus + "6D00"},
+		{"06 §6.4 status with Le 04", "keys", "80 54 00 00 04 => 03 00 02 00 9000"},
+		{"06 §6.4 status with P2", "keys", "80 54 00 01 00 => 6A86"},
+		{"06 §6.4 other P1", "keys", "80 54 03 00 00 => 6A86"},
+		{"06 §6.4 query", "keys", `80 54 02 01 00 => "UTCUSTC00001" 9000`},
+		{"06 §6.4 query of an authenticated key", "keys", challenge + "\n" + authenticate("C") + "\n" + `80 54 02 01 00 => "UTCUSTC00001" 9001
+			80 54 02 00 00 => "UTCUSTB00001" 9000`},
+		{"06 §6.4 query of an empty slot", "shipped", fresh + "80 54 02 00 00 => 6A88"},
+		{"06 §6.4 query beyond", "keys", "80 54 02 03 00 => 6A86"},
+		{"06 §6.4 query, not configured", "user", "80 54 02 00 00 => 6D00"},
+		{"06 §6.4 query with data", "keys", "80 54 02 00 Lc(00) 00 => 6700"},
+	})
+}
+
+func TestSpec06_Replacement(t *testing.T) {
+	t.Parallel()
+	// Option 08: keys may be replaced; the PIN is an alternative.
+	start := lines(selectApplication, initialise("0009", "93(0202)"), "00 B1 2F 02 Lcx(54(0000)) le => {efa:*} 9000",
+		custodian("B"), custodian("C"), custodian("D"), register("B"), register("C"), trusting("D")) + "\n"
+	replace := func(slot string) string { return "80 54 01 " + slot + " Lcx({requestd|value}) le => " }
+	play(t, []row{
+		{"06 §6.4 replace", "shipped", start + replace("01") + "02 00 02 00 9000 !1\n" + `80 54 02 01 00 => "UTCUSTD00001" 9000`},
+		{"06 §6.4 replace, the old key is gone", "shipped", start + replace("01") + "* 9000\n" + `00 22 81 A4 Lc(83("UTCUSTC00001")) => 6A88`},
+		{"06 §6.4 replace by itself", "shipped", start + trusting("C") + "\n80 54 01 01 Lcx({requestc|value}) le => 02 00 02 00 9000"},
+		{"06 §6.4 replace by a key of another slot", "shipped", start + trusting("C") + "\n80 54 01 00 Lcx({requestc|value}) le => 6A80"},
+		{"06 §6.4 replace without option 08", "keys", challenge + "\n" + authenticate("B") + "\n" + authenticate("C") + "\n" + custodian("E") + "\ncard A\n" + trusting("E") + "\n80 54 01 00 Lcx({requeste|value}) le => 6985"},
+		{"06 §6.4 replace without login", "shipped", start + selectApplication + "\n" + trusting("D") + "\n" + replace("01") + "6982"},
+		{"06 §6.4 replace beyond", "shipped", start + replace("02") + "6A86"},
+		{"06 §6.4 replace, not configured", "user", "80 54 01 00 Lc(00) => 6D00"},
+		{"06 §6.4 replace without data", "shipped", start + "80 54 01 00 => 6700"},
+		{"06 §6.4 a new key has not authenticated", "shipped", start + lines(challenge, authenticate("C"), "80 54 02 01 00 => * 9001", trusting("D"), replace("01")+"02 00 02 00 9000", "80 54 02 01 00 => * 9000")},
+		{"06 §6.4 the keys of the other slots have", "shipped", start + lines(challenge, authenticate("B"), trusting("D"), replace("01")+"02 00 02 01 9000", "80 54 02 00 00 => * 9001")},
+	})
+}
+
+func TestSpec06_Authentication(t *testing.T) {
+	t.Parallel()
+	signed := func(name, text string) string {
+		return lines("card "+name, "80 68 01 73 Lc("+text+") 00 => {sig:*} 9000", "card A")
+	}
+	choose := func(name string) string { return `00 22 81 A4 Lc(83("UTCUST` + name + `00001"))` }
+	both := challenge + "\n" + authenticate("B") + "\n" + authenticate("C")
+	play(t, []row{
+		{"06 §6.5 two of three", "keys", both + "\nholds U=- S=15 user keys=2"},
+		{"06 §6.5 other two of three", "keys", challenge + "\n" + authenticate("D") + "\n" + authenticate("B") + "\nholds U=- S=15 user keys=2"},
+		{"06 §6.5 one of three", "keys", challenge + "\n" + authenticate("B") + "\nholds U=- S=15 keys=1\n80 58 00 00 00 => * 9000\n" + `00 D7 CF 00 Lc(54(0000) 53("x")) => 6982`},
+		{"06 §6.5 one twice", "keys", challenge + "\n" + authenticate("B") + "\n" + choose("B") + " => 6985"},
+		{"06 §6.5 one twice without choosing it again", "keys", challenge + "\n" + authenticate("B") + "\n00 82 00 00 Lc({sig|plain})\nholds U=- S=15 keys=1"},
+		{"06 §6.5 saves nothing", "keys", challenge + "\n" + choose("B") + "\n" + signed("B", "{efa|7F21.7F4E.5F20} {c}") + "\n00 82 00 00 Lc({sig|plain}) => 9000 !0"},
+		{"06 §6.5.1 name of another device", "keys", challenge + "\n" + choose("B") + "\n" + signed("B", "{efb|7F21.7F4E.5F20} {c}") + "\n00 82 00 00 Lc({sig|plain}) => 6300"},
+		{"06 §6.5.1 challenge alone", "keys", challenge + "\n" + choose("B") + "\n" + signed("B", "{c}") + "\n00 82 00 00 Lc({sig|plain}) => 6300"},
+		{"06 §6.5.1 DER instead of r and s", "keys", challenge + "\n" + choose("B") + "\n" + signed("B", "{efa|7F21.7F4E.5F20} {c}") + "\n00 82 00 00 Lc({sig}) => 6300"},
+		{"06 §6.5.2 another key", "keys", challenge + "\n" + choose("B") + "\n" + signed("C", "{efa|7F21.7F4E.5F20} {c}") + "\n00 82 00 00 Lc({sig|plain}) => 6300"},
+		{"06 §6.5.2 last bit", "keys", challenge + "\n" + choose("B") + "\n" + signed("B", "{efa|7F21.7F4E.5F20} {c}") + "\n00 82 00 00 Lc({sig|plain|flip}) => 6300"},
+		{"06 §6.5.2 no signature", "keys", challenge + "\n" + choose("B") + "\n00 82 00 00 => 6300"},
+		{"06 §6.5.2a MSE first", "keys", choose("B") + "\n" + challenge + "\n" + signed("B", "{efa|7F21.7F4E.5F20} {c}") + "\n00 82 00 00 Lc({sig|plain})\nholds U=- S=15 keys=1"},
+		{"06 §6.5.3 one challenge serves all", "keys", both + "\n" + keysStatus + "03 00 02 02 9000"},
+		{"06 §6.5.3 a new challenge clears", "keys", challenge + "\n" + authenticate("B") + "\n" + challenge + "\n" + authenticate("C") + "\n" + keysStatus + "03 00 02 01 9000\n" + queryUser + " => 6300"},
+		{"06 §6.5.4 unknown key", "keys", choose("X") + " => 6A88"},
+		{"06 §6.5.4 not configured", "user", choose("B") + " => 6A88"},
+		{"06 §6.5.4 empty name", "keys", "00 22 81 A4 Lc(83()) => 6A88"},
+		{"06 §6.5.5 no challenge", "keys", choose("B") + "\n00 82 00 00 Lc({long|head 64}) => 6985"},
+		{"06 §6.5.5 no key", "keys", challenge + "\n00 82 00 00 Lc({long|head 64}) => 6A88"},
+		{"06 §6.5.5 P1", "keys", "00 82 01 00 Lc({long|head 64}) => 6A86"},
+		{"06 §6.5.5 P2", "keys", "00 82 00 01 Lc({long|head 64}) => 6A86"},
+		{"06 §6.5.6 the challenge is consumed", "keys", both + "\n" + choose("D") + "\n" + signed("D", "{efa|7F21.7F4E.5F20} {c}") + "\n00 82 00 00 Lc({sig|plain}) => 6985"},
+		{"06 §6.5.6 PIN and keys: keys first", "pinandkeys", both + "\nholds U=3/3 S=15 keys=2\n" + verifyUser + "\nholds U=3/3 S=15 user keys=2"},
+		{"06 §6.5.6 PIN and keys: PIN first", "pinandkeys", verifyUser + "\nholds U=3/3 S=15 nobody\n" + both + "\nholds U=3/3 S=15 user keys=2"},
+		{"06 §6.5.6 PIN and keys: keys alone", "pinandkeys", both + "\n" + `00 D7 CF 00 Lc(54(0000) 53("x")) => 6982`},
+		{"06 §6.5.6 PIN and keys: PIN alone", "pinandkeys", verifyUser + "\n" + `00 D7 CF 00 Lc(54(0000) 53("x")) => 6982`},
+		{"06 §6.5.6 PIN or keys: keys alone", "pinorkeys", both + "\n" + `00 D7 CF 00 Lc(54(0000) 53("x"))`},
+		{"06 §6.5.6 PIN or keys: PIN alone", "pinorkeys", verifyUser + "\n" + `00 D7 CF 00 Lc(54(0000) 53("x"))`},
+		{"06 §6.5.9 a failure keeps the challenge", "keys", challenge + "\n" + choose("B") + "\n00 82 00 00 Lc({long|head 64}) => 6300\n" + authenticate("B") + "\nholds U=- S=15 keys=1"},
+		{"06 §6.5.9 a failure costs no try", "pinorkeys", challenge + "\n" + choose("B") + "\n" + again(20, "00 82 00 00 Lc({long|head 64}) => 6300 !0") + "holds U=3/3 S=15 nobody"},
+		{"06 §6.5.10 a challenge of 256 bytes is kept", "keys", "00 84 00 00 00 => {c:*} 9000\n" + choose("B") + "\n" + lines("card B", "80 68 01 73 Lcx({efa|7F21.7F4E.5F20} {c}) 0000 => {sig:*} 9000", "card A", "00 82 00 00 Lc({sig|plain})")},
+		{"06 §6.5.10 a longer one is not", "keys", "00 84 00 00 00 01 01 => * 9000\n" + choose("B") + "\n00 82 00 00 Lc({long|head 64}) => 6985"},
+		{"06 §6.5.11 the PIN's counter is not touched", "pinorkeys", wrongUser + " => 63C2\n" + both + "\nholds U=2/3 S=15 user keys=2"},
+		{"06 §6 keys do not open a blocked PIN", "pinorkeys", again(3, wrongUser+" => *") + both + "\nholds U=0/3 S=15 keys=2"},
+		{"06 §6 in a channel", "keys", "sm on aes128\n" + challenge + "\n" + authenticate("B") + "\n" + authenticate("C") + "\n" + queryUser + " => 9000\nsm off\n" + queryUser + " => 6300\n" + keysStatus + "03 00 02 00 9000"},
+	})
+}
+
+func TestSpec06_XKEK(t *testing.T) {
+	t.Parallel()
+	status := func(slot string) string { return "80 52 00 " + slot + " 00 => " }
+	ready := exchange("A", "B") + "\n" + exchange("B", "A") + "\n"
+	member := lines("card G", "80 68 01 73 Lc(54 {efa|7F21.7F4E.7F49.86|x}) 00 => {member:*} 9000", "card A")
+	play(t, []row{
+		{"06 §7.3 before the agreement", "group", status("00") + "00 00 0000000000000000 {uid} 9000"},
+		{"06 §7.3 the UID is the group signer's point", "group", "let point = {requestg|67.7F21.7F4E.7F49.86|from 1}\n" + status("00") + "00 00 0000000000000000 {point} 9000"},
+		{"06 §7.4 step for step", "group", member + "\n" + trusting("G") + "\n80 52 02 01 Lcx({requestg|value} 54({member|plain})) le => 00 00 0000000000000000 {uid} 9000 !1"},
+		{"06 §7.4.1 the group signer is not trusted", "group", selectApplication + "\n" + verifyUser + "\n" + member + "\n80 52 02 01 Lcx({requestg|value} 54({member|plain})) le => 6985"},
+		{"06 §7.4.1 another device is trusted", "group", member + "\n" + trusting("B") + "\n80 52 02 01 Lcx({requestg|value} 54({member|plain})) le => 6A80"},
+		{"06 §7.4.3 membership of another device", "group", lines("card G", "80 68 01 73 Lc(54 {efb|7F21.7F4E.7F49.86|x}) 00 => {member:*} 9000", "card A") + "\n" + trusting("G") + "\n80 52 02 01 Lcx({requestg|value} 54({member|plain})) le => 6985"},
+		{"06 §7.4.3 membership with a bit changed", "group", member + "\n" + trusting("G") + "\n80 52 02 01 Lcx({requestg|value} 54({member|plain|flip})) le => 6985"},
+		{"06 §7.4.3 attestation with a bit changed", "group", member + "\n" + trusting("G") + "\n80 52 02 01 Lcx({requestg|value|flip} 54({member|plain})) le => 6300"},
+		{"06 §7.4.2 no membership", "group", member + "\n" + trusting("G") + "\n80 52 02 01 Lcx({requestg|value}) le => 6A80"},
+		{"06 §7.4.2 membership alone", "group", member + "\n" + trusting("G") + "\n80 52 02 01 Lc(54({member|plain})) 00 => 6A80"},
+		{"06 §7.4 slot in use", "group", member + "\n" + trusting("G") + "\n80 52 02 00 Lcx({requestg|value} 54({member|plain})) le => 6985"},
+		{"06 §7.4 no such slot", "group", member + "\n" + trusting("G") + "\n80 52 02 02 Lcx({requestg|value} 54({member|plain})) le => 6A86"},
+		{"06 §7.4.4 not authenticated", "group", selectApplication + "\n" + member + "\n" + trusting("G") + "\n80 52 02 01 Lcx({requestg|value} 54({member|plain})) le => 6982"},
+		{"06 §7.5.2 the request carries the UID", "group", "let named = {exchangea|67.7F21.7F4E.65.73.80}\n" + `00 D7 CF 00 Lc(54(0000) 53({named}))
+			00 B1 CF 00 Lc(54(0000)) 00 => {uid} 9000`},
+		{"06 §7.5.2 that of an ordinary key does not", "group", `00 46 02 00 Lcx(42("UTCA00001") {brainpoolP256r1} 5F20("UTKEY00001") 92(00)) le => {r:*} 9000
+			card B
+			00 22 81 B6 Lc(83({efa|7F21.7F4E.42}))
+			00 2A 00 BE Lc({efa|value})
+			00 22 81 B6 Lc(83({efa|7F21.7F4E.5F20}))
+			80 62 01 84 Lcx({r|value}) => 6985`},
+		{"06 §7.5.3 agreement", "group", exchange("A", "B") + " !1\n" + status("00") + "00 00 {kcv:8} {uid} 9000\n" + exchange("B", "A") + "\n" + status("00") + "00 00 {kcv} {uid} 9000"},
+		{"06 §7.5.3 the peer's device is not trusted", "group", "80 62 01 84 Lcx({exchangeb|value}) => 6A80"},
+		{"06 §7.5.3 no trusted device", "group", selectApplication + "\n" + verifyUser + "\n80 62 01 84 Lcx({exchangeb|value}) => 6985"},
+		{"06 §7.5.3 the peer's request with a bit changed", "group", trusting("B") + "\n80 62 01 84 Lcx({exchangeb|value|flip}) => 6300"},
+		{"06 §7.5.3 key without 84", "group", generate("02", "brainpoolP256r1", "91(80)", "92(00)") + "\n" + trusting("B") + "\n80 62 02 84 Lcx({exchangeb|value}) => 6A81"},
+		{"06 §7.5.3 key missing", "group", trusting("B") + "\n80 62 07 84 Lcx({exchangeb|value}) => 6A88"},
+		{"06 §7.5.3 key outside of the group", "group", "80 52 01 01 Lc(00) 00 => *\n" + generate("02", "brainpoolP256r1", "91(84)", "92(01)") + "\n" + trusting("B") + "\n80 62 02 84 Lcx({exchangeb|value}) => 6985"},
+		{"06 §7.5.3 key on another curve", "group", generate("02", "secp256r1", "91(84)", "92(00)") + "\n" + trusting("B") + "\n80 62 02 84 Lcx({exchangeb|value}) => 6A80"},
+		{"06 §7.5.3 uses are counted", "group", generate("02", "brainpoolP256r1", "90(01)", "91(84)", "92(00)") + "\n" + trusting("B") + "\n80 62 02 84 Lcx({exchangeb|value}) => 9000 !2\n80 62 02 84 Lcx({exchangeb|value}) => 6984"},
+		{"06 §7.5.6 a new agreement replaces", "group", ready + "card A\n" + status("00") + "00 00 {kcv:8} {uid} 9000\n" + generate("02", "brainpoolP256r1", "91(84)", "92(00)") + "\n" + trusting("B") + "\n80 62 02 84 Lcx({exchangeb|value})\n" + status("00") + "00 00 {new:8} {uid} 9000\ndiffer kcv new"},
+		{"06 §7.5.6 survives a reset", "group", ready + "card A\n" + status("00") + "00 00 {kcv:8} {uid} 9000\ncut\n" + selectApplication + "\n" + status("00") + "00 00 {kcv} {uid} 9000"},
+		{"06 §7.5.6 deleted on demand", "group", ready + "card A\n80 52 04 00 00 => 00 00 0000000000000000 {uid} 9000 !1"},
+		{"06 §7.5.7 wrap on A, unwrap on B", "group", ready + lines("card A", generate("05", "secp256r1", "92(00)"), `80 68 05 73 Lc("m") 00 => {s:*} 9000`, "80 72 05 92 00 00 00 => {blob:363} 9000",
+			"card B", "80 74 06 93 Lcx({blob})", `80 68 06 73 Lc("m") 00 => {s} 9000`)},
+		{"06 §7.5.7 wrap before the agreement", "group", generate("05", "secp256r1", "92(00)") + "\n80 72 05 92 00 00 00 => 6985"},
+		{"06 §7.5.7 a member without the agreement", "group", ready + lines("card A", generate("05", "secp256r1", "92(00)"), "80 72 05 92 00 00 00 => {blob:363} 9000",
+			"card C", selectApplication, initialise("0001", "97(02)"), group("C"), "80 74 06 93 Lcx({blob}) => 6985",
+			exchange("C", "B"), "80 74 06 93 Lcx({blob}) => 6A80", "80 58 00 00 00 => 2F02 CC00 CC01 9000")},
+		{"06 §7.5.7 a card outside of the group", "group", ready + lines("card A", generate("05", "secp256r1", "92(00)"), "80 72 05 92 00 00 00 => {blob:363} 9000",
+			"card C", selectApplication, initialise("0001", "92(00)"), "80 74 06 93 Lcx({blob}) => 6A80")},
+		{"06 §7 mixed with a DKEK in the other slot", "group", ready + lines("card A", "80 52 01 01 Lc(01) 00 => *", "80 52 00 01 Lc("+shareOne+") 00 => 01 00 ................ 9000", status("00")+"00 00 ................ {uid} 9000")},
+	})
+}
+
+// ECDH with an authenticated key: spec 04 §3, algorithm 83.
+func TestSpec06_AuthenticatedECDH(t *testing.T) {
+	t.Parallel()
+	start := lines(custodian("B"), "card A", generate("01", "brainpoolP256r1", "91(80 83)")) + "\n"
+	play(t, []row{
+		{"04 §3 83 gives what 80 gives", "user", start + trusting("B") + "\n80 62 01 83 Lcx({requestb|value}) le => {s:65} 9000\n80 62 01 80 Lc({requestb|67.7F21.7F4E.7F49.86}) 00 => {s} 9000"},
+		{"04 §3 83 not trusted", "user", start + "80 62 01 83 Lcx({requestb|value}) le => 6985"},
+		{"04 §3 83 a bit changed", "user", start + trusting("B") + "\n80 62 01 83 Lcx({requestb|value|flip}) le => 6300"},
+		{"04 §3 83 not in the default list", "user", start + generate("01", "brainpoolP256r1") + "\n" + trusting("B") + "\n80 62 01 83 Lcx({requestb|value}) le => 6A81"},
+		{"04 §3 83 RSA peer", "user", start + "card B\n" + `00 46 02 00 Lcx(42("UTCA00001") {rsa1024} 5F20("UTKEY00001")) le => {r:*} 9000
+			card A
+			` + trusting("B") + "\n80 62 01 83 Lcx({r|value}) le => 6A80"},
+		{"04 §3 83 peer on another curve", "user", start + "card B\n" + `00 46 02 00 Lcx(42("UTCA00001") {secp256r1} 5F20("UTKEY00001")) le => {r:*} 9000
+			card A
+			` + trusting("B") + "\n80 62 01 83 Lcx({r|value}) le => 6A80"},
+	})
+}
+
+// Dates of certificates are not judged, as on hardware; roots are.
+func TestSpec06_ForeignDevices(t *testing.T) {
+	t.Parallel()
+	tb := after(t, "4.1", lines(selectApplication, withoutPIN("0001", "93(0302)"), "00 B1 2F 02 Lcx(54(0000)) le => {efa:*} 9000"))
+
+	env := world("old")
+	env.Now = time.Date(2001, time.May, 1, 0, 0, 0, 0, time.UTC)
+	d, err := chip.Manufacture(env, chip.Order{Serial: "DENK9900001"})
+	require.NoError(t, err)
+	tb.cards["B"] = &card{name: "B", env: env, state: chip.Boot(d)}
+	tb.run(t, custodian("B"))
+	tb.run(t, register("B"))
+	tb.run(t, keysStatus+"03 02 02 00 9000")
+
+	// A card of somebody else's root is as good as unknown.
+	root := foreignRoot(t)
+	ef, err := root.IssueDevice(d.Applet.Device.Key.ECPublic(), "DENK990000200000", env.Now, nil)
+	require.NoError(t, err)
+	chain, err := cvc.ParseChain(ef)
+	require.NoError(t, err)
+	tb.vars["device"], tb.vars["issuer"] = chain.Device.Raw, chain.Issuer.Raw
+	tb.run(t, "00 22 81 B6 Lc(83({issuer|7F21.7F4E.42})) => 6A88")
+	tb.run(t, "00 22 81 B6 Lc(83({issuer|7F21.7F4E.5F20})) => 6A88")
+	tb.run(t, "00 22 81 B6 Lc(83({efb|#2|7F21.7F4E.42}))\n00 2A 00 BE Lc({issuer|value}) => 6A80")
+
+	// One that only calls itself by the emulator's names is found out.
+	body := chain.Device.CertificateBody
+	body.CAR = "UTDICAEM0100001"
+	forged, err := body.Sign(cvc.ECDSASHA256, cvc.SignEC(root.Key, nil))
+	require.NoError(t, err)
+	tb.vars["forged"] = forged.Raw
+	tb.run(t, `00 22 81 B6 Lc(83("UTDICAEM0100001"))
+		00 2A 00 BE Lc({forged|value}) => 6300`)
+}
+
+func foreignRoot(t *testing.T) cvc.Issuer {
+	t.Helper()
+	day := time.Date(2020, time.January, 1, 0, 0, 0, 0, time.UTC)
+	key := func(seed string) *curve.Private {
+		k, err := named(t, "brainpoolP256r1").Generate(seeded(seed))
+		require.NoError(t, err)
+		return k
+	}
+	root, err := cvc.NewRoot(key("root"), "UTROOT00001", day, nil)
+	require.NoError(t, err)
+	issuer, err := root.NewIssuer(key("issuer"), "UTISSUER00001", day, nil)
+	require.NoError(t, err)
+	return issuer
+}
+
+// A request that the device has countersigned is not enough; the key itself
+// must have signed, too.
+func TestSpec06_InnerSignature(t *testing.T) {
+	t.Parallel()
+	tb := after(t, "4.1", lines(selectApplication, withoutPIN("0001", "93(0302)"), custodian("B"), "card A", trusting("B")))
+	genuine, err := cvc.ParseAuthenticated(tb.vars["requestb"])
+	require.NoError(t, err)
+	device := tb.cards["B"].durable().Device
+	inner := genuine.Request
+	inner.Raw = []byte(strings.Replace(string(inner.Raw), "UTCUSTB00001", "UTCUSTB00002", 1))
+	forged, err := inner.Countersign(cvc.Name(device.Name), cvc.ECDSASHA256, cvc.SignEC(device.Key.EC(), nil))
+	require.NoError(t, err)
+	tb.vars["forged"] = forged.Raw
+	tb.run(t, "80 54 00 00 Lcx({forged|value}) le => 6300")
+	tb.run(t, "80 54 00 00 Lcx({requestb|value}) le => 03 02 02 00 9000")
+}
