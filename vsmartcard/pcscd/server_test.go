@@ -356,38 +356,296 @@ func TestDisconnect_Dispositions(t *testing.T) {
 func TestTransaction_KeepsOthersOut(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
-	a, b, watcher := s.client(), s.client(), s.client()
-	ha, hb := s.connect(a), s.connect(b)
+	ha := s.connect(s.client())
+	w := wire{t, s.raw()} // a client that nobody makes patient
+	hw := w.handle(name0)
 	require.NoError(t, ha.Begin(soon(t)))
 	require.NoError(t, ha.Begin(soon(t)), "transactions nest")
 
-	w := wire{t, s.raw()} // whom nobody makes patient
-	h := func() int {
-		got := w.handleOn(name0, 3, 0)
-		return got
-	}
-	_ = h
+	violated := word(int(pcscd.ErrSharingViolation))
+	require.Equal(t, violated, w.call(0x07, word(hw), word(0))[4:], "begin")
+	require.Equal(t, violated, w.call(0x08, word(hw), word(0), word(0))[8:], "end")
+	require.Equal(t, violated, w.call(0x0B, word(hw), word(0))[4:], "status")
+	require.Equal(t, violated, w.call(0x05, word(hw), word(2), word(2), word(0), word(0), word(0))[20:], "reconnect")
+	require.Equal(t, violated, w.call(0x0A, word(hw), word(0x42000D48), word(0), word(100), word(0), word(0))[20:], "control")
+	require.Equal(t, violated, w.call(0x0F, word(hw), word(0x90303), make([]byte, 264), word(264), word(0))[276:], "attribute")
+	w.send(0x09, join(word(hw), word(2), word(16), word(4), word(3), word(16), word(258), word(0)), []byte{0, 0x84, 0, 0})
+	require.Equal(t, violated, w.read(32)[28:], "transmit")
+	require.Empty(t, s.card.seen())
+
+	_, err := ha.Transmit(soon(t), []byte{0, 0x84, 0, 1})
+	require.NoError(t, err)
+	require.NoError(t, ha.End(soon(t), pcscd.Leave))
+	require.Equal(t, violated, w.call(0x0B, word(hw), word(0))[4:], "one is still open")
+	require.NoError(t, ha.End(soon(t), pcscd.Leave))
+	require.ErrorIs(t, ha.End(soon(t), pcscd.Leave), pcscd.ErrNotTransacted)
+	require.Equal(t, word(0), w.call(0x07, word(hw), word(0))[4:])
+	require.Equal(t, word(0), w.call(0x08, word(hw), word(0), word(0))[8:])
+}
+
+func TestTransaction_OthersComeNext(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	ha, hb := s.connect(s.client()), s.connect(s.client())
+	c := s.client()
+	require.NoError(t, ha.Begin(soon(t)))
 	begun := at(func() error { return hb.Begin(soon(t)) })
-	transmitted := at(func() error {
-		c := s.client()
-		h, err := c.Connect(soon(t), name0, pcscd.Shared, pcscd.T1)
-		if err != nil {
-			return err
-		}
-		_, err = h.Transmit(soon(t), []byte{0, 0x84, 0, 1})
+	connected := at(func() error {
+		_, err := c.Connect(soon(t), name0, pcscd.Shared, pcscd.T1)
 		return err
 	})
-	_, err := ha.Transmit(soon(t), []byte{0, 0x84, 0, 0})
-	require.NoError(t, err)
-	require.NoError(t, ha.End(soon(t), pcscd.Leave))
-	_, err = ha.Transmit(soon(t), []byte{0, 0x84, 0, 0})
-	require.NoError(t, err)
-	require.Equal(t, [][]byte{{0, 0x84, 0, 0}, {0, 0x84, 0, 0}}, s.card.seen())
-	require.EqualValues(t, 2, s.state(watcher).Sharing, "to connect is to wait")
+	for i := range 100 {
+		_, err := ha.Transmit(soon(t), []byte{0, 0x84, 0, byte(i)})
+		require.NoError(t, err)
+	}
+	select {
+	case <-begun:
+		require.Fail(t, "began within another's transaction")
+	case <-connected:
+		require.Fail(t, "connected within another's transaction")
+	default:
+	}
 	require.NoError(t, ha.End(soon(t), pcscd.Leave))
 	require.NoError(t, <-begun)
-	require.ErrorIs(t, ha.End(soon(t), pcscd.Leave), nil2violation(t, ha))
 	require.NoError(t, hb.End(soon(t), pcscd.Leave))
-	require.NoError(t, <-transmitted)
-	require.ErrorIs(t, ha.End(soon(t), pcscd.Leave), pcscd.ErrNotTransacted)
+	require.NoError(t, <-connected)
+}
+
+func TestTransaction_EndWithReset(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	ha, hb := s.connect(s.client()), s.connect(s.client())
+	before := s.card.resetCount()
+	require.NoError(t, ha.Begin(soon(t)))
+	require.NoError(t, ha.End(soon(t), pcscd.Reset))
+	require.Equal(t, before+1, s.card.resetCount())
+	require.ErrorIs(t, ha.Begin(soon(t)), pcscd.ErrReset, "who did it is told too")
+	require.ErrorIs(t, hb.Status(soon(t)), pcscd.ErrReset)
+	require.NoError(t, hb.Reconnect(soon(t), pcscd.Leave))
+	require.NoError(t, hb.Begin(soon(t)))
+	require.NoError(t, hb.End(soon(t), pcscd.Leave))
+}
+
+func TestTransaction_DoesNotOutliveItsClient(t *testing.T) {
+	everyMinor(t, func(t *testing.T, minor int) {
+		s := newService(t)
+		a, b := s.clientOf(minor), s.clientOf(minor)
+		ha, hb := s.connect(a), s.connect(b)
+		before := s.card.resetCount()
+		require.NoError(t, ha.Begin(soon(t)))
+		require.NoError(t, a.Close())
+		require.ErrorIs(t, hb.Begin(soon(t)), pcscd.ErrReset, "the card is in an unknown state")
+		require.Equal(t, before+1, s.card.resetCount())
+		require.NoError(t, hb.Reconnect(soon(t), pcscd.Leave))
+		require.NoError(t, hb.Begin(soon(t)))
+		require.EqualValues(t, 1, s.until(b, sharing(1)).Sharing)
+	})
+}
+
+func TestTransaction_ClientThatDiesWhileItWaits(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	ha := s.connect(s.client())
+	require.NoError(t, ha.Begin(soon(t)))
+	w := wire{t, s.raw()}
+	w.send(0x04, w.connectBody(w.establish(4), name0, 2, 2), nil)
+	require.NoError(t, w.conn.Close())
+	for range 3 { // it is gone before the transaction is over
+		_, err := ha.Transmit(soon(t), []byte{0, 0x84, 0, 0})
+		require.NoError(t, err)
+	}
+	before := s.card.resetCount()
+	require.NoError(t, ha.End(soon(t), pcscd.Leave))
+	s.until(s.client(), sharing(1))
+	require.Equal(t, before, s.card.resetCount())
+}
+
+func TestHandle_OfAClientThatDiesIsGivenUp(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	a, b := s.client(), s.client()
+	s.connect(a)
+	s.connect(b)
+	before := s.card.resetCount()
+	require.NoError(t, a.Close())
+	s.until(b, sharing(1))
+	require.Equal(t, before, s.card.resetCount())
+}
+
+func TestContext_IsTheConnections(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	w := wire{t, s.raw()}
+	require.Equal(t, word(int(pcscd.ErrInvalidHandle)), w.call(0x02, word(1), word(0))[4:], "none yet")
+	got := w.call(0x04, w.connectBody(1, name0, 2, 2))
+	require.Equal(t, pcscd.ErrInvalidHandle, codeAt(got, 148))
+	number := w.establish(4)
+	require.NotZero(t, number)
+	require.Less(t, number, 1<<31)
+	require.NotEqual(t, word(0), w.call(0x01, word(2), word(0), word(0))[8:], "one is enough")
+	require.Equal(t, word(int(pcscd.ErrInvalidValue)), w.call(0x02, word(number^1), word(0))[4:])
+	require.Equal(t, word(0), w.call(0x02, word(number), word(0))[4:])
+	require.Equal(t, word(int(pcscd.ErrInvalidHandle)), w.call(0x02, word(number), word(0))[4:])
+	require.Equal(t, word(0), w.call(0x01, word(2), word(0), word(0))[8:], "and once more")
+}
+
+func TestContext_ReleaseGivesUpItsHandles(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	w, c := wire{t, s.raw()}, s.client()
+	number := w.establish(4)
+	got := w.call(0x04, w.connectBody(number, name0, 2, 2))
+	require.Equal(t, pcscd.OK, codeAt(got, 148))
+	require.EqualValues(t, 1, s.state(c).Sharing)
+	require.Equal(t, word(0), w.call(0x02, word(number), word(0))[4:])
+	require.EqualValues(t, 0, s.state(c).Sharing)
+}
+
+func TestServer_NumbersComeFromItsSource(t *testing.T) {
+	t.Parallel()
+	// Zero, and the first context's number once more, are passed over.
+	numbers := join([]byte{0x80, 0, 0, 0}, []byte{0x92, 0x34, 0x56, 0x78}, []byte{0x12, 0x34, 0x56, 0x78}, []byte{0, 0, 0, 9})
+	s := &pcscd.Server{Random: bytes.NewReader(numbers)}
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := pcscd.Listen(path)
+	require.NoError(t, err)
+	done := at(func() error { return s.Serve(l) })
+	a, err := pcscd.Dial(soon(t), path)
+	require.NoError(t, err)
+	b, err := pcscd.Dial(soon(t), path)
+	require.NoError(t, err)
+	require.EqualValues(t, 0x12345678, a.Context())
+	require.EqualValues(t, 9, b.Context())
+	_, err = pcscd.Dial(soon(t), path)
+	require.Error(t, err, "none left")
+	require.NoError(t, s.Close())
+	require.ErrorIs(t, <-done, pcscd.ErrClosed)
+}
+
+func TestControl_SaysHowLongAPDUsMayBe(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	_, err := s.server.Add(pcscd.Description{Name: "plain", MaxAPDU: 261})
+	require.NoError(t, err)
+	c := s.client()
+	h := s.connect(c)
+	got, err := h.Control(soon(t), pcscd.ControlFeatures, nil)
+	require.NoError(t, err)
+	require.Equal(t, []byte{0x12, 0x04, 0x42, 0x33, 0x00, 0x12}, got)
+	got, err = h.Control(soon(t), pcscd.ControlProperties, nil)
+	require.NoError(t, err)
+	require.Equal(t, []byte{0x0A, 0x04, 0, 0, 1, 0, 0x0B, 2, 0xA0, 0x20, 0x0C, 2, 0x30, 0x42}, got)
+	_, err = h.Control(soon(t), 0x42000001, []byte("x"))
+	require.ErrorIs(t, err, pcscd.ErrUnsupportedFeature)
+
+	direct, err := c.Connect(soon(t), "plain", pcscd.Direct, 0)
+	require.NoError(t, err, "a reader can be asked without a card")
+	got, err = direct.Control(soon(t), pcscd.ControlProperties, nil)
+	require.NoError(t, err)
+	require.Equal(t, []byte{0x0A, 0x04, 5, 1, 0, 0}, got)
+
+	w := wire{t, s.raw()}
+	hw := w.handle(name0)
+	short := w.call(0x0A, word(hw), word(0x42000D48), word(0), word(5), word(9), word(9))
+	require.Equal(t, join(word(0), word(int(pcscd.ErrInsufficientBuffer))), short[16:])
+}
+
+func TestAttrib_DescribesTheReader(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	_, err := s.server.Add(pcscd.Description{Name: "plain"})
+	require.NoError(t, err)
+	c := s.client()
+	h := s.connect(c)
+	for tag, want := range map[uint32][]byte{
+		pcscd.AttribATR:          atr,
+		pcscd.AttribVendorName:   []byte("Nitrokey\x00"),
+		pcscd.AttribSerial:       []byte("DENK01234560000\x00"),
+		pcscd.AttribFriendlyName: []byte(name0 + "\x00"),
+		pcscd.AttribSystemName:   []byte(name0 + "\x00"),
+		pcscd.AttribChannel:      {1, 0, 0x20, 0},
+		pcscd.AttribMaxInput:     {0, 0, 1, 0},
+		pcscd.AttribVersion:      {0, 0, 0, 1},
+	} {
+		got, err := h.Attrib(soon(t), tag)
+		require.NoError(t, err, "%08X", tag)
+		require.Equal(t, want, got, "%08X", tag)
+	}
+	_, err = h.Attrib(soon(t), 0x00010101)
+	require.ErrorIs(t, err, pcscd.ErrUnsupportedFeature)
+
+	plain, err := c.Connect(soon(t), "plain", pcscd.Direct, 0)
+	require.NoError(t, err)
+	for tag, want := range map[uint32]error{
+		pcscd.AttribATR:        pcscd.ErrNoSmartcard,
+		pcscd.AttribVendorName: pcscd.ErrUnsupportedFeature,
+		pcscd.AttribSerial:     pcscd.ErrUnsupportedFeature,
+		pcscd.AttribVersion:    pcscd.ErrUnsupportedFeature,
+	} {
+		_, err := plain.Attrib(soon(t), tag)
+		require.ErrorIs(t, err, want)
+	}
+
+	w := wire{t, s.raw()}
+	hw := w.handle(name0)
+	got := w.call(0x0F, word(hw), word(int(pcscd.AttribATR)), make([]byte, 264), word(5), word(0))
+	require.Equal(t, pcscd.ErrInsufficientBuffer, codeAt(got, 276))
+	got = w.call(0x10, word(hw), word(int(pcscd.AttribATR)), make([]byte, 264), word(5), word(0))
+	require.Equal(t, pcscd.ErrUnsupportedFeature, codeAt(got, 276), "nothing can be set")
+}
+
+func TestNitrokeyHSM_NamesTheReaderAsPCSCLiteDoes(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, name0, pcscd.NitrokeyHSM("DENK01234560000", 0).Name)
+	require.Equal(t, name1, pcscd.NitrokeyHSM("DENK0765432", 1).Name)
+	require.Contains(t, pcscd.NitrokeyHSM("DENK0765432", 15).Name, ") 0F 00")
+}
+
+func TestListen_IsForItsOwnerAlone(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := pcscd.Listen(path)
+	require.NoError(t, err)
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+	_, err = pcscd.Listen(path)
+	require.ErrorContains(t, err, "address already in use")
+	require.NoError(t, l.Close())
+	_, err = os.Stat(path)
+	require.ErrorIs(t, err, os.ErrNotExist)
+}
+
+func TestListen_LongPathIsSaidClearly(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	fits := filepath.Join(dir, strings.Repeat("x", pcscd.PathMax-len(dir)-1))
+	l, err := pcscd.Listen(fits)
+	require.NoError(t, err)
+	require.NoError(t, l.Close())
+	_, err = pcscd.Listen(fits + "y")
+	require.ErrorIs(t, err, pcscd.ErrPath)
+	require.ErrorContains(t, err, "108 bytes, at most 107 fit: "+fits)
+	_, err = os.Stat(fits + "y")
+	require.ErrorIs(t, err, os.ErrNotExist)
+}
+
+func TestDial_NoDaemonIsSaidClearly(t *testing.T) {
+	t.Parallel()
+	_, err := pcscd.Dial(soon(t), filepath.Join(t.TempDir(), "none"))
+	require.ErrorIs(t, err, pcscd.ErrNoService)
+	require.ErrorIs(t, err, os.ErrNotExist)
+}
+
+func TestServe_EndsWhenItsListenerDoes(t *testing.T) {
+	t.Parallel()
+	var s pcscd.Server
+	l, err := pcscd.Listen(filepath.Join(t.TempDir(), "s"))
+	require.NoError(t, err)
+	done := at(func() error { return s.Serve(l) })
+	require.NoError(t, l.Close())
+	require.ErrorIs(t, <-done, net.ErrClosed)
+	require.NoError(t, s.Close())
+	require.ErrorIs(t, s.Serve(l), pcscd.ErrClosed)
+	require.NoError(t, s.Close())
 }
