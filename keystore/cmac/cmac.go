@@ -11,6 +11,7 @@ package cmac
 import (
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/subtle"
 	"errors"
 	"fmt"
 )
@@ -33,36 +34,32 @@ func Sum(key, msg []byte) ([]byte, error) {
 }
 
 func sum(block cipher.Block, msg []byte) []byte {
-	whole := 0 // bytes before the last block
-	if len(msg) > 0 {
-		whole = (len(msg) - 1) / Size * Size
+	last := make([]byte, Size)
+	mode := cipher.NewCBCEncrypter(block, last) // which copies it: the start is zero
+	if len(msg) > Size {
+		unused := make([]byte, min((len(msg)-1)/Size*Size, 32*Size))
+		for len(msg) > Size { // the last block stays, even if it is whole
+			n := min((len(msg)-1)/Size*Size, len(unused))
+			mode.CryptBlocks(unused[:n], msg[:n])
+			msg = msg[n:]
+		}
 	}
-	var last [Size]byte
-	rest := copy(last[:], msg[whole:])
-
-	var subkey [Size]byte
-	block.Encrypt(subkey[:], subkey[:])
-	double(&subkey)
-	if rest < Size {
-		last[rest] = 0x80
-		double(&subkey)
+	copy(last, msg)
+	subkey := make([]byte, Size)
+	block.Encrypt(subkey, subkey)
+	double(subkey)
+	if len(msg) < Size {
+		last[len(msg)] = 0x80
+		double(subkey)
 	}
-	for i := range last {
-		last[i] ^= subkey[i]
-	}
-
-	mode := cipher.NewCBCEncrypter(block, make([]byte, Size))
-	if whole > 0 {
-		mode.CryptBlocks(make([]byte, whole), msg[:whole])
-	}
-	tag := make([]byte, Size)
-	mode.CryptBlocks(tag, last[:])
-	return tag
+	subtle.XORBytes(last, last, subkey)
+	mode.CryptBlocks(last, last)
+	return last
 }
 
 // double multiplies by x in GF(2^128) modulo x^128+x^7+x^2+x+1, most
 // significant bit first, without a branch on the (secret) value.
-func double(b *[Size]byte) {
+func double(b []byte) {
 	carry := b[0] >> 7
 	for i := range Size - 1 {
 		b[i] = b[i]<<1 | b[i+1]>>7

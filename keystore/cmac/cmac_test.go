@@ -1,7 +1,12 @@
 package cmac_test
 
 import (
+	"bytes"
+	"crypto/aes"
+	"crypto/rand"
 	"encoding/hex"
+	"os/exec"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -62,5 +67,84 @@ func TestSum_RefusesOtherKeyLengths(t *testing.T) {
 			continue
 		}
 		require.ErrorIs(t, err, cmac.ErrKey, "%d bytes", n)
+	}
+}
+
+// slow is RFC 4493 §2.3 and §2.4 block by block, as a second implementation.
+func slow(t *testing.T, key, msg []byte) []byte {
+	t.Helper()
+	block, err := aes.NewCipher(key)
+	require.NoError(t, err)
+	shifted := func(b []byte) []byte {
+		out := make([]byte, 16)
+		for i := range out {
+			out[i] = b[i] << 1
+			if i < 15 {
+				out[i] |= b[i+1] >> 7
+			}
+		}
+		if b[0]&0x80 != 0 {
+			out[15] ^= 0x87
+		}
+		return out
+	}
+	l := make([]byte, 16)
+	block.Encrypt(l, l)
+	mask := shifted(l)
+	if len(msg) == 0 || len(msg)%16 != 0 {
+		mask = shifted(mask)
+		msg = append(bytes.Clone(msg), 0x80)
+		msg = append(msg, make([]byte, (16-len(msg)%16)%16)...)
+	}
+	x := make([]byte, 16)
+	for at := 0; at < len(msg); at += 16 {
+		for i := range x {
+			x[i] ^= msg[at+i]
+			if at+16 == len(msg) {
+				x[i] ^= mask[i]
+			}
+		}
+		block.Encrypt(x, x)
+	}
+	return x
+}
+
+func TestSum_IsRightForEveryLength(t *testing.T) {
+	t.Parallel()
+	msg := make([]byte, 1100)
+	_, err := rand.Read(msg)
+	require.NoError(t, err)
+	for n := range msg {
+		key := make([]byte, []int{16, 24, 32}[n%3])
+		_, err := rand.Read(key) // every second subkey needs the reduction
+		require.NoError(t, err)
+		before := bytes.Clone(msg)
+		tag, err := cmac.Sum(key, msg[:n:n])
+		require.NoError(t, err)
+		require.Equal(t, slow(t, key, msg[:n]), tag, "%d bytes", n)
+		require.Equal(t, before, msg, "the message stays as it is")
+		require.Len(t, tag, cmac.Size)
+	}
+}
+
+func TestSum_AgreesWithOpenSSL(t *testing.T) {
+	t.Parallel()
+	_, err := exec.LookPath("openssl")
+	require.NoError(t, err, "the tests need the Debian package openssl")
+	for keyLength, name := range map[int]string{16: "AES-128-CBC", 24: "AES-192-CBC", 32: "AES-256-CBC"} {
+		for _, n := range []int{0, 1, 16, 100, 1024} {
+			key, msg := make([]byte, keyLength), make([]byte, n)
+			_, err := rand.Read(key)
+			require.NoError(t, err)
+			_, err = rand.Read(msg)
+			require.NoError(t, err)
+			tool := exec.Command("openssl", "mac", "-macopt", "cipher:"+name, "-macopt", "hexkey:"+hex.EncodeToString(key), "-in", "-", "CMAC")
+			tool.Stdin = bytes.NewReader(msg)
+			out, err := tool.Output()
+			require.NoError(t, err)
+			tag, err := cmac.Sum(key, msg)
+			require.NoError(t, err)
+			require.Equal(t, strings.ToLower(strings.TrimSpace(string(out))), hex.EncodeToString(tag), "%s, %d bytes", name, n)
+		}
 	}
 }
