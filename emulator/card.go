@@ -88,6 +88,14 @@ func New(d chip.Durable, s Store, w World) *Card {
 // reader may ask at any time.
 func (c *Card) ATR() []byte { return c.Snapshot().Durable().ATR() }
 
+// TokenSerial is the serial number that a token with this card shows on USB,
+// and so in the name of its reader: the first 15 characters of the device name,
+// as in DENK04041440000.
+func (c *Card) TokenSerial() string {
+	name := c.Snapshot().Applet.Device.Name
+	return name[:min(len(name), 15)]
+}
+
 // Reset ends everything that does not survive a loss of power, which power on,
 // power off and reset all are. It waits for a command that is being worked on.
 func (c *Card) Reset() error {

@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"hsmemu/emulator/chip"
 	"hsmemu/vsmartcard/pcscd"
 )
 
@@ -108,7 +107,7 @@ func (a *app) insert(ctx context.Context, d *daemon, socket string, i int, name,
 	}
 	p := &place{held: h, socket: socket}
 	d.readers = append(d.readers, p)
-	about := describe(h.card.Snapshot().Durable(), i)
+	about := pcscd.NitrokeyHSM(h.card.TokenSerial(), i)
 	if readerName != "" && i == 0 {
 		about.Name = readerName
 	}
@@ -125,13 +124,6 @@ func (a *app) insert(ctx context.Context, d *daemon, socket string, i int, name,
 	}
 	d.waits = append(d.waits, wait)
 	return nil
-}
-
-// describe is the reader of a token with this card in it: the reader shows the
-// first 15 characters of the device name.
-func describe(d chip.Durable, index int) pcscd.Description {
-	name := d.Applet.Device.Name
-	return pcscd.NitrokeyHSM(name[:min(len(name), 15)], index)
 }
 
 // close ends the daemon, which takes the cards out, and gives them back.

@@ -20,8 +20,14 @@ var (
 	ErrCorrupt = errors.New("store: damaged file")
 	// ErrVersion reports a file that a newer program wrote.
 	ErrVersion = errors.New("store: file of another version")
-	// ErrRolledBack reports that the file was replaced by an older copy of itself.
+	// ErrSealed reports a file whose kind of seal is not among Options.Sealers.
+	ErrSealed = errors.New("store: file is sealed in another way")
+	// ErrRolledBack reports that the file was replaced by an older copy of
+	// itself. Accept opens it all the same.
 	ErrRolledBack = errors.New("store: this file is older than the card's counter")
+	// ErrAhead reports that the counter was turned back, or belongs to another
+	// copy of the file. Accept opens it all the same.
+	ErrAhead = errors.New("store: this file is newer than the card's counter")
 	// ErrClosed reports the use of a File after its Close.
 	ErrClosed = errors.New("store: file is closed")
 )

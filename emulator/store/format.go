@@ -2,10 +2,13 @@ package store
 
 import (
 	"bytes"
+	"crypto/cipher"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"strconv"
 )
 
@@ -16,22 +19,40 @@ const (
 	version = 1
 	// sumLen is the length of the checksum in the first line.
 	sumLen = 2 * sha256.Size
-	// unsealed is the word for a content that is kept in the open.
-	unsealed = "none"
 )
 
 // header is the second line of a file.
 type header struct {
-	Generation uint64 `json:"generation"`
-	Seal       string `json:"seal"`
+	Generation uint64          `json:"generation"`
+	Seal       string          `json:"seal"`
+	Parameters json.RawMessage `json:"parameters,omitempty"`
+	Retired    *retired        `json:"retired,omitempty"`
 }
 
-// encode appends the whole file to dst.
-func encode(dst []byte, h header, v any) ([]byte, error) {
+// retired is a seal that a Reseal replaced and whose counter may still be there.
+type retired struct {
+	Seal       string          `json:"seal"`
+	Parameters json.RawMessage `json:"parameters"`
+}
+
+// encode appends a value as JSON to dst.
+func encode(dst []byte, v any) ([]byte, error) {
+	b := bytes.NewBuffer(dst)
+	e := json.NewEncoder(b)
+	e.SetEscapeHTML(false) // the file is for programs and people, not for web pages
+	if err := e.Encode(v); err != nil {
+		return dst, fmt.Errorf("store: encode: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+// compose appends a whole file to dst; its content is sealed if aead is there.
+func compose(dst []byte, h header, content []byte, aead cipher.AEAD, random io.Reader) ([]byte, error) {
 	head, err := json.Marshal(h)
 	if err != nil {
 		return nil, fmt.Errorf("store: encode: %w", err)
 	}
+	head = append(head, '\n')
 	dst = append(dst, magic...)
 	dst = strconv.AppendInt(dst, version, 10)
 	dst = append(dst, ' ')
@@ -40,55 +61,105 @@ func encode(dst []byte, h header, v any) ([]byte, error) {
 	dst = append(dst, '\n')
 	rest := len(dst)
 	dst = append(dst, head...)
-	dst = append(dst, '\n')
-
-	b := bytes.NewBuffer(dst)
-	e := json.NewEncoder(b)
-	e.SetEscapeHTML(false) // the file is for programs and people, not for web pages
-	if err := e.Encode(v); err != nil {
-		return nil, fmt.Errorf("store: encode: %w", err)
+	if aead == nil {
+		dst = append(dst, content...)
+	} else {
+		var nonce [maxNonce]byte
+		n := nonce[:aead.NonceSize()]
+		if _, err := io.ReadFull(random, n); err != nil {
+			return nil, fmt.Errorf("store: nonce: %w", err)
+		}
+		dst = append(dst, n...)
+		dst = aead.Seal(dst, n, content, associated(version, head))
 	}
-	dst = b.Bytes()
 	sum := sha256.Sum256(dst[rest:])
 	hex.Encode(dst[sumAt:], sum[:])
 	return dst, nil
 }
 
-// parse takes a file apart and checks all that can be checked without knowing
-// what it holds.
-func parse(path string, raw []byte) (v int, h header, content []byte, err error) {
+const maxNonce = 24
+
+// associated is what a sealed content vouches for besides itself.
+func associated(version int, head []byte) []byte {
+	return append(strconv.AppendInt([]byte(magic), int64(version), 10), append([]byte{'\n'}, head...)...)
+}
+
+// parsed is a file taken apart.
+type parsed struct {
+	path    string
+	version int
+	header  header
+	head    []byte // the header's line with its line feed
+	body    []byte // the content, sealed or not
+}
+
+// parse takes a file apart and checks all that can be checked without a key and
+// without knowing what it holds.
+func parse(path string, raw []byte) (parsed, error) {
 	first, rest, found := bytes.Cut(raw, []byte{'\n'})
 	fields, isOurs := bytes.CutPrefix(first, []byte(magic))
 	if !isOurs || !found {
-		return 0, header{}, nil, corrupt(path, "not a state file of this program")
+		return parsed{}, corrupt(path, "not a state file of this program")
 	}
 	number, sum, _ := bytes.Cut(fields, []byte{' '})
 	// ParseUint takes neither sign nor blank; a leading zero is written by nobody.
 	n, err := strconv.ParseUint(string(number), 10, 31)
 	if err != nil || n == 0 || number[0] == '0' {
-		return 0, header{}, nil, corrupt(path, "no version number in the first line")
+		return parsed{}, corrupt(path, "no version number in the first line")
 	}
 	if n > version {
-		return 0, header{}, nil, fmt.Errorf("%w: %s: version %d, this program knows %d", ErrVersion, path, n, version)
+		return parsed{}, fmt.Errorf("%w: %s: version %d, this program knows %d", ErrVersion, path, n, version)
 	}
 	want := sha256.Sum256(rest)
 	if hex.EncodeToString(want[:]) != string(sum) {
-		return 0, header{}, nil, corrupt(path, "the checksum does not match")
+		return parsed{}, corrupt(path, "the checksum does not match")
 	}
-	head, content, found := bytes.Cut(rest, []byte{'\n'})
-	if !found {
-		return 0, header{}, nil, corrupt(path, "no header")
+	end := bytes.IndexByte(rest, '\n') + 1
+	if end == 0 {
+		return parsed{}, corrupt(path, "no header")
 	}
-	d := json.NewDecoder(bytes.NewReader(head))
+	p := parsed{path: path, version: int(n), head: rest[:end], body: rest[end:]}
+	d := json.NewDecoder(bytes.NewReader(p.head))
 	d.DisallowUnknownFields()
-	if err := d.Decode(&h); err != nil {
-		return 0, header{}, nil, corrupt(path, "the header cannot be read: "+err.Error())
+	if err := d.Decode(&p.header); err != nil {
+		return parsed{}, corrupt(path, "the header cannot be read: "+err.Error())
 	}
-	if h.Generation == 0 {
-		return 0, header{}, nil, corrupt(path, "the generation is 0")
+	if p.header.Generation == 0 {
+		return parsed{}, corrupt(path, "the generation is 0")
 	}
-	if h.Seal != unsealed {
-		return 0, header{}, nil, fmt.Errorf("%w: %s: unknown seal %q", ErrVersion, path, h.Seal)
+	return p, nil
+}
+
+// content appends the content to dst, unsealed if aead is there.
+func (p parsed) content(dst []byte, aead cipher.AEAD) ([]byte, error) {
+	if aead == nil {
+		return append(dst, p.body...), nil
 	}
-	return int(n), h, content, nil
+	n := aead.NonceSize()
+	if len(p.body) < n {
+		return dst, corrupt(p.path, "the sealed content is cut off")
+	}
+	content, err := aead.Open(dst, p.body[:n], p.body[n:], associated(p.version, p.head))
+	if err != nil {
+		return dst, corrupt(p.path, "the sealed content or the header was altered")
+	}
+	return content, nil
+}
+
+// decode reads the one JSON value in content. The checksum has vouched for
+// content, so JSON that does not fit T comes from a program with another T.
+func decode[T any](path string, content []byte) (T, error) {
+	var v, none T
+	d := json.NewDecoder(bytes.NewReader(content))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&v); err != nil {
+		if _, bad := errors.AsType[*json.SyntaxError](err); bad || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return none, corrupt(path, "the content is not JSON: "+err.Error())
+		}
+		return none, fmt.Errorf("%w: %s: the content does not fit: %w", ErrVersion, path, err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return none, corrupt(path, "more than one value")
+	}
+	return v, nil
 }

@@ -37,13 +37,6 @@ type Handle interface {
 	Sync() error
 }
 
-func (o Options) fileSystem() FS {
-	if o.FS == nil {
-		return system{}
-	}
-	return o.FS
-}
-
 // system is the operating system's file system.
 type system struct{}
 

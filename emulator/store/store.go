@@ -1,9 +1,11 @@
 // Package store keeps one value in one file, so that the file holds a whole
 // value at every moment, whatever happens to the power, the disk or the
-// process.
+// process; encrypted if it is told how, and in such a way that an old copy of
+// the file is noticed where a TPM counts along.
 //
 // It does not know what the value is: File[T] writes a T as JSON and reads it
-// back. It keeps no history and merges nothing.
+// back. It keeps no history, merges nothing, and keeps no keys: package seal
+// does.
 //
 //	f, err := store.Open[Durable](path, store.Options{})
 //	if err != nil { … }
@@ -21,84 +23,133 @@
 //	{"generation":7,"seal":"none"}
 //	‹the value as JSON›
 //
-// The generation counts the saves of a file. Beside the file "name" live
-// "name.lock", which tells whose process uses it, and, during a save or after
-// a power cut, "name.tmp", which nobody reads.
+// The generation counts the saves of a file. A sealed file names its kind of
+// seal and what the sealer wants to know, and its content is a random nonce of
+// 24 bytes and the value encrypted by XChaCha20-Poly1305 under the root key,
+// with "hsmemu-state 1", a line feed and the whole header line as associated
+// data. "retired" in a header is the seal that a Reseal replaced, until its
+// counter is known to be gone.
+//
+// Beside the file "name" live "name.lock", which tells whose process uses it,
+// and, during a save or after a power cut, "name.tmp", which nobody reads.
 package store
 
 import (
-	"bytes"
-	"encoding/json"
+	"crypto/cipher"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"path/filepath"
 	"sync"
+
+	"hsmemu/keystore/seal"
 )
 
-// Options say how a file is kept. The zero value is what a program wants.
+// Options say how a file is kept. The zero value is an unsealed file in the
+// operating system's file system.
 type Options struct {
 	// FS is the file system that is used; nil is the operating system's.
 	FS FS
-}
-
-// Info is what can be told of a file without opening it.
-type Info struct {
-	Version    int    // of the file format
-	Generation uint64 // how often the file was saved, 1 for a new one
-	Seal       string // what protects the content: "none"
+	// Sealers are the ways in which a file may be sealed. An existing file is
+	// opened by the one of its kind, and refused if there is none, so that
+	// leaving seal.Insecure out refuses files that were put there unsealed. A new
+	// file is sealed by the first. Empty is seal.Insecure alone.
+	Sealers []seal.Sealer
+	// Rand gives root keys and nonces; nil is crypto/rand.
+	Rand io.Reader
 }
 
 // File is a value of type T in a file which this process alone may change.
 // Its methods may be called from several goroutines.
 type File[T any] struct {
-	mu     sync.Mutex
-	path   string
-	fs     FS
-	lock   io.Closer // nil once the file is closed
-	header header
-	last   []byte // the file's bytes as of the last save; nil before the first
-	spare  []byte // memory for the next save
+	mu      sync.Mutex
+	path    string
+	opt     Options
+	lock    io.Closer // nil once the file is closed
+	header  header
+	guard   guard
+	unsure  bool   // the counter may be one behind the file
+	last    []byte // the file's bytes as of the last save; nil before the first
+	spare   []byte // memory for the next save
+	content []byte // memory for an open content
+}
+
+// guard is a seal in use.
+type guard struct {
+	sealer  seal.Sealer
+	aead    cipher.AEAD  // nil: the content is in the open
+	counter seal.Counter // nil: nothing counts
 }
 
 // Open takes the file at path for this process and checks it. The content is
 // read by Load. Errors: *LockedError (ErrLocked), ErrNotExist, ErrCorrupt,
-// ErrVersion, or what the file system said; the file is as before in each case.
+// ErrVersion, ErrSealed, ErrRolledBack, ErrAhead, what the sealer returned
+// (seal.ErrPassphrase, …), or what the file system said; the file is as before
+// in each case.
 func Open[T any](path string, opt Options) (*File[T], error) {
-	f := &File[T]{path: path, fs: opt.fileSystem()}
+	return take[T](path, opt, (*File[T]).settle)
+}
+
+// Accept opens a file like Open, also if it was rolled back, if it is ahead of
+// its counter, or if its counter is gone: after a backup was restored on
+// purpose, say. It saves the file at once, and from then on other copies of it
+// are refused as old. Whether to do that is for the card's owner to say, each
+// time: old copies bring back spent PIN tries and deleted keys.
+func Accept[T any](path string, opt Options) (*File[T], error) {
+	return take[T](path, opt, (*File[T]).accept)
+}
+
+// take opens a file and has its generation judged.
+func take[T any](path string, opt Options, judge func(*File[T]) error) (*File[T], error) {
+	f := &File[T]{path: path, opt: opt.complete()}
 	// A look without the lock, so that asking for a file that is not there
 	// leaves no lock file behind.
-	if _, err := f.fs.ReadFile(path); err != nil {
+	if _, err := f.opt.FS.ReadFile(path); err != nil {
 		return nil, fmt.Errorf("store: open: %w", err)
 	}
 	if err := f.acquire(); err != nil {
 		return nil, err
 	}
-	if err := f.open(); err != nil {
+	err := f.open()
+	if err == nil {
+		err = judge(f)
+	}
+	if err == nil {
+		err = f.discard()
+	}
+	if err != nil {
 		return nil, errors.Join(err, f.lock.Close())
 	}
+	f.retire()
 	return f, nil
 }
 
 func (f *File[T]) open() error {
-	raw, err := f.fs.ReadFile(f.path)
+	raw, err := f.opt.FS.ReadFile(f.path)
 	if err != nil {
 		return fmt.Errorf("store: open: %w", err)
 	}
-	_, f.header, _, err = parse(f.path, raw)
+	p, err := parse(f.path, raw)
 	if err != nil {
 		return err
 	}
-	f.last = raw
-	return f.discard()
+	if f.guard, err = f.opt.unseal(f.path, p.header); err != nil {
+		return err
+	}
+	// What cannot be read shall be refused now, and not when it is wanted.
+	if f.content, err = p.content(f.content[:0], f.guard.aead); err != nil {
+		return err
+	}
+	f.wipe()
+	f.header, f.last = p.header, raw
+	return nil
 }
 
 // Create makes the file at path with its first value, generation 1, and takes
 // it for this process. Errors: ErrExist if the file is there already, and those
 // of Open and Save.
 func Create[T any](path string, v T, opt Options) (*File[T], error) {
-	f := &File[T]{path: path, fs: opt.fileSystem(), header: header{Seal: unsealed}}
+	f := &File[T]{path: path, opt: opt.complete()}
 	if err := f.acquire(); err != nil {
 		return nil, err
 	}
@@ -109,49 +160,30 @@ func Create[T any](path string, v T, opt Options) (*File[T], error) {
 }
 
 func (f *File[T]) create(v T) error {
-	switch _, err := f.fs.ReadFile(f.path); {
+	switch _, err := f.opt.FS.ReadFile(f.path); {
 	case err == nil:
 		return fmt.Errorf("store: create: %w", &fs.PathError{Op: "create", Path: f.path, Err: ErrExist})
 	case !errors.Is(err, ErrNotExist):
 		return fmt.Errorf("store: create: %w", err)
 	}
-	return f.Save(v)
+	h, g, err := f.opt.seal(f.path, f.opt.Sealers[0], 0)
+	if err != nil {
+		return err
+	}
+	f.header, f.guard = h, g
+	if err := f.Save(v); err != nil {
+		if f.unsure { // in place, but not counted: nobody has seen it yet
+			err = errors.Join(err, f.opt.FS.Remove(f.path))
+			f.unsure = false
+		}
+		return errors.Join(err, f.abandon(h, g, err))
+	}
+	return nil
 }
 
-// Read reads the file at path without taking it, also while another process
-// uses it: the value is one that was saved, not necessarily the last. Errors
-// are those of Open and Load, without ErrLocked.
-func Read[T any](path string, opt Options) (T, Info, error) {
-	var v T
-	raw, err := opt.fileSystem().ReadFile(path)
-	if err != nil {
-		return v, Info{}, fmt.Errorf("store: read: %w", err)
-	}
-	version, h, content, err := parse(path, raw)
-	if err != nil {
-		return v, Info{}, err
-	}
-	info := Info{Version: version, Generation: h.Generation, Seal: h.Seal}
-	v, err = decode[T](path, content)
-	return v, info, err
-}
-
-// Inspect tells what can be told of the file at path without taking it and
-// without its content. Errors are those of Open, without ErrLocked.
-func Inspect(path string, opt Options) (Info, error) {
-	raw, err := opt.fileSystem().ReadFile(path)
-	if err != nil {
-		return Info{}, fmt.Errorf("store: inspect: %w", err)
-	}
-	version, h, _, err := parse(path, raw)
-	if err != nil {
-		return Info{}, err
-	}
-	return Info{Version: version, Generation: h.Generation, Seal: h.Seal}, nil
-}
-
-// Load reads the value from the file. Each call makes a new value. Errors:
-// ErrCorrupt, ErrVersion if the content does not fit T, ErrClosed.
+// Load returns the value that Open found or that was saved last. Each call
+// makes a new one. Errors: ErrVersion or ErrCorrupt if the content does not fit
+// T, ErrClosed.
 func (f *File[T]) Load() (T, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -159,40 +191,65 @@ func (f *File[T]) Load() (T, error) {
 	if f.lock == nil {
 		return none, ErrClosed
 	}
-	raw, err := f.fs.ReadFile(f.path)
-	if err != nil {
-		return none, fmt.Errorf("store: load: %w", err)
-	}
-	_, _, content, err := parse(f.path, raw)
+	// From memory, not from the disk: what lies there now may be something
+	// else than what was judged when the file was opened.
+	p, err := parse(f.path, f.last)
 	if err != nil {
 		return none, err
 	}
-	return decode[T](f.path, content)
+	if f.content, err = p.content(f.content[:0], f.guard.aead); err != nil {
+		return none, err
+	}
+	defer f.wipe()
+	return decode[T](f.path, f.content)
 }
 
 // Save replaces the value in the file. When it returns nil, the value is on
 // disk and outlives a power cut. When it returns an error, the file holds what
-// it held before. (If the disk fails in the last step, when the folder is
-// written, putting the old value back may fail too; then the file holds one of
-// the two values, whole, and the error says so.) Save may be called again after
-// an error.
+// it held before, with two exceptions that the error's text tells: if the disk
+// fails in the last step, when the folder is written, putting the old value
+// back may fail too; and if the counter does not answer, the new value stays,
+// because the counter may have counted it. Then the file holds one of the two
+// values, whole. Save may be called again after an error.
 func (f *File[T]) Save(v T) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.lock == nil {
 		return ErrClosed
 	}
-	h := f.header
+	if f.unsure { // never two ahead of the counter
+		if err := f.settle(); err != nil {
+			return fmt.Errorf("store: save: %w", err)
+		}
+	}
+	var err error
+	if f.content, err = encode(f.content[:0], v); err != nil {
+		return err
+	}
+	defer f.wipe()
+	return f.put(f.header, f.guard, f.content)
+}
+
+// put makes content the file's, one generation on from h.
+func (f *File[T]) put(h header, g guard, content []byte) error {
 	h.Generation++
-	raw, err := encode(f.spare[:0], h, v)
+	raw, err := compose(f.spare[:0], h, content, g.aead, f.opt.Rand)
 	if err != nil {
 		return err
 	}
 	if err := f.replace(raw); err != nil {
 		return fmt.Errorf("store: save: %w", err)
 	}
-	f.header = h
+	f.header, f.guard = h, g
 	f.last, f.spare = raw, f.last
+	f.unsure = g.counter != nil
+	if !f.unsure {
+		return nil
+	}
+	if err := g.counter.Increment(); err != nil {
+		return fmt.Errorf("store: saved, but not counted: %w", err)
+	}
+	f.unsure = false
 	return nil
 }
 
@@ -201,6 +258,14 @@ func (f *File[T]) Generation() uint64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.header.Generation
+}
+
+// Seal names what protects the content of the file, seal.KindNone if nothing
+// does.
+func (f *File[T]) Seal() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.header.Seal
 }
 
 // Close gives the file back for other processes. It saves nothing. A second
@@ -212,7 +277,7 @@ func (f *File[T]) Close() error {
 		return nil
 	}
 	err := f.lock.Close()
-	f.lock = nil
+	f.lock, f.guard, f.last, f.spare = nil, guard{}, nil, nil
 	if err != nil {
 		return fmt.Errorf("store: close: %w", err)
 	}
@@ -220,7 +285,7 @@ func (f *File[T]) Close() error {
 }
 
 func (f *File[T]) acquire() error {
-	lock, err := f.fs.Lock(f.path + ".lock")
+	lock, err := f.opt.FS.Lock(f.path + ".lock")
 	var held *LockedError
 	switch {
 	case errors.As(err, &held):
@@ -232,89 +297,5 @@ func (f *File[T]) acquire() error {
 	return nil
 }
 
-func (f *File[T]) temporary() string { return f.path + ".tmp" }
-
-// discard removes what a power cut in the middle of a save left behind.
-func (f *File[T]) discard() error {
-	if err := f.fs.Remove(f.temporary()); err != nil && !errors.Is(err, ErrNotExist) && !readOnly(err) {
-		return fmt.Errorf("store: remove a leftover: %w", err)
-	}
-	return nil
-}
-
-// replace makes raw the file's content, or leaves the old one.
-func (f *File[T]) replace(raw []byte) error {
-	if err := f.write(raw); err != nil {
-		return err
-	}
-	err := f.fs.SyncDir(filepath.Dir(f.path))
-	if err == nil {
-		return nil
-	}
-	// The new file is in place, but nobody can say whether it will be there
-	// after a power cut. The caller is told that nothing happened, so nothing
-	// shall have happened.
-	if undo := f.undo(); undo != nil {
-		return errors.Join(err, fmt.Errorf("put the old value back: %w", undo))
-	}
-	return err
-}
-
-func (f *File[T]) undo() error {
-	if f.last == nil {
-		return f.fs.Remove(f.path)
-	}
-	return f.write(f.last)
-}
-
-// write puts raw beside the file, makes it durable, and moves it in place.
-func (f *File[T]) write(raw []byte) error {
-	tmp := f.temporary()
-	h, err := f.fs.Create(tmp)
-	if errors.Is(err, ErrExist) {
-		// Left over from a power cut, or from a save that could not clean up.
-		if err := f.fs.Remove(tmp); err != nil {
-			return err
-		}
-		h, err = f.fs.Create(tmp)
-	}
-	if err != nil {
-		return err
-	}
-	_, err = h.Write(raw)
-	if err == nil {
-		err = h.Sync()
-	}
-	if cerr := h.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = f.fs.Rename(tmp, f.path)
-	}
-	if err != nil {
-		// The next save or Open removes it if this fails.
-		_ = f.fs.Remove(tmp)
-	}
-	return err
-}
-
-// decode reads the one JSON value in content. The checksum has vouched for
-// content, so JSON that does not fit T comes from a program with another T.
-func decode[T any](path string, content []byte) (T, error) {
-	var v T
-	d := json.NewDecoder(bytes.NewReader(content))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&v); err != nil {
-		var none T
-		var syntax *json.SyntaxError
-		if errors.As(err, &syntax) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return none, corrupt(path, "the content is not JSON: "+err.Error())
-		}
-		return none, fmt.Errorf("%w: %s: the content does not fit: %w", ErrVersion, path, err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		var none T
-		return none, corrupt(path, "more than one value")
-	}
-	return v, nil
-}
+// wipe removes an open content from memory as far as it is this package's.
+func (f *File[T]) wipe() { clear(f.content[:cap(f.content)]) }

@@ -1,0 +1,57 @@
+package store
+
+import "fmt"
+
+// Info is what can be told of a file without opening it.
+type Info struct {
+	Version    int    // of the file format
+	Generation uint64 // how often the file was saved, 1 for a new one
+	Seal       string // what protects the content: seal.KindNone, …
+}
+
+// Read reads the file at path without taking it, also while another process
+// uses it: the value is one that was saved, not necessarily the last. It asks
+// no counter. Errors are those of Open and Load, without ErrLocked and
+// ErrRolledBack.
+func Read[T any](path string, opt Options) (T, Info, error) {
+	var none T
+	opt = opt.complete()
+	p, err := look(path, opt)
+	if err != nil {
+		return none, Info{}, err
+	}
+	g, err := opt.unseal(path, p.header)
+	if err != nil {
+		return none, Info{}, err
+	}
+	content, err := p.content(nil, g.aead)
+	if err != nil {
+		return none, Info{}, err
+	}
+	defer clear(content)
+	v, err := decode[T](path, content)
+	return v, p.info(), err
+}
+
+// Inspect tells what can be told of the file at path without taking it, without
+// its content and without unsealing it. Errors are those of Open, without
+// ErrLocked, ErrSealed and ErrRolledBack.
+func Inspect(path string, opt Options) (Info, error) {
+	p, err := look(path, opt.complete())
+	if err != nil {
+		return Info{}, err
+	}
+	return p.info(), nil
+}
+
+func look(path string, opt Options) (parsed, error) {
+	raw, err := opt.FS.ReadFile(path)
+	if err != nil {
+		return parsed{}, fmt.Errorf("store: read: %w", err)
+	}
+	return parse(path, raw)
+}
+
+func (p parsed) info() Info {
+	return Info{Version: p.version, Generation: p.header.Generation, Seal: p.header.Seal}
+}
