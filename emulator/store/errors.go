@@ -25,8 +25,8 @@ var (
 	// ErrRolledBack reports that the file was replaced by an older copy of
 	// itself. Accept opens it all the same.
 	ErrRolledBack = errors.New("store: this file is older than the card's counter")
-	// ErrAhead reports that the counter was turned back, or belongs to another
-	// copy of the file. Accept opens it all the same.
+	// ErrAhead reports that the counter was turned back, as by an old copy of the
+	// TPM's own state. Accept opens it all the same.
 	ErrAhead = errors.New("store: this file is newer than the card's counter")
 	// ErrClosed reports the use of a File after its Close.
 	ErrClosed = errors.New("store: file is closed")

@@ -123,7 +123,7 @@ func (f *File[T]) settle() error {
 func (f *File[T]) accept() error {
 	err := f.settle()
 	switch {
-	case errors.Is(err, ErrRolledBack), errors.Is(err, ErrAhead):
+	case errors.Is(err, ErrRolledBack):
 		count, cerr := f.guard.counter.Count()
 		if cerr != nil {
 			return fmt.Errorf("store: %s: %w", f.path, cerr)
@@ -131,13 +131,15 @@ func (f *File[T]) accept() error {
 		h := f.header
 		h.Generation = count // and put goes one beyond
 		return f.again(h, f.guard)
-	case errors.Is(err, seal.ErrNoCounter):
+	case errors.Is(err, ErrAhead), errors.Is(err, seal.ErrNoCounter):
+		// A counter that was turned back would, counting on, meet the
+		// generations of old copies again.
 		return f.recount()
 	}
 	return err
 }
 
-// recount gives the file a new counter in place of one that is gone.
+// recount gives the file a new counter.
 func (f *File[T]) recount() error {
 	s, counts := f.guard.sealer.(seal.Counting)
 	if !counts {
@@ -149,6 +151,7 @@ func (f *File[T]) recount() error {
 		return fmt.Errorf("store: open %s: %w", f.path, err)
 	}
 	h := f.header
+	h.Retired = &retired{Seal: h.Seal, Parameters: h.Parameters}
 	if h.Parameters, err = s.Recount(h.Parameters, root, h.Generation); err != nil {
 		return fmt.Errorf("store: open %s: %w", f.path, err)
 	}
@@ -159,6 +162,7 @@ func (f *File[T]) recount() error {
 	if err := f.again(h, g); err != nil {
 		return errors.Join(err, f.abandon(h, g, err))
 	}
+	f.release(s)
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -46,6 +47,31 @@ func (t TPM) Counter(parameters, root []byte) (Counter, error) {
 		return nil, err
 	}
 	return nvCounter{tpm: t, p: p, auth: auth}, nil
+}
+
+// Recount makes a new counter that stands at generation; the sealed object and
+// its PCRs stay. Errors are those of Seal.
+func (t TPM) Recount(parameters, root []byte, generation uint64) ([]byte, error) {
+	p, err := decodeTPM(parameters)
+	if err != nil {
+		return nil, err
+	}
+	if len(root) != RootLen {
+		return nil, ErrRoot
+	}
+	p.Generation = generation
+	err = t.use(func(c *connection) error {
+		srk, kerr := c.storageRoot()
+		if kerr != nil {
+			return kerr
+		}
+		defer srk.key.Close()
+		return c.define(&p, srk, root)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("seal: by TPM: %w", err)
+	}
+	return json.Marshal(p)
 }
 
 // Release removes the counter of parameters from the TPM. Errors:

@@ -71,6 +71,32 @@ func TestCounter_Release(t *testing.T) {
 	stands(t, other, 5)
 }
 
+func TestCounter_MadeAnew(t *testing.T) {
+	t.Parallel()
+	tpm := newTPM(t)
+	s := tpm.sealer()
+	s.PCRs = []int{16}
+	p, _ := counter(t, s, 0)
+	require.NoError(t, s.Release(p))
+	s.PCRs = nil
+	q, err := s.Recount(p, root, 41)
+	require.NoError(t, err)
+	c, err := s.Counter(q, root)
+	require.NoError(t, err)
+	stands(t, c, 41)
+	require.NoError(t, c.Increment())
+	stands(t, c, 42)
+	got, err := s.Unseal(q)
+	require.NoError(t, err)
+	require.Equal(t, root, got)
+	require.Contains(t, string(q), `"pcrs":[16]`, "the registers are not forgotten")
+
+	_, err = s.Recount(p, root[1:], 0)
+	require.ErrorIs(t, err, seal.ErrRoot)
+	_, err = s.Recount([]byte("{}"), root, 0)
+	require.ErrorIs(t, err, seal.ErrParameters)
+}
+
 func TestCounter_NeedsTheRootKey(t *testing.T) {
 	t.Parallel()
 	s := newTPM(t).sealer()

@@ -69,6 +69,9 @@ type Counting interface {
 	// Counter returns the counter that Seal made, for the holder of the root
 	// key. It keeps nothing of root.
 	Counter(parameters, root []byte) (Counter, error)
+	// Recount makes a new counter for a seal that lost its own and returns the
+	// seal's new parameters. The seal is otherwise as it was.
+	Recount(parameters, root []byte, generation uint64) ([]byte, error)
 	// Release removes the counter of parameters that will not be used again.
 	// It is not an error if it is gone already.
 	Release(parameters []byte) error

@@ -80,6 +80,12 @@ func TestTPM_AnotherOneIsRefused(t *testing.T) {
 	other := newTPM(t)
 	_, err = other.sealer().Unseal(p)
 	require.ErrorIs(t, err, seal.ErrOtherTPM)
+	// A TPM that shows another storage root key than the one of before is not
+	// trusted with a session either.
+	own, err := other.sealer().Seal(root, 0)
+	require.NoError(t, err)
+	_, err = other.sealer().Unseal([]byte(strings.Replace(string(own), encoded(t, reveal(t, own).Parent), encoded(t, reveal(t, p).Parent), 1)))
+	require.ErrorIs(t, err, seal.ErrOtherTPM)
 	// And if the parameters are made to name the other one.
 	q, err := other.sealer().Seal(root, 0)
 	require.NoError(t, err)
