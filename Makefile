@@ -10,7 +10,7 @@ SESSIONTIME ?= 60s
 # there is nothing to find, and the arithmetic would take ten times as long.
 RACED := ^hsmemu/(cmd|vsmartcard|emulator$$|emulator/(store|ram|portal|view|conform))
 
-.PHONY: all check test fuzz bench build demo cover release accept ci
+.PHONY: all check fmt test fuzz bench build demo cover release accept ci
 .DELETE_ON_ERROR:
 
 all: check test
@@ -22,6 +22,9 @@ check:
 	$(TOOL) staticcheck -checks all ./...
 	$(GO) mod tidy -diff
 	$(GO) mod verify
+
+fmt:
+	$(TOOL) golangci-lint fmt
 
 test:
 	.ci/install
