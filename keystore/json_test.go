@@ -85,7 +85,7 @@ func TestKeyJSON_RoundTrip(t *testing.T) {
 func TestKeyJSON_RefusesNonsense(t *testing.T) {
 	t.Parallel()
 	p, q := pooledPrimes(t, 1024)
-	rsaText := storedRSA(p, q, 65537)
+	rsaText, inverse := storedRSA(p, q, 65537), new(big.Int).ModInverse(q, p)
 	ecText := stored(t, ecKey(t, "secp256r1"))
 	aesText := stored(t, aesKey(t, 128))
 	c := curveNamed(t, "secp256r1").Parameters()
@@ -136,6 +136,7 @@ func TestKeyJSON_RefusesNonsense(t *testing.T) {
 		"RSA small":          storedRSA(big.NewInt(101), big.NewInt(103), 7),
 		"RSA p even":         storedRSA(new(big.Int).Add(p, big.NewInt(1)), q, 65537),
 		"RSA bad inverse":    edit(rsaText, `"qInverse":"`, `"qInverse":"AAEC`),
+		"RSA other inverse":  strings.Replace(rsaText, b64(inverse.Bytes()), b64(new(big.Int).Sub(inverse, big.NewInt(1)).Bytes()), 1),
 		"RSA primes unequal": storedRSA(bigPrime(t), big.NewInt(101), 65537),
 		"list not hex":       edit(aesText, `{`, `{"algorithms":"1",`),
 		"uses too many":      edit(aesText, `{`, `{"usesLeft":4294967296,`),

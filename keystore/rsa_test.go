@@ -92,22 +92,23 @@ func TestNewRSA_RefusesContradictions(t *testing.T) {
 			noCRT(r)
 			r.D = append([]byte{1}, r.D...)
 		},
-		"p":                func(r *keystore.RSAParts) { r.P = plus(r.P, 2) },
-		"q":                func(r *keystore.RSAParts) { r.Q = plus(r.Q, -2) },
-		"p even":           func(r *keystore.RSAParts) { r.P = plus(r.P, 1) },
-		"p missing":        func(r *keystore.RSAParts) { r.P = nil },
-		"q missing":        func(r *keystore.RSAParts) { r.Q = nil },
-		"dp":               func(r *keystore.RSAParts) { r.DP = plus(r.DP, 2) },
-		"dq":               func(r *keystore.RSAParts) { r.DQ = plus(r.DQ, 2) },
-		"q inverse":        func(r *keystore.RSAParts) { r.QInverse = plus(r.QInverse, 1) },
-		"primes exchanged": func(r *keystore.RSAParts) { r.P, r.Q = r.Q, r.P },
-		"p twice":          func(r *keystore.RSAParts) { *r = keystore.RSAParts{E: r.E, P: r.P, Q: r.P} },
-		"d without primes": func(r *keystore.RSAParts) { noCRT(r); r.D = plus(r.D, 2) },
-		"n without primes": func(r *keystore.RSAParts) { noCRT(r); r.N = plus(r.N, 2) },
-		"n even":           func(r *keystore.RSAParts) { noCRT(r); r.N = plus(r.N, 1) },
-		"d is zero":        func(r *keystore.RSAParts) { noCRT(r); r.D = []byte{0} },
-		"d is one":         func(r *keystore.RSAParts) { noCRT(r); r.D = []byte{1} },
-		"other e":          func(r *keystore.RSAParts) { r.E = []byte{17} },
+		"p":                 func(r *keystore.RSAParts) { r.P = plus(r.P, 2) },
+		"q":                 func(r *keystore.RSAParts) { r.Q = plus(r.Q, -2) },
+		"p even":            func(r *keystore.RSAParts) { r.P = plus(r.P, 1) },
+		"p missing":         func(r *keystore.RSAParts) { r.P = nil },
+		"q missing":         func(r *keystore.RSAParts) { r.Q = nil },
+		"dp":                func(r *keystore.RSAParts) { r.DP = plus(r.DP, 2) },
+		"dq":                func(r *keystore.RSAParts) { r.DQ = plus(r.DQ, 2) },
+		"q inverse":         func(r *keystore.RSAParts) { r.QInverse = plus(r.QInverse, 1) },
+		"primes exchanged":  func(r *keystore.RSAParts) { r.P, r.Q = r.Q, r.P },
+		"p twice":           func(r *keystore.RSAParts) { *r = keystore.RSAParts{E: r.E, P: r.P, Q: r.P} },
+		"d without primes":  func(r *keystore.RSAParts) { noCRT(r); r.D = plus(r.D, 2) },
+		"n without primes":  func(r *keystore.RSAParts) { noCRT(r); r.N = plus(r.N, 2) },
+		"n even":            func(r *keystore.RSAParts) { noCRT(r); r.N = plus(r.N, 1) },
+		"d is zero":         func(r *keystore.RSAParts) { noCRT(r); r.D = []byte{0} },
+		"d is zero, n even": func(r *keystore.RSAParts) { noCRT(r); r.D, r.N = []byte{0}, plus(r.N, 1) },
+		"d is one":          func(r *keystore.RSAParts) { noCRT(r); r.D = []byte{1} },
+		"other e":           func(r *keystore.RSAParts) { r.E = []byte{17} },
 		"close primes": func(r *keystore.RSAParts) {
 			next := new(big.Int).SetBytes(r.P)
 			for next.Add(next, big.NewInt(2)); !next.ProbablyPrime(5) || new(big.Int).Mod(next, big.NewInt(65537)).Int64() == 1; {
@@ -146,7 +147,7 @@ func TestNewRSA_RefusesSizesAndExponents(t *testing.T) {
 	p, q := pooledPrimes(t, 1024)
 	good := bigKeyOf(p, q, 65537)
 	for name, e := range map[string][]byte{
-		"none": nil, "zero": {0}, "one": {1}, "even": {1, 0, 2}, "over 31 bits": {0x80, 0, 0, 1}, "5 bytes": {1, 0, 0, 0, 1},
+		"none": nil, "zero": {0}, "one": {1}, "even": {1, 0, 2}, "over 31 bits": {0x80, 0, 0, 1}, "5 bytes": {1, 0, 1, 0, 1},
 	} {
 		parts := good.parts()
 		parts.E = e
