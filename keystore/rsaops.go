@@ -141,6 +141,7 @@ func (k *rsaKey) decipher(a Algorithm, data []byte) ([]byte, error) {
 	}
 	var plain []byte
 	if a == RSADecryptPKCS1 {
+		//lint:ignore SA1019 the card offers it, and RSADecryptRaw shows as much
 		plain, err = rsa.DecryptPKCS1v15(nil, m.std, data)
 	} else {
 		plain, err = rsa.DecryptOAEP(sha256.New(), nil, m.std, data, nil)
