@@ -33,10 +33,19 @@ func TestAll_ListsThirteenCurvesOfTheRightSize(t *testing.T) {
 		name      string
 		bits, len int
 	}{
-		{"secp192r1", 192, 24}, {"secp224r1", 224, 28}, {"secp256r1", 256, 32}, {"secp384r1", 384, 48},
-		{"secp521r1", 521, 66}, {"brainpoolP192r1", 192, 24}, {"brainpoolP224r1", 224, 28},
-		{"brainpoolP256r1", 256, 32}, {"brainpoolP320r1", 320, 40}, {"brainpoolP384r1", 384, 48},
-		{"brainpoolP512r1", 512, 64}, {"secp192k1", 192, 24}, {"secp256k1", 256, 32},
+		{"secp192r1", 192, 24},
+		{"secp224r1", 224, 28},
+		{"secp256r1", 256, 32},
+		{"secp384r1", 384, 48},
+		{"secp521r1", 521, 66},
+		{"brainpoolP192r1", 192, 24},
+		{"brainpoolP224r1", 224, 28},
+		{"brainpoolP256r1", 256, 32},
+		{"brainpoolP320r1", 320, 40},
+		{"brainpoolP384r1", 384, 48},
+		{"brainpoolP512r1", 512, 64},
+		{"secp192k1", 192, 24},
+		{"secp256k1", 256, 32},
 	}
 	all := curve.All()
 	require.Len(t, all, len(want))

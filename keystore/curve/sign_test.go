@@ -150,12 +150,12 @@ func TestSign_FollowsRFC6979OnEveryCurve(t *testing.T) {
 		r := newReference(c)
 		k := generate(t, c)
 		d := new(big.Int).SetBytes(k.Bytes())
-		for _, length := range []int{1, 19, 20, 28, 29, 32, 48, 64, 100} {
+		for _, length := range []int{1, 20, 28, 29, 32, 48, 64, 100} {
 			newHash, ok := hashes[length]
 			if !ok {
 				newHash = sha256.New
 			}
-			for i := range byte(4) {
+			for i := range byte(2) {
 				digest := bytes.Repeat([]byte{0xff - 77*i}, length)
 				want := r.sign(t, c, d, r.nonce(newHash, d, digest, nil), digest)
 				s, err := k.Sign(nil, digest)
@@ -184,7 +184,7 @@ func TestSign_TakesADigestOfAnyLength(t *testing.T) {
 		_, err := rand.Read(digest)
 		require.NoError(t, err)
 		w := c.OrderLen()
-		for _, n := range []int{1, 2, 7, 8, 9, 20, 28, 32, 48, 64, 65, w - 1, w, w + 1, 2 * w, 130, 132} {
+		for _, n := range []int{1, 8, 9, 20, 32, w - 1, w, w + 1, 132} {
 			var source io.Reader
 			if n%2 == 0 {
 				source = rand.Reader
@@ -335,14 +335,11 @@ func TestVerify_RefusesWhatIsNoSignature(t *testing.T) {
 		mirrored := new(big.Int).Sub(r.n, new(big.Int).SetBytes(good.S))
 		require.True(t, k.Public().Verify(digest256[:], curve.Signature{R: good.R, S: mirrored.Bytes()}))
 
-		for i := range 8 * c.OrderLen() {
-			for _, part := range []int{0, 1} {
+		for bit := 0; bit < 8*c.OrderLen(); bit += 61 {
+			for part := range 2 {
 				s := curve.Signature{R: bytes.Clone(good.R), S: bytes.Clone(good.S)}
-				b := [][]byte{s.R, s.S}[part]
-				b[i/8] ^= 0x80 >> (i % 8)
-				if i%29 == 0 {
-					require.False(t, k.Public().Verify(digest256[:], s), "bit %d of part %d", i, part)
-				}
+				[][]byte{s.R, s.S}[part][bit/8] ^= 0x80 >> (bit % 8)
+				require.False(t, k.Public().Verify(digest256[:], s), "bit %d of part %d", bit, part)
 			}
 		}
 	})
