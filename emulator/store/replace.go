@@ -1,163 +1,76 @@
-package applet
+package store
 
 import (
-	"slices"
-
-	"hsmemu/applet/apdu"
+	"errors"
+	"fmt"
+	"path/filepath"
 )
 
-// access is the right a row of the command table asks for. It is checked after
-// the shape of the command and before its handler runs.
-type access int
+// errNotUndone marks a failure after which the new file may be in place.
+var errNotUndone = errors.New("the old value could not be put back")
 
-const (
-	// always: no right is needed; what a handler protects in addition is said
-	// in the file rules.
-	always access = iota
-	// user: the user security state, by PIN, keys, or both.
-	user
-)
+func (f *File[T]) temporary() string { return f.path + ".tmp" }
 
-func (a access) String() string {
-	if a == user {
-		return "user"
+// discard removes what a power cut in the middle of a save left behind.
+func (f *File[T]) discard() error {
+	if err := f.opt.FS.Remove(f.temporary()); err != nil && !errors.Is(err, ErrNotExist) && !readOnly(err) {
+		return fmt.Errorf("store: remove a leftover: %w", err)
 	}
-	return "always"
+	return nil
 }
 
-// size limits the command data in bytes.
-type size struct{ least, most int }
-
-var (
-	anySize = size{0, maxData}
-	noData  = size{0, 0}
-	someOf  = size{1, maxData}
-)
-
-// maxData is the most that an extended command can carry.
-const maxData = 65535
-
-// command is one row of the table: a form of a command that the application
-// knows, who may use it, and what runs.
-type command struct {
-	// name is what events and documentation call it.
-	name string
-	// ins, p1 and p2 select the row; nil matches every parameter.
-	ins    byte
-	p1, p2 []byte
-	// otherP2 answers a second parameter that no row of this instruction
-	// has, where it names a reference; zero means incorrect parameters.
-	otherP2 apdu.SW
-	data    size
-	need    access
-	// quiet rows carry secrets: their data is kept out of traces.
-	quiet bool
-	// feature tells whether a firmware has the command; nil: all of them.
-	feature func(Profile) bool
-	// evidence says how this behaviour is known, for the documentation.
-	evidence Evidence
-	run      func(*tx, apdu.Command) ([]byte, error)
+// replace makes raw the file's content, or leaves the old one.
+func (f *File[T]) replace(raw []byte) error {
+	if err := f.write(raw); err != nil {
+		return err
+	}
+	err := f.opt.FS.SyncDir(filepath.Dir(f.path))
+	if err == nil {
+		return nil
+	}
+	// The new file is in place, but nobody can say whether it will be there
+	// after a power cut. The caller is told that nothing happened, so nothing
+	// shall have happened.
+	if undo := f.undo(); undo != nil {
+		return errors.Join(err, fmt.Errorf("%w: %w", errNotUndone, undo))
+	}
+	return err
 }
 
-// Evidence is how a behaviour is known.
-type Evidence string
-
-// The grades of evidence, strongest first.
-const (
-	// OnHardware: seen on a device, or stated by its vendor.
-	OnHardware Evidence = "seen on hardware"
-	// ByClient: a client of the device requires it.
-	ByClient Evidence = "required by a client"
-	// Inferred: chosen so that every known client works.
-	Inferred Evidence = "inferred"
-	// Ours: a choice of this project, where nothing is known.
-	Ours Evidence = "ours"
-)
-
-func aes(p Profile) bool        { return p.AES }
-func keyDomains(p Profile) bool { return p.KeyDomains }
-func channels(p Profile) bool   { return !p.ShortAttributes }
-
-func one(b byte) []byte { return []byte{b} }
-
-var zero = one(0)
-
-// table is the command table. The order matters only between rows of one
-// instruction: the first that matches is taken.
-//
-// The table refers to handlers that refer to nothing in it, so it can be a
-// plain package variable that never changes.
-var table = []command{
-	{name: "SELECT", ins: 0xA4, p1: one(0x04), p2: []byte{0x00, 0x04, 0x0C}, data: anySize, evidence: OnHardware, run: selectApplication},
-	{name: "SELECT", ins: 0xA4, p1: one(0x00), p2: []byte{0x00, 0x04, 0x0C}, data: anySize, evidence: OnHardware, run: selectFile},
-	{name: "READ BINARY", ins: 0xB1, data: someOf, evidence: OnHardware, run: readBinary},
-	{name: "UPDATE BINARY", ins: 0xD7, data: someOf, need: user, evidence: OnHardware, run: updateBinary, quiet: true},
-	{name: "DELETE FILE", ins: 0xE4, p1: []byte{0x00, 0x02}, p2: zero, data: size{2, 2}, need: user, evidence: ByClient, run: deleteFile},
-	{name: "ENUMERATE OBJECTS", ins: 0x58, p1: zero, p2: zero, data: anySize, evidence: OnHardware, run: enumerateObjects},
-	{name: "GET CHALLENGE", ins: 0x84, p1: zero, p2: zero, data: noData, evidence: ByClient, run: getChallenge, quiet: true},
-
-	{name: "VERIFY", ins: 0x20, p1: []byte{0x00, 0x01}, p2: nil, data: anySize, quiet: true, evidence: OnHardware, run: verify},
-	{name: "CHANGE REFERENCE DATA", ins: 0x24, p1: zero, p2: nil, data: anySize, quiet: true, evidence: OnHardware, run: changeReferenceData},
-	{name: "RESET RETRY COUNTER", ins: 0x2C, p1: []byte{0, 1, 2, 3}, p2: one(0x81), otherP2: apdu.ReferenceNotFound, data: anySize, quiet: true, evidence: OnHardware, run: resetRetryCounter},
-	{name: "INITIALIZE DEVICE (query)", ins: 0x50, p1: zero, p2: zero, data: noData, evidence: Inferred, run: queryDevice},
-	{name: "INITIALIZE DEVICE", ins: 0x50, p1: zero, p2: zero, data: someOf, quiet: true, evidence: OnHardware, run: initializeDevice},
-
-	{name: "GENERATE ASYMMETRIC KEY PAIR", ins: 0x46, data: someOf, need: user, evidence: OnHardware, run: generateKeyPair},
-	{name: "GENERATE SYMMETRIC KEY", ins: 0x48, p2: []byte{0xB0, 0xB1, 0xB2}, data: anySize, need: user, feature: aes, evidence: ByClient, run: generateSymmetricKey},
-	{name: "SIGN", ins: 0x68, data: anySize, need: user, evidence: OnHardware, run: sign},
-	{name: "DECIPHER", ins: 0x62, data: anySize, need: user, quiet: true, evidence: OnHardware, run: decipher},
-	{name: "SYMMETRIC CIPHER", ins: 0x78, data: anySize, need: user, quiet: true, feature: aes, evidence: ByClient, run: symmetricCipher},
-	{name: "DERIVE EC KEY", ins: 0x76, data: someOf, need: user, quiet: true, feature: aes, evidence: ByClient, run: deriveKey},
-	{name: "WRAP KEY", ins: 0x72, p2: one(0x92), data: noData, need: user, evidence: OnHardware, run: wrapKey},
-	{name: "UNWRAP KEY", ins: 0x74, p2: one(0x93), data: anySize, need: user, evidence: OnHardware, run: unwrapKey},
-
-	{name: "MANAGE KEY DOMAIN (status)", ins: 0x52, p1: zero, data: noData, evidence: OnHardware, run: domainStatus},
-	{name: "MANAGE KEY DOMAIN (import share)", ins: 0x52, p1: zero, data: someOf, quiet: true, evidence: OnHardware, run: importShare},
-	{name: "MANAGE KEY DOMAIN (create)", ins: 0x52, p1: one(0x01), data: size{1, 1}, need: user, feature: keyDomains, evidence: Inferred, run: createDomain},
-	{name: "MANAGE KEY DOMAIN (associate)", ins: 0x52, p1: one(0x02), data: someOf, need: user, feature: keyDomains, evidence: Inferred, run: associateDomain},
-	{name: "MANAGE KEY DOMAIN (delete)", ins: 0x52, p1: one(0x03), data: noData, need: user, feature: keyDomains, evidence: Inferred, run: deleteDomain},
-	{name: "MANAGE KEY DOMAIN (delete KEK)", ins: 0x52, p1: one(0x04), data: noData, need: user, feature: keyDomains, evidence: Inferred, run: clearDomain},
-
-	{name: "MANAGE PUBLIC KEY AUTHENTICATION (status)", ins: 0x54, p1: zero, p2: zero, data: noData, evidence: ByClient, run: custodianStatus},
-	{name: "MANAGE PUBLIC KEY AUTHENTICATION (register)", ins: 0x54, p1: zero, p2: zero, data: someOf, evidence: ByClient, run: registerCustodian},
-	{name: "MANAGE PUBLIC KEY AUTHENTICATION (replace)", ins: 0x54, p1: one(0x01), data: someOf, need: user, evidence: Inferred, run: replaceCustodian},
-	{name: "MANAGE PUBLIC KEY AUTHENTICATION (query key)", ins: 0x54, p1: one(0x02), data: noData, evidence: Inferred, run: queryCustodian},
-	{name: "MANAGE SECURITY ENVIRONMENT", ins: 0x22, p1: []byte{0x41, 0x81, 0xC1}, p2: []byte{0xA4, 0xB6, 0xAA, 0xB4, 0xB8, 0xA6}, data: anySize, evidence: ByClient, run: manageEnvironment},
-	{name: "PSO VERIFY CERTIFICATE", ins: 0x2A, p1: zero, p2: []byte{0xBE, 0x92, 0xAE}, data: someOf, evidence: ByClient, run: verifyCertificate},
-	{name: "EXTERNAL AUTHENTICATE", ins: 0x82, p1: zero, p2: zero, data: anySize, evidence: OnHardware, run: externalAuthenticate},
-	{name: "GENERAL AUTHENTICATE", ins: 0x86, p1: zero, p2: zero, data: anySize, feature: channels, evidence: ByClient, run: generalAuthenticate},
-	{name: "GENERATE SESSION PIN", ins: 0x5A, p1: one(0x01), p2: one(0x81), data: noData, quiet: true, feature: channels, evidence: ByClient, run: generateSessionPIN},
+func (f *File[T]) undo() error {
+	if f.last == nil {
+		return f.opt.FS.Remove(f.path)
+	}
+	return f.write(f.last)
 }
 
-// find picks the row for a command, or says why there is none: instruction,
-// parameters, length, in this order.
-func find(p Profile, c apdu.Command) (*command, error) {
-	known, otherP2, matched := false, apdu.IncorrectP1P2, false
-	for i := range table {
-		r := &table[i]
-		if r.ins != c.INS || r.feature != nil && !r.feature(p) {
-			continue
+// write puts raw beside the file, makes it durable, and moves it in place.
+func (f *File[T]) write(raw []byte) error {
+	tmp := f.temporary()
+	h, err := f.opt.FS.Create(tmp)
+	if errors.Is(err, ErrExist) {
+		// Left over from a power cut, or from a save that could not clean up.
+		if err = f.opt.FS.Remove(tmp); err != nil {
+			return err
 		}
-		known = true
-		if r.p1 != nil && !slices.Contains(r.p1, c.P1) {
-			continue
-		}
-		if r.p2 != nil && !slices.Contains(r.p2, c.P2) {
-			if r.otherP2 != 0 {
-				otherP2 = r.otherP2
-			}
-			continue
-		}
-		matched = true
-		if len(c.Data) >= r.data.least && len(c.Data) <= r.data.most {
-			return r, nil
-		}
+		h, err = f.opt.FS.Create(tmp)
 	}
-	switch {
-	case !known:
-		return nil, apdu.InstructionNotSupported
-	case !matched:
-		return nil, otherP2
+	if err != nil {
+		return err
 	}
-	return nil, apdu.WrongLength
+	_, err = h.Write(raw)
+	if err == nil {
+		err = h.Sync()
+	}
+	if cerr := h.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = f.opt.FS.Rename(tmp, f.path)
+	}
+	if err != nil {
+		// The next save or Open removes it if this fails.
+		_ = f.opt.FS.Remove(tmp)
+	}
+	return err
 }
