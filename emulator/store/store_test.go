@@ -213,3 +213,17 @@ func TestOpen_RemovesALeftover(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "y", v.Name)
 }
+
+func TestWrite_LeavesNothingBeside(t *testing.T) {
+	t.Parallel()
+	path := place(t)
+	require.NoError(t, store.Write(path, value{Name: "x"}, store.Options{}))
+	names, err := os.ReadDir(filepath.Dir(path))
+	require.NoError(t, err)
+	require.Len(t, names, 1)
+	v, info, err := store.Read[value](path, store.Options{})
+	require.NoError(t, err)
+	require.Equal(t, value{Name: "x"}, v)
+	require.Equal(t, uint64(1), info.Generation)
+	require.ErrorIs(t, store.Write(path, value{Name: "y"}, store.Options{}), store.ErrExist)
+}
