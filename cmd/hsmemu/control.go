@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"hsmemu/emulator/store"
@@ -51,6 +52,10 @@ const (
 	doFaults   = "faults"
 	doClear    = "clear"
 )
+
+// maxRequest is the length of the longest line, more than the longest command
+// APDU takes in hexadecimal.
+const maxRequest = 1 << 18
 
 // reply is one line back. A trace has one for every command of the card.
 type reply struct {
@@ -96,6 +101,8 @@ type control struct {
 	app    *app
 	held   *held
 	reader reader
+
+	ejected atomic.Bool
 }
 
 // serve listens on the control socket. The card's file is held by this
@@ -146,6 +153,7 @@ func (s *control) talk(ctx context.Context, conn net.Conn) {
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	lines := bufio.NewScanner(conn)
+	lines.Buffer(nil, maxRequest)
 	answers := json.NewEncoder(conn)
 	for lines.Scan() {
 		var q request
@@ -167,14 +175,20 @@ func (s *control) answer(ctx context.Context, q request) reply {
 	var err error
 	switch q.Do {
 	case doEject:
+		s.ejected.Store(true)
 		err = s.reader.Eject(ctx)
 	case doInsert:
+		s.ejected.Store(false)
 		err = s.reader.Insert(ctx)
 	case doReset:
 		err = s.reader.Reset()
 	case doShow:
 		v := newCardView(s.held.name, s.held.card.Snapshot().Durable(), store.Info{Generation: s.held.file.Generation(), Seal: s.held.file.Seal()})
-		v.running(os.Getpid(), s.reader.Place(), s.held.card.Snapshot())
+		place := s.reader.Place()
+		if s.ejected.Load() {
+			place += ", ejected"
+		}
+		v.running(os.Getpid(), place, s.held.card.Snapshot())
 		return reply{View: &v}
 	case doFault, doFaults, doClear:
 		return s.fault(q)

@@ -109,9 +109,12 @@ func (s *slot) connect(ctx context.Context, i int, dial, listen string) error {
 	return err
 }
 
-// keep runs the bridges, says so once all of them answer, and waits for the
-// end.
+// keep runs the bridges until the end. It says what it runs, and that it is
+// ready once clients can see all of it.
 func (a *app) keep(ctx context.Context, cancel context.CancelFunc, slots []*slot) error {
+	for _, s := range slots {
+		a.announceCard(s.held, s.place)
+	}
 	var running sync.WaitGroup
 	failed := make([]error, len(slots))
 	for i, s := range slots {
@@ -122,20 +125,22 @@ func (a *app) keep(ctx context.Context, cancel context.CancelFunc, slots []*slot
 			}
 		})
 	}
-	announced := a.announce(ctx, slots)
+	if allReady(ctx, slots) {
+		fmt.Fprintln(a.out, "ready")
+	}
 	running.Wait()
-	return errors.Join(append(failed, announced)...)
+	return errors.Join(failed...)
 }
 
-func (a *app) announce(ctx context.Context, slots []*slot) error {
+// allReady waits until every card is in its reader; false if the end comes
+// first, which has its own reason.
+func allReady(ctx context.Context, slots []*slot) bool {
 	for _, s := range slots {
-		if err := s.bridge.Ready(ctx); err != nil {
-			return nil // the end came first, and has its own reason
+		if s.bridge.Ready(ctx) != nil {
+			return false
 		}
-		a.announceCard(s.held, s.place)
 	}
-	_, err := fmt.Fprintln(a.out, "ready")
-	return err
+	return true
 }
 
 // announceCard says what is served, and how well the card is kept.

@@ -44,8 +44,9 @@ var tools = map[string]string{
 // TestScript plays the scenarios of testdata/script with the real tools. A
 // script has, besides testscript's own commands:
 //
-//	pcscd start [-readers N] [-dial]   start a PC/SC daemon of its own; sets $VPCD, where hsmemu run connects
+//	pcscd prepare [-readers N] [-dial] find ports for a PC/SC daemon of its own; sets $VPCD, where hsmemu run connects
 //	                                   (with -dial: where it listens)
+//	pcscd start [-readers N] [-dial]   start it, prepared or not
 //	pcscd stop | restart               end it; end it and start it again
 //	serve ARGUMENT...                  start hsmemu run with these arguments; returns when it prints ready.
 //	                                   What it says on stderr goes into the file serve.stderr
@@ -126,8 +127,8 @@ func (s *stage) close() error {
 
 func (s *stage) pcscd(ts *testscript.TestScript, args []string) error {
 	switch {
-	case len(args) > 0 && args[0] == "start" && s.readers == nil:
-		n, dial := 2, false
+	case len(args) > 0 && (args[0] == "start" || args[0] == "prepare") && s.readers == nil:
+		start, n, dial := args[0] == "start", 2, false
 		for args = args[1:]; len(args) > 0; args = args[1:] {
 			switch {
 			case args[0] == "-dial":
@@ -139,7 +140,7 @@ func (s *stage) pcscd(ts *testscript.TestScript, args []string) error {
 				}
 				n, args = v, args[1:]
 			default:
-				ts.Fatalf("usage: pcscd start [-readers N] [-dial]")
+				ts.Fatalf("usage: pcscd prepare|start [-readers N] [-dial]")
 			}
 		}
 		r, err := newReaders(n, dial)
@@ -151,8 +152,11 @@ func (s *stage) pcscd(ts *testscript.TestScript, args []string) error {
 			k, v, _ := strings.Cut(kv, "=")
 			ts.Setenv(k, v)
 		}
+		if !start {
+			return nil
+		}
 		return r.start()
-	case len(args) == 1 && args[0] == "start":
+	case len(args) == 1 && args[0] == "start" && s.readers != nil:
 		return s.readers.start()
 	case len(args) == 1 && args[0] == "stop" && s.readers != nil:
 		return s.readers.stop()
@@ -162,7 +166,7 @@ func (s *stage) pcscd(ts *testscript.TestScript, args []string) error {
 		}
 		return s.readers.start()
 	}
-	ts.Fatalf("usage: pcscd start [-readers N] [-dial] | stop | restart")
+	ts.Fatalf("usage: pcscd prepare|start [-readers N] [-dial] | stop | restart")
 	return nil
 }
 
