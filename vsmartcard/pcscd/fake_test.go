@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -14,13 +15,14 @@ import (
 	"hsmemu/vsmartcard/pcscd"
 )
 
-// atr is the one of a Nitrokey HSM 2 (T=1 only).
+// atr is the one of a Nitrokey HSM 2 with firmware 3 (T=1 only).
 var atr = []byte{
 	0x3B, 0xDE, 0x18, 0xFF, 0x81, 0x91, 0xFE, 0x1F, 0xC3, 0x80, 0x31, 0x81, 0x54,
 	0x48, 0x53, 0x4D, 0x31, 0x73, 0x80, 0x21, 0x40, 0x81, 0x07, 0x1C,
 }
 
-const selectHSM = "00A404000BE82B0601040181C31F020100"
+// applet is the SmartCard-HSM's name, by which it is selected.
+const applet = "\xE8\x2B\x06\x01\x04\x01\x81\xC3\x1F\x02\x01"
 
 // fake is a card that answers like a SmartCard-HSM as shipped, as far as
 // OpenSC goes to find out what it is, and notes what happens to it.
@@ -72,7 +74,7 @@ func (f *fake) Transmit(ctx context.Context, command []byte) ([]byte, error) {
 // a card never initialised, and nothing else.
 func answer(command []byte) []byte {
 	switch {
-	case len(command) >= 4 && command[1] == 0xA4 && command[2] == 0x04:
+	case len(command) >= 4 && command[1] == 0xA4 && strings.Contains(string(command), applet):
 		return []byte{0x6F, 0x07, 0x82, 0x01, 0x78, 0x85, 0x02, 0x04, 0x01, 0x90, 0x00}
 	case len(command) == 4 && command[1] == 0x20:
 		return []byte{0x69, 0x84}
@@ -106,11 +108,17 @@ type service struct {
 	path   string
 	reader *pcscd.Reader
 	card   *fake
+	tap    *tap
 }
 
 func newService(t testing.TB) *service {
 	t.Helper()
-	s := &service{t: t, server: &pcscd.Server{}, card: newFake(), path: filepath.Join(t.TempDir(), "s")}
+	return newServiceOn(t, &pcscd.Server{})
+}
+
+func newServiceOn(t testing.TB, server *pcscd.Server) *service {
+	t.Helper()
+	s := &service{t: t, server: server, card: newFake(), path: filepath.Join(t.TempDir(), "s")}
 	var err error
 	s.reader, err = s.server.Add(pcscd.NitrokeyHSM("DENK01234560000", 0))
 	require.NoError(t, err)
@@ -122,8 +130,9 @@ func newService(t testing.TB) *service {
 func (s *service) listen() {
 	l, err := pcscd.Listen(s.path)
 	require.NoError(s.t, err)
+	s.tap = &tap{Listener: l}
 	done := make(chan error, 1)
-	go func() { done <- s.server.Serve(l) }()
+	go func() { done <- s.server.Serve(s.tap) }()
 	s.t.Cleanup(func() {
 		require.NoError(s.t, s.server.Close())
 		require.ErrorIs(s.t, <-done, pcscd.ErrClosed)
