@@ -7,9 +7,11 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -140,6 +142,31 @@ func TestFile_Killed(t *testing.T) {
 		require.NoFileExists(t, path+".tmp")
 		require.NoError(t, f.Close())
 	}
+}
+
+// A lock on a lock file that someone removed in between is no lock.
+func TestFS_LockIsRemovedUnderneath(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "lock")
+	var held atomic.Int32
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 5000 {
+				lock, err := store.System.Lock(path)
+				if err != nil {
+					continue
+				}
+				if held.Add(1) != 1 {
+					t.Error("two hold the lock")
+				}
+				held.Add(-1) // from here on another may make the file anew
+				_ = os.Remove(path)
+				_ = lock.Close()
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // Only one of many that want a file at the same moment gets it, also while
