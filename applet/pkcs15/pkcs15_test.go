@@ -78,7 +78,8 @@ func TestParseKey_ReadsEveryWriter(t *testing.T) {
 			"A0 17 3003 0C01 61 3008 0401 07 0303 06 2080 A106 3004 3002 0400",
 			pkcs15.Key{Kind: pkcs15.EC, Label: "a", ID: []byte{7}, Usage: pkcs15.UsageEC},
 		},
-		"subject": {"30 2D 3003 0C01 61 3007 0401 07 0302 0274 A011 300F 310D 300B 0603 550403 0C04 74657374 A10A 3008 3002 0400 0202 0800",
+		"subject": {
+			"30 2D 3003 0C01 61 3007 0401 07 0302 0274 A011 300F 310D 300B 0603 550403 0C04 74657374 A10A 3008 3002 0400 0202 0800",
 			pkcs15.Key{Kind: pkcs15.RSA, Label: "a", ID: []byte{7}, Usage: pkcs15.UsageRSA, Bits: 2048},
 		},
 		"no label, no identifier": {"30 04 3000 3000", pkcs15.Key{Kind: pkcs15.RSA}},

@@ -15,16 +15,18 @@ import (
 )
 
 func newCardAuthenticateCommand(a *app) *cobra.Command {
-	var target, pinFile string
-	var custodians []string
+	var target string
+	var custodians, pinFiles []string
 	var key int
 	cmd := &cobra.Command{
 		Use:   "authenticate --card TARGET --with CUSTODIAN... [--key REF]",
 		Short: "open a card with the keys of its custodians' cards (public key authentication)",
 		Long: "Answers the challenge of a card that was initialised for public key authentication with a key of each\n" +
 			"custodian's card, as their tokens do. One challenge serves all custodians of a login, so name them in\n" +
-			"one call. The card stays open until its next reset or selection; it has to be in a reader.\n" +
-			"The custodians' user PIN is asked for, or taken from --pin-file or $HSMEMU_PIN.",
+			"one call. The card stays open until its next reset or selection, so it has to be in a reader, and a\n" +
+			"program that will use it has to be connected to it: a reader without programs takes the power away.\n" +
+			"The user PIN of each custodian's card is asked for, or taken from --pin-file (one for all, or one for each\n" +
+			"in turn) or $HSMEMU_PIN. Their cards are left as they were.",
 		Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if len(custodians) == 0 {
@@ -33,18 +35,25 @@ func newCardAuthenticateCommand(a *app) *cobra.Command {
 			if key < 0 || key > 0xFF {
 				return usageError{fmt.Errorf("key reference %d: 1 to 255", key)}
 			}
-			pin, err := a.secret("user PIN of the custodians", pinFile, "HSMEMU_PIN")
-			if err != nil {
-				return err
+			if n := len(pinFiles); n > 1 && n != len(custodians) {
+				return usageError{fmt.Errorf("%d PIN files for %d custodians: give one for all, or one for each", n, len(custodians))}
 			}
-			defer clear(pin)
-			return a.authenticate(cmd.Context(), target, custodians, byte(key), pin)
+			var pins [][]byte
+			defer func() { wipe(pins) }()
+			for i, name := range custodians {
+				pin, err := a.secret("user PIN of card "+name, pick(pinFiles, i), "HSMEMU_PIN")
+				if err != nil {
+					return err
+				}
+				pins = append(pins, pin)
+			}
+			return a.authenticate(cmd.Context(), target, custodians, byte(key), pins)
 		},
 	}
 	cmd.Flags().StringVar(&target, "card", defaultCard, "name of the card to open")
 	cmd.Flags().StringArrayVar(&custodians, "with", nil, "name of a custodian's card; may be repeated")
 	cmd.Flags().IntVar(&key, "key", 0, "reference of the custodian's key (default: the one that is registered)")
-	cmd.Flags().StringVar(&pinFile, "pin-file", "", "file with the custodians' user PIN in its first line")
+	cmd.Flags().StringArrayVar(&pinFiles, "pin-file", nil, "file with the custodians' user PIN in its first line; repeated: of each in turn")
 	return cmd
 }
 
@@ -55,7 +64,7 @@ type opening struct {
 	challenge []byte
 }
 
-func (a *app) authenticate(ctx context.Context, name string, custodians []string, key byte, pin []byte) (err error) {
+func (a *app) authenticate(ctx context.Context, name string, custodians []string, key byte, pins [][]byte) (err error) {
 	target, err := a.session(ctx, name)
 	if err != nil {
 		return err
@@ -63,9 +72,6 @@ func (a *app) authenticate(ctx context.Context, name string, custodians []string
 	defer func() { err = errors.Join(err, target.close()) }()
 	if !target.shared {
 		return hinted{fmt.Errorf("authenticate to card %q: %w", name, errNobody), "its login would end with this command; start it with `hsmemu run` first"}
-	}
-	if err := target.enter(ctx); err != nil {
-		return err
 	}
 	o := &opening{target: target}
 	if o.device, err = deviceName(ctx, target); err != nil {
@@ -79,18 +85,26 @@ func (a *app) authenticate(ctx context.Context, name string, custodians []string
 		return fmt.Errorf("get a challenge from card %q: %w", name, err)
 	}
 	o.challenge = r.Data
-	for _, custodian := range custodians {
-		if err := a.answer(ctx, o, custodian, key, pin); err != nil {
+	var s keyStatus
+	for i, custodian := range custodians {
+		if i > 0 && s.authenticated >= s.required { // the challenge has served
+			fmt.Fprintf(a.out, "custodian %s: not needed\n", custodian)
+			continue
+		}
+		if err := a.answer(ctx, o, custodian, key, pins[i]); err != nil {
 			return fmt.Errorf("answer for custodian %q: %w", custodian, err)
 		}
-	}
-	s, err := o.status(ctx)
-	if err != nil {
-		return err
+		if s, err = o.status(ctx); err != nil {
+			return err
+		}
 	}
 	fmt.Fprintf(a.out, "card %s: %d of %d keys authenticated, %d needed\n", name, s.authenticated, s.total, s.required)
 	if s.authenticated < s.required {
 		return fmt.Errorf("card %q stays closed: %d more needed", name, s.required-s.authenticated)
+	}
+	if _, err := target.send(ctx, apdu.Command{INS: 0x20, P2: 0x81}); err != nil {
+		_, err = fmt.Fprintf(a.out, "card %s: the user PIN is needed, too\n", name)
+		return err
 	}
 	return nil
 }
@@ -99,7 +113,7 @@ func (a *app) authenticate(ctx context.Context, name string, custodians []string
 type keyStatus struct{ total, missing, required, authenticated int }
 
 func (o *opening) status(ctx context.Context) (keyStatus, error) {
-	r, err := o.target.send(ctx, apdu.Command{CLA: 0x80, INS: 0x54, Ne: 4})
+	r, err := o.target.ask(ctx, apdu.Command{CLA: 0x80, INS: 0x54, Ne: 4})
 	switch {
 	case r.SW == apdu.InstructionNotSupported:
 		return keyStatus{}, fmt.Errorf("card %q is not initialised for public key authentication", o.target.card)
@@ -130,10 +144,7 @@ func (a *app) answer(ctx context.Context, o *opening, name string, key byte, pin
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, custodian.close()) }()
-	if err := custodian.enter(ctx); err != nil {
-		return err
-	}
+	defer func() { err = errors.Join(err, custodian.leave(ctx)) }()
 	request, key, err := o.choose(ctx, custodian, key)
 	if err != nil {
 		return err
@@ -142,10 +153,13 @@ func (a *app) answer(ctx context.Context, o *opening, name string, key byte, pin
 		return err
 	}
 	holder := tlv.Append(nil, 0x83, []byte(request.CHR))
-	if _, err := o.target.send(ctx, apdu.Command{INS: 0x22, P1: 0x81, P2: 0xA4, Data: holder}); err != nil {
+	if r, err := o.target.send(ctx, apdu.Command{INS: 0x22, P1: 0x81, P2: 0xA4, Data: holder}); err != nil {
+		if deselected(r.SW) {
+			return hinted{fmt.Errorf("card %q lost its power meanwhile", o.target.card), "a program has to be connected to its reader all the time"}
+		}
 		return fmt.Errorf("select key %s on card %q: %w", request.CHR, o.target.card, err)
 	}
-	r, err := custodian.send(ctx, apdu.Command{
+	r, err := custodian.ask(ctx, apdu.Command{
 		CLA: 0x80, INS: 0x68, P1: key, P2: byte(keystore.ECDSASHA256),
 		Data: append([]byte(o.device), o.challenge...), Ne: 256,
 	})

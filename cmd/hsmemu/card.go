@@ -32,7 +32,7 @@ func newCardCommand(a *app) *cobra.Command {
 	}
 	cmd.AddCommand(
 		newCardNewCommand(a), newCardListCommand(a), newCardShowCommand(a), newCardRemoveCommand(a),
-		newCardAuthenticateCommand(a), newCardFaultCommand(a),
+		newCardAuthenticateCommand(a), newCardImportKeyCommand(a), newCardFaultCommand(a),
 		newCardActCommand(a, doEject, "take a card out of its reader"),
 		newCardActCommand(a, doInsert, "put an ejected card back into its reader"),
 		newCardActCommand(a, doReset, "reset a card: its session ends"),

@@ -61,7 +61,7 @@ var layers = map[string]layer{
 	}},
 	"emulator/view":    {imports: []string{"emulator"}},
 	"emulator/conform": {imports: []string{"applet/apdu", "applet/tlv", "applet/cvc", "applet/sm", "vsmartcard"}},
-	"cmd/hsmemu":       {imports: []string{"..."}, modules: []string{"github.com/spf13/cobra", "golang.org/x/term"}},
+	"cmd/hsmemu":       {imports: []string{"..."}, modules: []string{"github.com/spf13/cobra", "golang.org/x/term", "software.sslmate.com/src/go-pkcs12"}},
 }
 
 // forTests are the modules that tests may import in addition.

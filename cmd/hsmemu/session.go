@@ -1,21 +1,21 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
-	"strings"
 
 	"golang.org/x/term"
 
 	"hsmemu/applet"
 	"hsmemu/applet/apdu"
+	"hsmemu/applet/tlv"
 )
 
 // session sends commands to a card: through the process that runs it, in the
@@ -26,6 +26,10 @@ type session struct {
 	close    func() error
 	// shared tells that a process runs the card.
 	shared bool
+	// opened tells that the user was logged in by this session and by nobody
+	// before; pin is what that took, until the end of the session.
+	opened bool
+	pin    []byte
 }
 
 // session opens a card for commands.
@@ -82,36 +86,102 @@ func (s *session) send(ctx context.Context, c apdu.Command, answers ...apdu.SW) 
 	return r, r.SW
 }
 
+// selection is the command that selects the application. It ends a login.
+var selection = apdu.Command{INS: 0xA4, P1: 0x04, P2: 0x0C, Data: []byte(applet.AID)}
+
 // enter makes sure that commands reach the application. It selects it only
 // where it is not selected yet, since that would end a login.
 func (s *session) enter(ctx context.Context) error {
-	r, err := s.send(ctx, apdu.Command{INS: 0x20, P2: 0x81})
-	if r.SW != apdu.InstructionNotSupported && r.SW != apdu.ClassNotSupported {
+	r, _ := s.send(ctx, apdu.Command{INS: 0x20, P2: 0x81})
+	if !deselected(r.SW) {
 		return nil // whatever the state of the PIN, it is the application that answered
 	}
-	if _, err = s.send(ctx, apdu.Command{INS: 0xA4, P1: 0x04, P2: 0x0C, Data: []byte(applet.AID)}); err != nil {
+	if _, err := s.send(ctx, selection); err != nil {
 		return fmt.Errorf("select the application of card %q: %w", s.card, err)
 	}
 	return nil
 }
 
+// deselected tells the answers of a card that has no application selected to
+// commands that the application has.
+func deselected(sw apdu.SW) bool {
+	return sw == apdu.InstructionNotSupported || sw == apdu.ClassNotSupported
+}
+
 // login presents the user PIN.
 func (s *session) login(ctx context.Context, pin []byte) error {
+	if err := s.enter(ctx); err != nil {
+		return err
+	}
+	before, _ := s.send(ctx, apdu.Command{INS: 0x20, P2: 0x81})
 	if _, err := s.send(ctx, apdu.Command{INS: 0x20, P2: 0x81, Data: pin}); err != nil {
 		return fmt.Errorf("verify the user PIN of card %q: %w", s.card, err)
 	}
+	s.pin, s.opened = pin, s.opened || before.SW != apdu.OK
 	return nil
+}
+
+// ask sends a command that goes on after enter or login. A reader may have
+// taken the power away since, and the login with it: pcscd does half a second
+// after its last client has gone. Then ask does again what came before.
+func (s *session) ask(ctx context.Context, c apdu.Command, answers ...apdu.SW) (apdu.Response, error) {
+	r, err := s.send(ctx, c, answers...)
+	var again error
+	switch {
+	case s.pin != nil && (deselected(r.SW) || r.SW == apdu.SecurityStatus):
+		again = s.login(ctx, s.pin)
+	case deselected(r.SW):
+		again = s.enter(ctx)
+	default:
+		return r, err
+	}
+	if again != nil {
+		return r, errors.Join(err, again)
+	}
+	return s.send(ctx, c, answers...)
+}
+
+// leave closes the session. Where it logged the user in, it ends that login,
+// so that the programs that share the card do not find it open.
+func (s *session) leave(ctx context.Context) error {
+	var err error
+	if s.opened {
+		if _, err = s.send(context.WithoutCancel(ctx), selection); err != nil {
+			err = fmt.Errorf("log out of card %q: %w", s.card, err)
+		}
+	}
+	s.pin, s.opened = nil, false
+	return errors.Join(err, s.close())
 }
 
 // file reads a whole elementary file; nil where there is none.
 func (s *session) file(ctx context.Context, id uint16) ([]byte, error) {
-	r, err := s.send(ctx, apdu.Command{
+	r, err := s.ask(ctx, apdu.Command{
 		INS: 0xB1, P1: byte(id >> 8), P2: byte(id), Data: []byte{0x54, 0x02, 0x00, 0x00}, Ne: 65536, Extended: true,
 	}, apdu.EndOfFile, apdu.NotFound)
 	if err != nil {
 		return nil, fmt.Errorf("read EF %04X of card %q: %w", id, s.card, err)
 	}
 	return r.Data, nil
+}
+
+// updateMax is how much of a file one command writes: less than what the
+// buffers of readers for the real card take.
+const updateMax = 512
+
+// update writes a whole elementary file.
+func (s *session) update(ctx context.Context, id uint16, content []byte) error {
+	for at := 0; at == 0 || at < len(content); at += updateMax {
+		offset := tlv.Append(nil, 0x54, []byte{byte(at >> 8), byte(at)})
+		part := content[at:min(at+updateMax, len(content))]
+		_, err := s.ask(ctx, apdu.Command{
+			INS: 0xD7, P1: byte(id >> 8), P2: byte(id), Data: tlv.Append(offset, 0x53, part), Extended: true,
+		})
+		if err != nil {
+			return fmt.Errorf("write EF %04X of card %q: %w", id, s.card, err)
+		}
+	}
+	return nil
 }
 
 // secret gets a PIN or passphrase: from a file, from the environment, or typed
@@ -130,9 +200,9 @@ func (a *app) secret(what, file, variable string) ([]byte, error) {
 	}
 	in, ok := a.in.(*os.File)
 	if !ok || !term.IsTerminal(int(in.Fd())) {
-		line, err := bufio.NewReader(a.in).ReadString('\n')
-		if line = strings.TrimRight(line, "\r\n"); line != "" {
-			return []byte(line), nil
+		line, err := readLine(a.in)
+		if len(line) > 0 {
+			return line, nil
 		}
 		return nil, hinted{errors.Join(fmt.Errorf("no %s", what), err), "give it in a file, in $" + variable + " or at a terminal"}
 	}
@@ -143,4 +213,36 @@ func (a *app) secret(what, file, variable string) ([]byte, error) {
 		return nil, fmt.Errorf("read %s: %w", what, err)
 	}
 	return typed, nil
+}
+
+// pick is the file for the i-th of several things: files are one for each of
+// them, one for all, or none.
+func pick(files []string, i int) string {
+	switch len(files) {
+	case 0:
+		return ""
+	case 1:
+		return files[0]
+	}
+	return files[i]
+}
+
+// wipe overwrites secrets.
+func wipe(secrets [][]byte) {
+	for _, s := range secrets {
+		clear(s)
+	}
+}
+
+// readLine reads a line and nothing behind it: the next one may be another
+// secret.
+func readLine(r io.Reader) ([]byte, error) {
+	var line []byte
+	for b := make([]byte, 1); ; {
+		n, err := r.Read(b)
+		if n > 0 && b[0] == '\n' || err != nil {
+			return bytes.TrimSuffix(line, []byte("\r")), err
+		}
+		line = append(line, b[:n]...)
+	}
 }

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"regexp"
+	"strconv"
+	"time"
+
+	"golang.org/x/term"
+
+	"hsmemu/keystore"
+)
+
+// readShares reads the share files and gets their passwords.
+func (a *app) readShares(o importOrder) (shares, passwords [][]byte, err error) {
+	for i, path := range o.shares {
+		share, err := os.ReadFile(path)
+		if err != nil {
+			return nil, nil, fmt.Errorf("read the share: %w", err)
+		}
+		password, err := a.sharePassword(path, pick(o.sharePasswords, i))
+		if err != nil {
+			return nil, nil, err
+		}
+		shares, passwords = append(shares, share), append(passwords, password)
+	}
+	return shares, passwords, nil
+}
+
+// shownPart is how sc-hsm-tool shows a part of a password to its keeper.
+var shownPart = regexp.MustCompile(`(?i)Prime\s*:\s*([0-9a-f:]+)\s+Share ID\s*:\s*(\d+)\s+Share value\s*:\s*([0-9a-f:]+)`)
+
+// sharePassword gets the password of a share, which may have been split.
+func (a *app) sharePassword(share, file string) ([]byte, error) {
+	what := "password of " + share
+	if file == "" {
+		return a.secret(what, file, "HSMEMU_SHARE_PASSWORD")
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read the %s: %w", what, err)
+	}
+	defer clear(data)
+	var parts []keystore.PasswordPart
+	for _, m := range shownPart.FindAllSubmatch(data, -1) {
+		id, err := strconv.ParseUint(string(m[2]), 10, 32)
+		if err != nil {
+			return nil, fmt.Errorf("read the %s in %s: share ID %s", what, file, m[2])
+		}
+		prime, err1 := parseHex(string(m[1]))
+		value, err2 := parseHex(string(m[3]))
+		if err1 != nil || err2 != nil {
+			return nil, fmt.Errorf("read the %s in %s: share %d has an odd number of digits", what, file, id)
+		}
+		parts = append(parts, keystore.PasswordPart{Prime: prime, ID: uint32(id), Value: value})
+	}
+	if len(parts) == 0 {
+		return a.secret(what, file, "HSMEMU_SHARE_PASSWORD")
+	}
+	password, err := keystore.JoinPassword(parts)
+	if err != nil {
+		return nil, fmt.Errorf("join the %s: %w", what, err)
+	}
+	return password, nil
+}
+
+// combine opens the shares, at the same time where there are processors for
+// it, and puts them together.
+func (a *app) combine(ctx context.Context, paths []string, files, passwords [][]byte) (keystore.Domain, error) {
+	type opened struct {
+		i     int
+		share []byte
+		err   error
+	}
+	// Room for all: what cannot be interrupted ends with the process.
+	results := make(chan opened, len(files))
+	for i := range files {
+		go func() {
+			share, err := keystore.OpenShare(files[i], passwords[i])
+			results <- opened{i, share, err}
+		}()
+	}
+	defer a.progress("opening the shares")()
+	domain := keystore.NewDKEK(len(files))
+	for range files {
+		select {
+		case r := <-results:
+			if r.err != nil {
+				return keystore.Domain{}, fmt.Errorf("open share %s: %w", paths[r.i], r.err)
+			}
+			var err error
+			if domain, err = domain.Import(r.share); err != nil {
+				return keystore.Domain{}, fmt.Errorf("combine the shares: %w", err)
+			}
+			clear(r.share)
+		case <-ctx.Done():
+			return keystore.Domain{}, fmt.Errorf("open the shares: %w", context.Cause(ctx))
+		}
+	}
+	return domain, nil
+}
+
+// progress shows on a terminal that something takes its time, until stop.
+func (a *app) progress(what string) (stop func()) {
+	out, ok := a.err.(*os.File)
+	if !ok || !term.IsTerminal(int(out.Fd())) {
+		return func() {}
+	}
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		second := time.NewTicker(time.Second)
+		defer second.Stop()
+		for n := 0; ; n++ {
+			fmt.Fprintf(out, "\r%s: %d s ", what, n)
+			select {
+			case <-second.C:
+			case <-done:
+				fmt.Fprint(out, "\r\x1b[K")
+				return
+			}
+		}
+	}()
+	return func() { close(done); <-ended }
+}
