@@ -18,7 +18,8 @@ func newRunCommand(a *app) *cobra.Command {
 		Use:   "run",
 		Short: "keep cards running in the foreground",
 		Long: "Keeps cards in readers until it is interrupted: of a private PC/SC daemon on a socket, or, with vpcd, of\n" +
-			"the system's daemon. There the first card is in the reader at the given address, the next one at the next port.",
+			"the system's daemon. There the first card is in the reader at the given address, the next one at the next port.\n" +
+			"A vpcd that connects to cards ends its daemon, in the version of Debian, when one of them goes away or is ejected.",
 		Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
