@@ -16,6 +16,7 @@ import (
 
 	"hsmemu/applet"
 	"hsmemu/emulator/store"
+	"hsmemu/keystore/seal"
 )
 
 func newCardCommand(a *app) *cobra.Command {
@@ -33,6 +34,8 @@ func newCardCommand(a *app) *cobra.Command {
 	cmd.AddCommand(
 		newCardNewCommand(a), newCardListCommand(a), newCardShowCommand(a), newCardRemoveCommand(a),
 		newCardAuthenticateCommand(a), newCardImportKeyCommand(a), newCardFaultCommand(a),
+		newCardSnapshotCommand(a), newCardRestoreCommand(a), newCardSnapshotsCommand(a),
+		newCardExportCommand(a), newCardImportCommand(a), newCardResealCommand(a), newCardAcceptCommand(a),
 		newCardActCommand(a, doEject, "take a card out of its reader"),
 		newCardActCommand(a, doInsert, "put an ejected card back into its reader"),
 		newCardActCommand(a, doReset, "reset a card: its session ends"),
@@ -75,6 +78,7 @@ func newCardNewCommand(a *app) *cobra.Command {
 	cmd.Flags().StringVar(&o.firmware, "firmware", applet.DefaultFirmware, "firmware version: "+firmwareList())
 	cmd.Flags().StringVar(&o.serial, "serial", "", "serial number (default: a random one beginning with DENK99)")
 	cmd.Flags().StringVar(&seed, "seed", "", "derive everything random from this number, for tests only")
+	o.sealing.flags(cmd)
 	cmd.Flags().BoolVar(&o.keyPool, "key-pool", false, "take RSA keys from a public pool instead of generating them, for tests only")
 	return cmd
 }
@@ -138,6 +142,23 @@ func (a *app) printJSON(v any) error {
 	return e.Encode(v)
 }
 
+// summary is a view for lists: it asks for no passphrase and no TPM, and a
+// damaged card does not hide the others.
+func (a *app) summary(ctx context.Context, name string) cardView {
+	if r, err := a.ask(ctx, name, request{Do: doShow}); err == nil && r.View != nil {
+		return *r.View
+	}
+	info, err := a.inspect(name)
+	v := cardView{Name: name, Seal: info.Seal, Generation: info.Generation, State: "sealed by " + info.Seal}
+	if err == nil && info.Seal == seal.KindNone {
+		v, err = a.view(ctx, name)
+	}
+	if err != nil {
+		return cardView{Name: name, State: err.Error()}
+	}
+	return v
+}
+
 func newCardListCommand(a *app) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -151,11 +172,7 @@ func newCardListCommand(a *app) *cobra.Command {
 			}
 			views := []cardView{}
 			for _, name := range names {
-				v, err := a.view(cmd.Context(), name)
-				if err != nil {
-					return err
-				}
-				views = append(views, v)
+				views = append(views, a.summary(cmd.Context(), name))
 			}
 			if asJSON {
 				return a.printJSON(views)
@@ -166,7 +183,11 @@ func newCardListCommand(a *app) *cobra.Command {
 				if v.Process > 0 {
 					used = fmt.Sprintf("\tprocess %d", v.Process)
 				}
-				fmt.Fprintf(t, "%s\t%s\tfirmware %s\t%s%s\n", v.Name, v.Serial, v.Firmware, v.State, used)
+				firmware := ""
+				if v.Firmware != "" {
+					firmware = "firmware " + v.Firmware
+				}
+				fmt.Fprintf(t, "%s\t%s\t%s\t%s%s\n", v.Name, v.Serial, firmware, v.State, used)
 			}
 			return t.Flush()
 		},
@@ -185,8 +206,11 @@ func newCardRemoveCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := store.Remove(path, store.Options{}); err != nil {
+			if err := store.Remove(path, a.options()); err != nil {
 				return a.explain(args[0], err)
+			}
+			if err := a.dropSnapshots(args[0]); err != nil {
+				return err
 			}
 			control, err := a.controlPath(args[0])
 			if err != nil {

@@ -37,6 +37,8 @@ type request struct {
 	APDU string `json:"apdu,omitempty"`
 	// Words are a fault and its settings.
 	Words []string `json:"words,omitempty"`
+	// State is a whole card, for restore.
+	State json.RawMessage `json:"state,omitempty"`
 }
 
 // The verbs of a request.
@@ -48,14 +50,15 @@ const (
 	doTrace  = "trace"
 	// doTransmit sends a command in the session that the card's clients share.
 	doTransmit = "transmit"
+	doRestore  = "restore"
 	doFault    = "fault"
 	doFaults   = "faults"
 	doClear    = "clear"
 )
 
 // maxRequest is the length of the longest line, more than the longest command
-// APDU takes in hexadecimal.
-const maxRequest = 1 << 18
+// APDU takes in hexadecimal, and more than a full card.
+const maxRequest = 1 << 20
 
 // reply is one line back. A trace has one for every command of the card.
 type reply struct {
@@ -192,6 +195,8 @@ func (s *control) answer(ctx context.Context, q request) reply {
 		return reply{View: &v}
 	case doFault, doFaults, doClear:
 		return s.fault(q)
+	case doRestore:
+		return s.restore(ctx, q.State)
 	case doTransmit:
 		return s.transmit(ctx, q.APDU)
 	default:

@@ -16,6 +16,7 @@ import (
 	"hsmemu/emulator/chip"
 	"hsmemu/emulator/store"
 	"hsmemu/keystore"
+	"hsmemu/keystore/seal"
 )
 
 // defaultCard is the card of a command that names none.
@@ -85,6 +86,7 @@ type order struct {
 	firmware, serial string
 	seed             *uint64
 	keyPool          bool
+	sealing          sealing
 }
 
 // makeCard makes a card as shipped and leaves its file open for this process.
@@ -99,7 +101,16 @@ func (a *app) makeCard(name string, o order) (*store.File[chip.Durable], error) 
 		return nil, fmt.Errorf("make card %q: %w", name, err)
 	}
 	d.Seed, d.KeyPool = o.seed, o.keyPool
-	file, err := store.Create(path, d, store.Options{})
+	all, err := a.sealers(o.sealing)
+	if err != nil {
+		return nil, err
+	}
+	if o.sealing.kind == seal.KindPassphrase {
+		if err := a.newPassphrase(); err != nil {
+			return nil, fmt.Errorf("make card %q: %w", name, err)
+		}
+	}
+	file, err := store.Create(path, d, store.Options{Sealers: all})
 	if errors.Is(err, store.ErrExist) {
 		return nil, hinted{fmt.Errorf("make card %q: it exists already", name), "hsmemu card rm " + name}
 	}
@@ -136,7 +147,7 @@ func (a *app) hold(name string, missing absent) (*held, error) {
 	if err != nil {
 		return nil, err
 	}
-	file, err := store.Open[chip.Durable](path, store.Options{})
+	file, err := store.Open[chip.Durable](path, a.options())
 	if errors.Is(err, store.ErrNotExist) && missing == makeDefault && name == defaultCard {
 		if file, err = a.makeCard(name, order{}); err != nil {
 			return nil, err
@@ -160,7 +171,7 @@ func (a *app) read(name string) (chip.Durable, store.Info, error) {
 	if err != nil {
 		return chip.Durable{}, store.Info{}, err
 	}
-	d, info, err := store.Read[chip.Durable](path, store.Options{})
+	d, info, err := store.Read[chip.Durable](path, a.options())
 	if err != nil {
 		return chip.Durable{}, store.Info{}, a.explain(name, err)
 	}
@@ -175,10 +186,21 @@ func (a *app) explain(name string, err error) error {
 		return fmt.Errorf("card %q is in use by process %d", name, locked.PID)
 	case errors.As(err, &locked):
 		return fmt.Errorf("card %q is in use by another process", name)
-	case errors.Is(err, store.ErrNotExist):
+	case errors.Is(err, store.ErrRolledBack):
+		return hinted{fmt.Errorf("open card %q: refused: this file is older than the card's counter", name), "hsmemu card accept " + name + " takes it on purpose"}
+	case errors.Is(err, store.ErrNotExist) && !a.exists(name): // what is missing may be the TPM's socket, too
 		return hinted{fmt.Errorf("open card %q: there is no such card", name), "hsmemu card new " + name}
 	}
 	return fmt.Errorf("open card %q: %w", name, err)
+}
+
+// exists tells whether there is a card of that name.
+func (a *app) exists(name string) bool {
+	path, err := a.path(name)
+	if err == nil {
+		_, err = os.Stat(path)
+	}
+	return err == nil
 }
 
 // world is what a card has around it: the system's randomness, or for a card

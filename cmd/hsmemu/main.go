@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hsmemu/emulator"
+	"hsmemu/keystore/seal"
 )
 
 // Exit codes of the command line.
@@ -47,6 +48,9 @@ type app struct {
 	outside  emulator.World // what every card has around it
 
 	state string // --state
+
+	tpm, phraseFile string // --tpm, --passphrase-file
+	phrase          []byte // the passphrase once it was given
 }
 
 // run executes one command line and returns the exit code.
@@ -113,6 +117,8 @@ func newRootCommand(a *app) *cobra.Command {
 		},
 	}
 	root.PersistentFlags().StringVar(&a.state, "state", "", "folder of the cards (default $HSMEMU_STATE, $XDG_STATE_HOME/hsmemu or ~/.local/state/hsmemu)")
+	root.PersistentFlags().StringVar(&a.tpm, "tpm", "", "`ADDRESS` of the TPM: device, Unix socket or HOST:PORT (default $HSMEMU_TPM, else "+seal.DefaultTPM+")")
+	root.PersistentFlags().StringVar(&a.phraseFile, "passphrase-file", "", "file with the card's passphrase in its first line (default $HSMEMU_PASSPHRASE, else asked for)")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
 		newCardCommand(a), newExecCommand(a), newRunCommand(a), newAPDUCommand(a), newTraceCommand(a),

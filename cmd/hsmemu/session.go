@@ -246,3 +246,9 @@ func readLine(r io.Reader) ([]byte, error) {
 		line = append(line, b[:n]...)
 	}
 }
+
+// typed tells whether secrets are typed at a terminal.
+func (a *app) typed() bool {
+	in, ok := a.in.(*os.File)
+	return ok && term.IsTerminal(int(in.Fd()))
+}

@@ -1,0 +1,247 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"hsmemu/emulator/chip"
+	"hsmemu/emulator/store"
+	"hsmemu/keystore/seal"
+)
+
+// snapshotFolder holds the snapshots of a card, in a folder of its name.
+const snapshotFolder = "snapshots"
+
+// snapshotPath is the file of a snapshot.
+func (a *app) snapshotPath(name, tag string) (string, error) {
+	path, err := a.path(name)
+	if err != nil {
+		return "", err
+	}
+	if !cardName.MatchString(tag) {
+		return "", usageError{fmt.Errorf("tag %q: letters, digits, dot, dash and underscore, 64 at most", tag)}
+	}
+	return filepath.Join(filepath.Dir(path), snapshotFolder, name, tag+cardSuffix), nil
+}
+
+func newCardSnapshotCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "snapshot NAME TAG",
+		Short: "keep the present state of a card under a tag",
+		Long: "Keeps the present state of a card under a tag; the card may be in use. The copy is protected as the\n" +
+			"card's own file is.",
+		Args: exactly(2),
+		RunE: func(_ *cobra.Command, args []string) error {
+			from, err := a.path(args[0])
+			if err != nil {
+				return err
+			}
+			to, err := a.snapshotPath(args[0], args[1])
+			if err != nil {
+				return err
+			}
+			if _, err := store.Inspect(from, a.options()); err != nil {
+				return a.explain(args[0], err)
+			}
+			if err := copyFile(from, to); err != nil {
+				return fmt.Errorf("snapshot card %q: %w", args[0], err)
+			}
+			return nil
+		},
+	}
+}
+
+// copyFile copies a card's file, which is replaced whole whenever it changes,
+// to a new file of its own.
+func copyFile(from, to string) (err error) {
+	data, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%s exists already", filepath.Base(to))
+	}
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err != nil {
+		err = errors.Join(err, os.Remove(to))
+	}
+	return err
+}
+
+func newCardSnapshotsCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "snapshots NAME",
+		Short: "list the snapshots of a card",
+		Args:  exactly(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if _, err := a.inspect(args[0]); err != nil {
+				return err
+			}
+			pattern, err := a.snapshotPath(args[0], "x")
+			if err != nil {
+				return err
+			}
+			found, err := filepath.Glob(filepath.Join(filepath.Dir(pattern), "*"+cardSuffix))
+			if err != nil {
+				return fmt.Errorf("list snapshots: %w", err)
+			}
+			slices.Sort(found)
+			for _, path := range found {
+				info, err := store.Inspect(path, a.options())
+				if err != nil {
+					return fmt.Errorf("list snapshots: %w", err)
+				}
+				fmt.Fprintf(a.out, "%s  generation %d, seal %s\n", strings.TrimSuffix(filepath.Base(path), cardSuffix), info.Generation, info.Seal)
+			}
+			return nil
+		},
+	}
+}
+
+// inspect tells what can be told of a card without opening it.
+func (a *app) inspect(name string) (store.Info, error) {
+	path, err := a.path(name)
+	if err != nil {
+		return store.Info{}, err
+	}
+	info, err := store.Inspect(path, a.options())
+	if err != nil {
+		return store.Info{}, a.explain(name, err)
+	}
+	return info, nil
+}
+
+// dropSnapshots removes what was kept of a card that is gone.
+func (a *app) dropSnapshots(name string) error {
+	path, err := a.snapshotPath(name, "x")
+	if err != nil {
+		return err
+	}
+	if err := os.RemoveAll(filepath.Dir(path)); err != nil {
+		return fmt.Errorf("remove the snapshots of card %q: %w", name, err)
+	}
+	return nil
+}
+
+func newCardRestoreCommand(a *app) *cobra.Command {
+	var force bool
+	cmd := &cobra.Command{
+		Use:   "restore NAME TAG",
+		Short: "put a card back into the state of a snapshot",
+		Long: "Puts a card back into the state of a snapshot. Clients of a running card see a removal and an insertion.\n" +
+			"That can undo a lockout, which no real card allows: a card sealed by a TPM refuses without --force.",
+		Args: exactly(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			path, err := a.snapshotPath(args[0], args[1])
+			if err != nil {
+				return err
+			}
+			info, err := a.inspect(args[0])
+			if err != nil {
+				return err
+			}
+			if info.Seal == seal.KindTPM && !force {
+				return hinted{
+					fmt.Errorf("restore card %q: its counter in the TPM is there to prevent this", args[0]),
+					"--force restores it all the same",
+				}
+			}
+			d, _, err := store.Read[chip.Durable](path, a.options())
+			if errors.Is(err, fs.ErrNotExist) {
+				return hinted{fmt.Errorf("restore card %q: no snapshot %q", args[0], args[1]), "hsmemu card snapshots " + args[0]}
+			}
+			if err != nil {
+				return fmt.Errorf("restore card %q: %w", args[0], err)
+			}
+			return a.restore(cmd.Context(), args[0], d)
+		},
+	}
+	cmd.Flags().BoolVar(&force, "force", false, "restore a card with a counter, too")
+	return cmd
+}
+
+// restore gives a card another state, in its reader or in its file.
+func (a *app) restore(ctx context.Context, name string, d chip.Durable) error {
+	raw, err := json.Marshal(d)
+	if err != nil {
+		return fmt.Errorf("restore card %q: %w", name, err)
+	}
+	r, err := a.ask(ctx, name, request{Do: doRestore, State: raw})
+	if err == nil {
+		a.warn(name, r.Lines)
+		return nil
+	}
+	if !errors.Is(err, errNobody) {
+		return fmt.Errorf("restore card %q: %w", name, err)
+	}
+	h, err := a.hold(name, refuseAbsent)
+	if err != nil {
+		return err
+	}
+	undone := undoes(h.card.Snapshot().Durable(), d)
+	err = errors.Join(h.card.Replace(d), h.Close())
+	if err != nil {
+		return fmt.Errorf("restore card %q: %w", name, err)
+	}
+	a.warn(name, undone)
+	return nil
+}
+
+func (a *app) warn(name string, undone []string) {
+	for _, what := range undone {
+		fmt.Fprintf(a.err, "hsmemu: card %q: %s, which no real card can do\n", name, what)
+	}
+}
+
+// undoes says what a restored state takes back that a card never takes back.
+func undoes(now, then chip.Durable) []string {
+	var list []string
+	was, is := now.Applet.PINs, then.Applet.PINs
+	if was.Initialised && (!is.Initialised || is.SO.Left > was.SO.Left) {
+		list = append(list, "SO-PIN tries that were spent came back")
+	}
+	if was.User.Value != nil && is.User.Left > was.User.Left {
+		list = append(list, "user PIN tries that were spent came back")
+	}
+	return list
+}
+
+// restoreRunning is restore in the process that runs the card.
+func (s *control) restore(ctx context.Context, raw json.RawMessage) reply {
+	var d chip.Durable
+	if err := json.Unmarshal(raw, &d); err != nil {
+		return reply{Error: "state not understood"}
+	}
+	undone := undoes(s.held.card.Snapshot().Durable(), d)
+	out := s.ejected.Load()
+	if !out {
+		if err := s.reader.Eject(ctx); err != nil {
+			return reply{Error: err.Error()}
+		}
+	}
+	err := s.held.card.Replace(d)
+	if !out {
+		err = errors.Join(err, s.reader.Insert(ctx))
+	}
+	if err != nil {
+		return reply{Error: err.Error()}
+	}
+	return reply{Lines: undone}
+}
