@@ -30,7 +30,9 @@ type Durable struct {
 
 // State is the whole chip, a value.
 type State struct {
-	saved Durable // what a commit does not change
+	// chip is what the application does not change, with an empty application:
+	// package fmt would print the PINs of one in an unexported field.
+	chip Durable
 	// Applet is the application with its session.
 	Applet applet.State
 	// Selected tells whether commands go to the application. After a reset
@@ -39,7 +41,7 @@ type State struct {
 }
 
 // Durable is the part of the state that survives.
-func (s State) Durable() Durable { return s.saved.with(s.Applet.Durable) }
+func (s State) Durable() Durable { return s.chip.with(s.Applet.Durable) }
 
 // with is the chip with another state of its application.
 func (d Durable) with(a applet.Durable) Durable {
@@ -58,7 +60,9 @@ type Result struct {
 }
 
 // Boot is the chip after power on.
-func Boot(d Durable) State { return State{saved: d, Applet: applet.Boot(d.Applet)} }
+func Boot(d Durable) State {
+	return State{chip: d.with(applet.Durable{}), Applet: applet.Boot(d.Applet)}
+}
 
 // ATR is the answer to reset of the contact interface (ISO 7816-3).
 func (d Durable) ATR() []byte { return d.Applet.Profile().ATR }
@@ -101,7 +105,7 @@ func forward(env applet.Env, s State, c apdu.Command) (State, Result) {
 	s.Applet = next
 	result := Result{Response: r.Response.Bytes(), Event: r.Event}
 	for _, d := range r.Commits {
-		result.Commits = append(result.Commits, s.saved.with(d))
+		result.Commits = append(result.Commits, s.chip.with(d))
 	}
 	return s, result
 }
