@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -152,13 +153,16 @@ func TestFS_LockIsRemovedUnderneath(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			for range 5000 {
+			for range 1500 {
 				lock, err := store.System.Lock(path)
 				if err != nil {
 					continue
 				}
 				if held.Add(1) != 1 {
 					t.Error("two hold the lock")
+				}
+				for range 10 {
+					runtime.Gosched()
 				}
 				held.Add(-1) // from here on another may make the file anew
 				_ = os.Remove(path)
