@@ -53,6 +53,24 @@ func parseAttributes(list tlv.List) (a attributes, err error) {
 	return a, nil
 }
 
+// newKey reads what a generation command says of the key in P1 and checks that
+// it may come into being.
+func (t *tx) newKey(c apdu.Command) (tlv.List, attributes, error) {
+	t.aboutKey(c.P1)
+	if c.P1 == 0 {
+		return nil, attributes{}, apdu.IncorrectP1P2
+	}
+	list, err := tlv.Parse(c.Data)
+	if err != nil {
+		return nil, attributes{}, apdu.WrongData
+	}
+	a, err := parseAttributes(list)
+	if err != nil {
+		return nil, attributes{}, err
+	}
+	return list, a, t.belongs(a)
+}
+
 // belongs checks that a key may come into being in a key domain. A DKEK that
 // waits for shares holds up new keys, so that none is made that its owner
 // believes to be covered by it.
@@ -77,19 +95,8 @@ func (a attributes) give(k keystore.Key) keystore.Key {
 // itself and countersigned by the device key or the key in P2. Where no answer
 // is expected the request is stored beside the key.
 func generateKeyPair(t *tx, c apdu.Command) ([]byte, error) {
-	t.aboutKey(c.P1)
-	if c.P1 == 0 {
-		return nil, apdu.IncorrectP1P2
-	}
-	list, err := tlv.Parse(c.Data)
+	list, a, err := t.newKey(c)
 	if err != nil {
-		return nil, apdu.WrongData
-	}
-	a, err := parseAttributes(list)
-	if err != nil {
-		return nil, err
-	}
-	if err := t.belongs(a); err != nil {
 		return nil, err
 	}
 	by, err := t.countersigner(c.P2, list)
@@ -273,19 +280,8 @@ var symmetricBits = map[byte]int{0xB0: 128, 0xB1: 192, 0xB2: 256}
 
 // generateSymmetricKey is GENERATE SYMMETRIC KEY.
 func generateSymmetricKey(t *tx, c apdu.Command) ([]byte, error) {
-	t.aboutKey(c.P1)
-	if c.P1 == 0 {
-		return nil, apdu.IncorrectP1P2
-	}
-	list, err := tlv.Parse(c.Data)
+	_, a, err := t.newKey(c)
 	if err != nil {
-		return nil, apdu.WrongData
-	}
-	a, err := parseAttributes(list)
-	if err != nil {
-		return nil, err
-	}
-	if err := t.belongs(a); err != nil {
 		return nil, err
 	}
 	k, err := keystore.GenerateAES(t.env.Rand, symmetricBits[c.P2])
