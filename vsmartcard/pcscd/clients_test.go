@@ -4,9 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -16,15 +19,23 @@ import (
 	"hsmemu/vsmartcard/pcscd"
 )
 
-// Unmodified clients: Debian's libpcsclite with OpenSC's and pcsc-tools'
-// programs. A program that is not installed is a failure.
+// Unmodified clients: libpcsclite with OpenSC's and pcsc-tools' programs, those
+// of this machine or, with -clients, those of another release of Debian, whose
+// packages have been unpacked into a folder. A program that is not there is a
+// failure.
+var clients = flag.String("clients", "", "folder with the unpacked packages opensc, pcsc-tools and all that they need")
 
 // program is a client program on the service's socket.
 func (s *service) program(name string, args ...string) *exec.Cmd {
 	s.t.Helper()
-	path, err := exec.LookPath(name)
+	path, err := exec.LookPath(filepath.Join("/", *clients, "usr/bin", name))
 	require.NoError(s.t, err)
-	cmd := exec.CommandContext(soon(s.t), path, args...)
+	args = append([]string{path}, args...)
+	if *clients != "" {
+		libraries := filepath.Join(*clients, "usr/lib/x86_64-linux-gnu")
+		args = append([]string{filepath.Join(libraries, "ld-linux-x86-64.so.2"), "--library-path", libraries}, args...)
+	}
+	cmd := exec.CommandContext(soon(s.t), args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), pcscd.EnvSocket+"="+s.path, "LC_ALL=C", "OPENSC_CONF=/dev/null")
 	return cmd
 }
@@ -91,17 +102,22 @@ func (s *service) scan() (says func(string)) {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	lines := bufio.NewScanner(out)
+	return lines(s.t, out)
+}
+
+// lines returns a function that reads on until a line has a certain text.
+func lines(t testing.TB, from io.Reader) func(string) {
+	scanner := bufio.NewScanner(from)
 	var said []string
 	return func(what string) {
-		s.t.Helper()
-		for lines.Scan() {
-			said = append(said, lines.Text())
-			if strings.Contains(lines.Text(), what) {
+		t.Helper()
+		for scanner.Scan() {
+			said = append(said, scanner.Text())
+			if strings.Contains(scanner.Text(), what) {
 				return
 			}
 		}
-		require.Fail(s.t, "pcsc_scan ended", "without saying %q: %q", what, said)
+		require.Fail(t, "the program ended", "without saying %q: %q", what, said)
 	}
 }
 

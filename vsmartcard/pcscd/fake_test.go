@@ -107,6 +107,7 @@ type service struct {
 	server *pcscd.Server
 	path   string
 	reader *pcscd.Reader
+	second *pcscd.Reader
 	card   *fake
 	tap    *tap
 }
