@@ -28,6 +28,9 @@ type Profile struct {
 	MaxCurve int
 	// KeyFiles: keys can be selected like files.
 	KeyFiles bool
+	// MaxAPDU is the longest command APDU in bytes. Hardware takes 1232 to 1462
+	// by platform; more is let through, since no client relies on a refusal.
+	MaxAPDU int
 	// Memory is the room for files and keys in bytes.
 	Memory int
 	// NotSelected answers every command before the application is selected.
@@ -60,6 +63,8 @@ type Profile struct {
 	StatusWithXKEK apdu.SW
 }
 
+const maxAPDU = 4096
+
 // The answers to reset of the contact interfaces, by platform.
 var (
 	atrJCOP2 = unhex("3BFE1800008131FE458031815448534D31738021408107FA")
@@ -73,7 +78,7 @@ var (
 var profiles = []Profile{
 	{
 		Name: "1.2", Major: 1, Minor: 2, ShortAttributes: true, ATR: atrJCOP2,
-		RSA: []int{1024, 1536, 2048}, MaxCurve: 320, Memory: 36 << 10,
+		RSA: []int{1024, 1536, 2048}, MaxCurve: 320, Memory: 36 << 10, MaxAPDU: maxAPDU,
 		NotSelected: apdu.ClassNotSupported, NeverInitialised: apdu.ReferenceDataNotUsable,
 		NoTemplate: apdu.ReferenceNotFound, DomainDeleted: apdu.ReferenceNotFound,
 		NoMatchingDomain: apdu.WrongData, FixedPINLength: true,
@@ -81,7 +86,7 @@ var profiles = []Profile{
 	},
 	{
 		Name: "2.6", Major: 2, Minor: 6, Platform: 0x06, ATR: atrJCOP2,
-		RSA: []int{1024, 1536, 2048}, MaxCurve: 320, Memory: 36 << 10,
+		RSA: []int{1024, 1536, 2048}, MaxCurve: 320, Memory: 36 << 10, MaxAPDU: maxAPDU,
 		NotSelected: apdu.ClassNotSupported, NeverInitialised: apdu.ReferenceNotFound,
 		NoTemplate: apdu.ReferenceDataNotUsable, DomainDeleted: apdu.ReferenceNotFound,
 		NoMatchingDomain: apdu.WrongData, NoBind: true,
@@ -97,7 +102,7 @@ var profiles = []Profile{
 func third(name string, minor byte, atr []byte, restrictedUnwrap, statusWithXKEK apdu.SW) Profile {
 	return Profile{
 		Name: name, Major: 3, Minor: minor, Platform: 0x06, ATR: atr,
-		RSA: []int{1024, 1536, 2048, 3072, 4096}, MaxCurve: 521, KeyFiles: true, Memory: 76 << 10,
+		RSA: []int{1024, 1536, 2048, 3072, 4096}, MaxCurve: 521, KeyFiles: true, Memory: 76 << 10, MaxAPDU: maxAPDU,
 		NotSelected: apdu.InstructionNotSupported, NeverInitialised: apdu.ReferenceNotFound,
 		NoTemplate: apdu.ReferenceNotFound, DomainDeleted: apdu.ReferenceNotFound,
 		NoMatchingDomain: apdu.WrongData, KeyDomains: true, AES: true, NoBind: true,

@@ -80,7 +80,7 @@ const (
 // Step runs one command APDU. Any bytes have an answer.
 func Step(env applet.Env, s State, command []byte) (State, Result) {
 	c, err := apdu.Parse(command)
-	if err != nil {
+	if err != nil || len(command) > s.Applet.Profile().MaxAPDU {
 		return s, refuse("(not an APDU)", command, apdu.WrongLength)
 	}
 	byName := c.INS == insSelect && c.P1 == selectByName && c.CLA&secureBits == 0
