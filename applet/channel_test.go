@@ -144,7 +144,7 @@ func TestSpec06_ForgedMessages(t *testing.T) {
 			return c
 		}},
 		{"the other data object", "6987", func(c apdu.Command) apdu.Command { c.Data = bytes.Clone(c.Data); c.Data[0] = 0x85; return c }},
-		{"overlong", "6987", func(c apdu.Command) apdu.Command { c.Data = bytes.Repeat([]byte{0x87}, 5000); return c }},
+		{"overlong", "6987", func(c apdu.Command) apdu.Command { c.Data = bytes.Repeat([]byte{0x87}, 4000); return c }},
 	}
 	for suite := range suites {
 		for _, f := range forgeries {
