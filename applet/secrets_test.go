@@ -1,23 +1,121 @@
 package applet_test
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 
 	"github.com/stretchr/testify/require"
 
+	"hsmemu/emulator/chip"
 	"hsmemu/keystore"
 )
 
 // secretOf takes a part of a key out of its stored form.
 func secretOf(t require.TestingT, k keystore.Key, part string) []byte {
-	b, err := json.Marshal(k)
-	require.NoError(t, err)
 	var parts map[string]any
-	require.NoError(t, json.Unmarshal(b, &parts))
+	require.NoError(t, json.Unmarshal([]byte(stored(t, k)), &parts))
 	text, ok := parts[part].(string)
 	require.True(t, ok, "no part %s", part)
 	secret, err := base64.StdEncoding.DecodeString(text)
 	require.NoError(t, err)
 	return secret
+}
+
+// secretNames are the fields of the stored form that nobody may ever see: parts
+// of keys, key encryption keys, and PINs.
+var secretNames = map[string]bool{"d": true, "p": true, "q": true, "qInverse": true, "key": true, "kek": true, "value": true}
+
+// window is how many bytes of a longer secret make a leak.
+const window = 8
+
+// secrets is everything that cards have had to keep to themselves.
+type secrets struct {
+	whole   map[string]bool // the short ones
+	windows map[[window]byte]bool
+	seen    map[string]bool
+}
+
+func newSecrets() *secrets {
+	return &secrets{whole: map[string]bool{}, windows: map[[window]byte]bool{}, seen: map[string]bool{}}
+}
+
+// learn takes the secrets out of a state's stored form.
+func (s *secrets) learn(t require.TestingT, form string) {
+	if s.seen[form] {
+		return
+	}
+	s.seen[form] = true
+	var tree any
+	require.NoError(t, json.Unmarshal([]byte(form), &tree))
+	s.walk(t, "", tree)
+}
+
+func (s *secrets) walk(t require.TestingT, name string, node any) {
+	switch node := node.(type) {
+	case map[string]any:
+		for name, child := range node {
+			s.walk(t, name, child)
+		}
+	case []any:
+		for _, child := range node {
+			s.walk(t, "", child)
+		}
+	case string:
+		if secretNames[name] {
+			secret, err := base64.StdEncoding.DecodeString(node)
+			require.NoError(t, err)
+			s.add(secret)
+		}
+	}
+}
+
+func (s *secrets) add(secret []byte) {
+	if len(secret) <= 2*window {
+		s.whole[string(secret)] = true
+	}
+	for ; len(secret) >= window; secret = secret[1:] {
+		s.windows[[window]byte(secret)] = true
+	}
+}
+
+// leak finds a secret in what somebody can see, be it as it is or in
+// hexadecimal digits.
+func (s *secrets) leak(visible []byte) []byte {
+	upper := bytes.ToUpper(visible)
+	for secret := range s.whole {
+		if bytes.Contains(visible, []byte(secret)) || bytes.Contains(upper, fmt.Appendf(nil, "%X", secret)) {
+			return []byte(secret)
+		}
+	}
+	for ; len(visible) >= window; visible = visible[1:] {
+		if s.windows[[window]byte(visible)] {
+			return visible[:window]
+		}
+	}
+	return nil
+}
+
+// check is invariant I8 for one step: what the card said and what it told
+// observers holds no secret of the states before and after it.
+func (s *secrets) check(t require.TestingT, before, after chip.Durable, result chip.Result) {
+	s.learn(t, stored(t, before))
+	s.learn(t, stored(t, after))
+	for _, d := range result.Commits {
+		s.learn(t, stored(t, d))
+	}
+	require.Nil(t, s.leak(result.Response), "a secret in the answer to %s", result.Event)
+	event := fmt.Sprintf("%s\n%+v\n%#v", result.Event, result.Event, result.Event)
+	require.Nil(t, s.leak([]byte(event)), "a secret in the event %s", result.Event)
+}
+
+// What prints, prints no secrets either: cards, keys and key domains within
+// whatever they are in.
+func checkPrinting(t require.TestingT, s *secrets, values ...any) {
+	for _, v := range values {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%q"} {
+			require.Nil(t, s.leak(fmt.Appendf(nil, verb, v)), "%s of %T", verb, v)
+		}
+	}
 }
