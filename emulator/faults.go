@@ -37,25 +37,31 @@ type fault struct {
 	after int
 	// size is a length in bytes.
 	size int
-	// delays are latencies by class of command.
-	delays map[string]time.Duration
-	said   string
+	// delays are latencies by class of command; typical says that classes
+	// without one take the time they take on hardware.
+	delays  map[string]time.Duration
+	typical bool
+	said    string
 }
 
-// faultKind is what a fault does at each place where one can strike. Every
-// field but the first two may be nil.
+// faultKind is what a fault does at each place where one can strike. The
+// functions may be nil.
 type faultKind struct {
 	name, help string
 	// once faults are gone when they have struck.
 	once bool
-	// keys lists the settings that may be given.
+	// keys lists the settings that may be given, those without a value first.
 	keys []string
-	// transmit strikes in place of the command; pass runs it.
-	transmit func(f *Faults, ctx context.Context, one *fault, command []byte, pass transmitter) ([]byte, error)
-	atr      func(atr []byte) []byte
+	// instead answers in place of the card, which does not see the command.
+	instead func(f *Faults, ctx context.Context) ([]byte, error)
+	// strikes tells which commands instead is for; nil is for all.
+	strikes func(command []byte) bool
+	// before happens before the card sees the command, and after to its
+	// answer.
+	before func(ctx context.Context, one *fault, command []byte) error
+	after  func(one *fault, answer []byte) []byte
+	atr    func(atr []byte) []byte
 }
-
-type transmitter func(context.Context, []byte) ([]byte, error)
 
 // Errors of faults.
 var (
@@ -66,40 +72,40 @@ var (
 )
 
 const (
-	insInitialize = 0x50
-	shortATR      = 3
-	readerLimit   = 1014 // bytes that some readers carry at most
+	shortATR    = 3
+	readerLimit = 1014 // bytes that some readers carry at most
 )
 
-// faultKinds is every fault there is.
+// faultKinds is every fault there is. Where two answer in place of the card,
+// the first of this list does, and the other has its turn later.
 var faultKinds = []faultKind{
 	{
-		name: "remove", once: true, keys: []string{"after"}, transmit: strikeRemove,
+		name: "remove", once: true, keys: []string{"after"}, instead: strikeRemove,
 		help: "the card is pulled out in the middle of a command, after N more commands",
 	},
 	{
-		name: "transmit", once: true, keys: []string{"after"}, transmit: strikeTransmit,
+		name: "transmit", once: true, keys: []string{"after"}, instead: strikeTransmit,
 		help: "one transmission fails, after N more commands; the card does not see it",
 	},
 	{
-		name: "cut", keys: []string{"bytes"}, transmit: strikeCut,
-		help: "the reader cuts answers at this many bytes (1014)",
+		name: "mute", keys: []string{"after"}, instead: strikeMute, atr: noATR,
+		help: "the card says nothing any more, not even an answer to reset, after N more commands",
 	},
 	{
-		name: "mute", keys: []string{"after"}, transmit: strikeMute,
-		help: "the card says nothing any more, after N more commands",
-	},
-	{
-		name: "atr", atr: func(atr []byte) []byte { return atr[:min(len(atr), shortATR)] },
-		help: "the answer to reset is cut to three bytes",
-	},
-	{
-		name: "initialize", once: true, transmit: strikeInitialize,
+		name: "initialize", once: true, instead: strikeInitialize, strikes: isInitialize,
 		help: "the next INITIALIZE DEVICE answers 6A84, not enough memory, and does nothing",
 	},
 	{
-		name: "slow", keys: slices.Sorted(maps.Keys(realistic)), transmit: strikeSlow,
-		help: "commands take their time: near that of hardware, or as set (sign=800ms)",
+		name: "cut", keys: []string{"bytes"}, after: strikeCut,
+		help: "the reader cuts answers at this many bytes (1014)",
+	},
+	{
+		name: "atr", atr: func(atr []byte) []byte { return atr[:min(len(atr), shortATR)] },
+		help: "the answer to reset is cut to three bytes, from the next reset or insertion on",
+	},
+	{
+		name: "slow", keys: append([]string{everyClass}, slices.Sorted(maps.Keys(realistic))...), before: strikeSlow,
+		help: "commands take their time: near that of hardware, or only as set (sign=800ms), or both (realistic sign=800ms)",
 	},
 }
 
@@ -110,7 +116,10 @@ func FaultHelp() [][2]string {
 	for _, k := range faultKinds {
 		name := k.name
 		for _, key := range k.keys {
-			name += " [" + key + "=…]"
+			if key != everyClass {
+				key += "=…"
+			}
+			name += " [" + key + "]"
 		}
 		lines = append(lines, [2]string{name, k.help})
 	}
@@ -125,10 +134,13 @@ func (f *Faults) Set(name string, settings []string) error {
 	if i < 0 {
 		return fmt.Errorf("%w: %q", ErrFault, name)
 	}
-	one := &fault{kind: &faultKinds[i], size: readerLimit, said: strings.Join(append([]string{name}, settings...), " ")}
+	one := &fault{
+		kind: &faultKinds[i], said: strings.Join(append([]string{name}, settings...), " "),
+		size: readerLimit, delays: map[string]time.Duration{}, typical: len(settings) == 0,
+	}
 	for _, s := range settings {
-		key, value, _ := strings.Cut(s, "=")
-		if err := one.set(key, value); err != nil {
+		key, value, given := strings.Cut(s, "=")
+		if err := one.set(key, value, given); err != nil {
 			return err
 		}
 	}
@@ -138,12 +150,15 @@ func (f *Faults) Set(name string, settings []string) error {
 	return nil
 }
 
-func (o *fault) set(key, value string) error {
-	if !slices.Contains(o.kind.keys, key) {
+func (o *fault) set(key, value string, given bool) error {
+	switch {
+	case !slices.Contains(o.kind.keys, key):
 		return fmt.Errorf("%w: %s has no setting %q", ErrFault, o.kind.name, key)
-	}
-	switch key {
-	case "after", "bytes":
+	case key == everyClass && given:
+		return fmt.Errorf("%w: %s takes no value", ErrFault, key)
+	case key == everyClass:
+		o.typical = true
+	case key == "after" || key == "bytes":
 		n, err := strconv.Atoi(value)
 		if err != nil || n < 0 || key == "bytes" && n < 2 {
 			return fmt.Errorf("%w: %s=%s is no number for it", ErrFault, key, value)
@@ -158,9 +173,6 @@ func (o *fault) set(key, value string) error {
 		if err != nil || d < 0 {
 			return fmt.Errorf("%w: %s=%s is no duration", ErrFault, key, value)
 		}
-		if o.delays == nil {
-			o.delays = map[string]time.Duration{}
-		}
 		o.delays[key] = d
 	}
 	return nil
@@ -173,7 +185,8 @@ func (f *Faults) Clear() {
 	f.active = map[string]*fault{}
 }
 
-// List says which faults are set, as they were set.
+// List says which faults are set, as they were set. One that strikes once is
+// no longer set when it has.
 func (f *Faults) List() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -184,13 +197,14 @@ func (f *Faults) List() []string {
 	return list
 }
 
-// ATR is the card's, as far as the contacts let it through.
+// ATR is the card's, as far as the contacts let it through; nil from a mute
+// card.
 func (f *Faults) ATR() []byte {
 	atr := f.card.ATR()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, one := range f.active {
-		if one.kind.atr != nil {
+		if one.kind.atr != nil && one.after == 0 {
 			atr = one.kind.atr(atr)
 		}
 	}
@@ -200,136 +214,85 @@ func (f *Faults) ATR() []byte {
 // Reset resets the card.
 func (f *Faults) Reset() error { return f.card.Reset() }
 
-// Transmit gives the card a command, unless a fault strikes.
+// Transmit gives the card a command, unless a fault strikes. Errors: those of
+// [Card.Transmit], and that of a transmission that has to fail.
 func (f *Faults) Transmit(ctx context.Context, command []byte) ([]byte, error) {
-	pass := f.card.Transmit
-	for _, one := range f.due(command) {
-		inner := pass
-		pass = func(ctx context.Context, command []byte) ([]byte, error) {
-			return one.kind.transmit(f, ctx, one, command, inner)
+	due := f.due(command)
+	for _, one := range due {
+		if one.kind.instead != nil {
+			return one.kind.instead(f, ctx)
 		}
 	}
-	return pass(ctx, command)
+	for _, one := range due {
+		if one.kind.before != nil {
+			if err := one.kind.before(ctx, one, command); err != nil {
+				return nil, err
+			}
+		}
+	}
+	answer, err := f.card.Transmit(ctx, command)
+	for _, one := range due {
+		if one.kind.after != nil {
+			answer = one.kind.after(one, answer)
+		}
+	}
+	return answer, err
 }
 
-// due counts the command and gives the faults whose turn it is; those that
-// strike once are removed.
+// due counts the command and gives the faults that strike, at most one of them
+// in place of the card. Those that strike once are removed.
 func (f *Faults) due(command []byte) []*fault {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var due []*fault
-	for _, name := range slices.Sorted(maps.Keys(f.active)) {
-		one := f.active[name]
+	replaced := false
+	for i := range faultKinds {
+		kind := &faultKinds[i]
+		one := f.active[kind.name]
 		switch {
-		case one.kind.transmit == nil || name == "initialize" && !isInitialize(command):
+		case one == nil || kind.strikes != nil && !kind.strikes(command):
 			continue
 		case one.after > 0:
 			one.after--
 			continue
+		case kind.instead != nil && replaced:
+			continue
 		}
+		replaced = replaced || kind.instead != nil
 		due = append(due, one)
-		if one.kind.once {
-			delete(f.active, name)
+		if kind.once {
+			delete(f.active, kind.name)
 		}
 	}
 	return due
 }
 
-func isInitialize(command []byte) bool { return len(command) > 4 && command[1] == insInitialize }
+// isInitialize knows INITIALIZE DEVICE with data: without, it is a query.
+func isInitialize(command []byte) bool {
+	c, err := apdu.Parse(command)
+	return err == nil && c.CLA&0x80 != 0 && c.INS == 0x50 && len(c.Data) > 0
+}
 
 // strikeRemove pulls the card before it has seen the command, and never
-// answers: what the client gets is the reader's word.
-func strikeRemove(f *Faults, ctx context.Context, _ *fault, command []byte, pass transmitter) ([]byte, error) {
+// answers: what the client gets is the reader's word. Where nobody can pull
+// the card, the transmission fails.
+func strikeRemove(f *Faults, ctx context.Context) ([]byte, error) {
 	if f.Remove == nil {
-		return pass(ctx, command)
+		return nil, errTransmit
 	}
 	go f.Remove() // the reader waits for this command before it lets go of the card
 	<-ctx.Done()
 	return nil, ctx.Err()
 }
 
-func strikeTransmit(*Faults, context.Context, *fault, []byte, transmitter) ([]byte, error) {
-	return nil, errTransmit
-}
+func strikeTransmit(*Faults, context.Context) ([]byte, error) { return nil, errTransmit }
 
-func strikeMute(*Faults, context.Context, *fault, []byte, transmitter) ([]byte, error) {
-	return nil, ErrMute
-}
+func strikeMute(*Faults, context.Context) ([]byte, error) { return nil, ErrMute }
 
-func strikeCut(_ *Faults, ctx context.Context, one *fault, command []byte, pass transmitter) ([]byte, error) {
-	answer, err := pass(ctx, command)
-	return answer[:min(len(answer), one.size)], err
-}
+func noATR([]byte) []byte { return nil }
 
-func strikeInitialize(*Faults, context.Context, *fault, []byte, transmitter) ([]byte, error) {
+func strikeInitialize(*Faults, context.Context) ([]byte, error) {
 	return apdu.Response{SW: apdu.NotEnoughMemory}.Bytes(), nil
 }
 
-// realistic is about how long hardware takes, by class of command.
-var realistic = map[string]time.Duration{
-	"read":     25 * time.Millisecond,
-	"write":    60 * time.Millisecond,
-	"pin":      80 * time.Millisecond,
-	"sign":     300 * time.Millisecond,
-	"rsa":      1200 * time.Millisecond,
-	"wrap":     250 * time.Millisecond,
-	"generate": 1500 * time.Millisecond,
-	"rsagen":   12 * time.Second,
-	"other":    20 * time.Millisecond,
-}
-
-// Latencies lists the classes of commands and how long each takes with the
-// fault "slow" as it is.
-func Latencies() [][2]string {
-	var lines [][2]string
-	for _, class := range slices.Sorted(maps.Keys(realistic)) {
-		lines = append(lines, [2]string{class, realistic[class].String()})
-	}
-	return lines
-}
-
-// classOf sorts a command into the classes of latency. RSA operations are known
-// by their algorithm and their key template.
-func classOf(command []byte) string {
-	if len(command) < 4 {
-		return "other"
-	}
-	switch command[1] {
-	case 0xB1, 0x58, 0xA4:
-		return "read"
-	case 0xD7, 0xE4, 0x50:
-		return "write"
-	case 0x20, 0x24, 0x2C, 0x82:
-		return "pin"
-	case 0x68, 0x62, 0x78, 0x76, 0x86:
-		if command[3] >= 0x20 && command[3] < 0x50 {
-			return "rsa"
-		}
-		return "sign"
-	case 0x72, 0x74:
-		return "wrap"
-	case 0x46:
-		if len(command) < 200 {
-			return "rsagen"
-		}
-		return "generate"
-	case 0x48:
-		return "generate"
-	}
-	return "other"
-}
-
-func strikeSlow(_ *Faults, ctx context.Context, one *fault, command []byte, pass transmitter) ([]byte, error) {
-	delays := one.delays
-	if delays == nil {
-		delays = realistic
-	}
-	timer := time.NewTimer(delays[classOf(command)])
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	return pass(ctx, command)
-}
+func strikeCut(one *fault, answer []byte) []byte { return answer[:min(len(answer), one.size)] }
