@@ -166,7 +166,7 @@ func (a *app) answer(ctx context.Context, o *opening, name string, key byte, pin
 	if err != nil {
 		return fmt.Errorf("sign the challenge with key %d: %w", key, err)
 	}
-	signature, err := plain(request.Key.Curve, r.Data)
+	signature, err := rawSignature(request.Key.Curve, r.Data)
 	if err != nil {
 		return err
 	}
@@ -177,7 +177,8 @@ func (a *app) answer(ctx context.Context, o *opening, name string, key byte, pin
 	return err
 }
 
-func plain(c *curve.Curve, der []byte) ([]byte, error) {
+// rawSignature is r || s, which the command takes.
+func rawSignature(c *curve.Curve, der []byte) ([]byte, error) {
 	signature, err := c.ParseDER(der)
 	if err != nil {
 		return nil, fmt.Errorf("signature of the custodian: %w", err)

@@ -25,10 +25,13 @@ type importOrder struct {
 	password, pin  string // files
 	label          string
 	file           string
+
+	// open decrypts a share file; keystore.OpenShare, which takes its time.
+	open func(file, password []byte) ([]byte, error)
 }
 
 func newCardImportKeyCommand(a *app) *cobra.Command {
-	var o importOrder
+	o := importOrder{open: keystore.OpenShare}
 	cmd := &cobra.Command{
 		Use:   "import-key --card NAME --key-domain N --share FILE... FILE",
 		Short: "bring a PKCS #12 or PEM key into a card whose DKEK shares you hold",
@@ -111,7 +114,7 @@ func (a *app) importKey(ctx context.Context, o importOrder) (err error) {
 	}
 	defer clear(pin)
 
-	domain, err := a.combine(ctx, o.shares, shares, passwords)
+	domain, err := a.combine(ctx, o, shares, passwords)
 	if err != nil {
 		return err
 	}
@@ -119,11 +122,7 @@ func (a *app) importKey(ctx context.Context, o importOrder) (err error) {
 		return err
 	}
 	if domain.KCV() != kcv {
-		err := fmt.Errorf("key domain %d of card %q has key check value %X, these shares have %X", o.domain, o.card, kcv, domain.KCV())
-		if total != len(shares) {
-			return hinted{err, fmt.Sprintf("it was made of %d shares, not %d", total, len(shares))}
-		}
-		return err
+		return o.foreign(domain, total, kcv)
 	}
 	if in.blob, err = domain.Wrap(a.outside.Rand, m.key); err != nil {
 		return fmt.Errorf("wrap the key: %w", err)
@@ -135,6 +134,15 @@ func (a *app) importKey(ctx context.Context, o importOrder) (err error) {
 		return errors.Join(err, in.undo(context.WithoutCancel(ctx)))
 	}
 	return in.report(a)
+}
+
+// foreign says that the shares are not those of the card's key domain.
+func (o importOrder) foreign(domain keystore.Domain, total int, kcv [8]byte) error {
+	err := fmt.Errorf("key domain %d of card %q has key check value %X, these shares have %X", o.domain, o.card, kcv, domain.KCV())
+	if total != len(o.shares) {
+		return hinted{err, fmt.Sprintf("it was made of %d shares, not %d", total, len(o.shares))}
+	}
+	return err
 }
 
 // labelOf is what the key will be called.

@@ -68,7 +68,7 @@ func (a *app) sharePassword(share, file string) ([]byte, error) {
 
 // combine opens the shares, at the same time where there are processors for
 // it, and puts them together.
-func (a *app) combine(ctx context.Context, paths []string, files, passwords [][]byte) (keystore.Domain, error) {
+func (a *app) combine(ctx context.Context, o importOrder, files, passwords [][]byte) (keystore.Domain, error) {
 	type opened struct {
 		i     int
 		share []byte
@@ -78,7 +78,7 @@ func (a *app) combine(ctx context.Context, paths []string, files, passwords [][]
 	results := make(chan opened, len(files))
 	for i := range files {
 		go func() {
-			share, err := keystore.OpenShare(files[i], passwords[i])
+			share, err := o.open(files[i], passwords[i])
 			results <- opened{i, share, err}
 		}()
 	}
@@ -88,7 +88,7 @@ func (a *app) combine(ctx context.Context, paths []string, files, passwords [][]
 		select {
 		case r := <-results:
 			if r.err != nil {
-				return keystore.Domain{}, fmt.Errorf("open share %s: %w", paths[r.i], r.err)
+				return keystore.Domain{}, fmt.Errorf("open share %s: %w", o.shares[r.i], r.err)
 			}
 			var err error
 			if domain, err = domain.Import(r.share); err != nil {

@@ -1,0 +1,417 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"hsmemu/applet/apdu"
+	"hsmemu/applet/pkcs15"
+	"hsmemu/emulator"
+	"hsmemu/keystore"
+	"hsmemu/keystore/curve"
+)
+
+// desk is a state folder with one card, and a bench for keys. Share files here
+// hold the share as it is, and the password "right" opens them at once.
+//
+// Its tests are not parallel: a child that another test starts holds the lock on
+// the card's file from its fork to its exec, and so beyond the end of a command.
+type desk struct {
+	bench
+	app      *app
+	out, err bytes.Buffer
+	order    importOrder
+}
+
+const userPIN = "648219"
+
+// newDesk makes a card of a firmware and initialises it with data objects in
+// hexadecimal besides the PINs.
+func newDesk(t *testing.T, firmware, setup string) *desk {
+	t.Helper()
+	d := &desk{bench: newBench(t)}
+	d.app = &app{
+		in: strings.NewReader(""), out: &d.out, err: &d.err, outside: emulator.System(), state: t.TempDir(),
+		env: func(string) string { return "" },
+	}
+	file, err := d.app.makeCard(defaultCard, order{firmware: firmware})
+	require.NoError(t, err)
+	require.NoError(t, file.Close())
+	d.send("8050000000"+"001D"+"8002"+"0001"+"8106"+hex.EncodeToString([]byte(userPIN))+"8208"+"3537363231383830"+"910103"+setup, "")
+	d.write("pin", userPIN+"\n")
+	d.write("password", "right\n")
+	d.write("one.share", strings.Repeat("1", keystore.ShareLen))
+	d.write("two.share", strings.Repeat("2", keystore.ShareLen))
+	d.order = importOrder{
+		card: defaultCard, shares: []string{d.path("one.share"), d.path("two.share")}, sharePasswords: []string{d.path("password")},
+		pin: d.path("pin"), password: d.path("password"),
+		open: func(file, password []byte) ([]byte, error) {
+			if string(password) != "right" {
+				return nil, fmt.Errorf("%w: wrong password", keystore.ErrShare)
+			}
+			return file, nil
+		},
+	}
+	return d
+}
+
+func (d *desk) write(name, content string) {
+	d.t.Helper()
+	require.NoError(d.t, os.WriteFile(d.path(name), []byte(content), 0o600))
+}
+
+// with opens a session, logged in.
+func (d *desk) with(do func(context.Context, *session)) {
+	d.t.Helper()
+	ctx := context.Background()
+	s, err := d.app.session(ctx, defaultCard)
+	require.NoError(d.t, err)
+	require.NoError(d.t, s.enter(ctx))
+	do(ctx, s)
+	require.NoError(d.t, s.close())
+}
+
+// send sends commands in one session of their own, after the user PIN if there
+// is one, and wants success.
+func (d *desk) send(command, pin string, more ...string) {
+	d.t.Helper()
+	d.with(func(ctx context.Context, s *session) {
+		if pin != "" {
+			require.NoError(d.t, s.login(ctx, []byte(pin)))
+		}
+		for _, text := range append([]string{command}, more...) {
+			b, err := hex.DecodeString(text)
+			require.NoError(d.t, err)
+			if len(b) > 7 && b[4] == 0 && b[5] == 0 { // the length is not for counting by hand
+				b[5], b[6] = byte((len(b)-7)>>8), byte(len(b)-7)
+			}
+			c, err := apdu.Parse(b)
+			require.NoError(d.t, err)
+			_, err = s.send(ctx, c)
+			require.NoError(d.t, err, "%X", text[:8])
+		}
+	})
+}
+
+// twoShares brings the shares of the desk into key domain 0.
+func (d *desk) twoShares() {
+	d.t.Helper()
+	d.send("8052000020"+strings.Repeat("31", 32), "", "8052000020"+strings.Repeat("32", 32))
+}
+
+// imports wants an import to succeed and returns what it prints.
+func (d *desk) imports(file string) string {
+	d.t.Helper()
+	o := d.order
+	o.file = d.path(file)
+	d.out.Reset()
+	require.NoError(d.t, d.app.importKey(context.Background(), o), file)
+	return d.out.String()
+}
+
+// refuses wants an import to fail, without a trace on the card.
+func (d *desk) refuses(file string, change func(*importOrder)) error {
+	d.t.Helper()
+	before := d.snapshot()
+	o := d.order
+	o.file = d.path(file)
+	if change != nil {
+		change(&o)
+	}
+	d.out.Reset()
+	err := d.app.importKey(context.Background(), o)
+	require.Error(d.t, err)
+	require.Equal(d.t, before, d.snapshot(), "after: %v", err)
+	return err
+}
+
+// snapshot is everything that an import can change, in words.
+func (d *desk) snapshot() string {
+	d.t.Helper()
+	durable, _, err := d.app.read(defaultCard)
+	require.NoError(d.t, err)
+	return fmt.Sprint(durable.Applet.Files, durable.Applet.Keys, durable.Applet.Domains)
+}
+
+func (d *desk) file(id uint16) (content []byte) {
+	d.t.Helper()
+	d.with(func(ctx context.Context, s *session) {
+		var err error
+		content, err = s.file(ctx, id)
+		require.NoError(d.t, err)
+	})
+	return content
+}
+
+// kcv of the two shares together.
+func (d *desk) kcv() string {
+	sum := sha256.Sum256(bytes.Repeat([]byte{'1' ^ '2'}, keystore.ShareLen))
+	return strings.ToUpper(hex.EncodeToString(sum[:8]))
+}
+
+// Keys of every kind that a card can hold sign on it as they would outside.
+func TestImportKey_OnEveryCurve(t *testing.T) {
+	d := newDesk(t, "4.1", "920102")
+	d.twoShares()
+	for i, c := range curve.All() {
+		id := byte(i + 1)
+		d.openssl("ecparam -genkey -noout -name " + opensslName(c) + " -out key.pem")
+		d.openssl("ec -in key.pem -pubout -out public.pem")
+		require.Equal(t, fmt.Sprintf("key check value: %s\nkey %d: EC %s, \"key\"\n", d.kcv(), id, c), d.imports("key.pem"))
+		read, err := pkcs15.ParseKey(d.file(fileKeyDescription | uint16(id)))
+		require.NoError(t, err)
+		require.Equal(t, pkcs15.Key{Kind: pkcs15.EC, Label: "key", ID: []byte{id}, Usage: pkcs15.UsageEC, Bits: 8 * c.FieldLen()}, read)
+		require.Nil(t, d.file(fileCertificate|uint16(id)))
+		d.signs(id, byte(keystore.ECDSASHA256))
+	}
+}
+
+func TestImportKey_OfEveryRSASize(t *testing.T) {
+	d := newDesk(t, "4.1", "920102")
+	d.twoShares()
+	for i, bits := range []int{1024, 1536, 2048, 3072, 4096} {
+		id := byte(i + 1)
+		d.openssl(fmt.Sprintf("genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:%d -out key.pem", bits))
+		d.openssl("rsa -in key.pem -pubout -out public.pem")
+		require.Contains(t, d.imports("key.pem"), fmt.Sprintf("key %d: RSA %d, \"key\"\n", id, bits))
+		read, err := pkcs15.ParseKey(d.file(fileKeyDescription | uint16(id)))
+		require.NoError(t, err)
+		require.Equal(t, pkcs15.Key{Kind: pkcs15.RSA, Label: "key", ID: []byte{id}, Usage: pkcs15.UsageRSA, Bits: bits}, read)
+		d.signs(id, byte(keystore.RSASignSHA256))
+	}
+}
+
+// signs has the card sign and OpenSSL verify with public.pem.
+func (d *desk) signs(id, algorithm byte) {
+	d.t.Helper()
+	d.write("message", fmt.Sprintf("signed by key %d", id))
+	d.with(func(ctx context.Context, s *session) {
+		require.NoError(d.t, s.login(ctx, []byte(userPIN)))
+		message, err := os.ReadFile(d.path("message"))
+		require.NoError(d.t, err)
+		r, err := s.send(ctx, apdu.Command{CLA: 0x80, INS: 0x68, P1: id, P2: algorithm, Data: message, Ne: 65536, Extended: true})
+		require.NoError(d.t, err)
+		d.write("signature", string(r.Data))
+	})
+	require.Contains(d.t, string(d.openssl("dgst -sha256 -verify public.pem -signature signature message")), "Verified OK")
+}
+
+// Certificates land where the clients look for them; a CA's that is there
+// already stays alone.
+func TestImportKey_WithItsChain(t *testing.T) {
+	d := newDesk(t, "4.1", "920102")
+	d.twoShares()
+	d.openssl("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem")
+	d.chain("key.pem")
+	d.join("all.pem", "key.pem", "cert.pem", "chain.pem")
+	d.openssl("req -new -newkey rsa:1024 -nodes -keyout key2.pem -subj /CN=second -out second.csr")
+	d.openssl("x509 -req -in second.csr -CA ca.pem -CAkey cakey.pem -CAcreateserial -days 7 -out cert2.pem")
+	d.join("all2.pem", "cert2.pem", "ca.pem", "key2.pem")
+
+	require.Equal(t, "key check value: "+d.kcv()+"\nkey 1: EC secp256r1, \"leaf\"\ncertificate: \"leaf\"\nCA certificate: \"issuer\"\nCA certificate: \"root\"\n", d.imports("all.pem"))
+	require.Equal(t, d.openssl("x509 -in cert.pem -outform DER"), d.file(0xCE01))
+	for i, name := range []string{"issuer", "root"} {
+		content := d.file(fileCA | uint16(i))
+		c, err := x509.ParseCertificate(content)
+		require.NoError(t, err)
+		require.Equal(t, name, c.Subject.CommonName)
+		id := sha1.Sum(c.RawSubjectPublicKeyInfo)
+		want := pkcs15.Certificate{Label: name, ID: id[:], File: fileCA | uint16(i)}
+		require.Equal(t, want.Bytes(), d.file(fileCADescription|uint16(i)))
+	}
+
+	d.order.id, d.order.label = 0x20, "zwei"
+	require.Equal(t, "key check value: "+d.kcv()+"\nkey 32: RSA 1024, \"zwei\"\ncertificate: \"second\"\nCA certificates that were there already: 1\n", d.imports("all2.pem"))
+	require.Nil(t, d.file(fileCA|2))
+
+	// The first free reference is one where nothing at all is.
+	d.order.id, d.order.label = 0, ""
+	d.send("00D7CE02000000"+"54020000"+"530101", userPIN, "00D7C403000000"+"54020000"+"530101")
+	require.Contains(t, d.imports("key.pem"), "key 4: ")
+	require.ErrorContains(t, d.refuses("key.pem", func(o *importOrder) { o.id = 2 }), `key reference 2 of card "default" is taken`)
+	require.ErrorContains(t, d.refuses("key.pem", func(o *importOrder) { o.id = 3 }), `key reference 3 of card "default" is taken`)
+	require.ErrorContains(t, d.refuses("key.pem", func(o *importOrder) { o.id = 32 }), `key reference 32 of card "default" is taken`)
+}
+
+func TestImportKey_IntoAnotherKeyDomain(t *testing.T) {
+	d := newDesk(t, "4.1", "970103")
+	d.openssl("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem")
+	require.ErrorContains(t, d.refuses("key.pem", nil), `key domain 0 of card "default" is empty`)
+	d.send("805201010102", userPIN, "8052000120"+strings.Repeat("31", 32))
+	d.order.domain = 1
+	err := d.refuses("key.pem", nil)
+	require.EqualError(t, err, `key domain 1 of card "default" is not complete: 1 of 2 shares are missing`)
+	d.send("8052000120"+strings.Repeat("32", 32), "")
+	require.Contains(t, d.imports("key.pem"), "key 1: ")
+	durable, _, err := d.app.read(defaultCard)
+	require.NoError(t, err)
+	require.Equal(t, byte(1), durable.Applet.Keys[1].Domain)
+	require.ErrorContains(t, d.refuses("key.pem", func(o *importOrder) { o.domain = 3 }), `card "default" has no key domain 3`)
+}
+
+func TestImportKey_SaysWhatIsWrong(t *testing.T) {
+	d := newDesk(t, "4.1", "920102")
+	d.openssl("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem")
+	d.openssl("genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:1280 -out odd.pem")
+	require.EqualError(t, d.refuses("key.pem", nil), `key domain 0 of card "default" is not complete: 2 of 2 shares are missing`)
+	d.twoShares()
+
+	d.write("wrong", "wrong\n")
+	err := d.refuses("key.pem", func(o *importOrder) { o.sharePasswords = []string{d.path("password"), d.path("wrong")} })
+	require.EqualError(t, err, "open share "+d.path("two.share")+": keystore: share file does not open: wrong password")
+	require.Empty(t, d.out.String())
+
+	other := sha256.Sum256([]byte(strings.Repeat("1", keystore.ShareLen)))
+	err = d.refuses("key.pem", func(o *importOrder) { o.shares = o.shares[:1] })
+	require.EqualError(t, err, fmt.Sprintf(`key domain 0 of card "default" has key check value %s, these shares have %X`, d.kcv(), other[:8]))
+	require.Equal(t, fmt.Sprintf("key check value: %X\n", other[:8]), d.out.String())
+	var h hinted
+	require.ErrorAs(t, err, &h)
+	require.Equal(t, "it was made of 2 shares, not 1", h.hint)
+	d.write("other.share", strings.Repeat("3", keystore.ShareLen))
+	err = d.refuses("key.pem", func(o *importOrder) { o.shares = []string{o.shares[0], d.path("other.share")} })
+	require.ErrorContains(t, err, "has key check value "+d.kcv())
+	require.False(t, errors.As(err, &h), "the number of shares is right")
+
+	require.EqualError(t, d.refuses("odd.pem", nil), `card "default" cannot hold the key RSA 1280: its firmware does not have that size`)
+	err = d.refuses("key.pem", func(o *importOrder) { o.pin = d.path("wrong") })
+	require.ErrorContains(t, err, `verify the user PIN of card "default"`)
+	require.ErrorContains(t, d.refuses("absent.pem", nil), "no such file")
+	require.ErrorContains(t, d.refuses("key.pem", func(o *importOrder) { o.shares = []string{d.path("absent.share")} }), "read the share")
+	require.ErrorContains(t, d.refuses("key.pem", func(o *importOrder) { o.card = "absent" }), "there is no such card")
+
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	o, never := d.order, make(chan struct{})
+	defer close(never)
+	o.file = d.path("key.pem")
+	o.open = func([]byte, []byte) ([]byte, error) { <-never; return nil, keystore.ErrShare }
+	require.ErrorIs(t, d.app.importKey(ctx, o), context.Canceled)
+}
+
+func TestImportKey_NeedsADKEK(t *testing.T) {
+	d := newDesk(t, "4.1", "")
+	d.openssl("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem")
+	err := d.refuses("key.pem", nil)
+	require.EqualError(t, err, `card "default" has no DKEK: it was initialised without`)
+	var h hinted
+	require.ErrorAs(t, err, &h)
+	require.Equal(t, "sc-hsm-tool --initialize --dkek-shares N, which erases it", h.hint)
+}
+
+// A firmware that lacks a size refuses it by the name of the key.
+func TestImportKey_IntoAnOldFirmware(t *testing.T) {
+	d := newDesk(t, "1.2", "920102")
+	d.twoShares()
+	d.openssl("ecparam -genkey -noout -name brainpoolP384r1 -out big.pem")
+	d.openssl("ecparam -genkey -noout -name brainpoolP320r1 -out key.pem")
+	require.ErrorContains(t, d.refuses("big.pem", nil), "cannot hold the key EC brainpoolP384r1")
+	require.Contains(t, d.imports("key.pem"), "key 1: EC brainpoolP320r1")
+}
+
+// When the memory is full in the middle, nothing of the key stays behind.
+func TestImportKey_TakesBackWhatDoesNotFit(t *testing.T) {
+	d := newDesk(t, "1.2", "920102")
+	d.twoShares()
+	d.openssl("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem")
+	d.chain("key.pem")
+	d.join("all.pem", "key.pem", "cert.pem", "chain.pem")
+	durable, _, err := d.app.read(defaultCard)
+	require.NoError(t, err)
+	// Room for the key and its certificate, and the first piece of a CA's.
+	rest := 32*5 + len(d.openssl("x509 -in cert.pem -outform DER")) + 350
+	filler := make([]byte, durable.Applet.Free()-rest)
+	d.with(func(ctx context.Context, s *session) {
+		require.NoError(t, s.login(ctx, []byte(userPIN)))
+		require.NoError(t, s.update(ctx, 0xCF00, filler))
+	})
+	err = d.refuses("all.pem", nil)
+	require.ErrorIs(t, err, apdu.NotEnoughMemory)
+	require.Contains(t, d.imports("key.pem"), "key 1: ")
+}
+
+// A password that was split comes from what its keepers were shown.
+func TestImportKey_WithASplitPassword(t *testing.T) {
+	d := newDesk(t, "4.1", "920102")
+	d.twoShares()
+	d.openssl("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem")
+	// f(x) = 7 + 3x modulo the largest prime below 2^64.
+	keeper := func(id int) string {
+		return fmt.Sprintf("Share %d of 3\n\nPrime       : ff:ff:ff:ff:ff:ff:ff:c5\nShare ID    : %d\nShare value : %02x\n\n", id, id, 7+3*id)
+	}
+	d.write("keepers", keeper(3)+keeper(1))
+	d.order.sharePasswords = []string{d.path("keepers")}
+	d.order.open = func(file, password []byte) ([]byte, error) {
+		if !bytes.Equal(password, []byte{0, 0, 0, 0, 0, 0, 0, 7}) {
+			return nil, keystore.ErrShare
+		}
+		return file, nil
+	}
+	require.Contains(t, d.imports("key.pem"), "key 1: ")
+
+	d.write("twice", keeper(3)+keeper(3))
+	err := d.refuses("key.pem", func(o *importOrder) { o.sharePasswords = []string{d.path("twice")} })
+	require.ErrorIs(t, err, keystore.ErrShare)
+}
+
+// Every secret may come from the environment, or in lines of standard input.
+func TestImportKey_AsksForItsSecrets(t *testing.T) {
+	d := newDesk(t, "4.1", "920102")
+	d.twoShares()
+	d.openssl("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem")
+	d.openssl("req -new -x509 -key key.pem -subj /CN=leaf -days 2 -out cert.pem")
+	d.openssl("pkcs12 -export -inkey key.pem -in cert.pem -out key.p12 -passout pass:opens")
+	d.order.sharePasswords, d.order.pin, d.order.password = nil, "", ""
+	d.app.in = strings.NewReader("opens\nright\nright\r\n" + userPIN)
+	require.Contains(t, d.imports("key.p12"), "key 1: ")
+
+	variables := map[string]string{"HSMEMU_PASSWORD": "opens", "HSMEMU_SHARE_PASSWORD": "right", "HSMEMU_PIN": userPIN}
+	d.app.env = func(name string) string { return variables[name] }
+	require.Contains(t, d.imports("key.p12"), "key 2: ")
+
+	delete(variables, "HSMEMU_PIN")
+	require.ErrorContains(t, d.refuses("key.p12", nil), "no user PIN of card default")
+}
+
+func TestImportKey_WrongUse(t *testing.T) {
+	d := newDesk(t, "4.1", "")
+	for _, c := range []struct{ line, want string }{
+		{"key.pem", "--share is needed"},
+		{"--share a --share b --share c --share-password-file a --share-password-file b key.pem", "2 password files for 3 shares"},
+		{"--share a --key-domain 256 key.pem", "key domain 256: 0 to 255"},
+		{"--share a --id -1 key.pem", "key reference -1: 1 to 255"},
+		{"--share a", "accepts 1 arg(s)"},
+	} {
+		d.err.Reset()
+		require.Equal(t, exitUsage, d.app.run(context.Background(), append([]string{"card", "import-key"}, strings.Fields(c.line)...)))
+		require.Contains(t, d.err.String(), c.want)
+		require.Contains(t, d.err.String(), "usage: hsmemu card import-key")
+	}
+}
+
+// A key in PEM without a name is called as its file.
+func TestImportKey_Labels(t *testing.T) {
+	for _, c := range []struct {
+		order importOrder
+		own   *certificate
+		want  string
+	}{
+		{importOrder{file: "/a/b/server.key.pem"}, nil, "server.key"},
+		{importOrder{file: "/a/b/server.pem"}, &certificate{name: "www.example"}, "www.example"},
+		{importOrder{file: "/a/b/server.pem"}, &certificate{}, "server"},
+		{importOrder{file: "/a/b/server.pem", label: "mine"}, &certificate{name: "www.example"}, "mine"},
+	} {
+		require.Equal(t, c.want, c.order.labelOf(material{own: c.own}))
+	}
+}
