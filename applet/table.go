@@ -19,10 +19,10 @@ const (
 )
 
 func (a access) String() string {
-	if a == user {
-		return "user"
+	if a == always {
+		return "always"
 	}
-	return "always"
+	return "user"
 }
 
 // size limits the command data in bytes.
