@@ -157,14 +157,14 @@ func TestClients_RemovalInTheMiddleOfACommand(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	started := make(chan struct{})
-	s.card.transmit = func(ctx context.Context, command []byte) ([]byte, error) {
+	s.card.does(func(ctx context.Context, command []byte) ([]byte, error) {
 		if command[1] == 0x84 {
 			close(started)
 			<-ctx.Done()
 			return nil, ctx.Err()
 		}
 		return answer(command), nil
-	}
+	})
 	done := at(func() string {
 		out, err := s.program("opensc-tool", "--send-apdu", "00:84:00:00:08").CombinedOutput()
 		return fmt.Sprintf("%s%v", out, err)

@@ -95,7 +95,7 @@ func TestWait_CancelledByAnother(t *testing.T) {
 	s.state(c)
 	require.NoError(t, c.Close())
 	unknown := wire{t, s.raw()}
-	require.Equal(t, word(int(pcscd.ErrInvalidHandle)), unknown.call(0x0D, word(12345), word(0))[4:])
+	require.Equal(t, word(pcscd.ErrInvalidHandle), unknown.call(0x0D, word(12345), word(0))[4:])
 }
 
 // registration is a client that waits, of either form, with nothing left to
@@ -165,7 +165,7 @@ func TestEvent_Cancelled(t *testing.T) {
 		w, context := registration(t, s, minor)
 		canceller := wire{t, s.raw()}
 		require.Equal(t, word(0), canceller.call(0x0D, word(context), word(0))[4:])
-		require.Equal(t, join(word(0), word(int(pcscd.ErrCancelled))), w.read(8))
+		require.Equal(t, join(word(0), word(pcscd.ErrCancelled)), w.read(8))
 		require.Equal(t, word(0), canceller.call(0x0D, word(context), word(0))[4:])
 		require.NoError(t, s.reader.Eject())
 		w.silent()
@@ -208,7 +208,7 @@ func TestEvent_WaitsForTheTable(t *testing.T) {
 			}
 			w.send(0x17, nil, nil)
 			require.Contains(t, string(w.read(2944)), name0, name)
-			require.Equal(t, join(word(0), word(int(c.code))), w.read(8), name)
+			require.Equal(t, join(word(0), word(c.code)), w.read(8), name)
 			w.send(0x14, nil, nil)
 			w.silent()
 		}

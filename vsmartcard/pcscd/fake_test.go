@@ -27,10 +27,9 @@ const applet = "\xE8\x2B\x06\x01\x04\x01\x81\xC3\x1F\x02\x01"
 // fake is a card that answers like a SmartCard-HSM as shipped, as far as
 // OpenSC goes to find out what it is, and notes what happens to it.
 type fake struct {
+	mu       sync.Mutex
 	transmit func(ctx context.Context, command []byte) ([]byte, error) // nil: as above
 	onReset  func() error
-
-	mu       sync.Mutex
 	atr      []byte
 	resets   int
 	commands [][]byte
@@ -53,9 +52,10 @@ func (f *fake) setATR(b []byte) {
 func (f *fake) Reset() error {
 	f.mu.Lock()
 	f.resets++
+	do := f.onReset
 	f.mu.Unlock()
-	if f.onReset != nil {
-		return f.onReset()
+	if do != nil {
+		return do()
 	}
 	return nil
 }
@@ -63,11 +63,26 @@ func (f *fake) Reset() error {
 func (f *fake) Transmit(ctx context.Context, command []byte) ([]byte, error) {
 	f.mu.Lock()
 	f.commands = append(f.commands, command)
+	do := f.transmit
 	f.mu.Unlock()
-	if f.transmit != nil {
-		return f.transmit(ctx, command)
+	if do != nil {
+		return do(ctx, command)
 	}
 	return answer(command), nil
+}
+
+// does has the card do something else with commands from now on, and
+// resetsWith with a reset.
+func (f *fake) does(transmit func(ctx context.Context, command []byte) ([]byte, error)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.transmit = transmit
+}
+
+func (f *fake) resetsWith(do func() error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.onReset = do
 }
 
 // answer knows SELECT by AID, whose answer names version 4.1, the PIN query of

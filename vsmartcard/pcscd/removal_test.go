@@ -3,7 +3,6 @@ package pcscd_test
 import (
 	"context"
 	"errors"
-	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -66,11 +65,11 @@ func TestInsert_OneAtATime(t *testing.T) {
 // anybody says.
 func stuck(s *service) (started <-chan struct{}, release func()) {
 	begin, end := make(chan struct{}, 1), make(chan struct{})
-	s.card.transmit = func(ctx context.Context, _ []byte) ([]byte, error) {
+	s.card.does(func(ctx context.Context, _ []byte) ([]byte, error) {
 		begin <- struct{}{}
 		<-end
 		return []byte{0x90, 0x00}, nil
-	}
+	})
 	return begin, func() { close(end) }
 }
 
@@ -116,12 +115,12 @@ func TestEject_EndsTheCommandsContext(t *testing.T) {
 	s := newService(t)
 	started := make(chan struct{})
 	ended := make(chan error, 1)
-	s.card.transmit = func(ctx context.Context, _ []byte) ([]byte, error) {
+	s.card.does(func(ctx context.Context, _ []byte) ([]byte, error) {
 		close(started)
 		<-ctx.Done()
 		ended <- ctx.Err()
 		return nil, ctx.Err()
-	}
+	})
 	h := s.connect(s.client())
 	transmitted := at(func() error {
 		_, err := h.Transmit(soon(t), []byte{0, 0x68, 0, 0x20})
@@ -196,7 +195,7 @@ func TestMute_CardIsSeenAndCannotBeUsed(t *testing.T) {
 	for name, spoil := range map[string]func(*fake){
 		"no ATR":       func(f *fake) { f.setATR(nil) },
 		"long ATR":     func(f *fake) { f.setATR(make([]byte, 34)) },
-		"failed reset": func(f *fake) { f.onReset = func() error { return errors.New("broken") } },
+		"failed reset": func(f *fake) { f.resetsWith(func() error { return errors.New("broken") }) },
 	} {
 		s := newService(t)
 		c := s.client()
@@ -213,7 +212,7 @@ func TestMute_CardIsSeenAndCannotBeUsed(t *testing.T) {
 
 		// It comes to itself.
 		card.setATR(atr)
-		card.onReset = nil
+		card.resetsWith(nil)
 		require.NoError(t, direct.Reconnect(soon(t), pcscd.Reset), name)
 		require.EqualValues(t, 0x34, s.state(c).State, name)
 	}
@@ -263,43 +262,4 @@ func TestATR_Protocols(t *testing.T) {
 		require.NoError(t, err, "%X", c.atr)
 		require.Equal(t, c.want, h.Protocol(), "%X", c.atr)
 	}
-}
-
-func TestServer_LeavesNothingBehind(t *testing.T) {
-	before := runtime.NumGoroutine()
-	func() {
-		s := &service{t: t, server: &pcscd.Server{}, card: newFake(), path: t.TempDir() + "/s"}
-		var err error
-		s.reader, err = s.server.Add(pcscd.NitrokeyHSM("DENK01234560000", 0))
-		require.NoError(t, err)
-		require.NoError(t, s.reader.Insert(s.card))
-		l, err := pcscd.Listen(s.path)
-		require.NoError(t, err)
-		done := at(func() error { return s.server.Serve(l) })
-
-		registration(t, s, 4)
-		registration(t, s, 6)
-		ha := s.connect(s.client())
-		require.NoError(t, ha.Begin(soon(t)))
-		w := wire{t, s.raw()}
-		w.send(0x04, w.connectBody(w.establish(4), name0, 2, 2), nil)
-		foreign := wire{t, s.raw()}
-		foreign.send(0x0B, join(word(77), word(0)), nil)
-		half := s.raw()
-		_, err = half.Write([]byte{12, 0})
-		require.NoError(t, err)
-		require.NoError(t, s.server.Close())
-		require.ErrorIs(t, <-done, pcscd.ErrClosed)
-		w.dropped()
-		foreign.dropped()
-		require.ErrorIs(t, s.reader.Eject(), pcscd.ErrEmpty)
-	}()
-	for range 1000 {
-		if runtime.NumGoroutine() <= before {
-			return
-		}
-		runtime.Gosched()
-	}
-	stacks := make([]byte, 1<<16)
-	require.Fail(t, "goroutines left", "%s", stacks[:runtime.Stack(stacks, true)])
 }

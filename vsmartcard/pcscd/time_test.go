@@ -47,10 +47,10 @@ func TestGrace_UnusedCardLosesItsPower(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBubble(t, 0)
 		require.Equal(t, 1, b.card.resetCount())
-		time.Sleep(5*time.Second - 1)
+		time.Sleep(5*time.Second - time.Nanosecond)
 		synctest.Wait()
 		require.Equal(t, 1, b.card.resetCount())
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		require.Equal(t, 2, b.card.resetCount(), "nobody came after the insertion")
 
@@ -154,9 +154,9 @@ func TestBegin_AsksToBeAskedAgain(t *testing.T) {
 		hw := w.handle(name0)
 		require.NoError(t, h.Begin(context.Background()))
 		start := time.Now()
-		require.Equal(t, word(int(pcscd.ErrSharingViolation)), w.call(0x07, word(hw), word(0))[4:])
+		require.Equal(t, word(pcscd.ErrSharingViolation), w.call(0x07, word(hw), word(0))[4:])
 		require.Equal(t, 100*time.Millisecond, time.Since(start))
-		require.Equal(t, word(int(pcscd.ErrSharingViolation)), w.call(0x0B, word(hw), word(0))[4:])
+		require.Equal(t, word(pcscd.ErrSharingViolation), w.call(0x0B, word(hw), word(0))[4:])
 		require.Equal(t, 100*time.Millisecond, time.Since(start), "the others do not wait")
 	})
 }
@@ -193,10 +193,10 @@ func TestRemoval_IsSeenAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBubble(t, 0)
 		release := make(chan struct{})
-		b.card.transmit = func(context.Context, []byte) ([]byte, error) {
+		b.card.does(func(context.Context, []byte) ([]byte, error) {
 			<-release
 			return []byte{0x90, 0x00}, nil
-		}
+		})
 		h := b.connect(b.client())
 		transmitted := at(func() error {
 			_, err := h.Transmit(context.Background(), []byte{0, 0x68, 0, 0x20})
@@ -224,5 +224,76 @@ func TestWait_IsOverWhenTheTimeIs(t *testing.T) {
 		require.ErrorIs(t, err, pcscd.ErrTimeout)
 		require.Equal(t, time.Hour, time.Since(start))
 		b.state(c) // it goes on
+	})
+}
+
+// pipes is a listener for clients in the same bubble.
+type pipes struct {
+	offers chan net.Conn
+	closed chan struct{}
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case conn := <-p.offers:
+		return conn, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error {
+	select {
+	case <-p.closed:
+	default:
+		close(p.closed)
+	}
+	return nil
+}
+
+func (p *pipes) Addr() net.Addr { return nil }
+
+// A bubble does not end before all goroutines in it have.
+func TestServer_LeavesNothingBehind(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &service{t: t, server: &pcscd.Server{}, card: newFake()}
+		var err error
+		s.reader, err = s.server.Add(pcscd.NitrokeyHSM("DENK01234560000", 0))
+		require.NoError(t, err)
+		require.NoError(t, s.reader.Insert(s.card))
+		l := &pipes{make(chan net.Conn), make(chan struct{})}
+		done := at(func() error { return s.server.Serve(l) })
+		raw := func() wire {
+			client, server := net.Pipe()
+			l.offers <- server
+			return wire{t, client}
+		}
+
+		waiting := raw()
+		waiting.establish(4)
+		waiting.send(0x13, nil, nil)
+		waiting.read(2944)
+		owner, busy := raw(), raw()
+		h, hb := owner.handle(name0), busy.handle(name0)
+		s.card.does(func(ctx context.Context, _ []byte) ([]byte, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		})
+		busy.send(0x09, join(word(hb), word(2), word(16), word(4), word(3), word(16), word(258), word(0)), []byte{0, 0x84, 0, 0})
+		require.Equal(t, word(0), owner.call(0x07, word(h), word(0))[4:])
+		connecting, foreign, half := raw(), raw(), raw()
+		connecting.send(0x04, connecting.connectBody(connecting.establish(4), name0, 2, 2), nil)
+		foreign.send(0x0B, join(word(77), word(0)), nil)
+		_, err = half.conn.Write([]byte{12, 0})
+		require.NoError(t, err)
+		synctest.Wait()
+
+		require.NoError(t, s.server.Close())
+		require.ErrorIs(t, <-done, pcscd.ErrClosed)
+		for _, w := range []wire{waiting, owner, connecting, foreign, half} {
+			w.dropped()
+		}
+		require.ErrorIs(t, s.reader.Eject(), pcscd.ErrEmpty)
 	})
 }

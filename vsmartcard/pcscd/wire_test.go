@@ -20,7 +20,7 @@ type wire struct {
 	conn net.Conn
 }
 
-func word(n int) []byte { return binary.NativeEndian.AppendUint32(nil, uint32(n)) }
+func word[T ~int | ~uint32](n T) []byte { return binary.NativeEndian.AppendUint32(nil, uint32(n)) }
 
 func join(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 
