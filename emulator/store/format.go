@@ -17,6 +17,8 @@ const (
 	magic = "hsmemu-state "
 	// version is the one this program writes. It reads all from 1.
 	version = 1
+	// maxGeneration is more than anyone can save.
+	maxGeneration = 1<<63 - 1
 	// sumLen is the length of the checksum in the first line.
 	sumLen = 2 * sha256.Size
 )
@@ -124,8 +126,11 @@ func parse(path string, raw []byte) (parsed, error) {
 	if err := d.Decode(&p.header); err != nil {
 		return parsed{}, corrupt(path, "the header cannot be read: "+err.Error())
 	}
-	if p.header.Generation == 0 {
-		return parsed{}, corrupt(path, "the generation is 0")
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return parsed{}, corrupt(path, "more than a header in its line")
+	}
+	if g := p.header.Generation; g == 0 || g > maxGeneration {
+		return parsed{}, corrupt(path, fmt.Sprintf("the generation is %d", g))
 	}
 	return p, nil
 }

@@ -172,16 +172,25 @@ func TestOpen_NamesWhatIsWrong(t *testing.T) {
 		want error
 		text string
 	}{
-		"empty":     {"", store.ErrCorrupt, "not a state file"},
-		"other":     {"{}\n", store.ErrCorrupt, "not a state file"},
-		"cut":       {good[:len(good)-1], store.ErrCorrupt, "checksum"},
-		"longer":    {good + " ", store.ErrCorrupt, "checksum"},
-		"newer":     {strings.Replace(good, "hsmemu-state 1", "hsmemu-state 2", 1), store.ErrVersion, "version 2, this program knows 1"},
-		"no number": {strings.Replace(good, "hsmemu-state 1", "hsmemu-state x", 1), store.ErrCorrupt, "version number"},
-		"padded":    {strings.Replace(good, "hsmemu-state 1", "hsmemu-state 01", 1), store.ErrCorrupt, "version number"},
-		"tampered":  {strings.Replace(good, `"x"`, `"y"`, 1), store.ErrCorrupt, "checksum"},
+		"empty":           {"", store.ErrCorrupt, "not a state file"},
+		"other":           {"{}\n", store.ErrCorrupt, "not a state file"},
+		"cut":             {good[:len(good)-1], store.ErrCorrupt, "checksum"},
+		"longer":          {good + " ", store.ErrCorrupt, "checksum"},
+		"newer":           {strings.Replace(good, "hsmemu-state 1", "hsmemu-state 2", 1), store.ErrVersion, "version 2, this program knows 1"},
+		"no number":       {strings.Replace(good, "hsmemu-state 1", "hsmemu-state x", 1), store.ErrCorrupt, "version number"},
+		"padded":          {strings.Replace(good, "hsmemu-state 1", "hsmemu-state 01", 1), store.ErrCorrupt, "version number"},
+		"no header":       {"hsmemu-state 1 \n", store.ErrCorrupt, "no header"},
+		"bad header":      {"hsmemu-state 1 \n{]\n{}", store.ErrCorrupt, "the header cannot be read"},
+		"new header":      {strings.Replace(good, `{"generation"`, `{"x":1,"generation"`, 1), store.ErrCorrupt, "the header cannot be read"},
+		"two headers":     {strings.Replace(good, "\n{\"name", "{}\n{\"name", 1), store.ErrCorrupt, "more than a header"},
+		"generation 0":    {strings.Replace(good, `"generation":1`, `"generation":0`, 1), store.ErrCorrupt, "the generation is 0"},
+		"last generation": {strings.Replace(good, `"generation":1`, `"generation":18446744073709551615`, 1), store.ErrCorrupt, "the generation is 18446744073709551615"},
+		"tampered":        {strings.Replace(good, `"x"`, `"y"`, 1), store.ErrCorrupt, "checksum"},
 	} {
 		path := place(t)
+		if c.text != "checksum" {
+			c.raw = string(resum([]byte(c.raw)))
+		}
 		require.NoError(t, os.WriteFile(path, []byte(c.raw), 0o600))
 		_, err := store.Open[value](path, store.Options{})
 		require.ErrorIs(t, err, c.want, name)
@@ -226,4 +235,26 @@ func TestWrite_LeavesNothingBeside(t *testing.T) {
 	require.Equal(t, value{Name: "x"}, v)
 	require.Equal(t, uint64(1), info.Generation)
 	require.ErrorIs(t, store.Write(path, value{Name: "y"}, store.Options{}), store.ErrExist)
+}
+
+// A content that the checksum fits is what was written; if it is no value, that
+// is damage of another kind than a value of another program.
+func TestLoad_NoValue(t *testing.T) {
+	t.Parallel()
+	for content, want := range map[string]error{
+		"": store.ErrCorrupt, "{": store.ErrCorrupt, "{}{}": store.ErrCorrupt, "x": store.ErrCorrupt,
+		"[]": store.ErrVersion, `{"tries":"three"}`: store.ErrVersion, `{"other":1}`: store.ErrVersion,
+	} {
+		path := place(t)
+		raw := resum([]byte("hsmemu-state 1 \n{\"generation\":1,\"seal\":\"none\"}\n" + content))
+		require.NoError(t, os.WriteFile(path, raw, 0o600))
+		f, err := store.Open[value](path, store.Options{})
+		require.NoError(t, err)
+		_, err = f.Load()
+		require.ErrorIs(t, err, want, content)
+		require.ErrorContains(t, err, path)
+		require.NoError(t, f.Close())
+		_, _, err = store.Read[value](path, store.Options{})
+		require.ErrorIs(t, err, want, content)
+	}
 }
