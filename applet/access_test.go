@@ -138,8 +138,10 @@ func probes() map[string]probe {
 		"MANAGE PUBLIC KEY AUTHENTICATION (status) 54 00 00":   {command: "80 54 00 00 00", want: "* 9000", shipped: "6D00"},
 		"MANAGE PUBLIC KEY AUTHENTICATION (register) 54 00 00": {before: trustD, command: "80 54 00 00 Lcx({requestd|value}) le", want: "* 9000", shipped: "6D00"},
 		"MANAGE PUBLIC KEY AUTHENTICATION (replace) 54 01 xx":  {before: trustD, command: "80 54 01 00 Lcx({requestd|value}) le", want: "* 9000"},
-		"MANAGE PUBLIC KEY AUTHENTICATION (query key) 54 02 xx": {command: "80 54 02 00 00", want: "* 9000", shipped: "6D00",
-			others: map[string]string{"user by keys": "* 9001", "PIN and keys": "* 9001", "keys where the PIN is needed, too": "* 9001", "one key of two": "* 9001"}},
+		"MANAGE PUBLIC KEY AUTHENTICATION (query key) 54 02 xx": {
+			command: "80 54 02 00 00", want: "* 9000", shipped: "6D00",
+			others: map[string]string{"user by keys": "* 9001", "PIN and keys": "* 9001", "keys where the PIN is needed, too": "* 9001", "one key of two": "* 9001"},
+		},
 		"MANAGE SECURITY ENVIRONMENT 22 41/81/C1 A4/A6/AA/B4/B6/B8": {command: `00 22 81 A4 Lc(83("UTCUSTB00001"))`, want: "9000", shipped: "6A88", others: answered},
 		"PSO VERIFY CERTIFICATE 2A 00 92/AE/BE":                     {before: "00 22 81 B6 Lc(83({efb|7F21.7F4E.42}))", command: "00 2A 00 BE Lc({efb|value})", want: "9000"},
 		"EXTERNAL AUTHENTICATE 82 00 00":                            {before: signedByB, command: "00 82 00 00 Lc({sig|plain})", want: "9000", shipped: "6A88"},

@@ -126,7 +126,10 @@ func TestSpec02_Capacity(t *testing.T) {
 	}{
 		// With Le the request of a key is not kept on the card.
 		{"4.1", "secp521r1", "le", 150},
-		{"4.1", "rsa2048", "", 38}, {"4.1", "rsa4096", "", 19}, {"2.6", "rsa2048", "", 20}, {"2.6", "secp256r1", "", 31},
+		{"4.1", "rsa2048", "", 38},
+		{"4.1", "rsa4096", "", 19},
+		{"2.6", "rsa2048", "", 20},
+		{"2.6", "secp256r1", "", 31},
 	} {
 		t.Run(fmt.Sprintf("02 §10 %s on %s", c.template, c.firmware), func(t *testing.T) {
 			t.Parallel()

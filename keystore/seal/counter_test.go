@@ -2,13 +2,12 @@ package seal_test
 
 import (
 	"bytes"
+	"io"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
 	"github.com/stretchr/testify/require"
-
-	"io"
 
 	"hsmemu/keystore/seal"
 )
