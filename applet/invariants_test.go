@@ -21,6 +21,7 @@ import (
 
 // step is one command given to a card, and everything that came of it.
 type step struct {
+	card          string
 	seed          string // of the randomness
 	before, after chip.State
 	command       []byte
@@ -38,7 +39,7 @@ func newWitness() *witness { return &witness{secrets: newSecrets()} }
 
 // take gives a command to a card, under the eyes of the witness.
 func (w *witness) take(t require.TestingT, c *card, command []byte) []byte {
-	s := step{seed: fmt.Sprint("step ", len(w.steps)), before: c.state, form: stored(t, c.state.Durable())}
+	s := step{card: c.name, seed: fmt.Sprint("step ", len(w.steps)), before: c.state, form: stored(t, c.state.Durable())}
 	deterministic := c.env.Deterministic
 	c.env = world(s.seed)
 	c.env.Deterministic = deterministic
