@@ -14,14 +14,13 @@ import (
 // what the file system or a sealer said.
 func Remove(path string, opt Options) error {
 	f := &File[struct{}]{path: path, opt: opt.complete()}
-	raw, err := f.opt.FS.ReadFile(path)
-	if errors.Is(err, ErrNotExist) {
+	if _, err := f.opt.FS.ReadFile(path); errors.Is(err, ErrNotExist) {
 		return fmt.Errorf("store: remove: %w", err)
 	}
 	if err := f.acquire(); err != nil {
 		return err
 	}
-	if raw, err = f.opt.FS.ReadFile(path); err == nil {
+	if raw, err := f.opt.FS.ReadFile(path); err == nil {
 		if p, perr := parse(path, raw); perr == nil { // a damaged file has no more to tell
 			f.header = p.header
 		}

@@ -27,8 +27,7 @@ const tpmState = "tpm2-00.permall"
 // newTPM starts one. That swtpm is not installed is a failure.
 func newTPM(t testing.TB) *swtpm {
 	t.Helper()
-	// Not t.TempDir: the name of a Unix socket has to be short.
-	dir, err := os.MkdirTemp("", "swtpm")
+	dir, err := os.MkdirTemp("", "swtpm") //nolint:usetesting // the name of a Unix socket has to be short
 	require.NoError(t, err)
 	s := &swtpm{dir: dir}
 	t.Cleanup(func() {

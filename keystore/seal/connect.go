@@ -37,6 +37,8 @@ type connection struct {
 	// alone tells that no resource manager stands between us and the TPM:
 	// what is left in it by a process that died stays there.
 	alone bool
+	// started tells that the TPM was told to start.
+	started bool
 }
 
 // connect reaches the TPM at an address: the path of a device node or of a Unix
@@ -77,10 +79,8 @@ func wrap[C io.ReadWriteCloser](stream C, err error) (*connection, error) {
 
 // start makes a TPM behind a socket ready, as firmware does for one on a board.
 func (c *connection) start() error {
+	c.started = true
 	_, err := tpm2.Startup{StartupType: tpm2.TPMSUClear}.Execute(c)
-	if errors.Is(err, tpm2.TPMRCInitialize) { // it was ready
-		return nil
-	}
 	return err
 }
 
@@ -99,6 +99,13 @@ func (c *connection) Send(command []byte) ([]byte, error) {
 		case tpm2.TPMRCNVRate, tpm2.TPMRCYielded, tpm2.TPMRCTesting, tpm2.TPMRCRetry:
 			if try < busyTries {
 				<-time.NewTimer(busyPause).C
+				continue
+			}
+		case tpm2.TPMRCInitialize:
+			if !c.started {
+				if err := c.start(); err != nil {
+					return nil, fmt.Errorf("start the TPM: %w", err)
+				}
 				continue
 			}
 		}

@@ -24,8 +24,7 @@ type swtpm struct {
 // sealing that nobody tested seals nothing.
 func newTPM(t testing.TB) *swtpm {
 	t.Helper()
-	// Not t.TempDir: the name of a Unix socket has to be short.
-	dir, err := os.MkdirTemp("", "swtpm")
+	dir, err := os.MkdirTemp("", "swtpm") //nolint:usetesting // the name of a Unix socket has to be short
 	require.NoError(t, err)
 	s := &swtpm{dir: dir}
 	t.Cleanup(func() {

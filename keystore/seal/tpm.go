@@ -130,20 +130,10 @@ func (t TPM) use(operation func(*connection) error) error {
 }
 
 func (t TPM) connect() (*connection, error) {
-	var c *connection
-	var err error
 	if t.Open == nil {
-		c, err = connect(t.Address)
-	} else {
-		c, err = wrap(t.Open())
+		return connect(t.Address)
 	}
-	if err != nil {
-		return nil, err
-	}
-	if err = c.start(); err != nil {
-		return nil, errors.Join(err, c.rwc.Close())
-	}
-	return c, nil
+	return wrap(t.Open())
 }
 
 // storageRoot is a TPM's storage root key, ready for use as a parent and for

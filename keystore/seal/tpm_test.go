@@ -157,8 +157,13 @@ func answering(t *testing.T, answer string) seal.TPM {
 		ours, theirs := net.Pipe()
 		go func() {
 			defer theirs.Close()
-			if _, err := theirs.Read(make([]byte, 4096)); err == nil {
-				_, _ = theirs.Write(raw)
+			for err := error(nil); err == nil; {
+				if _, err = theirs.Read(make([]byte, 4096)); err == nil {
+					_, err = theirs.Write(raw)
+				}
+				if len(raw) < 10 || raw[2] != 0 || raw[5] != byte(len(raw)) {
+					return // and leave the reader with a part of an answer
+				}
 			}
 		}()
 		return ours, nil
@@ -174,8 +179,11 @@ func TestTPM_NonsenseFromIt(t *testing.T) {
 		_, err := answering(t, answer).Seal(root, 0)
 		require.ErrorIs(t, err, seal.ErrNoTPM, answer)
 	}
-	_, err := answering(t, "80010000000a00000101").Seal(root, 0)
-	require.ErrorIs(t, err, tpm2.TPMRCFailure)
+	_, err := answering(t, "80010000000a00000101").Seal(root, 0) // TPM_RC_FAILURE
+	require.ErrorContains(t, err, "0x1")
+	require.NotErrorIs(t, err, seal.ErrNoTPM)
+	_, err = answering(t, "80010000000a00000100").Seal(root, 0) // TPM_RC_INITIALIZE, also after starting it
+	require.ErrorContains(t, err, "not initialized")
 }
 
 // recorded is a connection that keeps all that crosses it and splits the
