@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strings"
 	"unicode"
@@ -23,6 +24,11 @@ func newAPDUCommand(a *app) *cobra.Command {
 			"Each call is one power-on of the card.",
 		Args: atLeast(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			for _, arg := range args {
+				if _, err := parseHex(arg); err != nil && arg != fromInput {
+					return usageError{err}
+				}
+			}
 			h, err := a.hold(card, makeDefault)
 			if err != nil {
 				return err
@@ -35,6 +41,9 @@ func newAPDUCommand(a *app) *cobra.Command {
 	return cmd
 }
 
+// fromInput is the argument that stands for commands on standard input.
+const fromInput = "-"
+
 // exchange sends the commands of the arguments, and of standard input where an
 // argument is a dash.
 func (a *app) exchange(ctx context.Context, card *emulator.Card, args []string) error {
@@ -43,17 +52,23 @@ func (a *app) exchange(ctx context.Context, card *emulator.Card, args []string) 
 	send := func(text string) error {
 		command, err := parseHex(text)
 		if err != nil {
-			return usageError{err}
+			return err
 		}
 		answer, err := card.Transmit(ctx, command)
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(a.out, "> %X\n< %X\n  %s\n", command, answer, (<-events).Event)
+		meaning := "no account of this command: the card failed in it"
+		select {
+		case e := <-events:
+			meaning = e.String()
+		default:
+		}
+		_, err = fmt.Fprintf(a.out, "> %X\n< %X\n  %s\n", command, answer, meaning)
 		return err
 	}
 	for _, arg := range args {
-		if arg != "-" {
+		if arg != fromInput {
 			if err := send(arg); err != nil {
 				return err
 			}
@@ -61,13 +76,13 @@ func (a *app) exchange(ctx context.Context, card *emulator.Card, args []string) 
 		}
 		lines := bufio.NewScanner(a.in)
 		lines.Buffer(nil, 1<<18) // an extended APDU in hexadecimal with blanks
-		for lines.Scan() {
+		for n := 1; lines.Scan(); n++ {
 			line := strings.TrimSpace(lines.Text())
 			if line == "" || strings.HasPrefix(line, "#") {
 				continue
 			}
 			if err := send(line); err != nil {
-				return err
+				return fmt.Errorf("line %d: %w", n, err)
 			}
 		}
 		if err := lines.Err(); err != nil {
@@ -86,8 +101,12 @@ func parseHex(s string) ([]byte, error) {
 		return r
 	}, s)
 	b, err := hex.DecodeString(digits)
-	if err != nil {
-		return nil, fmt.Errorf("not a command in hexadecimal digits: %w", err)
+	var wrong hex.InvalidByteError
+	switch {
+	case errors.As(err, &wrong):
+		return nil, fmt.Errorf("not a command: %q is no hexadecimal digit", rune(wrong))
+	case err != nil:
+		return nil, errors.New("not a command: half a byte at the end")
 	}
 	return b, nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"unicode"
 
@@ -177,12 +178,22 @@ func readRoots(path string) (cvc.Roots, error) {
 	return roots, nil
 }
 
+// plain is the reason in an error of package os, without the operation and the
+// path.
+func plain(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
+}
+
 // readBytes reads a file that holds bytes, or hexadecimal digits with white
 // space between them.
 func readBytes(path string) ([]byte, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("read: %w", err)
+		return nil, fmt.Errorf("read %s: %w", path, plain(err))
 	}
 	digits := bytes.Map(func(r rune) rune {
 		if unicode.IsSpace(r) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/spf13/cobra"
@@ -22,7 +23,9 @@ func newRunCommand(a *app) *cobra.Command {
 			"A vpcd that connects to cards ends its daemon, in the version of Debian, when one of them goes away or is ejected.",
 		Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			switch {
+			switch twice := repeated(cards); {
+			case twice != "":
+				return usageError{fmt.Errorf("card %q is named twice", twice)}
 			case dial != "" && listen != "", socket != "" && dial+listen != "":
 				return usageError{errors.New("--socket, --vpcd and --vpcd-listen exclude each other")}
 			case dial+listen != "":
@@ -36,6 +39,16 @@ func newRunCommand(a *app) *cobra.Command {
 	cmd.Flags().StringVar(&dial, "vpcd", "", "connect to vpcd at `HOST:PORT`, usually localhost:35963")
 	cmd.Flags().StringVar(&listen, "vpcd-listen", "", "wait for vpcd at `HOST:PORT`")
 	return cmd
+}
+
+// repeated is a name that occurs more than once, empty if there is none.
+func repeated(names []string) string {
+	for i, name := range names {
+		if slices.Contains(names[:i], name) {
+			return name
+		}
+	}
+	return ""
 }
 
 // slot is one card in one virtual reader.
