@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 
 	"hsmemu/emulator"
@@ -69,15 +68,17 @@ func (a *app) names() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	found, err := filepath.Glob(filepath.Join(dir, "*"+cardSuffix))
+	found, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("list cards: %w", err)
 	}
 	var names []string
-	for _, path := range found {
-		names = append(names, strings.TrimSuffix(filepath.Base(path), cardSuffix))
+	for _, entry := range found { // sorted
+		name, isCard := strings.CutSuffix(entry.Name(), cardSuffix)
+		if isCard && cardName.MatchString(name) {
+			names = append(names, name)
+		}
 	}
-	slices.Sort(names)
 	return names, nil
 }
 

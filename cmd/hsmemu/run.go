@@ -58,6 +58,14 @@ type slot struct {
 	place  string
 }
 
+// Close gives the card and its place back.
+func (s *slot) Close() error {
+	if s.bridge == nil {
+		return s.held.Close()
+	}
+	return errors.Join(s.bridge.Close(), s.held.Close())
+}
+
 // Eject takes the card out.
 func (s *slot) Eject(ctx context.Context) error { return s.bridge.Eject(ctx) }
 
@@ -74,6 +82,14 @@ func (s *slot) Place() string { return s.place }
 func (a *app) serveVPCD(ctx context.Context, names []string, dial, listen string) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	places, err := addresses(dial+listen, len(names))
+	if err != nil {
+		return usageError{err}
+	}
+	open := vsmartcard.Dial
+	if listen != "" {
+		open = vsmartcard.Listen
+	}
 	var slots []*slot
 	var waits []func()
 	defer func() {
@@ -92,7 +108,7 @@ func (a *app) serveVPCD(ctx context.Context, names []string, dial, listen string
 		}
 		s := &slot{held: h}
 		slots = append(slots, s)
-		if err := s.connect(ctx, i, dial, listen); err != nil {
+		if err := s.connect(ctx, places[i], open); err != nil {
 			return fmt.Errorf("run card %q: %w", name, err)
 		}
 		wait, err := (&control{app: a, held: h, reader: s}).serve(ctx)
@@ -104,16 +120,21 @@ func (a *app) serveVPCD(ctx context.Context, names []string, dial, listen string
 	return a.keep(ctx, cancel, slots)
 }
 
-// connect makes the bridge of a card to slot i of the reader.
-func (s *slot) connect(ctx context.Context, i int, dial, listen string) error {
-	base, open := dial, vsmartcard.Dial
-	if listen != "" {
-		base, open = listen, vsmartcard.Listen
+// addresses are those of the first n slots of the reader.
+func addresses(base string, n int) ([]string, error) {
+	var list []string
+	for i := range n {
+		address, err := vsmartcard.Slot(base, i)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, address)
 	}
-	address, err := vsmartcard.Slot(base, i)
-	if err != nil {
-		return usageError{err}
-	}
+	return list, nil
+}
+
+// connect makes the bridge of a card to a slot of the reader.
+func (s *slot) connect(ctx context.Context, address string, open func(context.Context, string, vsmartcard.Card) (*vsmartcard.Bridge, error)) (err error) {
 	s.place = "vpcd " + address
 	s.bridge, err = open(ctx, address, s.faults)
 	s.faults.Remove = func() { _ = s.bridge.Eject(ctx) } // a bridge that has ended holds no card

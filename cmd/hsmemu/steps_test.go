@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -18,6 +19,7 @@ import (
 
 // steps are script commands that go beyond one program:
 //
+//	exits CODE PROGRAM ARGUMENT...  run it, expect this exit code
 //	start NAME PROGRAM ARGUMENT...  start it and go on; what it says goes into the files NAME.out and NAME.err
 //	until FILE REGEXP               wait until a part of the file matches
 //	stop NAME | ended NAME          end it with SIGTERM, or wait until it ends by itself; expect exit 0
@@ -31,6 +33,7 @@ import (
 //
 // The commands for keys use the card in the reader with number $READER, 0 at first.
 var steps = map[string]func(*testscript.TestScript, bool, []string){
+	"exits": onStage((*stage).exits),
 	"start": onStage((*stage).startProgram), "stop": onStage((*stage).stopProgram), "ended": onStage((*stage).programEnded),
 	"until": onStage((*stage).until), "identity": onStage((*stage).identity),
 	"signs": onStage((*stage).signs), "decrypts": onStage((*stage).decrypts), "derives": onStage((*stage).derives),
@@ -56,6 +59,23 @@ func command(ts *testscript.TestScript, name string, args ...string) (*exec.Cmd,
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd, nil
+}
+
+func (s *stage) exits(ts *testscript.TestScript, args []string) error {
+	if len(args) < 2 {
+		ts.Fatalf("usage: exits CODE PROGRAM ARGUMENT...")
+	}
+	code := 0
+	var exit *exec.ExitError
+	if err := ts.Exec(args[1], args[2:]...); errors.As(err, &exit) {
+		code = exit.ExitCode()
+	} else if err != nil {
+		return err
+	}
+	if strconv.Itoa(code) != args[0] {
+		ts.Fatalf("exit code %d, not %s", code, args[0])
+	}
+	return nil
 }
 
 func (s *stage) startProgram(ts *testscript.TestScript, args []string) error {
