@@ -133,6 +133,8 @@ func (s *control) serve(ctx context.Context) (wait func(), err error) {
 	if err := os.Chmod(path, 0o600); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the control socket: %w", err), listener.Close())
 	}
+	// The one who asks for this fault comes through the socket.
+	s.held.faults.Remove = func() { s.answer(ctx, request{Do: doEject}) }
 	var open sync.WaitGroup
 	open.Go(func() {
 		for {

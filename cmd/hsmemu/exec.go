@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -14,39 +16,105 @@ import (
 )
 
 func newExecCommand(a *app) *cobra.Command {
-	var cards []string
-	var readerName string
+	var cards, readerNames []string
 	cmd := &cobra.Command{
-		Use:   "exec [--card NAME]... -- PROGRAM [ARG]...",
+		Use:   "exec [--card NAME]... [flags] -- PROGRAM [ARG]...",
 		Short: "run a program with cards of its own",
-		Long: "Starts a private PC/SC daemon on a private socket, puts the cards into its readers, runs the program\n" +
-			"where it finds them, and hands over its exit code. Needs no root, no pcscd and no free port.",
+		Long: "Starts a private PC/SC daemon on a private socket, puts the cards into its readers, in the order given,\n" +
+			"runs the program where it finds them, and hands over its exit code: 127 if it could not be started, 128+n if\n" +
+			"signal n ended it. Needs no root, no pcscd and no free port; any number run side by side.",
 		Args: atLeast(1),
+
+		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.exec(context.WithoutCancel(cmd.Context()), cards, readerName, args)
+			if twice := repeated(cards); twice != "" {
+				return usageError{fmt.Errorf("card %q is named twice", twice)}
+			}
+			return a.exec(context.WithoutCancel(cmd.Context()), fill(cards, readerNames), args)
 		},
 	}
 	cmd.Flags().SetInterspersed(false)
 	cmd.Flags().StringArrayVar(&cards, "card", []string{defaultCard}, "name of a card; may be repeated")
-	cmd.Flags().StringVar(&readerName, "reader-name", "", "name of the first reader instead of the hardware's")
+	cmd.Flags().StringArrayVar(&readerNames, "reader-name", nil, "`NAME` of the first reader, instead of what hardware with this card is called; repeated, of the next")
 	return cmd
+}
+
+// filling is a card for a reader, and the reader's name if the user has chosen
+// one.
+type filling struct{ card, reader string }
+
+// fill pairs cards with the names of their readers.
+func fill(cards, readerNames []string) []filling {
+	all := make([]filling, len(cards))
+	for i, card := range cards {
+		all[i].card = card
+		if i < len(readerNames) {
+			all[i].reader = readerNames[i]
+		}
+	}
+	return all
 }
 
 // exec runs a program with a private daemon. Signals go to the program, so the
 // context does not end with them.
-func (a *app) exec(ctx context.Context, cards []string, readerName string, args []string) (err error) {
-	dir, err := os.MkdirTemp(a.env("XDG_RUNTIME_DIR"), "hsmemu-")
-	if err != nil {
-		return fmt.Errorf("make the folder of the private socket: %w", err)
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	socket := filepath.Join(dir, "pcscd.comm")
-	d, err := a.private(ctx, socket, cards, readerName)
+func (a *app) exec(ctx context.Context, cards []filling, args []string) (err error) {
+	p := program{args: args, signals: passSignals()}
+	defer p.signals.stop()
+	l, socket, remove, err := a.privateSocket()
 	if err != nil {
 		return err
 	}
-	p := program{args: args, env: with(os.Environ(), pcscd.EnvSocket, socket)}
-	return errors.Join(p.run(a), d.close())
+	defer func() { err = a.also(err, remove()) }()
+	d, err := a.private(ctx, l, socket, cards)
+	if err != nil {
+		return err
+	}
+	p.env = with(os.Environ(), pcscd.EnvSocket, socket)
+	return a.also(p.run(a), d.close())
+}
+
+// also joins a failure of our own to how a program ended. Its exit code is
+// handed over all the same.
+func (a *app) also(ended, failed error) error {
+	var code exitError
+	if failed != nil && errors.As(ended, &code) {
+		fmt.Fprintf(a.err, "hsmemu: %v\n", failed)
+		return ended
+	}
+	return errors.Join(ended, failed)
+}
+
+// privateSocket makes a socket in a folder of its own: where the system keeps
+// such things for the user, or else, since that may be missing, unusable or
+// too deep, among the temporary files. What remove removes is the folder.
+func (a *app) privateSocket() (l net.Listener, path string, remove func() error, err error) {
+	for _, base := range []string{a.env("XDG_RUNTIME_DIR"), os.TempDir()} {
+		if base == "" {
+			continue
+		}
+		var dir string
+		if dir, err = os.MkdirTemp(base, "hsmemu-"); err != nil {
+			continue
+		}
+		path = filepath.Join(dir, socketName)
+		if l, err = pcscd.Listen(path); err == nil {
+			return l, path, func() error { return os.RemoveAll(dir) }, nil
+		}
+		if failed := os.Remove(dir); failed != nil {
+			return nil, "", nil, errors.Join(err, failed)
+		}
+	}
+	return nil, "", nil, explainSocket(err, "set TMPDIR to a folder with a shorter name")
+}
+
+// explainSocket says why there is no socket; the advice is for a path that is
+// too long.
+func explainSocket(err error, advice string) error {
+	err = fmt.Errorf("make the private socket: %w", err)
+	if errors.Is(err, pcscd.ErrPath) {
+		return hinted{err, advice}
+	}
+	return err
 }
 
 // daemon is a private PC/SC daemon with cards in its readers.
@@ -65,11 +133,21 @@ type place struct {
 	socket string
 }
 
-// Eject takes the card out.
-func (p *place) Eject(context.Context) error { return p.reader.Eject() }
+// Eject takes the card out, if it is in.
+func (p *place) Eject(context.Context) error { return unless(p.reader.Eject(), pcscd.ErrEmpty) }
 
-// Insert puts the card in.
-func (p *place) Insert(context.Context) error { return p.reader.Insert(p.faults) }
+// Insert puts the card in, if it is out.
+func (p *place) Insert(context.Context) error {
+	return unless(p.reader.Insert(p.faults), pcscd.ErrOccupied)
+}
+
+// unless is the error if it is not that one.
+func unless(err, that error) error {
+	if errors.Is(err, that) {
+		return nil
+	}
+	return err
+}
 
 // Reset resets the card, as its clients are told.
 func (p *place) Reset() error { return p.reader.Reset() }
@@ -78,49 +156,40 @@ func (p *place) Reset() error { return p.reader.Reset() }
 func (p *place) Place() string { return "private daemon " + p.socket }
 
 // private starts a daemon on a socket with cards in its readers, in the order
-// given.
-func (a *app) private(ctx context.Context, socket string, cards []string, readerName string) (*daemon, error) {
+// given. It owns the socket.
+func (a *app) private(ctx context.Context, l net.Listener, socket string, cards []filling) (*daemon, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	d := &daemon{server: &pcscd.Server{}, serving: make(chan error, 1), cancel: cancel}
-	listener, err := pcscd.Listen(socket)
-	if errors.Is(err, pcscd.ErrPath) {
-		err = hinted{err, "set XDG_RUNTIME_DIR to a folder with a shorter name"}
-	}
-	if err != nil {
-		cancel()
-		return nil, fmt.Errorf("make the private socket: %w", err)
-	}
-	go func() { d.serving <- d.server.Serve(listener) }()
-	for i, name := range cards {
-		if err := a.insert(ctx, d, socket, i, name, readerName); err != nil {
-			return nil, errors.Join(fmt.Errorf("run card %q: %w", name, err), d.close())
+	go func() { d.serving <- d.server.Serve(l) }()
+	for i, c := range cards {
+		if err := a.insert(ctx, d, socket, i, c); err != nil {
+			return nil, errors.Join(err, d.close())
 		}
 	}
 	return d, nil
 }
 
 // insert holds a card and puts it into a new reader.
-func (a *app) insert(ctx context.Context, d *daemon, socket string, i int, name, readerName string) error {
-	h, err := a.hold(name, makeDefault)
+func (a *app) insert(ctx context.Context, d *daemon, socket string, i int, c filling) error {
+	h, err := a.hold(c.card, makeDefault)
 	if err != nil {
 		return err
 	}
 	p := &place{held: h, socket: socket}
 	d.readers = append(d.readers, p)
 	about := pcscd.NitrokeyHSM(h.card.TokenSerial(), i)
-	if readerName != "" && i == 0 {
-		about.Name = readerName
+	if c.reader != "" {
+		about.Name = c.reader
 	}
-	if p.reader, err = d.server.Add(about); err != nil {
-		return err
+	if p.reader, err = d.server.Add(about); err == nil {
+		err = p.reader.Insert(h.faults)
 	}
-	h.faults.Remove = func() { _ = p.reader.Eject() } // an empty reader is what is wanted
-	if err := p.reader.Insert(h.faults); err != nil {
-		return err
+	if err != nil {
+		return fmt.Errorf("run card %q: %w", c.card, err)
 	}
 	wait, err := (&control{app: a, held: h, reader: p}).serve(ctx)
 	if err != nil {
-		return err
+		return fmt.Errorf("run card %q: %w", c.card, err)
 	}
 	d.waits = append(d.waits, wait)
 	return nil
@@ -145,11 +214,18 @@ func (d *daemon) close() error {
 // serveSocket keeps a private daemon running until the context ends.
 func (a *app) serveSocket(ctx context.Context, socket string, cards []string) (err error) {
 	if socket == "" {
-		if socket, err = a.defaultSocket(); err != nil {
-			return err
-		}
+		socket, err = a.defaultSocket()
+	} else {
+		socket, err = filepath.Abs(socket)
 	}
-	d, err := a.private(ctx, socket, cards, "")
+	if err != nil {
+		return err
+	}
+	l, err := takeSocket(socket)
+	if err != nil {
+		return explainSocket(err, "--socket takes a shorter path")
+	}
+	d, err := a.private(ctx, l, socket, fill(cards, nil))
 	if err != nil {
 		return err
 	}
@@ -161,19 +237,44 @@ func (a *app) serveSocket(ctx context.Context, socket string, cards []string) (e
 	return d.close()
 }
 
-// defaultSocket is where `run` serves when it is not told.
+// takeSocket makes a socket at a path, also where a process that did not end
+// cleanly has left one.
+func takeSocket(path string) (net.Listener, error) {
+	l, err := pcscd.Listen(path)
+	if !errors.Is(err, syscall.EADDRINUSE) {
+		return l, err
+	}
+	if info, failed := os.Lstat(path); failed != nil || info.Mode().Type() != fs.ModeSocket {
+		return nil, err
+	}
+	conn, failed := net.Dial("unix", path)
+	if failed == nil {
+		return nil, errors.Join(fmt.Errorf("another process serves %s", path), conn.Close())
+	}
+	if !errors.Is(failed, syscall.ECONNREFUSED) {
+		return nil, err
+	}
+	if err := os.Remove(path); err != nil {
+		return nil, err
+	}
+	return pcscd.Listen(path)
+}
+
+// socketName is how sockets are called, as the system's is.
+const socketName = "pcscd.comm"
+
+// defaultSocket is where `run` serves when it is not told: where the system
+// keeps such things for the user, or else in the state folder.
 func (a *app) defaultSocket() (string, error) {
-	base := a.env("XDG_RUNTIME_DIR")
-	if base == "" {
-		folder, err := a.folder()
-		if err != nil {
-			return "", err
+	if base := a.env("XDG_RUNTIME_DIR"); base != "" {
+		dir := filepath.Join(base, "hsmemu")
+		if err := os.Mkdir(dir, 0o700); err == nil || errors.Is(err, fs.ErrExist) {
+			return filepath.Join(dir, socketName), nil
 		}
-		return filepath.Join(folder, "pcscd.comm"), nil
 	}
-	dir := filepath.Join(base, "hsmemu")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", fmt.Errorf("make the folder of the private socket: %w", err)
+	folder, err := a.folder()
+	if err != nil {
+		return "", err
 	}
-	return filepath.Join(dir, "pcscd.comm"), nil
+	return filepath.Join(folder, socketName), nil
 }

@@ -23,8 +23,9 @@ const (
 // program runs a program with our input and output and hands over its exit
 // code.
 type program struct {
-	args []string
-	env  []string
+	args    []string
+	env     []string
+	signals *signals
 }
 
 // run starts the program, passes on the signals that we are sent, and returns
@@ -33,15 +34,49 @@ func (p program) run(a *app) error {
 	cmd := exec.Command(p.args[0], p.args[1:]...)
 	cmd.Env = p.env
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = a.in, a.out, a.err
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, passedOn...)
-	defer signal.Stop(signals)
 	if err := cmd.Start(); err != nil {
-		if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
-			err = errors.New("there is no such program")
-		}
-		fmt.Fprintf(a.err, "hsmemu: start %s: %v\n", p.args[0], err)
+		fmt.Fprintf(a.err, "hsmemu: start %s: %v\n", p.args[0], cause(err))
 		return exitError(exitNotStarted)
+	}
+	passed := p.signals.to(a, cmd.Process)
+	err := cmd.Wait()
+	passed()
+	return exitOf(err)
+}
+
+// cause is why a program could not be started, without what has been said.
+func cause(err error) error {
+	var path *fs.PathError
+	var name *exec.Error
+	switch {
+	case errors.Is(err, exec.ErrNotFound), errors.Is(err, fs.ErrNotExist):
+		return errors.New("there is no such program")
+	case errors.As(err, &path):
+		return path.Err
+	case errors.As(err, &name):
+		return name.Err
+	}
+	return err
+}
+
+// signals are those that we are sent and a program should get.
+type signals struct{ came chan os.Signal }
+
+// passSignals collects them from now on, so that none is lost while a program
+// is about to start.
+func passSignals() *signals {
+	s := &signals{came: make(chan os.Signal, 8)}
+	signal.Notify(s.came, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
+	return s
+}
+
+func (s *signals) stop() { signal.Stop(s.came) }
+
+// to passes them to a process until done is called, which returns when that
+// has ended.
+func (s *signals) to(a *app, process *os.Process) (done func()) {
+	for len(s.came) > 0 { // came before there was a process that the terminal could have told
+		_ = process.Signal(<-s.came)
 	}
 	ended, end := context.WithCancel(context.Background())
 	passing := make(chan struct{})
@@ -49,25 +84,16 @@ func (p program) run(a *app) error {
 		defer close(passing)
 		for {
 			select {
-			case s := <-signals:
-				if !fromKeyboard(a, s) {
-					_ = cmd.Process.Signal(s) // it may have ended just now
+			case one := <-s.came:
+				if !fromKeyboard(a, one) {
+					_ = process.Signal(one) // it may have ended just now
 				}
 			case <-ended.Done():
 				return
 			}
 		}
 	}()
-	err := cmd.Wait()
-	end()
-	<-passing
-	return exitOf(err)
-}
-
-// passedOn are the signals that a program should get although it is we who
-// were sent them.
-var passedOn = []os.Signal{
-	syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2,
+	return func() { end(); <-passing }
 }
 
 // fromKeyboard tells whether the terminal has sent the signal to the program,
