@@ -102,9 +102,11 @@ func (a *app) authenticate(ctx context.Context, name string, custodians []string
 	if s.authenticated < s.required {
 		return fmt.Errorf("card %q stays closed: %d more needed", name, s.required-s.authenticated)
 	}
-	if _, err := target.send(ctx, apdu.Command{INS: 0x20, P2: 0x81}); err != nil {
-		_, err = fmt.Fprintf(a.out, "card %s: the user PIN is needed, too\n", name)
-		return err
+	switch r, err := target.send(ctx, apdu.Command{INS: 0x20, P2: 0x81}); {
+	case r.SW == apdu.AuthenticationBlocked:
+		return fmt.Errorf("card %q stays closed: its user PIN is blocked", name)
+	case err != nil:
+		fmt.Fprintf(a.out, "card %s: the user PIN is needed, too\n", name)
 	}
 	return nil
 }

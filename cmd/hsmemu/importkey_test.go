@@ -291,12 +291,11 @@ func TestImportKey_SaysWhatIsWrong(t *testing.T) {
 	require.ErrorContains(t, d.refuses("key.pem", func(o *importOrder) { o.shares = []string{d.path("absent.share")} }), "read the share")
 	require.ErrorContains(t, d.refuses("key.pem", func(o *importOrder) { o.card = "absent" }), "there is no such card")
 
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
+	ctx, interrupt := context.WithCancel(context.Background())
 	o, never := d.order, make(chan struct{})
 	defer close(never)
 	o.file = d.path("key.pem")
-	o.open = func([]byte, []byte) ([]byte, error) { <-never; return nil, keystore.ErrShare }
+	o.open = func([]byte, []byte) ([]byte, error) { interrupt(); <-never; return nil, keystore.ErrShare }
 	require.ErrorIs(t, d.app.importKey(ctx, o), context.Canceled)
 }
 

@@ -54,7 +54,7 @@ var tools = map[string]string{
 //	cards N                            wait until exactly N readers hold a card
 //	times N REGEXP PROGRAM ARGUMENT... run it N times; each time all it prints must match, whatever its exit code
 //
-// and those in steps. It finds $SOPIN and $PIN, the numbers that the tools' own manuals use, $P11, OpenSC's PKCS#11
+// and those in steps and holding. It finds $SOPIN and $PIN, the numbers that the tools' own manuals use, $P11, OpenSC's PKCS#11
 // module, and a state folder of its own in $HSMEMU_STATE.
 func TestScript(t *testing.T) {
 	for tool, pkg := range tools {
@@ -65,6 +65,7 @@ func TestScript(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, modules, 1, "install the package opensc-pkcs11")
 	commands := maps.Clone(steps)
+	maps.Copy(commands, holding)
 	maps.Copy(commands, map[string]func(*testscript.TestScript, bool, []string){
 		"pcscd": onStage((*stage).pcscd), "serve": onStage((*stage).serve),
 		"unserve": onStage((*stage).unserve), "crash": onStage((*stage).crash),
@@ -99,6 +100,7 @@ type stage struct {
 	readers  *readers
 	serving  []*exec.Cmd
 	programs map[string]*exec.Cmd
+	holders  map[string]holder
 }
 
 type stageKey struct{}
@@ -118,6 +120,9 @@ func (s *stage) close() error {
 	for _, cmd := range slices.AppendSeq(s.serving, maps.Values(s.programs)) {
 		err = errors.Join(err, cmd.Process.Kill())
 		_ = cmd.Wait() // killed
+	}
+	for _, h := range s.holders {
+		err = errors.Join(err, h.client.Close())
 	}
 	if s.readers != nil {
 		err = errors.Join(err, s.readers.close())
