@@ -1,0 +1,132 @@
+package chip_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"hsmemu/applet"
+	"hsmemu/applet/apdu"
+	"hsmemu/applet/cvc"
+	"hsmemu/applet/tlv"
+	"hsmemu/emulator/chip"
+	"hsmemu/keystore"
+	"hsmemu/keystore/curve"
+)
+
+// seeded is randomness that is the same in every run.
+func seeded(seed uint64) io.Reader {
+	var key [32]byte
+	for i := range 8 {
+		key[i] = byte(seed >> (8 * i))
+	}
+	return rand.NewChaCha8(key)
+}
+
+// world is an environment in which everything happens again the same way.
+func world(seed uint64) applet.Env {
+	random := seeded(seed)
+	return applet.Env{
+		Rand: random, Deterministic: true, RSA: keystore.PoolGenerator{Rand: random},
+		Now: time.Date(2026, time.November, 23, 12, 0, 0, 0, time.UTC),
+	}
+}
+
+// card is a chip with somebody who talks to it.
+type card struct {
+	env    applet.Env
+	state  chip.State
+	result chip.Result
+}
+
+func manufacture(t require.TestingT, firmware string, seed uint64) *card {
+	env := world(seed)
+	d, err := chip.Manufacture(env, chip.Order{Firmware: firmware})
+	require.NoError(t, err)
+	return &card{env: env, state: chip.Boot(d)}
+}
+
+// send gives the card a command.
+func (c *card) send(command apdu.Command) apdu.Response {
+	c.state, c.result = chip.Step(c.env, c.state, command.Bytes())
+	r, _ := apdu.ParseResponse(c.result.Response)
+	return r
+}
+
+// ok gives the card a command that it must not refuse.
+func (c *card) ok(t require.TestingT, command apdu.Command) []byte {
+	r := c.send(command)
+	require.Equal(t, apdu.OK, r.SW, c.result.Event.String())
+	return r.Data
+}
+
+func (c *card) cut() { c.state = chip.Boot(c.state.Durable()) }
+
+// The commands that tests need most.
+var selectApplication = apdu.Command{INS: 0xA4, P1: 0x04, P2: 0x0C, Data: []byte(applet.AID)}
+
+const (
+	userPIN = "648219"
+	soPIN   = "57621880"
+)
+
+func verify(reference byte, pin string) apdu.Command {
+	return apdu.Command{INS: 0x20, P2: reference, Data: []byte(pin)}
+}
+
+// setup is INITIALIZE DEVICE with further objects.
+func setup(options uint16, pin, so string, tries byte, more ...[]byte) apdu.Command {
+	data := tlv.Append(nil, 0x80, []byte{byte(options >> 8), byte(options)})
+	if pin != "" {
+		data = tlv.Append(data, 0x81, []byte(pin))
+		data = tlv.Append(data, 0x91, []byte{tries})
+	}
+	data = tlv.Append(data, 0x82, []byte(so))
+	for _, m := range more {
+		data = append(data, m...)
+	}
+	return apdu.Command{CLA: 0x80, INS: 0x50, Data: data}
+}
+
+// generate is GENERATE ASYMMETRIC KEY PAIR on a curve, with further objects.
+func generate(id byte, name string, more ...[]byte) apdu.Command {
+	c, _ := curve.ByName(name)
+	p := c.Parameters()
+	v := tlv.Append(nil, 0x06, cvc.ECDSASHA256.OID())
+	for i, part := range [][]byte{p.P, p.A, p.B, p.G, p.N} {
+		v = tlv.Append(v, 0x81+tlv.Tag(i), part)
+	}
+	return generation(id, v, more...)
+}
+
+func generateRSA(id byte, bits int, more ...[]byte) apdu.Command {
+	v := tlv.Append(nil, 0x06, cvc.RSASHA256.OID())
+	v = tlv.Append(v, 0x82, []byte{1, 0, 1})
+	return generation(id, tlv.Append(v, 0x02, []byte{byte(bits >> 8), byte(bits)}), more...)
+}
+
+func generation(id byte, template []byte, more ...[]byte) apdu.Command {
+	data := tlv.Append(nil, 0x42, []byte("UTCA00001"))
+	data = tlv.Append(data, 0x7F49, template)
+	data = tlv.Append(data, 0x5F20, fmt.Appendf(nil, "UTKEY%02X00001", id))
+	for _, m := range more {
+		data = append(data, m...)
+	}
+	return apdu.Command{INS: 0x46, P1: id, Data: data, Ne: 65536, Extended: true}
+}
+
+func write(id uint16, offset int, data []byte) apdu.Command {
+	body := tlv.Append(nil, 0x54, []byte{byte(offset >> 8), byte(offset)})
+	return apdu.Command{INS: 0xD7, P1: byte(id >> 8), P2: byte(id), Data: tlv.Append(body, 0x53, data)}
+}
+
+// stored is a state as it would be on disk.
+func stored(t require.TestingT, d any) string {
+	b, err := json.Marshal(d)
+	require.NoError(t, err)
+	return string(b)
+}
