@@ -38,6 +38,22 @@ func TestEvent_EveryRow(t *testing.T) {
 	}
 }
 
+// These rows carry PINs, shares of keys, user data or the randomness that shares
+// are made of; all others may be traced.
+func TestEvent_QuietRows(t *testing.T) {
+	t.Parallel()
+	var quiet []string
+	for _, row := range applet.Commands() {
+		if row.Quiet {
+			quiet = append(quiet, row.Name)
+		}
+	}
+	require.Equal(t, []string{
+		"UPDATE BINARY", "GET CHALLENGE", "VERIFY", "CHANGE REFERENCE DATA", "RESET RETRY COUNTER", "INITIALIZE DEVICE", "DECIPHER",
+		"SYMMETRIC CIPHER", "DERIVE EC KEY", "MANAGE KEY DOMAIN (import share)", "GENERATE SESSION PIN",
+	}, quiet)
+}
+
 // What a trainee reads.
 func TestEvent_Words(t *testing.T) {
 	t.Parallel()

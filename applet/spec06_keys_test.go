@@ -161,6 +161,7 @@ func TestSpec06_XKEK(t *testing.T) {
 		{"06 §7.3 before the agreement", "group", status("00") + "00 00 0000000000000000 {uid} 9000"},
 		{"06 §7.3 the UID is the group signer's point", "group", "let point = {requestg|67.7F21.7F4E.7F49.86|from 1}\n" + status("00") + "00 00 0000000000000000 {point} 9000"},
 		{"06 §7.4 step for step", "group", member + "\n" + trusting("G") + "\n80 52 02 01 Lcx({requestg|value} 54({member|plain})) le => 00 00 0000000000000000 {uid} 9000 !1"},
+		{"06 §7.4 with the header 67", "group", member + "\n" + trusting("G") + "\n80 52 02 01 Lcx({requestg} 54({member|plain})) le => 00 00 0000000000000000 {uid} 9000"},
 		{"06 §7.4.1 the group signer is not trusted", "group", selectApplication + "\n" + verifyUser + "\n" + member + "\n80 52 02 01 Lcx({requestg|value} 54({member|plain})) le => 6985"},
 		{"06 §7.4.1 another device is trusted", "group", member + "\n" + trusting("B") + "\n80 52 02 01 Lcx({requestg|value} 54({member|plain})) le => 6A80"},
 		{"06 §7.4.3 membership of another device", "group", lines("card G", "80 68 01 73 Lc(54 {efb|7F21.7F4E.7F49.86|x}) 00 => {member:*} 9000", "card A") + "\n" + trusting("G") + "\n80 52 02 01 Lcx({requestg|value} 54({member|plain})) le => 6985"},
