@@ -37,5 +37,6 @@ func getChallenge(t *tx, c apdu.Command) ([]byte, error) {
 		t.s.Challenge = out
 	}
 	t.s.custodians = t.s.custodians.restarted()
+	t.s.Login = t.d.PINs.Authenticated(t.s.Login, 0)
 	return out, nil
 }

@@ -128,6 +128,8 @@ func TestSpec06_Authentication(t *testing.T) {
 		{"06 §6.5.2a MSE first", "keys", choose("B") + "\n" + challenge + "\n" + signed("B", "{efa|7F21.7F4E.5F20} {c}") + "\n00 82 00 00 Lc({sig|plain})\nholds U=- S=15 keys=1"},
 		{"06 §6.5.3 one challenge serves all", "keys", both + "\n" + keysStatus + "03 00 02 02 9000"},
 		{"06 §6.5.3 a new challenge clears", "keys", challenge + "\n" + authenticate("B") + "\n" + challenge + "\n" + authenticate("C") + "\n" + keysStatus + "03 00 02 01 9000\n" + queryUser + " => 6300"},
+		{"06 §6.5.3 a new challenge clears, and a PIN after it finds no keys", "pinandkeys", both + "\n" + challenge + "\n" + verifyUser + "\nholds U=3/3 S=15 nobody\n" + queryUser + " => 6300"},
+		{"06 §6.5.3 a new challenge ends no login", "pinandkeys", verifyUser + "\n" + both + "\n" + challenge + "\n" + queryUser + " => 9000"},
 		{"06 §6.5.4 unknown key", "keys", choose("X") + " => 6A88"},
 		{"06 §6.5.4 not configured", "user", choose("B") + " => 6A88"},
 		{"06 §6.5.4 empty name", "keys", "00 22 81 A4 Lc(83()) => 6A88"},
