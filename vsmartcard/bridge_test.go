@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"os"
 	"runtime"
 	"strings"
 	"testing"
@@ -233,6 +234,39 @@ func TestBridge_EjectInTheMiddleOfACommand(t *testing.T) {
 	close(release)
 	inserted := make(chan error, 1)
 	go func() { inserted <- b.Insert(soon(t)) }()
+	s.take().powerUp()
+	require.NoError(t, <-inserted)
+}
+
+func TestBridge_InsertWaitsUntilTheReaderKnowsTheCardIsGone(t *testing.T) {
+	t.Parallel()
+	s := newSlot(t, "127.0.0.1:0")
+	card := newFake()
+	started := make(chan struct{})
+	card.transmit = func(ctx context.Context, _ []byte) ([]byte, error) {
+		close(started)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	b := dial(t, s, card)
+	run(t, b)
+	d := s.take()
+	d.powerUp()
+	d.send(0x00, 0x68, 0x00, 0x20)
+	<-started
+	ejected := make(chan error, 1)
+	go func() { ejected <- b.Eject(soon(t)) }()
+	d.aborted()
+	d = s.take()
+	inserted := make(chan error, 1)
+	go func() { inserted <- b.Insert(soon(t)) }()
+	listener := s.Listener.(*net.TCPListener)
+	require.NoError(t, listener.SetDeadline(time.Now().Add(50*time.Millisecond)))
+	_, err := s.Accept()
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	require.NoError(t, listener.SetDeadline(time.Time{}))
+	require.NoError(t, d.conn.Close())
+	require.NoError(t, <-ejected)
 	s.take().powerUp()
 	require.NoError(t, <-inserted)
 }

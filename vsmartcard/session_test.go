@@ -78,11 +78,12 @@ func TestServe_HostileFrames(t *testing.T) {
 		{name: "length 65535", bytes: append([]byte{0xFF, 0xFF}, long...), answers: 1, commands: 1},
 		{name: "two bytes", bytes: []byte{0, 2, 0, 0}, answers: 1, commands: 1},
 		{name: "power again and again", bytes: bytes.Repeat([]byte{0, 1, 1}, 100)},
+		{name: "frames across pieces", bytes: bytes.Repeat([]byte{0, 4, 0, 0x84, 0, 0, 0, 1, 1, 0, 5, 0, 0x84, 0, 0, 8}, 9), answers: 18, commands: 18},
 		{name: "frames in one piece", bytes: []byte{0, 1, 1, 0, 1, 4, 0, 4, 0, 0x84, 0, 0, 0, 0, 0, 1, 4}, answers: 3, commands: 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			for _, piece := range []int{1, 3, len(c.bytes)} {
+			for _, piece := range []int{1, 3, 8, len(c.bytes)} {
 				if len(c.bytes)/piece > 10000 {
 					continue
 				}

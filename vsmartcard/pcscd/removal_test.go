@@ -48,6 +48,16 @@ func TestEject_FreesTransactions(t *testing.T) {
 	require.NoError(t, hb.End(soon(t), pcscd.Leave))
 }
 
+func TestEject_IsNotForgottenOverAReset(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	ha, hb := s.connect(s.client()), s.connect(s.client())
+	require.NoError(t, s.reader.Eject())
+	require.NoError(t, s.reader.Insert(s.card))
+	require.NoError(t, hb.Reconnect(soon(t), pcscd.Reset))
+	require.ErrorIs(t, ha.Status(soon(t)), pcscd.ErrRemoved)
+}
+
 func TestInsert_OneAtATime(t *testing.T) {
 	t.Parallel()
 	s := newService(t)

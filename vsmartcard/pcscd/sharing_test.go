@@ -286,3 +286,14 @@ func TestHandle_OfAClientThatDiesIsGivenUp(t *testing.T) {
 	s.until(b, sharing(1))
 	require.Equal(t, before, s.card.resetCount())
 }
+
+func TestTransaction_EndsEvenIfTheCardWasReset(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	ha, hb := s.connect(s.client()), s.connect(s.client())
+	require.NoError(t, ha.Begin(soon(t)))
+	require.NoError(t, s.reader.Reset())
+	require.ErrorIs(t, ha.End(soon(t), pcscd.Leave), pcscd.ErrReset)
+	require.NoError(t, hb.Reconnect(soon(t), pcscd.Leave))
+	require.NoError(t, hb.Begin(soon(t)), "nobody holds it any more")
+}

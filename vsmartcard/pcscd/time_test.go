@@ -212,6 +212,34 @@ func TestRemoval_IsSeenAtOnce(t *testing.T) {
 	})
 }
 
+func TestTransmit_OneAtATime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBubble(t, 0)
+		release := make(chan struct{})
+		b.card.does(func(context.Context, []byte) ([]byte, error) {
+			<-release
+			return []byte{0x90, 0x00}, nil
+		})
+		var transmitted []<-chan error
+		for range 3 {
+			h := b.connect(b.client())
+			transmitted = append(transmitted, at(func() error {
+				_, err := h.Transmit(context.Background(), []byte{0, 0x84, 0, 0})
+				return err
+			}))
+		}
+		for n := range transmitted {
+			synctest.Wait()
+			require.Len(t, b.card.seen(), n+1)
+			release <- struct{}{}
+		}
+		for _, c := range transmitted {
+			require.NoError(t, <-c)
+		}
+	})
+}
+
 func TestWait_IsOverWhenTheTimeIs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
