@@ -34,12 +34,10 @@ func (s channelSession) release() channelSession {
 	return s
 }
 
-// open takes a command out of secure messaging. A plain command ends an open
-// channel before anything else happens.
+// open takes a command out of secure messaging.
 func (t *tx) open(c apdu.Command) (apdu.Command, error) {
 	switch c.CLA & secureBits {
 	case 0:
-		t.endChannel()
 		return c, nil
 	case secureBits:
 	default:

@@ -49,6 +49,9 @@ func carriesData(sw apdu.SW) bool {
 // this order, so that a handler starts with checked input and an allowed
 // caller.
 func (t *tx) dispatch(c apdu.Command) ([]byte, *command, error) {
+	if c.CLA&secureBits != secureBits {
+		t.endChannel() // whatever else becomes of a plain command (spec 06 §3.4)
+	}
 	switch class := c.CLA &^ secureBits; {
 	case class == classISO || class == classProprietary:
 	case class&^channelBits == classISO:
