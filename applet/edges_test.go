@@ -7,6 +7,23 @@ import (
 	"hsmemu/applet"
 )
 
+// Where rules meet: each row is a place that one rule alone gets wrong.
+func TestEdges(t *testing.T) {
+	t.Parallel()
+	both := challenge + "\n" + authenticate("B") + "\n" + authenticate("C")
+	again := challenge + "\n" + authenticate("C") + "\n" + authenticate("D")
+	play(t, []row{
+		{"03 §5 a new challenge forgets the keys, the PIN alone does not do", "pinandkeys", both + "\n" + challenge + "\n" + verifyUser + "\nholds U=3/3 S=15 nobody\n" + queryUser + " => 6300"},
+		{"03 §5 randomness in between forgets them, too", "pinandkeys", both + "\n00 84 00 00 00 01 01 => * 9000\n" + verifyUser + "\nholds U=3/3 S=15 nobody"},
+		{"03 §5 they come back with it", "pinandkeys", both + "\n" + challenge + "\n" + verifyUser + "\n" + again + "\nholds U=3/3 S=15 user keys=2"},
+		{"03 §5 a new challenge ends no login", "pinandkeys", both + "\n" + verifyUser + "\n" + challenge + "\nholds U=3/3 S=15 user"},
+
+		{"01 §1.1 SELECT of the card manager in another class", "user", "01 A4 04 00 => 6881\nF0 A4 04 00 => 6E00\n10 A4 04 00 => 6E00\n" + queryUser + " => 9000"},
+		{"01 §1.1 SELECT of the application in another class", "user", "02 A4 04 00 Lc(E82B0601040181C31F0201) => 6881\n" + queryUser + " => 9000"},
+		{"01 §1.1 another class does not select", "shipped", "cut\n01 A4 04 00 Lc(E82B0601040181C31F0201) => 6881\n" + queryUser + " => 6D00"},
+	})
+}
+
 // The first command without secure messaging ends the channel, also one that is
 // refused for its class (spec 06 §3.4).
 func TestEdges_AnyPlainCommandEndsTheChannel(t *testing.T) {

@@ -75,6 +75,7 @@ const (
 	insSelect    = 0xA4
 	selectByName = 0x04
 	secureBits   = 0x0C
+	proprietary  = 0x80 // class bit; every instruction is taken with it and without
 )
 
 // Step runs one command APDU. Any bytes have an answer.
@@ -85,7 +86,7 @@ func Step(env applet.Env, s State, command []byte) (State, Result) {
 	}
 	byName := c.INS == insSelect && c.P1 == selectByName && c.CLA&secureBits == 0
 	switch {
-	case byName && (len(c.Data) == 0 || string(c.Data) == cardManager):
+	case byName && c.CLA&^proprietary == 0 && (len(c.Data) == 0 || string(c.Data) == cardManager):
 		return selectCardManager(s, c)
 	case byName && string(c.Data) == applet.AID:
 		next, result := forward(env, s, c)
