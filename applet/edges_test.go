@@ -18,6 +18,13 @@ func TestEdges(t *testing.T) {
 		{"03 §5 they come back with it", "pinandkeys", both + "\n" + challenge + "\n" + verifyUser + "\n" + again + "\nholds U=3/3 S=15 user keys=2"},
 		{"03 §5 a new challenge ends no login", "pinandkeys", both + "\n" + verifyUser + "\n" + challenge + "\nholds U=3/3 S=15 user"},
 
+		{"06 §4.5 stay logged in for another reference", "user", "00 20 01 85 => 6A86\n00 20 01 86 => 6A86\n00 20 01 88 => 6A86\n00 20 01 82 => 6A86"},
+
+		{"03 §4.5 blocked outranks the fixed length", "blocked@1.2", `00 24 00 81 Lc("000000" "6482190") => 6983`},
+		{"03 §7 #32 no PIN outranks the fixed length", "shipped@1.2", withoutPIN("0001", "93(0101)") + "\n" + `00 24 00 81 Lc("000000" "648219") => 6A88`},
+		{"03 §3 fixed length", "public@1.2", `00 24 00 81 Lc("648219" "6482190") => 6A80
+			00 24 00 81 Lc("648219" "648218")`},
+
 		{"01 §1.1 SELECT of the card manager in another class", "user", "01 A4 04 00 => 6881\nF0 A4 04 00 => 6E00\n10 A4 04 00 => 6E00\n" + queryUser + " => 9000"},
 		{"01 §1.1 SELECT of the application in another class", "user", "02 A4 04 00 Lc(E82B0601040181C31F0201) => 6881\n" + queryUser + " => 9000"},
 		{"01 §1.1 another class does not select", "shipped", "cut\n01 A4 04 00 Lc(E82B0601040181C31F0201) => 6881\n" + queryUser + " => 6D00"},

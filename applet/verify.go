@@ -38,12 +38,10 @@ func verify(t *tx, c apdu.Command) ([]byte, error) {
 	ref := pinstate.Ref(c.P2)
 	t.aboutPIN(ref)
 	switch {
+	case c.P1 == stayLoggedIn && (ref != pinstate.User || !t.profile.NoBind):
+		return nil, apdu.IncorrectP1P2
 	case c.P2 == template1 || c.P2 == template2:
 		return nil, t.profile.NoTemplate
-	case c.P1 == stayLoggedIn && !t.profile.NoBind:
-		return nil, apdu.IncorrectP1P2
-	case c.P1 == stayLoggedIn && ref != pinstate.User:
-		return nil, apdu.IncorrectP1P2
 	case len(c.Data) == 0:
 		return nil, t.pinStatus(ref, c.P1 == stayLoggedIn)
 	}
@@ -76,8 +74,8 @@ func (t *tx) pinStatus(ref pinstate.Ref, stay bool) error {
 func changeReferenceData(t *tx, c apdu.Command) ([]byte, error) {
 	ref := pinstate.Ref(c.P2)
 	t.aboutPIN(ref)
-	if t.profile.FixedPINLength && ref == pinstate.User && t.d.PINs.Initialised &&
-		len(c.Data) != 2*len(t.d.PINs.User.Value) {
+	if pin := t.d.PINs.User; t.profile.FixedPINLength && ref == pinstate.User &&
+		pin.Left > 0 && len(c.Data) != 2*len(pin.Value) {
 		return nil, apdu.WrongData
 	}
 	if err := t.attempt(t.d.PINs.Change(t.s.Login, ref, c.Data)); err != nil {
