@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"hsmemu/applet"
 )
 
@@ -43,5 +45,18 @@ func TestEdges_AnyPlainCommandEndsTheChannel(t *testing.T) {
 			tb.current.transmit([]byte{class, 0x58, 0x00, 0x00, 0x00})
 			tb.run(t, lines("holds U=3/3 S=15 nobody", queryUser+" => 6985"))
 		})
+	}
+}
+
+// What somebody called a key cannot steer the terminal that shows a trace.
+func TestEdges_NamesOfKeysArePrintable(t *testing.T) {
+	t.Parallel()
+	tb := after(t, applet.DefaultFirmware, lines(selectApplication, withoutPIN("0001", "93(0101)"),
+		"00 B1 2F 02 Lcx(54(0000)) le => {efa:*} 9000", custodian("B"),
+		`00 46 01 00 Lcx({brainpoolP256r1} 5F20(1B5B324A "00001")) le => {requestb:*} 9000`, register("B"), challenge))
+	for _, command := range []string{"00 22 81 A4 Lc(83(1B5B324A \"00001\"))", "00 82 00 00 Lc({long|head 64}) => 6300"} {
+		tb.run(t, command)
+		require.NotContains(t, tb.current.result.Event.String(), "\x1B", command)
+		require.Contains(t, tb.current.result.Event.Subject, `"\x1b[2J00001"`, command)
 	}
 }

@@ -190,7 +190,7 @@ func externalAuthenticate(t *tx, c apdu.Command) ([]byte, error) {
 		return nil, apdu.ConditionsNotSatisfied
 	}
 	custodian := t.d.Custodians[i]
-	t.subject = custodian.Name
+	t.subject = cvc.Name(custodian.Name).String()
 	known, ok := curve.ByName(custodian.Curve)
 	if !ok {
 		return nil, apdu.ReferenceNotFound
