@@ -56,6 +56,23 @@ func TestJoinPassword_AnyEnoughPartsInAnyOrder(t *testing.T) {
 	}
 }
 
+// Three parts as sc-hsm-tool of OpenSC 0.23 showed them; the password opened the
+// share file that it had written.
+func TestJoinPassword_OfTheTool(t *testing.T) {
+	t.Parallel()
+	prime := []byte("\xd5\x9f\x8c\xf7\xca\xf1\x96\x33")
+	parts := []keystore.PasswordPart{
+		{Prime: prime, ID: 1, Value: []byte("\x99\xfe\x9c\x7f\xdb\xc2\x6c\x23")},
+		{Prime: prime, ID: 2, Value: []byte("\xc6\xbe\x91\x50\x84\xb4\xf1\x63")},
+		{Prime: prime, ID: 3, Value: []byte("\x1d\xde\xf9\x29\x62\xb5\xe0\x70")},
+	}
+	for i := range parts {
+		password, err := keystore.JoinPassword(slices.Delete(slices.Clone(parts), i, i+1))
+		require.NoError(t, err)
+		require.Equal(t, []byte("\x6d\x3e\xa7\xaf\x32\xcf\xe6\xe3"), password)
+	}
+}
+
 func TestJoinPassword_RefusesPartsThatDoNotGoTogether(t *testing.T) {
 	t.Parallel()
 	parts := split(t, []byte{1, 2, 3, 4, 5, 6, 7, 8}, 2, 3)
