@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"time"
 )
 
 // Bridge keeps one card in one slot of vpcd. It is made by [Dial] or [Listen]
@@ -229,11 +230,23 @@ func (b *Bridge) update(change func()) {
 	b.changed = make(chan struct{})
 }
 
-// Ready waits until the reader has powered the card and knows its ATR, which
-// is when clients of the PC/SC daemon can see it. If ctx ends first, the error
-// is [ErrNotReady] and names the last cause known.
+// publication is how long a daemon gets to tell its clients of a card after it
+// has the ATR. Nothing in the protocol says when it has.
+const publication = 10 * time.Millisecond
+
+// Ready waits until the reader has powered the card and knows its ATR, and the
+// PC/SC daemon has had a moment to show it to its clients. If ctx ends first,
+// the error is [ErrNotReady] and names the last cause known.
 func (b *Bridge) Ready(ctx context.Context) error {
-	return b.await(ctx, func() bool { return b.ready })
+	return b.shown(ctx, func() bool { return b.ready })
+}
+
+func (b *Bridge) shown(ctx context.Context, condition func() bool) error {
+	if err := b.await(ctx, condition); err != nil {
+		return err
+	}
+	_ = wait(ctx, publication)
+	return nil
 }
 
 // await waits for a condition that is evaluated under the lock.
@@ -265,7 +278,7 @@ func (b *Bridge) await(ctx context.Context, condition func() bool) error {
 // bridge goes on trying.
 func (b *Bridge) Insert(ctx context.Context) error {
 	b.update(func() { b.inserted = true })
-	return b.await(ctx, func() bool { return b.ready && !b.session.isEjected() })
+	return b.shown(ctx, func() bool { return b.ready && !b.session.isEjected() })
 }
 
 // Eject takes the card out of the reader and returns when the reader has

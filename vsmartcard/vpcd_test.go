@@ -262,8 +262,8 @@ func TestVPCD_CardThatFailsComesBack(t *testing.T) {
 	b, err := vsmartcard.Dial(soon(t), fmt.Sprintf("127.0.0.1:%d", port), card)
 	require.NoError(t, err)
 	run(t, b)
-	require.NoError(t, b.Ready(soon(t)))
 	c := client(t)
+	seen(t, c, reader0, pcscd.StatePresent)
 	h, err := c.Connect(soon(t), reader0, pcscd.Shared, pcscd.T1)
 	require.NoError(t, err)
 	answer, err := h.Transmit(soon(t), []byte{0x00, 0xA4, 0x04, 0x00})
@@ -288,8 +288,8 @@ func TestVPCD_RemovalInTheMiddleOfACommand(t *testing.T) {
 	b, err := vsmartcard.Dial(soon(t), fmt.Sprintf("127.0.0.1:%d", port), card)
 	require.NoError(t, err)
 	run(t, b)
-	require.NoError(t, b.Ready(soon(t)))
 	c, other := client(t), client(t)
+	seen(t, c, reader0, pcscd.StatePresent)
 	h, err := c.Connect(soon(t), reader0, pcscd.Shared, pcscd.T1)
 	require.NoError(t, err)
 	failed := make(chan error, 1)
@@ -303,5 +303,6 @@ func TestVPCD_RemovalInTheMiddleOfACommand(t *testing.T) {
 	require.NotZero(t, seen(t, other, reader0, pcscd.StateAbsent).Events)
 
 	require.NoError(t, b.Insert(soon(t)))
+	seen(t, c, reader0, pcscd.StatePresent)
 	require.NoError(t, h.Reconnect(soon(t), pcscd.Leave))
 }
