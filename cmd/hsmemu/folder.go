@@ -162,7 +162,9 @@ func (a *app) hold(name string, missing absent) (*held, error) {
 	if err != nil {
 		return nil, errors.Join(a.explain(name, err), file.Close())
 	}
-	card := emulator.New(d, file, a.world(d))
+	w := a.world(d)
+	w.Log = slog.New(voice{out: a.err, about: fmt.Sprintf("card %q: ", name)})
+	card := emulator.New(d, file, w)
 	return &held{name: name, file: file, card: card, faults: emulator.NewFaults(card)}, nil
 }
 
@@ -188,12 +190,18 @@ func (a *app) explain(name string, err error) error {
 	case errors.As(err, &locked):
 		return fmt.Errorf("card %q is in use by another process", name)
 	case errors.Is(err, store.ErrRolledBack):
-		return hinted{fmt.Errorf("open card %q: refused: this file is older than the card's counter", name), "hsmemu card accept " + name + " takes it on purpose"}
+		return hinted{fmt.Errorf("open card %q: refused: this file is older than the card's counter", name), onPurpose(name)}
+	case errors.Is(err, store.ErrAhead):
+		return hinted{fmt.Errorf("open card %q: refused: this file is newer than the card's counter, which was turned back", name), onPurpose(name)}
+	case errors.Is(err, seal.ErrNoCounter):
+		return hinted{fmt.Errorf("open card %q: refused: the card's counter is gone from the TPM", name), onPurpose(name)}
 	case errors.Is(err, store.ErrNotExist) && !a.exists(name): // what is missing may be the TPM's socket, too
 		return hinted{fmt.Errorf("open card %q: there is no such card", name), "hsmemu card new " + name}
 	}
 	return fmt.Errorf("open card %q: %w", name, err)
 }
+
+func onPurpose(name string) string { return "hsmemu card accept " + name + " takes it on purpose" }
 
 // exists tells whether there is a card of that name.
 func (a *app) exists(name string) bool {
@@ -209,7 +217,6 @@ func (a *app) exists(name string) bool {
 // state, so that the same commands give the same answers again.
 func (a *app) world(d chip.Durable) emulator.World {
 	w := a.outside
-	w.Log = slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelError}))
 	if d.Seed != nil {
 		// Encoding a state that was just decoded or made cannot fail.
 		state, _ := json.Marshal(d)

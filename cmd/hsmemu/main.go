@@ -74,7 +74,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 		fmt.Fprintf(a.err, "hsmemu: %v\nusage: %s\n", err, cmd.UseLine())
 		return exitUsage
 	}
-	fmt.Fprintf(a.err, "hsmemu: %v\n", err)
+	fmt.Fprintf(a.err, "hsmemu: %s\n", oneLine(err.Error()))
 	var h hinted
 	if errors.As(err, &h) {
 		fmt.Fprintf(a.err, "hint: %s\n", h.hint)

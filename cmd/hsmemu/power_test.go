@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -29,6 +31,7 @@ type cutting struct {
 	chance *rand.Rand
 	disk   *disk
 	card   *emulator.Card
+	said   bytes.Buffer // by the card, on stderr
 	driver *driver
 	before account // what is certain
 	under  *deed   // what is being done; nil for nothing
@@ -64,7 +67,9 @@ func (s *cutting) insert(d *disk) {
 	file, durable := s.open(d)
 	s.before = checkFound(s.t, s.before, s.under, durable, s.about())
 	s.disk, s.under, s.dead, s.driver.out = d, nil, 0, true
-	s.card = emulator.New(durable, file, testWorld(s.chance.Uint64()))
+	w := testWorld(s.chance.Uint64())
+	w.Log = slog.New(voice{out: &s.said, about: `card "alice": `})
+	s.card = emulator.New(durable, file, w)
 	s.transmit(wireSelect)
 	s.disk.before = s.think
 }
