@@ -33,6 +33,8 @@ func NewFaults(c *Card) *Faults { return &Faults{card: c, active: map[string]*fa
 // fault is one fault as it was set.
 type fault struct {
 	kind *faultKind
+	// at is the class of the commands that count; empty for all.
+	at string
 	// after is the number of commands that still pass before it strikes.
 	after int
 	// size is a length in bytes.
@@ -53,7 +55,7 @@ type faultKind struct {
 	// keys lists the settings that may be given, those without a value first.
 	keys []string
 	// instead answers in place of the card, which does not see the command.
-	instead func(f *Faults, ctx context.Context) ([]byte, error)
+	instead func(ctx context.Context, f *Faults) ([]byte, error)
 	// strikes tells which commands instead is for; nil is for all.
 	strikes func(command []byte) bool
 	// before happens before the card sees the command, and after to its
@@ -80,12 +82,12 @@ const (
 // the first of this list does, and the other has its turn later.
 var faultKinds = []faultKind{
 	{
-		name: "remove", once: true, keys: []string{"after"}, instead: strikeRemove,
-		help: "the card is pulled out in the middle of a command, after N more commands",
+		name: "remove", once: true, keys: []string{"after", "at"}, instead: strikeRemove,
+		help: "the card is pulled out in the middle of a command, after N more commands (0), or N of one class (at=sign)",
 	},
 	{
-		name: "transmit", once: true, keys: []string{"after"}, instead: strikeTransmit,
-		help: "one transmission fails, after N more commands; the card does not see it",
+		name: "transmit", once: true, keys: []string{"after", "at"}, instead: strikeTransmit,
+		help: "one transmission fails, after N more commands, or N of one class; the card does not see it",
 	},
 	{
 		name: "mute", keys: []string{"after"}, instead: strikeMute, atr: noATR,
@@ -158,6 +160,11 @@ func (o *fault) set(key, value string, given bool) error {
 		return fmt.Errorf("%w: %s takes no value", ErrFault, key)
 	case key == everyClass:
 		o.typical = true
+	case key == "at":
+		if _, known := realistic[value]; !known {
+			return fmt.Errorf("%w: %q is no class of commands", ErrFault, value)
+		}
+		o.at = value
 	case key == "after" || key == "bytes":
 		n, err := strconv.Atoi(value)
 		if err != nil || n < 0 || key == "bytes" && n < 2 {
@@ -220,7 +227,7 @@ func (f *Faults) Transmit(ctx context.Context, command []byte) ([]byte, error) {
 	due := f.due(command)
 	for _, one := range due {
 		if one.kind.instead != nil {
-			return one.kind.instead(f, ctx)
+			return one.kind.instead(ctx, f)
 		}
 	}
 	for _, one := range due {
@@ -250,7 +257,7 @@ func (f *Faults) due(command []byte) []*fault {
 		kind := &faultKinds[i]
 		one := f.active[kind.name]
 		switch {
-		case one == nil || kind.strikes != nil && !kind.strikes(command):
+		case one == nil, kind.strikes != nil && !kind.strikes(command), one.at != "" && one.at != classOf(command):
 			continue
 		case one.after > 0:
 			one.after--
@@ -276,7 +283,7 @@ func isInitialize(command []byte) bool {
 // strikeRemove pulls the card before it has seen the command, and never
 // answers: what the client gets is the reader's word. Where nobody can pull
 // the card, the transmission fails.
-func strikeRemove(f *Faults, ctx context.Context) ([]byte, error) {
+func strikeRemove(ctx context.Context, f *Faults) ([]byte, error) {
 	if f.Remove == nil {
 		return nil, errTransmit
 	}
@@ -285,13 +292,13 @@ func strikeRemove(f *Faults, ctx context.Context) ([]byte, error) {
 	return nil, ctx.Err()
 }
 
-func strikeTransmit(*Faults, context.Context) ([]byte, error) { return nil, errTransmit }
+func strikeTransmit(context.Context, *Faults) ([]byte, error) { return nil, errTransmit }
 
-func strikeMute(*Faults, context.Context) ([]byte, error) { return nil, ErrMute }
+func strikeMute(context.Context, *Faults) ([]byte, error) { return nil, ErrMute }
 
 func noATR([]byte) []byte { return nil }
 
-func strikeInitialize(*Faults, context.Context) ([]byte, error) {
+func strikeInitialize(context.Context, *Faults) ([]byte, error) {
 	return apdu.Response{SW: apdu.NotEnoughMemory}.Bytes(), nil
 }
 

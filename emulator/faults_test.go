@@ -108,7 +108,7 @@ func TestFaults_RemoveEndsTheCommandWithTheReader(t *testing.T) {
 func TestFaults_RemoveWithoutAReaderFailsTheCommand(t *testing.T) {
 	r := newRehearsal(t)
 	r.fault("remove")
-	r.fails(selectHSM)
+	_ = r.fails(selectHSM)
 	require.Equal(t, "9000", r.say(selectHSM))
 }
 
@@ -120,9 +120,22 @@ func TestFaults_TransmitFailsOnceAndCostsNothing(t *testing.T) {
 	require.Equal(t, []string{"transmit after=2"}, r.List())
 	require.Equal(t, "63C2", r.say(wrongPIN))
 	require.Equal(t, "63C2", r.say(triesOfPIN))
-	r.fails(wrongPIN)
+	_ = r.fails(wrongPIN)
 	require.EqualValues(t, 2, r.tries())
 	require.Empty(t, r.List())
+	require.Equal(t, "63C1", r.say(wrongPIN))
+}
+
+func TestFaults_TransmitFailsAtACommandOfItsClass(t *testing.T) {
+	r := newRehearsal(t)
+	r.fault("transmit", "at=pin", "after=1")
+	require.Equal(t, "9000", r.say(selectHSM))
+	require.Equal(t, "9000", r.say(initialise))
+	require.Equal(t, "9000", r.say(triesOfPIN), "no PIN in it")
+	require.Equal(t, "63C2", r.say(wrongPIN))
+	require.Equal(t, "63C2", r.say(triesOfPIN))
+	_ = r.fails(wrongPIN)
+	require.EqualValues(t, 2, r.tries())
 	require.Equal(t, "63C1", r.say(wrongPIN))
 }
 
@@ -185,7 +198,7 @@ func TestFaults_OneAfterTheOther(t *testing.T) {
 	r.say(selectHSM)
 	r.fault("initialize")
 	r.fault("transmit")
-	r.fails(initialise)
+	_ = r.fails(initialise)
 	require.Equal(t, []string{"initialize"}, r.List(), "it has not struck")
 	require.Equal(t, "6A84", r.say(initialise))
 	require.Equal(t, "9000", r.say(initialise))
@@ -197,7 +210,7 @@ func TestFaults_SettingAgainReplaces(t *testing.T) {
 	r.fault("transmit")
 	r.fault("slow", "pin=1ms")
 	require.Equal(t, []string{"slow pin=1ms", "transmit"}, r.List())
-	r.fails(selectHSM)
+	_ = r.fails(selectHSM)
 	require.Equal(t, []string{"slow pin=1ms"}, r.List())
 }
 
@@ -212,6 +225,9 @@ func TestFaults_RefusesWhatMakesNoSense(t *testing.T) {
 		{"remove", "after=-1"},
 		{"remove", "after=1.5"},
 		{"transmit", "bytes=3"},
+		{"transmit", "at="},
+		{"transmit", "at=realistic"},
+		{"remove", "at=noon"},
 		{"cut", "bytes=1"},
 		{"cut", "bytes=all"},
 		{"atr", "bytes=3"},
@@ -259,6 +275,7 @@ func TestFaults_SlowIsLikeHardware(t *testing.T) {
 			"00480100":                              1500 * ms,
 			"004601000F" + "7F490C060A" + "04007F00070202020203": 1500 * ms,
 			"004601000F" + "7F490C060A" + "04007F00070202020102": 12 * time.Second,
+			triesOfPIN:   20 * ms,
 			"0084000008": 20 * ms,
 			"00":         20 * ms,
 		} {
@@ -333,6 +350,8 @@ func TestFaults_HelpNamesWhatCanBeSet(t *testing.T) {
 			switch s = strings.Trim(s, "[]"); {
 			case strings.HasPrefix(s, "after="):
 				r.fault(name, "after=1")
+			case strings.HasPrefix(s, "at="):
+				r.fault(name, "at=sign")
 			case strings.HasPrefix(s, "bytes="):
 				r.fault(name, "bytes=100")
 			case strings.HasSuffix(s, "=…"):
