@@ -44,14 +44,14 @@ func newCardExportCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			file, err := store.Create(args[1], d, t.sealers(a))
+			err = store.Write(args[1], d, t.sealers(a))
 			if errors.Is(err, store.ErrExist) {
 				return fmt.Errorf("export card %q: %s exists already", args[0], args[1])
 			}
 			if err != nil {
 				return fmt.Errorf("export card %q: %w", args[0], err)
 			}
-			return file.Leave()
+			return nil
 		},
 	}
 	t.flags(cmd)

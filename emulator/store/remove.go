@@ -28,22 +28,6 @@ func Remove(path string, opt Options) error {
 	return errors.Join(f.remove(), f.lock.Close())
 }
 
-// Leave closes the file and removes its lock, for a file that is to be sent
-// elsewhere: nothing stays beside it.
-func (f *File[T]) Leave() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.lock == nil {
-		return ErrClosed
-	}
-	err := errors.Join(f.opt.FS.Remove(f.path+".lock"), f.lock.Close())
-	f.lock = nil
-	if err != nil {
-		return fmt.Errorf("store: leave: %w", err)
-	}
-	return nil
-}
-
 // remove deletes the lock last, while holding it. Counters go after the file
 // that needs them.
 func (f *File[T]) remove() error {
