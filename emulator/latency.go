@@ -40,7 +40,8 @@ func Latencies() [][2]string {
 var rsaKey = []byte{0x04, 0x00, 0x7F, 0x00, 0x07, 0x02, 0x02, 0x02, 0x01}
 
 // classOf sorts a command into the classes of latency. RSA operations are known
-// by their algorithm and their key template.
+// by their algorithm and their key template, PINs by being there: without one,
+// VERIFY is a question.
 func classOf(command []byte) string {
 	if len(command) < 4 {
 		return "other"
@@ -51,6 +52,9 @@ func classOf(command []byte) string {
 	case 0xD7, 0xE4, 0x50:
 		return "write"
 	case 0x20, 0x24, 0x2C, 0x82:
+		if len(command) <= 5 {
+			return "other"
+		}
 		return "pin"
 	case 0x68, 0x62:
 		if command[3] >= 0x20 && command[3] < 0x50 {
