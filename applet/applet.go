@@ -62,6 +62,9 @@ type State struct {
 type Durable struct {
 	// Firmware names the profile, see [Profiles].
 	Firmware string `json:"firmware"`
+	// Answers are those that the card was told to give, in place of its
+	// profile's. No command changes them.
+	Answers Answers `json:"answers,omitzero"`
 	// PINs holds the counters, options and life cycle.
 	PINs pinstate.Card `json:"pins"`
 	// Device is the identity given at production. No command changes it.
@@ -166,9 +169,10 @@ func (d Durable) Serial() string {
 	return d.Device.Name
 }
 
-// Profile is the firmware profile of the card; cards of an unknown firmware do
-// not come into being, so the zero profile means a damaged file.
+// Profile is the firmware profile of the card with the answers it was told to
+// give; cards of an unknown firmware do not come into being, so the zero profile
+// means a damaged file.
 func (d Durable) Profile() Profile {
 	p, _ := ProfileOf(d.Firmware)
-	return p
+	return p.with(d.Answers)
 }

@@ -113,6 +113,9 @@ func deleteDomain(t *tx, c apdu.Command) ([]byte, error) {
 	}
 	t.setDomain(c.P2, keystore.Domain{})
 	t.barrier()
+	if t.profile.DomainDeleted == apdu.OK {
+		return nil, nil
+	}
 	return nil, t.profile.DomainDeleted
 }
 

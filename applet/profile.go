@@ -40,7 +40,8 @@ type Profile struct {
 	// NoTemplate answers the status of the biometric templates, which are
 	// another application's.
 	NoTemplate apdu.SW
-	// DomainDeleted answers a successful deletion of a key domain.
+	// DomainDeleted answers a successful deletion of a key domain, where there
+	// are any.
 	DomainDeleted apdu.SW
 	// NoMatchingDomain answers UNWRAP KEY when no key domain has the blob's key
 	// check value.
@@ -80,7 +81,7 @@ var profiles = []Profile{
 		Name: "1.2", Major: 1, Minor: 2, ShortAttributes: true, ATR: atrJCOP2,
 		RSA: []int{1024, 1536, 2048}, MaxCurve: 320, Memory: 36 << 10, MaxAPDU: maxAPDU,
 		NotSelected: apdu.ClassNotSupported, NeverInitialised: apdu.ReferenceDataNotUsable,
-		NoTemplate: apdu.ReferenceNotFound, DomainDeleted: apdu.ReferenceNotFound,
+		NoTemplate:       apdu.ReferenceNotFound,
 		NoMatchingDomain: apdu.WrongData, FixedPINLength: true,
 		RestrictedUnwrap: apdu.OK, StatusWithXKEK: apdu.OK,
 	},
@@ -88,7 +89,7 @@ var profiles = []Profile{
 		Name: "2.6", Major: 2, Minor: 6, Platform: 0x06, ATR: atrJCOP2,
 		RSA: []int{1024, 1536, 2048}, MaxCurve: 320, Memory: 36 << 10, MaxAPDU: maxAPDU,
 		NotSelected: apdu.ClassNotSupported, NeverInitialised: apdu.ReferenceNotFound,
-		NoTemplate: apdu.ReferenceDataNotUsable, DomainDeleted: apdu.ReferenceNotFound,
+		NoTemplate:       apdu.ReferenceDataNotUsable,
 		NoMatchingDomain: apdu.WrongData, NoBind: true,
 		RestrictedUnwrap: apdu.OK, StatusWithXKEK: apdu.OK,
 	},

@@ -50,6 +50,7 @@ var serialShape = regexp.MustCompile(`^[A-Z]{2}[A-Z0-9]{9}$`)
 func newCardNewCommand(a *app) *cobra.Command {
 	var o order
 	var seed string
+	var answers []string
 	cmd := &cobra.Command{
 		Use:   "new NAME",
 		Short: "make a card as shipped: never initialised, with its own device key and certificate",
@@ -68,6 +69,10 @@ func newCardNewCommand(a *app) *cobra.Command {
 				}
 				o.seed = &n
 			}
+			var err error
+			if o.answers, err = chosenAnswers(answers); err != nil {
+				return err
+			}
 			file, err := a.makeCard(args[0], o)
 			if err != nil {
 				return err
@@ -77,6 +82,7 @@ func newCardNewCommand(a *app) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&o.firmware, "firmware", applet.DefaultFirmware, "firmware version: "+firmwareList())
 	cmd.Flags().StringVar(&o.serial, "serial", "", "serial number (default: a random one beginning with DENK99)")
+	cmd.Flags().StringArrayVar(&answers, "answer", nil, "answer `NAME=SW` where sources disagree, not as the firmware does: "+answerList()+"; may be repeated")
 	cmd.Flags().StringVar(&seed, "seed", "", "derive everything random from this number, for tests only")
 	o.sealing.flags(cmd)
 	cmd.Flags().BoolVar(&o.keyPool, "key-pool", false, "take RSA keys from a public pool instead of generating them, for tests only")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -44,6 +45,31 @@ func TestDocs_FidelityListsEveryCommand(t *testing.T) {
 	}
 	b.WriteString("\n")
 	generated(t, "fidelity.md", "commands", b.String())
+}
+
+func TestDocs_FidelityListsEveryAnswerToChoose(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("\n| Answer to | `--answer` | Without it |\n|---|---|---|\n")
+	for _, a := range applet.AnswerChoices() {
+		var forms, defaults []string
+		for _, sw := range a.Words {
+			forms = append(forms, fmt.Sprintf("`%s=%s`", a.Name, sw.String()))
+			chosen, err := applet.Answers{}.With(a.Name, sw.String())
+			require.NoError(t, err)
+			var same []string
+			for _, p := range applet.Profiles() {
+				if told := (applet.Durable{Firmware: p.Name, Answers: chosen}).Profile(); reflect.DeepEqual(told, p) {
+					same = append(same, p.Name)
+				}
+			}
+			if len(same) > 0 {
+				defaults = append(defaults, fmt.Sprintf("`%s` in %s", sw.String(), strings.Join(same, ", ")))
+			}
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", a.To, strings.Join(forms, " or "), strings.Join(defaults, "; "))
+	}
+	b.WriteString("\n")
+	generated(t, "fidelity.md", "answers", b.String())
 }
 
 func TestDocs_EmulatedListsEveryCommandAndProfile(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strings"
 
+	"hsmemu/applet"
 	"hsmemu/emulator"
 	"hsmemu/emulator/chip"
 	"hsmemu/emulator/store"
@@ -85,6 +86,7 @@ func (a *app) names() ([]string, error) {
 // order is what `card new` is told.
 type order struct {
 	firmware, serial string
+	answers          applet.Answers
 	seed             *uint64
 	keyPool          bool
 	sealing          sealing
@@ -97,7 +99,7 @@ func (a *app) makeCard(name string, o order) (*store.File[chip.Durable], error) 
 		return nil, err
 	}
 	w := a.world(chip.Durable{Seed: o.seed, KeyPool: o.keyPool})
-	d, err := w.Manufacture(chip.Order{Firmware: o.firmware, Serial: o.serial})
+	d, err := w.Manufacture(chip.Order{Firmware: o.firmware, Serial: o.serial, Answers: o.answers})
 	if err != nil {
 		return nil, fmt.Errorf("make card %q: %w", name, err)
 	}

@@ -25,6 +25,7 @@ type cardView struct {
 	Serial     string       `json:"serial"`
 	Device     string       `json:"device"`
 	Firmware   string       `json:"firmware"`
+	Answers    []string     `json:"answers,omitempty"`
 	Reader     string       `json:"reader"`
 	State      string       `json:"state"`
 	Options    []string     `json:"options"`
@@ -80,7 +81,7 @@ func newCardView(name string, d chip.Durable, info store.Info) cardView {
 	card := d.Applet
 	p := card.PINs
 	v := cardView{
-		Name: name, Serial: card.Serial(), Device: card.Device.Name, Firmware: card.Firmware,
+		Name: name, Serial: card.Serial(), Device: card.Device.Name, Firmware: card.Firmware, Answers: card.Answers.Chosen(),
 		Reader: readerName(d), State: stateWords(p), Options: optionWords(p),
 		Free: card.Free(), Memory: card.Profile().Memory, Generation: info.Generation, Seal: info.Seal,
 		Seeded: d.Seed != nil, KeyPool: d.KeyPool,
@@ -272,6 +273,9 @@ func (v cardView) print(w io.Writer) error {
 	row("Card", "%s", v.Name)
 	row("Serial", "%s", v.Serial)
 	row("Firmware", "%s", v.Firmware)
+	if len(v.Answers) > 0 {
+		row("Answers", "%s", strings.Join(v.Answers, ", "))
+	}
 	row("Reader", "%s", v.Reader)
 	row("State", "%s", v.State)
 	row("Options", "%s", cmp.Or(strings.Join(v.Options, ", "), "none"))

@@ -16,6 +16,8 @@ type Order struct {
 	Firmware string
 	// Serial is the serial number, 11 characters; empty is a random one.
 	Serial string
+	// Answers are those that the card is to give in place of its firmware's.
+	Answers applet.Answers
 }
 
 // firstSequence ends the name of the device authentication key of every
@@ -59,9 +61,9 @@ func Manufacture(env applet.Env, o Order) (Durable, error) {
 		return Durable{}, fmt.Errorf("chip: manufacture: %w", err)
 	}
 	return Durable{Applet: applet.Durable{
-		Firmware: o.Firmware,
-		Device:   applet.Device{Key: key, Name: string(name)},
-		Files:    []applet.File{{ID: fileDevice, Data: ef}},
+		Firmware: o.Firmware, Answers: o.Answers,
+		Device: applet.Device{Key: key, Name: string(name)},
+		Files:  []applet.File{{ID: fileDevice, Data: ef}},
 	}}, nil
 }
 

@@ -1,0 +1,93 @@
+package applet_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"hsmemu/applet"
+	"hsmemu/emulator/chip"
+)
+
+// told is a card that was told what to answer where sources disagree.
+func told(t *testing.T, name, word string) *table {
+	t.Helper()
+	answers, err := applet.Answers{}.With(name, word)
+	require.NoError(t, err)
+	require.Equal(t, []string{name + "=" + word}, answers.Chosen())
+	env := world("told")
+	d, err := chip.Manufacture(env, chip.Order{Serial: "DENK9900001", Answers: answers})
+	require.NoError(t, err)
+
+	var again chip.Durable
+	require.NoError(t, json.Unmarshal([]byte(stored(t, d)), &again))
+	require.Equal(t, answers, again.Applet.Answers)
+	tb := newTable()
+	tb.cards["A"] = &card{name: "A", env: env, state: chip.Boot(again)}
+	tb.take(t, "A", applet.DefaultFirmware)
+	return tb
+}
+
+// Both words of every answer, and INITIALIZE DEVICE changes none of them.
+func TestAnswers(t *testing.T) {
+	t.Parallel()
+	scripts := map[string]string{
+		"not-selected": "00 20 00 81 => %[1]s\n" + lines(selectApplication, initialise("0001"), "cut") + "\n00 20 00 81 => %[1]s\n00 A4 00 00 Lc(2F02) => 6A82",
+		"domain-deleted": lines(selectApplication, initialise("0001", "97(02)"), "80 52 01 01 Lc(01) => *") +
+			"\n80 52 03 01 => %s !1\n80 52 00 01 00 => 6A88",
+		"no-matching-domain": lines(selectApplication, initialise("0001", "92(00)"), generate("01", "secp256r1"), "80 72 01 92 00 00 00 => {blob:363} 9000",
+			initialise("0001", "92(00)")) + "\n80 74 02 93 Lcx({blob}) => %s",
+	}
+	for _, a := range applet.AnswerChoices() {
+		require.Contains(t, scripts, a.Name)
+		require.Len(t, a.Words, 2, a.Name)
+		for _, sw := range a.Words {
+			t.Run(a.Name+"="+sw.String(), func(t *testing.T) {
+				t.Parallel()
+				tb := told(t, a.Name, sw.String())
+				tb.run(t, fmt.Sprintf(scripts[a.Name], sw.String()))
+				require.NoError(t, tb.current.result.Event.Defect)
+			})
+		}
+	}
+}
+
+// The first word of each is that of the newest firmware, which a card that was
+// told nothing gives.
+func TestAnswers_Untold(t *testing.T) {
+	t.Parallel()
+	p, ok := applet.ProfileOf(applet.DefaultFirmware)
+	require.True(t, ok)
+	require.Equal(t, p, applet.Durable{Firmware: applet.DefaultFirmware}.Profile())
+	require.Empty(t, applet.Answers{}.Chosen())
+	for _, a := range applet.AnswerChoices() {
+		chosen, err := applet.Answers{}.With(a.Name, a.Words[0].String())
+		require.NoError(t, err)
+		require.Equal(t, p, applet.Durable{Firmware: applet.DefaultFirmware, Answers: chosen}.Profile(), a.Name)
+	}
+	require.NotContains(t, stored(t, applet.Durable{}), "answers")
+}
+
+func TestAnswers_OthersAreRefused(t *testing.T) {
+	t.Parallel()
+	for _, c := range [][2]string{
+		{"not-selected", "9000"},
+		{"not-selected", "6D"},
+		{"not-selected", ""},
+		{"domain-deleted", "6E00"},
+		{"no-matching-domain", "6F00"},
+		{"", "6E00"},
+		{"Not-Selected", "6E00"},
+		{"wrong-pin", "63C2"},
+	} {
+		before := applet.Answers{DomainDeleted: 0x9000}
+		got, err := before.With(c[0], c[1])
+		require.ErrorIs(t, err, applet.ErrAnswer, "%v", c)
+		require.Equal(t, before, got)
+	}
+	lower, err := applet.Answers{}.With("not-selected", "6e00")
+	require.NoError(t, err)
+	require.Equal(t, []string{"not-selected=6E00"}, lower.Chosen())
+}
