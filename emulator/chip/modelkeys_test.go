@@ -1,0 +1,541 @@
+package chip_test
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"hsmemu/applet/apdu"
+	"hsmemu/applet/cvc"
+	"hsmemu/applet/tlv"
+)
+
+// The actions of the model on keys, key domains, public keys and files.
+
+// user refuses a command if no user is logged in.
+func (m *machine) user(c apdu.Command) bool {
+	if !m.session.user {
+		m.refuse(c, apdu.SecurityStatus)
+	}
+	return m.session.user
+}
+
+var (
+	keyIDs = []byte{1, 1, 2, 2, 3, 0}
+	lists  = []string{"none", "\x70\x73\x92", "\x10\x18\x92\x94", "\x73\x92\x94", "\x18", "\x33\x92", ""}
+)
+
+// anyKey draws a key number, mostly one that is in use.
+func (m *machine) anyKey(t *rapid.T) byte {
+	if ids := slices.Sorted(maps.Keys(m.s.keys)); len(ids) > 0 && rapid.IntRange(0, 3).Draw(t, "in use") > 0 {
+		return rapid.SampledFrom(ids).Draw(t, "key")
+	}
+	return rapid.SampledFrom(keyIDs).Draw(t, "key")
+}
+
+// GenerateKey makes a key, in place of what was there.
+func (m *machine) GenerateKey(t *rapid.T) {
+	m.t = t
+	id := rapid.SampledFrom(keyIDs).Draw(t, "key")
+	k := modelKey{kind: rapid.SampledFrom([]string{"EC", "AES", "AES", "RSA"}).Draw(t, "kind")}
+	var more [][]byte
+	if uses := rapid.SampledFrom([]int{-1, 2, 1, 0}).Draw(t, "uses"); uses >= 0 {
+		k.limited, k.uses = true, uses
+		more = append(more, tlv.Append(nil, 0x90, []byte{byte(uses)}))
+	}
+	if list := rapid.SampledFrom(lists).Draw(t, "list"); list != "none" {
+		k.restricted, k.list = true, list
+		more = append(more, tlv.Append(nil, 0x91, []byte(list)))
+	}
+	domain := rapid.SampledFrom([]int{-1, 0, 1, 2, 3}).Draw(t, "domain")
+	if domain >= 0 {
+		k.domain = byte(domain)
+		more = append(more, tlv.Append(nil, 0x92, []byte{byte(domain)}))
+	}
+	c := apdu.Command{INS: 0x48, P1: id, P2: 0xB0}
+	for _, part := range more {
+		c.Data = append(c.Data, part...)
+	}
+	switch k.kind {
+	case "EC":
+		c = generate(id, "secp256r1", more...)
+	case "RSA":
+		c = generateRSA(id, 1024, more...)
+	}
+	slot := modelDomain{}
+	if int(k.domain) < len(m.s.domains) {
+		slot = m.s.domains[k.domain]
+	}
+	switch {
+	case !m.user(c):
+	case id == 0:
+		m.refuse(c, apdu.IncorrectP1P2)
+	case domain >= 0 && slot.total == 0 && (len(m.s.domains) > 0 || domain > 0):
+		m.refuse(c, apdu.ReferenceNotFound)
+	case slot.missing > 0:
+		m.refuse(c, apdu.ConditionsNotSatisfied)
+	default:
+		m.next++
+		k.identity = m.next
+		next := m.s.copied()
+		next.keys[id] = k
+		m.change(c, next)
+	}
+}
+
+// operations are an algorithm for each kind of key, and its instruction.
+var operations = map[string]struct{ ins, algorithm byte }{"EC": {0x68, 0x73}, "RSA": {0x68, 0x33}, "AES": {0x78, 0x18}}
+
+// allowed tells whether a key may be used for an algorithm.
+func (k modelKey) allowed(algorithm byte) bool {
+	if k.restricted {
+		return strings.Contains(k.list, string([]byte{algorithm}))
+	}
+	return algorithm == 0x92 || operations[k.kind].algorithm == algorithm
+}
+
+// UseKey signs or computes a MAC.
+func (m *machine) UseKey(t *rapid.T) {
+	m.t = t
+	id := m.anyKey(t)
+	kind := rapid.SampledFrom([]string{"EC", "RSA", "AES"}).Draw(t, "operation")
+	if k, exists := m.s.keys[id]; exists && rapid.IntRange(0, 3).Draw(t, "fitting") > 0 {
+		kind = k.kind
+	}
+	o := operations[kind]
+	c := apdu.Command{CLA: 0x80, INS: o.ins, P1: id, P2: o.algorithm, Data: []byte("message"), Ne: 256}
+	k, exists := m.s.keys[id]
+	switch {
+	case !m.user(c):
+	case id == 0:
+		m.refuse(c, apdu.FunctionNotSupported)
+	case !exists:
+		m.refuse(c, apdu.ReferenceNotFound)
+	case !k.allowed(o.algorithm):
+		m.refuse(c, apdu.FunctionNotSupported)
+	case k.limited && k.uses == 0:
+		m.refuse(c, apdu.ReferenceDataNotUsable)
+	default:
+		sw, states := apdu.OK, saved(nil)
+		if k.kind != kind {
+			sw = apdu.FunctionNotSupported
+		}
+		if k.limited {
+			k.uses--
+			next := m.s.copied()
+			next.keys[id] = k
+			states = saved{next}
+		}
+		m.do(c, sw, states, m.session)
+	}
+}
+
+// DeleteKey deletes a key.
+func (m *machine) DeleteKey(t *rapid.T) {
+	m.t = t
+	id := rapid.SampledFrom(keyIDs).Draw(t, "key")
+	c := apdu.Command{INS: 0xE4, P1: 2, Data: []byte{0xCC, id}}
+	_, exists := m.s.keys[id]
+	switch {
+	case !m.user(c):
+	case id == 0:
+		m.refuse(c, apdu.SecurityStatus)
+	case !exists:
+		m.refuse(c, apdu.NotFound)
+	default:
+		next := m.s.copied()
+		delete(next.keys, id)
+		m.change(c, next)
+	}
+}
+
+// Wrap takes a key out, for later.
+func (m *machine) Wrap(t *rapid.T) {
+	m.t = t
+	id := m.anyKey(t)
+	c := apdu.Command{CLA: 0x80, INS: 0x72, P1: id, P2: 0x92, Ne: 65536}
+	k, exists := m.s.keys[id]
+	switch {
+	case !m.user(c):
+	case id == 0:
+		m.refuse(c, apdu.CommandNotAllowed)
+	case len(m.s.domains) == 0:
+		m.refuse(c, apdu.InstructionNotSupported)
+	case !exists:
+		m.refuse(c, apdu.ReferenceNotFound)
+	case int(k.domain) >= len(m.s.domains) || !m.s.domains[k.domain].ready():
+		m.refuse(c, apdu.ConditionsNotSatisfied)
+	case !k.allowed(0x92):
+		m.refuse(c, apdu.FunctionNotSupported)
+	default:
+		blob := m.do(c, apdu.OK, nil, m.session)
+		if len(blob) == 0 {
+			return // the application was not selected
+		}
+		k.limited, k.uses = false, 0
+		switch {
+		case k.kind == "AES" && !k.restricted:
+			k.restricted, k.list = true, "\x10\x11\x18\x99"
+		case k.list == "":
+			k.restricted = false
+		}
+		m.blobs = append(m.blobs, modelBlob{blob, m.s.domains[k.domain].kcv(), k})
+	}
+}
+
+// Unwrap brings a key back, or one that never left this card since.
+func (m *machine) Unwrap(t *rapid.T) {
+	if len(m.blobs) == 0 {
+		return
+	}
+	m.t = t
+	id := rapid.SampledFrom(keyIDs).Draw(t, "key")
+	blob := rapid.SampledFrom(m.blobs).Draw(t, "blob")
+	c := apdu.Command{CLA: 0x80, INS: 0x74, P1: id, P2: 0x93, Data: blob.bytes, Extended: true}
+	ready, slot := 0, -1
+	for i, d := range m.s.domains {
+		if d.ready() {
+			ready++
+			if slot < 0 && d.kcv() == blob.kcv {
+				slot = i
+			}
+		}
+	}
+	old, exists := m.s.keys[id]
+	same := exists && strings.Contains(old.list, "\x94") && old.kind == blob.key.kind && (old.kind == "AES" || old.identity == blob.key.identity)
+	switch {
+	case !m.user(c):
+	case id == 0:
+		m.refuse(c, apdu.CommandNotAllowed)
+	case len(m.s.domains) == 0:
+		m.refuse(c, apdu.InstructionNotSupported)
+	case ready == 0:
+		m.refuse(c, apdu.ConditionsNotSatisfied)
+	case slot < 0:
+		m.refuse(c, apdu.WrongData)
+	case exists && !same:
+		m.refuse(c, apdu.AlreadyExists)
+	default:
+		next := m.s.copied()
+		k := blob.key
+		k.domain = byte(slot)
+		next.keys[id] = k
+		m.change(c, next)
+	}
+}
+
+// ManageDomain goes through the forms of MANAGE KEY DOMAIN.
+func (m *machine) ManageDomain(t *rapid.T) {
+	m.t = t
+	slot := rapid.SampledFrom([]int{0, 0, 1, 2, 3}).Draw(t, "slot")
+	what := rapid.SampledFrom([]string{"create", "status", "import", "delete", "clear"}).Draw(t, "what")
+	n := byte(rapid.IntRange(0, 2).Draw(t, "shares"))
+	share := [32]byte{byte(rapid.IntRange(1, 3).Draw(t, "share"))}
+	c := apdu.Command{CLA: 0x80, INS: 0x52, P2: byte(slot), Ne: 256}
+	switch what {
+	case "import":
+		c.Data = share[:]
+	case "create":
+		c.P1, c.Data = 1, []byte{n}
+	case "delete":
+		c.P1 = 3
+	case "clear":
+		c.P1 = 4
+	}
+	free := what == "status" || what == "import"
+	var d modelDomain
+	if slot < len(m.s.domains) {
+		d = m.s.domains[slot]
+	}
+	next := m.s.copied()
+	switch {
+	case !free && !m.user(c):
+	case len(m.s.domains) == 0:
+		m.refuse(c, apdu.InstructionNotSupported)
+	case slot >= len(m.s.domains):
+		m.refuse(c, apdu.IncorrectP1P2)
+	case what == "create" && d.total > 0:
+		m.refuse(c, apdu.ConditionsNotSatisfied)
+	case what == "create":
+		next.domains[slot] = modelDomain{total: int(n), missing: int(n)}
+		if n == 0 {
+			next.domains[slot] = modelDomain{total: 1, random: "?"}
+		}
+		m.change(c, next)
+	case d.total == 0:
+		m.refuse(c, apdu.ReferenceNotFound)
+	case what == "status":
+		data := m.do(c, apdu.OK, nil, m.session)
+		if m.session.selected {
+			require.Equal(t, string([]byte{byte(d.total), byte(d.missing)})+d.kcv(), string(data))
+		}
+	case what == "import" && d.missing == 0:
+		m.refuse(c, apdu.ConditionsNotSatisfied)
+	case what == "import":
+		m.importShare(slot, share[0])
+	case what == "clear":
+		next.domains[slot] = modelDomain{total: d.total, missing: d.total}
+		m.change(c, next)
+	default:
+		for _, k := range m.s.keys {
+			if int(k.domain) == slot {
+				m.refuse(c, apdu.AlreadyExists)
+				return
+			}
+		}
+		next.domains[slot] = modelDomain{}
+		m.do(c, apdu.ReferenceNotFound, saved{next}, m.session)
+	}
+}
+
+// importShare imports a share of 32 bytes, of which the first is given, into a
+// slot that waits for one.
+func (m *machine) importShare(slot int, first byte) {
+	share := [32]byte{first}
+	next := m.s.copied()
+	next.domains[slot].missing--
+	next.domains[slot].sum[0] ^= first
+	m.change(apdu.Command{CLA: 0x80, INS: 0x52, P2: byte(slot), Data: share[:], Ne: 256}, next)
+}
+
+// custodian is a card with a key for public key authentication.
+type custodian struct {
+	*card
+	name               string
+	request, ef, other []byte
+	chain              cvc.Chain
+}
+
+// makeCustodians makes three of them.
+func makeCustodians(t require.TestingT) []custodian {
+	var list []custodian
+	for i := range 3 {
+		c := manufacture(t, "4.1", uint64(100+i))
+		c.ok(t, selectApplication)
+		c.ok(t, setup(0x0001, userPIN, soPIN, 3))
+		request := c.ok(t, generate(byte(i+1), "brainpoolP256r1"))
+		ef := c.state.Durable().Applet.Files[0].Data
+		chain, err := cvc.ParseChain(ef)
+		require.NoError(t, err)
+		list = append(list, custodian{card: c, name: "UTKEY0" + string(rune('1'+i)) + "00001", request: request, ef: ef, chain: chain})
+	}
+	return list
+}
+
+// sign is the custodian's answer to a challenge, as r || s.
+func (c custodian) sign(t require.TestingT, i int, device, challenge string) []byte {
+	twin := *c.card
+	der := twin.ok(t, apdu.Command{CLA: 0x80, INS: 0x68, P1: byte(i + 1), P2: 0x73, Data: []byte(device + challenge), Ne: 256})
+	s, err := c.chain.Issuer.Key.Inherit(cvc.EmulatorRoot().Certificate.Key).Curve.ParseDER(der)
+	require.NoError(t, err)
+	return s.Plain()
+}
+
+// value is the content of a data object.
+func value(b []byte) []byte {
+	n, _, _ := tlv.Next(b)
+	return n.Value
+}
+
+func choose(template byte, name string) apdu.Command {
+	return apdu.Command{INS: 0x22, P1: 0x81, P2: template, Data: tlv.Append(nil, 0x83, []byte(name))}
+}
+
+// trust makes the card trust a custodian's device.
+func (m *machine) trust(c custodian) {
+	for _, command := range []apdu.Command{
+		choose(0xB6, string(c.chain.Device.CAR)),
+		{INS: 0x2A, P2: 0xBE, Data: value(c.chain.Device.Raw), Extended: true},
+		choose(0xB6, string(c.chain.Device.CHR)),
+	} {
+		m.refuse(command, apdu.OK)
+	}
+}
+
+// Register registers a custodian's key, or puts it in the place of another.
+func (m *machine) Register(t *rapid.T) {
+	m.t = t
+	i := rapid.IntRange(0, 2).Draw(t, "custodian")
+	c := apdu.Command{CLA: 0x80, INS: 0x54, Data: value(m.custodians[i].request), Ne: 65536, Extended: true}
+	slot := -1
+	if rapid.IntRange(0, 2).Draw(t, "replace") == 2 {
+		slot = rapid.IntRange(0, 2).Draw(t, "slot")
+		c.P1, c.P2 = 1, byte(slot)
+	}
+	m.trust(m.custodians[i])
+	known, free := -1, -1
+	for j := m.s.total - 1; j >= 0; j-- {
+		switch m.s.custodians[j] {
+		case m.custodians[i].name:
+			known = j
+		case "":
+			free = j
+		}
+	}
+	next, session := m.s.copied(), m.session
+	switch {
+	case slot >= 0 && !m.user(c):
+		return
+	case m.s.total == 0:
+		m.refuse(c, apdu.InstructionNotSupported)
+		return
+	case slot >= 0 && m.s.options&0x08 == 0:
+		m.refuse(c, apdu.ConditionsNotSatisfied)
+		return
+	case slot >= m.s.total:
+		m.refuse(c, apdu.IncorrectP1P2)
+		return
+	case slot >= 0 && known >= 0 && known != slot, slot < 0 && known >= 0:
+		m.refuse(c, apdu.WrongData)
+		return
+	case slot < 0 && free < 0:
+		m.refuse(c, apdu.ConditionsNotSatisfied)
+		return
+	case slot >= 0:
+		next.custodians[slot], session.answered[slot] = m.custodians[i].name, false
+		if session.chosen == slot+1 {
+			session.chosen = 0
+		}
+	default:
+		next.custodians[free] = m.custodians[i].name
+	}
+	m.do(c, apdu.OK, saved{next}, session)
+}
+
+// Challenge asks for a challenge; who has answered the last one has not
+// answered this.
+func (m *machine) Challenge(t *rapid.T) {
+	m.t = t
+	session := m.session
+	session.answered = [3]bool{}
+	challenge := m.do(apdu.Command{INS: 0x84, Ne: 8}, apdu.OK, nil, session)
+	if m.session.selected {
+		m.session.challenge = string(challenge)
+	}
+}
+
+// Authenticate lets a custodian answer the challenge, rightly or wrongly.
+func (m *machine) Authenticate(t *rapid.T) {
+	if m.session.challenge == "" && rapid.IntRange(0, 3).Draw(t, "challenge first") > 0 {
+		m.Challenge(t)
+	}
+	m.t = t
+	i := rapid.IntRange(0, 2).Draw(t, "custodian")
+	slot := -1
+	for j := range m.s.total {
+		if m.s.custodians[j] == m.custodians[i].name {
+			slot = j
+		}
+	}
+	mse := choose(0xA4, m.custodians[i].name)
+	session := m.session
+	switch {
+	case slot < 0:
+		m.refuse(mse, apdu.ReferenceNotFound)
+	case m.session.answered[slot]:
+		m.refuse(mse, apdu.ConditionsNotSatisfied)
+	default:
+		session.chosen = slot + 1
+		m.do(mse, apdu.OK, nil, session)
+	}
+	if !m.session.selected {
+		return
+	}
+	right := rapid.IntRange(0, 3).Draw(t, "right") > 0
+	challenge := m.session.challenge
+	if !right {
+		challenge += "!"
+	}
+	c := apdu.Command{INS: 0x82, Data: m.custodians[i].sign(t, i, m.state.Applet.Device.Name, challenge)}
+	session = m.session
+	switch {
+	case m.session.chosen == 0:
+		m.refuse(c, apdu.ReferenceNotFound)
+	case m.session.challenge == "":
+		m.refuse(c, apdu.ConditionsNotSatisfied)
+	case !right || m.s.custodians[m.session.chosen-1] != m.custodians[i].name:
+		m.refuse(c, apdu.VerificationFailed)
+	default:
+		m.session.answered[m.session.chosen-1] = true
+		session.answered = m.session.answered
+		if m.enough() {
+			session.challenge = ""
+			if (m.s.pin == "" || m.s.tries > 0) && (!m.both() || m.session.pin) {
+				session.user = true
+			}
+		}
+		m.do(c, apdu.OK, nil, session)
+	}
+}
+
+// KeyStatus asks who has answered.
+func (m *machine) KeyStatus(t *rapid.T) {
+	m.t = t
+	c := apdu.Command{CLA: 0x80, INS: 0x54, Ne: 256}
+	if m.s.total == 0 {
+		m.refuse(c, apdu.InstructionNotSupported)
+		return
+	}
+	missing := 0
+	for i := range m.s.total {
+		if m.s.custodians[i] == "" {
+			missing++
+		}
+	}
+	data := m.do(c, apdu.OK, nil, m.session)
+	if m.session.selected {
+		require.Equal(t, []byte{byte(m.s.total), byte(missing), byte(m.s.required), byte(m.answers())}, data)
+	}
+}
+
+// WriteFile writes a file; ReadFile reads one; DeleteFile deletes one.
+func (m *machine) WriteFile(t *rapid.T) {
+	m.t = t
+	id, text := rapid.SampledFrom(fileIDs).Draw(t, "file"), rapid.SampledFrom([]string{"a", "bc", "private"}).Draw(t, "text")
+	c := write(id, 0, []byte(text))
+	if m.user(c) {
+		next := m.s.copied()
+		next.files[id] = text
+		m.change(c, next)
+	}
+}
+
+var fileIDs = []uint16{0xCF00, 0xCE01, 0xCD00}
+
+// ReadFile reads a file.
+func (m *machine) ReadFile(t *rapid.T) {
+	m.t = t
+	id := rapid.SampledFrom(fileIDs).Draw(t, "file")
+	c := apdu.Command{INS: 0xB1, P1: byte(id >> 8), P2: byte(id), Data: []byte{0x54, 2, 0, 0}, Ne: 256}
+	text, exists := m.s.files[id]
+	switch {
+	case id == 0xCD00 && !m.user(c):
+	case !exists:
+		m.refuse(c, apdu.NotFound)
+	default:
+		data := m.do(c, apdu.OK, nil, m.session)
+		if m.session.selected {
+			require.Equal(t, text, string(data))
+		}
+	}
+}
+
+// DeleteFile deletes a file.
+func (m *machine) DeleteFile(t *rapid.T) {
+	m.t = t
+	id := rapid.SampledFrom(fileIDs).Draw(t, "file")
+	c := apdu.Command{INS: 0xE4, P1: 2, Data: []byte{byte(id >> 8), byte(id)}}
+	_, exists := m.s.files[id]
+	switch {
+	case !m.user(c):
+	case !exists:
+		m.refuse(c, apdu.NotFound)
+	default:
+		next := m.s.copied()
+		delete(next.files, id)
+		m.change(c, next)
+	}
+}
