@@ -118,9 +118,18 @@ func (a *app) makeCard(name string, o order) (*store.File[chip.Durable], error) 
 		return nil, hinted{fmt.Errorf("make card %q: it exists already", name), "hsmemu card rm " + name}
 	}
 	if err != nil {
-		return nil, a.explain(name, err)
+		return nil, a.explainMade(name, err)
 	}
 	return file, nil
+}
+
+// explainMade is explain for a card that could not be made: it does not have to
+// exist, so what is missing is something else.
+func (a *app) explainMade(name string, err error) error {
+	if locked := new(store.LockedError); errors.As(err, &locked) {
+		return a.explain(name, err)
+	}
+	return fmt.Errorf("make card %q: %w", name, err)
 }
 
 // held is a card that this process runs.

@@ -85,7 +85,7 @@ func newCardImportCommand(a *app) *cobra.Command {
 				return fmt.Errorf("import card %q: it exists already", args[1])
 			}
 			if err != nil {
-				return a.explain(args[1], err)
+				return a.explainMade(args[1], err)
 			}
 			return file.Close()
 		},
