@@ -202,6 +202,8 @@ func stateWords(p pinstate.Card) string {
 	switch {
 	case !p.Initialised:
 		return "never initialised"
+	case p.Transport && p.User.Left == 0:
+		s = "transport PIN blocked"
 	case p.Transport:
 		s = "transport PIN has to be changed"
 	case p.User.Value == nil:
