@@ -150,12 +150,13 @@ func (c *Card) Transmit(ctx context.Context, command []byte) ([]byte, error) {
 	if result.Event.Defect != nil {
 		c.report("command failed for a reason that is not the client's", result.Event.Defect)
 	}
-	for _, d := range result.Commits {
+	for i, d := range result.Commits {
 		if err := c.store.Save(d); err != nil {
 			c.report("state could not be saved, card is mute until its next reset", err)
 			c.state, c.mute = chip.Boot(c.saved), true
 			c.publish()
 			result.Event.SW, result.Event.Meaning = apdu.MemoryFailure, "state could not be saved"
+			result.Event.Commits, result.Event.Received = i, 0
 			c.tell(started, result.Event)
 			return apdu.Response{SW: apdu.MemoryFailure}.Bytes(), nil
 		}
