@@ -130,8 +130,8 @@ type Result struct {
 	Event Event
 }
 
-// Event describes a step in words and numbers. It never holds data of a
-// command or an answer.
+// Event describes a step in words and numbers. Of the data of a command or an
+// answer it never holds more than the names of files and public keys.
 type Event struct {
 	// Header is CLA, INS, P1 and P2 of the command.
 	Header [4]byte

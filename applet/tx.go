@@ -201,8 +201,8 @@ func (t *tx) room(grow int) error {
 }
 
 // Free is the room left for files and keys in bytes. How hardware accounts for
-// it is not known; the sizes are chosen so that the documented capacities come
-// out.
+// it is not known; the sizes are chosen so that there is room for the documented
+// numbers of keys.
 func (d Durable) Free() int {
 	used := 0
 	for _, f := range d.Files {
