@@ -8,9 +8,6 @@ import (
 	"hsmemu/keystore"
 )
 
-// shareLength is the length of a DKEK share in bytes.
-const shareLength = 32
-
 // domain is the key domain in a slot, the zero Domain where there is none.
 func (t *tx) domain(slot byte) keystore.Domain {
 	if int(slot) >= len(t.d.Domains) {
@@ -73,7 +70,7 @@ func importShare(t *tx, c apdu.Command) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(c.Data) != shareLength {
+	if len(c.Data) != keystore.ShareLen {
 		return nil, apdu.WrongLength
 	}
 	next, err := domain.Import(c.Data)

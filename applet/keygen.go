@@ -204,14 +204,10 @@ func (t *tx) request(list tlv.List, k keystore.Key, scheme cvc.Scheme, a attribu
 		body.Extensions = n.Value
 	}
 	if domain := t.domain(a.domain); domain.XKEK() && slices.Contains(a.algorithms, keystore.ECDHExchange) {
-		body.Extensions = body.Extensions.With(oidKeyDomain, domain.UID())
+		body.Extensions = body.Extensions.With(cvc.KeyDomainUID, domain.UID())
 	}
 	return body.Sign(t.signer(k))
 }
-
-// oidKeyDomain names the extension of a request that says which XKEK key
-// domain an exchange key belongs to: 1.3.6.1.4.1.24991.3.2.2.
-const oidKeyDomain = "\x2B\x06\x01\x04\x01\x81\xC3\x1F\x03\x02\x02"
 
 // template is the public half of a key in the form of certificates.
 func template(k keystore.Key, s cvc.Scheme) cvc.PublicKey {

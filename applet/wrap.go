@@ -1,7 +1,6 @@
 package applet
 
 import (
-	"bytes"
 	"errors"
 	"slices"
 
@@ -108,18 +107,8 @@ func (t *tx) fits(k keystore.Key) bool {
 	return t.profile.AES
 }
 
-// replaceable: a key that lists REPLACE may be unwrapped again over itself.
+// replaceable: a key that lists REPLACE may be unwrapped again over itself. Of
+// an AES key there is nothing to compare.
 func replaceable(old, k keystore.Key) bool {
-	if old.Algorithms == nil || !old.Allows(keystore.Replace) || old.Kind() != k.Kind() {
-		return false
-	}
-	switch k.Kind() {
-	case keystore.RSA:
-		n1, e1 := old.RSAPublic()
-		n2, e2 := k.RSAPublic()
-		return bytes.Equal(n1, n2) && bytes.Equal(e1, e2)
-	case keystore.EC:
-		return old.Curve() == k.Curve() && bytes.Equal(old.ECPublic().Bytes(), k.ECPublic().Bytes())
-	}
-	return true
+	return old.Allows(keystore.Replace) && (old.SamePublic(k) || old.Kind() == keystore.AES && k.Kind() == keystore.AES)
 }

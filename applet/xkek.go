@@ -91,6 +91,6 @@ func agreeDomainKey(t *tx, c apdu.Command) ([]byte, error) {
 
 // memberOf tells whether a request says that its key belongs to a group.
 func memberOf(r cvc.Request, d keystore.Domain) bool {
-	found, ok := r.Extensions.Find(oidKeyDomain)
+	found, ok := r.Extensions.Find(cvc.KeyDomainUID)
 	return ok && slices.ContainsFunc(found, func(n tlv.Node) bool { return bytes.Equal(n.Value, d.UID()) })
 }
