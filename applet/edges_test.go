@@ -27,6 +27,8 @@ func TestEdges(t *testing.T) {
 		{"03 §3 fixed length", "public@1.2", `00 24 00 81 Lc("648219" "6482190") => 6A80
 			00 24 00 81 Lc("648219" "648218")`},
 
+		{"01 §4.10 a form that the firmware lacks", "user@2.6", "80 52 01 00 Lc(01) => 6A86\n80 78 01 10 => 6D00"},
+
 		{"01 §1.1 SELECT of the card manager in another class", "user", "01 A4 04 00 => 6881\nF0 A4 04 00 => 6E00\n10 A4 04 00 => 6E00\n" + queryUser + " => 9000"},
 		{"01 §1.1 SELECT of the application in another class", "user", "02 A4 04 00 Lc(E82B0601040181C31F0201) => 6881\n" + queryUser + " => 9000"},
 		{"01 §1.1 another class does not select", "shipped", "cut\n01 A4 04 00 Lc(E82B0601040181C31F0201) => 6881\n" + queryUser + " => 6D00"},
