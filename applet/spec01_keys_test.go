@@ -218,6 +218,8 @@ func TestSpec01_GenerateKeyPair(t *testing.T) {
 		{"04 §4.2 object of older clients", "user", of("01 00", key+" 8A(00)", "le") + "67 * 9000"},
 		{"01 §4.12 P2: key missing", "user", of("01 05", key+` 45("UTOUTER00001")`, "le") + "6A88"},
 		{"01 §4.12 P2: no 45", "stock", of("05 01", key, "le") + "6A80"},
+		{"01 §4.12 P2: empty 45", "stock", of("05 01", key+" 45()", "le") + "6A80"},
+		{"01 §4.12 P2: 45 of 17 bytes", "stock", of("05 01", key+` 45("UTOUTER8901234567")`, "le") + "6A80"},
 		{"01 §4.12 P2: by an EC key", "stock", of("05 01", key+` 45("UTOUTER00001")`, "le") + "{r:*} 9000\nlet outer = {r|67.42}"},
 		{"01 §4.12 P2: by an RSA key", "stock", of("05 02", key+` 45("UTOUTER00001")`, "le") + "67 * 9000"},
 		{"04 §4.3 P2: the list of that key applies", "user", generate("01", "secp256r1", "91(70)") + "\n" + of("05 01", key+` 45("UTOUTER00001")`, "le") + "6A81"},
