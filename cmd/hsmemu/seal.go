@@ -99,7 +99,10 @@ func newCardResealCommand(a *app) *cobra.Command {
 	var newFile string
 	s.flags(cmd)
 	cmd.Flags().StringVar(&newFile, "new-passphrase-file", "", "file with the new passphrase in its first line")
-	cmd.RunE = func(_ *cobra.Command, args []string) (err error) {
+	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
+		if !cmd.Flags().Changed("seal") {
+			return usageError{errors.New("--seal is needed")}
+		}
 		all, err := a.sealers(s)
 		if err != nil {
 			return err
