@@ -99,6 +99,13 @@ func (a Answers) Chosen() []string {
 
 // with is the profile of a card that was told what to answer.
 func (p Profile) with(a Answers) Profile {
+	if a == (Answers{}) {
+		return p // as nearly always, and at no cost
+	}
+	return p.changed(a)
+}
+
+func (p Profile) changed(a Answers) Profile {
 	for _, one := range answers {
 		if sw := *one.chosen(&a); sw != 0 {
 			*one.profile(&p) = sw

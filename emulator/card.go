@@ -66,10 +66,9 @@ type Event struct {
 type Card struct {
 	store Store
 	world World
-	shown atomic.Pointer[chip.State] // what Snapshot gives, without waiting
+	state atomic.Pointer[chip.State] // changed under the lock, looked at without waiting
 
 	mu    sync.Mutex // the one lock: a command at a time
-	state chip.State
 	saved chip.Durable
 	mute  bool
 
@@ -79,8 +78,8 @@ type Card struct {
 // New starts a card from its durable state, powered on and with nothing
 // selected.
 func New(d chip.Durable, s Store, w World) *Card {
-	c := &Card{store: s, world: w, state: chip.Boot(d), saved: d}
-	c.publish()
+	c := &Card{store: s, world: w, saved: d}
+	c.become(chip.Boot(d))
 	return c
 }
 
@@ -101,8 +100,8 @@ func (c *Card) TokenSerial() string {
 func (c *Card) Reset() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.state, c.mute = chip.Boot(c.saved), false
-	c.publish()
+	c.become(chip.Boot(c.saved))
+	c.mute = false
 	return nil
 }
 
@@ -114,19 +113,17 @@ func (c *Card) Replace(d chip.Durable) error {
 	if err := c.store.Save(d); err != nil {
 		return fmt.Errorf("emulator: replace state: %w", err)
 	}
-	c.saved, c.state, c.mute = d, chip.Boot(d), false
-	c.publish()
+	c.saved, c.mute = d, false
+	c.become(chip.Boot(d))
 	return nil
 }
 
 // Snapshot is the state after the last finished command, without waiting for
 // one that is being worked on.
-func (c *Card) Snapshot() chip.State { return *c.shown.Load() }
+func (c *Card) Snapshot() chip.State { return *c.state.Load() }
 
-func (c *Card) publish() {
-	s := c.state
-	c.shown.Store(&s)
-}
+// become makes a state the card's.
+func (c *Card) become(s chip.State) { c.state.Store(&s) }
 
 // Transmit gives the card a command APDU and returns its response APDU, two
 // bytes or more. Everything the answer relies on has been saved when it returns.
@@ -153,8 +150,8 @@ func (c *Card) Transmit(ctx context.Context, command []byte) ([]byte, error) {
 	for i, d := range result.Commits {
 		if err := c.store.Save(d); err != nil {
 			c.report("state could not be saved, card is mute until its next reset", err)
-			c.state, c.mute = chip.Boot(c.saved), true
-			c.publish()
+			c.become(chip.Boot(c.saved))
+			c.mute = true
 			result.Event.SW, result.Event.Meaning = apdu.MemoryFailure, "state could not be saved"
 			result.Event.Commits, result.Event.Received = i, 0
 			c.tell(started, result.Event)
@@ -162,8 +159,7 @@ func (c *Card) Transmit(ctx context.Context, command []byte) ([]byte, error) {
 		}
 		c.saved = d
 	}
-	c.state = next
-	c.publish()
+	c.become(next)
 	c.tell(started, result.Event)
 	return result.Response, nil
 }
@@ -176,7 +172,7 @@ func (c *Card) step(now time.Time, command []byte) (next chip.State, r chip.Resu
 			err = fmt.Errorf("emulator: panic in the card: %v\n%s", p, debug.Stack())
 		}
 	}()
-	next, r = chip.Step(c.world.env(now), c.state, command)
+	next, r = chip.Step(c.world.env(now), c.Snapshot(), command)
 	return next, r, nil
 }
 
