@@ -155,12 +155,14 @@ func (a *app) summary(ctx context.Context, name string) cardView {
 		return *r.View
 	}
 	info, err := a.inspect(name)
-	v := cardView{Name: name, Seal: info.Seal, Generation: info.Generation, State: "sealed by " + info.Seal}
+	v := emptyView(name)
+	v.Seal, v.Generation, v.State = info.Seal, info.Generation, "sealed by "+info.Seal
 	if err == nil && info.Seal == seal.KindNone {
 		v, err = a.view(ctx, name)
 	}
 	if err != nil {
-		return cardView{Name: name, State: err.Error()}
+		v = emptyView(name)
+		v.State = err.Error()
 	}
 	return v
 }

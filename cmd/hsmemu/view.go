@@ -77,6 +77,11 @@ type domainView struct {
 	KCV         string `json:"kcv,omitempty"`
 }
 
+// emptyView is a view with nothing in it, in JSON empty lists.
+func emptyView(name string) cardView {
+	return cardView{Name: name, Options: []string{}, Keys: []keyView{}, Files: []fileView{}, Domains: []domainView{}}
+}
+
 func newCardView(name string, d chip.Durable, info store.Info) cardView {
 	card := d.Applet
 	p := card.PINs
