@@ -41,9 +41,11 @@ var rsaKey = []byte{0x04, 0x00, 0x7F, 0x00, 0x07, 0x02, 0x02, 0x02, 0x01}
 
 // classOf sorts a command into the classes of latency. RSA operations are known
 // by their algorithm and their key template, PINs by being there: without one,
-// VERIFY is a question.
+// VERIFY is a question. The class byte counts, because programs that look for
+// other cards use the same instructions for them.
 func classOf(command []byte) string {
-	if len(command) < 4 {
+	const otherBits = 0x73 // of the class byte: neither the proprietary class nor secure messaging
+	if len(command) < 4 || command[0]&otherBits != 0 {
 		return "other"
 	}
 	switch command[1] {
