@@ -243,8 +243,15 @@ func (m *machine) Reset(t *rapid.T) {
 type keyPart struct{ shares, slots, total, required int }
 
 var keyParts = []keyPart{
-	{shares: 1, total: 2, required: 1}, {shares: -1, slots: 2, total: 3, required: 2}, {shares: 0}, {shares: -1, slots: 3}, {shares: 2},
-	{shares: -1}, {shares: -1, total: 3, required: 3}, {shares: 1, slots: 1}, {shares: -1, total: 2, required: 3},
+	{shares: 1, total: 2, required: 1},
+	{shares: -1, slots: 2, total: 3, required: 2},
+	{shares: 0},
+	{shares: -1, slots: 3},
+	{shares: 2},
+	{shares: -1},
+	{shares: -1, total: 3, required: 3},
+	{shares: 1, slots: 1},
+	{shares: -1, total: 2, required: 3},
 }
 
 // Initialise sets the card up anew, not too often.
