@@ -390,7 +390,7 @@ func TestImportKey_WrongUse(t *testing.T) {
 		{"--share a --share b --share c --share-password-file a --share-password-file b key.pem", "2 password files for 3 shares"},
 		{"--share a --key-domain 256 key.pem", "key domain 256: 0 to 255"},
 		{"--share a --id -1 key.pem", "key reference -1: 1 to 255"},
-		{"--share a", "accepts 1 arg(s)"},
+		{"--share a", "takes 1 argument, not 0"},
 	} {
 		d.err.Reset()
 		require.Equal(t, exitUsage, d.app.run(context.Background(), append([]string{"card", "import-key"}, strings.Fields(c.line)...)))
