@@ -104,32 +104,18 @@ func (a *app) makeCard(name string, o order) (*store.File[chip.Durable], error) 
 		return nil, fmt.Errorf("make card %q: %w", name, err)
 	}
 	d.Seed, d.KeyPool = o.seed, o.keyPool
-	all, err := a.sealers(o.sealing)
+	all, err := a.newSealers(o.sealing)
 	if err != nil {
 		return nil, err
-	}
-	if o.sealing.kind == seal.KindPassphrase {
-		if err := a.newPassphrase(); err != nil {
-			return nil, fmt.Errorf("make card %q: %w", name, err)
-		}
 	}
 	file, err := store.Create(path, d, store.Options{Sealers: all})
 	if errors.Is(err, store.ErrExist) {
 		return nil, hinted{fmt.Errorf("make card %q: it exists already", name), "hsmemu card rm " + name}
 	}
 	if err != nil {
-		return nil, a.explainMade(name, err)
+		return nil, explain("make", name, err)
 	}
 	return file, nil
-}
-
-// explainMade is explain for a card that could not be made: it does not have to
-// exist, so what is missing is something else.
-func (a *app) explainMade(name string, err error) error {
-	if locked := new(store.LockedError); errors.As(err, &locked) {
-		return a.explain(name, err)
-	}
-	return fmt.Errorf("make card %q: %w", name, err)
 }
 
 // held is a card that this process runs.
@@ -192,27 +178,13 @@ func (a *app) read(name string) (chip.Durable, store.Info, error) {
 	return d, info, nil
 }
 
-// explain puts the store's errors into the words of the command line.
+// explain says why a card could not be opened.
 func (a *app) explain(name string, err error) error {
-	var locked *store.LockedError
-	switch {
-	case errors.As(err, &locked) && locked.PID > 0:
-		return fmt.Errorf("card %q is in use by process %d", name, locked.PID)
-	case errors.As(err, &locked):
-		return fmt.Errorf("card %q is in use by another process", name)
-	case errors.Is(err, store.ErrRolledBack):
-		return hinted{fmt.Errorf("open card %q: refused: this file is older than the card's counter", name), onPurpose(name)}
-	case errors.Is(err, store.ErrAhead):
-		return hinted{fmt.Errorf("open card %q: refused: this file is newer than the card's counter, which was turned back", name), onPurpose(name)}
-	case errors.Is(err, seal.ErrNoCounter):
-		return hinted{fmt.Errorf("open card %q: refused: the card's counter is gone from the TPM", name), onPurpose(name)}
-	case errors.Is(err, store.ErrNotExist) && !a.exists(name): // what is missing may be the TPM's socket, too
+	if errors.Is(err, store.ErrNotExist) && !a.exists(name) { // a passphrase's file may be missing, too
 		return hinted{fmt.Errorf("open card %q: there is no such card", name), "hsmemu card new " + name}
 	}
-	return fmt.Errorf("open card %q: %w", name, err)
+	return explain("open", name, err)
 }
-
-func onPurpose(name string) string { return "hsmemu card accept " + name + " takes it on purpose" }
 
 // exists tells whether there is a card of that name.
 func (a *app) exists(name string) bool {
@@ -222,6 +194,32 @@ func (a *app) exists(name string) bool {
 	}
 	return err == nil
 }
+
+// explain puts the errors of the store and of the seals into the words of the
+// command line.
+func explain(what, name string, err error) error {
+	var locked *store.LockedError
+	failed := fmt.Sprintf("%s card %q", what, name)
+	switch {
+	case errors.As(err, &locked) && locked.PID > 0:
+		return fmt.Errorf("card %q is in use by process %d", name, locked.PID)
+	case errors.As(err, &locked):
+		return fmt.Errorf("card %q is in use by another process", name)
+	case errors.Is(err, store.ErrRolledBack):
+		return hinted{fmt.Errorf("%s: refused: this file is older than the card's counter", failed), onPurpose(name)}
+	case errors.Is(err, store.ErrAhead):
+		return hinted{fmt.Errorf("%s: refused: this file is newer than the card's counter, which was turned back", failed), onPurpose(name)}
+	case errors.Is(err, seal.ErrNoCounter):
+		return hinted{fmt.Errorf("%s: refused: the card's counter is gone from the TPM", failed), onPurpose(name)}
+	case errors.Is(err, seal.ErrPassphrase):
+		return fmt.Errorf("%s: wrong passphrase", failed)
+	case errors.Is(err, seal.ErrNoTPM):
+		return hinted{fmt.Errorf("%s: %w", failed, err), "name the TPM with --tpm or $HSMEMU_TPM"}
+	}
+	return fmt.Errorf("%s: %w", failed, err)
+}
+
+func onPurpose(name string) string { return "hsmemu card accept " + name + " takes it on purpose" }
 
 // world is what a card has around it: the system's randomness, or for a card
 // made from a seed a stream that only depends on the seed and on the card's

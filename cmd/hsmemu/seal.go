@@ -70,63 +70,83 @@ func (a *app) passphrase() ([]byte, error) {
 	return bytes.Clone(a.phrase), nil
 }
 
-// newPassphrase asks twice where it is typed, since a mistake would lock the
-// card up.
-func (a *app) newPassphrase() error {
-	first, err := a.passphrase()
-	defer clear(first)
-	if err != nil || a.phraseFile != "" || a.env("HSMEMU_PASSPHRASE") != "" || !a.typed() {
-		return err
+// newSealers are those for the file of a new card.
+func (a *app) newSealers(s sealing) ([]seal.Sealer, error) {
+	all, err := a.sealers(s)
+	if err == nil && s.kind == seal.KindPassphrase {
+		all[0] = seal.Passphrase{Ask: a.choice("passphrase of the card", a.phraseFile, "HSMEMU_PASSPHRASE")}
 	}
-	again, err := a.secret("the same passphrase again", "", "")
-	defer clear(again)
-	if err == nil && !bytes.Equal(first, again) {
-		err = errors.New("the two passphrases differ")
+	return all, err
+}
+
+// choice gets a secret that nothing can be compared with yet. It asks twice
+// where it is typed, since a mistake would lock up what it is for.
+func (a *app) choice(what, file, variable string) func() ([]byte, error) {
+	return func() ([]byte, error) {
+		first, err := a.secret(what, file, variable)
+		if err != nil || file != "" || a.env(variable) != "" || !a.typed() {
+			return first, err
+		}
+		again, err := a.secret("the same again", "", "")
+		defer clear(again)
+		if err == nil && !bytes.Equal(first, again) {
+			err = errors.New("the two differ")
+		}
+		if err != nil {
+			clear(first)
+			return nil, err
+		}
+		return first, nil
 	}
-	return err
 }
 
 func newCardResealCommand(a *app) *cobra.Command {
 	var s sealing
+	var newFile string
 	cmd := &cobra.Command{
 		Use:   "reseal NAME --seal none|passphrase|tpm",
 		Short: "change how a card's file is protected",
 		Long: "Changes how a card's file is protected. Snapshots and copies made before stay under the old seal.\n" +
-			"A new passphrase is asked for; where the file has one already, the old one is taken from\n" +
-			"--passphrase-file or $HSMEMU_PASSPHRASE or asked for first, and the new one from --new-passphrase-file.",
+			"A new passphrase is taken from --new-passphrase-file or $HSMEMU_NEW_PASSPHRASE or asked for; where the file\n" +
+			"has one already, that is taken from --passphrase-file or $HSMEMU_PASSPHRASE or asked for first.",
 		Args: exactly(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !cmd.Flags().Changed("seal") {
+				return usageError{errors.New("say --seal none, passphrase or tpm")}
+			}
+			return a.reseal(args[0], s, newFile)
+		},
 	}
-	var newFile string
 	s.flags(cmd)
 	cmd.Flags().StringVar(&newFile, "new-passphrase-file", "", "file with the new passphrase in its first line")
-	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
-		if !cmd.Flags().Changed("seal") {
-			return usageError{errors.New("--seal is needed")}
-		}
-		all, err := a.sealers(s)
-		if err != nil {
-			return err
-		}
-		path, err := a.path(args[0])
-		if err != nil {
-			return err
-		}
-		file, err := store.Open[chip.Durable](path, a.options())
-		if err != nil {
-			return a.explain(args[0], err)
-		}
-		defer func() { err = errors.Join(err, file.Close()) }()
-		if s.kind == seal.KindPassphrase {
-			all[0] = seal.Passphrase{Ask: func() ([]byte, error) {
-				return a.secret("new passphrase of the card", newFile, "HSMEMU_NEW_PASSPHRASE")
-			}}
-		}
-		if err := file.Reseal(all[0]); err != nil {
-			return fmt.Errorf("reseal card %q: %w", args[0], err)
-		}
-		return nil
-	}
 	return cmd
+}
+
+func (a *app) reseal(name string, s sealing, newFile string) (err error) {
+	all, err := a.sealers(s)
+	if err != nil {
+		return err
+	}
+	if s.kind == seal.KindPassphrase {
+		all[0] = seal.Passphrase{Ask: a.choice("new passphrase of the card", newFile, "HSMEMU_NEW_PASSPHRASE")}
+	}
+	path, err := a.path(name)
+	if err != nil {
+		return err
+	}
+	file, err := store.Open[chip.Durable](path, a.options())
+	if err != nil {
+		return a.explain(name, err)
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	if err := file.Reseal(all[0]); err != nil {
+		return explain("reseal", name, err)
+	}
+	kept, err := a.snapshots(name)
+	if len(kept) > 0 {
+		fmt.Fprintf(a.err, "hsmemu: card %q: %d of its snapshots stay under the seal they had\n", name, len(kept))
+	}
+	return err
 }
 
 // newCardAcceptCommand opens a file that the TPM's counter says is old.

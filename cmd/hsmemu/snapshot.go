@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -61,7 +60,7 @@ func newCardSnapshotCommand(a *app) *cobra.Command {
 }
 
 // copyFile copies a card's file, which is replaced whole whenever it changes,
-// to a new file of its own.
+// to a new file of its own. There is no copy until it is whole.
 func copyFile(from, to string) (err error) {
 	data, err := os.ReadFile(from)
 	if err != nil {
@@ -70,17 +69,18 @@ func copyFile(from, to string) (err error) {
 	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("%s exists already", filepath.Base(to))
-	}
+	f, err := os.CreateTemp(filepath.Dir(to), "new-*") // for its owner alone
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, os.Remove(f.Name())) }()
 	_, err = f.Write(data)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err != nil {
-		err = errors.Join(err, os.Remove(to))
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	err = os.Link(f.Name(), to)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("there is one called %q", strings.TrimSuffix(filepath.Base(to), cardSuffix))
 	}
 	return err
 }
@@ -94,25 +94,44 @@ func newCardSnapshotsCommand(a *app) *cobra.Command {
 			if _, err := a.inspect(args[0]); err != nil {
 				return err
 			}
-			pattern, err := a.snapshotPath(args[0], "x")
+			tags, err := a.snapshots(args[0])
 			if err != nil {
 				return err
 			}
-			found, err := filepath.Glob(filepath.Join(filepath.Dir(pattern), "*"+cardSuffix))
-			if err != nil {
-				return fmt.Errorf("list snapshots: %w", err)
-			}
-			slices.Sort(found)
-			for _, path := range found {
-				info, err := store.Inspect(path, a.options())
+			for _, tag := range tags {
+				path, err := a.snapshotPath(args[0], tag)
 				if err != nil {
-					return fmt.Errorf("list snapshots: %w", err)
+					return err
 				}
-				fmt.Fprintf(a.out, "%s  generation %d, seal %s\n", strings.TrimSuffix(filepath.Base(path), cardSuffix), info.Generation, info.Seal)
+				info, err := store.Inspect(path, a.options())
+				if err != nil { // a damaged one does not hide the others
+					fmt.Fprintf(a.out, "%s  %v\n", tag, err)
+					continue
+				}
+				fmt.Fprintf(a.out, "%s  generation %d, seal %s\n", tag, info.Generation, info.Seal)
 			}
 			return nil
 		},
 	}
+}
+
+// snapshots lists the tags of a card's snapshots.
+func (a *app) snapshots(name string) ([]string, error) {
+	pattern, err := a.snapshotPath(name, "x")
+	if err != nil {
+		return nil, err
+	}
+	found, err := os.ReadDir(filepath.Dir(pattern))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("list snapshots: %w", err)
+	}
+	var tags []string
+	for _, entry := range found { // sorted
+		if tag, is := strings.CutSuffix(entry.Name(), cardSuffix); is && cardName.MatchString(tag) {
+			tags = append(tags, tag)
+		}
+	}
+	return tags, nil
 }
 
 // inspect tells what can be told of a card without opening it.
@@ -142,11 +161,14 @@ func (a *app) dropSnapshots(name string) error {
 
 func newCardRestoreCommand(a *app) *cobra.Command {
 	var force bool
+	var phraseFile string
 	cmd := &cobra.Command{
 		Use:   "restore NAME TAG",
 		Short: "put a card back into the state of a snapshot",
 		Long: "Puts a card back into the state of a snapshot. Clients of a running card see a removal and an insertion.\n" +
-			"That can undo a lockout, which no real card allows: a card sealed by a TPM refuses without --force.",
+			"That can undo a lockout, which no real card allows: a card sealed by a TPM refuses without --force.\n" +
+			"A snapshot has the passphrase that the card had then; if it has another one now, say the old one with\n" +
+			"--snapshot-passphrase-file or in $HSMEMU_SNAPSHOT_PASSPHRASE.",
 		Args: exactly(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			path, err := a.snapshotPath(args[0], args[1])
@@ -163,18 +185,30 @@ func newCardRestoreCommand(a *app) *cobra.Command {
 					"--force restores it all the same",
 				}
 			}
-			d, _, err := store.Read[chip.Durable](path, a.options())
-			if errors.Is(err, fs.ErrNotExist) {
+			if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 				return hinted{fmt.Errorf("restore card %q: no snapshot %q", args[0], args[1]), "hsmemu card snapshots " + args[0]}
 			}
+			d, _, err := store.Read[chip.Durable](path, a.then(phraseFile))
 			if err != nil {
-				return fmt.Errorf("restore card %q: %w", args[0], err)
+				return explain("restore", args[0], err)
 			}
 			return a.restore(cmd.Context(), args[0], d)
 		},
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "restore a card with a counter, too")
+	cmd.Flags().StringVar(&phraseFile, "snapshot-passphrase-file", "", "file with the snapshot's passphrase in its first line")
 	return cmd
+}
+
+// then is how the files of a card were sealed once: as they are now, unless a
+// passphrase of then was given.
+func (a *app) then(phraseFile string) store.Options {
+	const variable = "HSMEMU_SNAPSHOT_PASSPHRASE"
+	if phraseFile == "" && a.env(variable) == "" {
+		return a.options()
+	}
+	old := seal.Passphrase{Ask: func() ([]byte, error) { return a.secret("passphrase of the snapshot", phraseFile, variable) }}
+	return store.Options{Sealers: append([]seal.Sealer{old}, a.options().Sealers...)}
 }
 
 // restore gives a card another state, in its reader or in its file.

@@ -72,4 +72,13 @@ func (s *swtpm) stop() error {
 	return errors.Join(err, os.Remove(s.socket()))
 }
 
-func (s *swtpm) close() error { return errors.Join(s.stop(), os.RemoveAll(s.dir)) }
+// forget makes another TPM of one that is stopped.
+func (s *swtpm) forget() error { return os.Remove(filepath.Join(s.dir, "tpm2-00.permall")) }
+
+func (s *swtpm) close() error {
+	err := s.stop()
+	if s.dir == "" {
+		return err
+	}
+	return errors.Join(err, os.RemoveAll(s.dir))
+}

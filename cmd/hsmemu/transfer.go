@@ -22,15 +22,28 @@ func (t *transfer) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&t.file, "file-passphrase-file", "", "file with the passphrase of the exported file in its first line")
 }
 
-// sealers are those of exported files, the chosen one first.
-func (t transfer) sealers(a *app) store.Options {
-	phrase := seal.Passphrase{Ask: func() ([]byte, error) {
-		return a.secret("passphrase of the exported file", t.file, "HSMEMU_FILE_PASSPHRASE")
-	}}
+const (
+	filePhrase         = "passphrase of the exported file"
+	filePhraseVariable = "HSMEMU_FILE_PASSPHRASE"
+)
+
+// out is how an exported file is sealed.
+func (t transfer) out(a *app) store.Options {
 	if t.open {
-		return store.Options{Sealers: []seal.Sealer{seal.Insecure{}, phrase}}
+		return store.Options{Sealers: []seal.Sealer{seal.Insecure{}}}
 	}
-	return store.Options{Sealers: []seal.Sealer{phrase, seal.Insecure{}}}
+	return store.Options{Sealers: []seal.Sealer{seal.Passphrase{Ask: a.choice(filePhrase, t.file, filePhraseVariable)}}}
+}
+
+// in is how an exported file may be sealed. Who has a passphrase for it does
+// not take an open file that somebody put in its place.
+func (t transfer) in(a *app) store.Options {
+	ask := func() ([]byte, error) { return a.secret(filePhrase, t.file, filePhraseVariable) }
+	all := []seal.Sealer{seal.Passphrase{Ask: ask}}
+	if t.file == "" && a.env(filePhraseVariable) == "" {
+		all = append(all, seal.Insecure{})
+	}
+	return store.Options{Sealers: all}
 }
 
 func newCardExportCommand(a *app) *cobra.Command {
@@ -44,7 +57,7 @@ func newCardExportCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			err = store.Write(args[1], d, t.sealers(a))
+			err = store.Write(args[1], d, t.out(a))
 			if errors.Is(err, store.ErrExist) {
 				return fmt.Errorf("export card %q: %s exists already", args[0], args[1])
 			}
@@ -72,11 +85,14 @@ func newCardImportCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			all, err := a.sealers(s)
+			all, err := a.newSealers(s)
 			if err != nil {
 				return err
 			}
-			d, _, err := store.Read[chip.Durable](args[0], t.sealers(a))
+			d, _, err := store.Read[chip.Durable](args[0], t.in(a))
+			if errors.Is(err, seal.ErrPassphrase) {
+				return fmt.Errorf("import card %q: wrong passphrase for %s", args[1], args[0])
+			}
 			if err != nil {
 				return fmt.Errorf("import card %q: %w", args[1], err)
 			}
@@ -85,7 +101,7 @@ func newCardImportCommand(a *app) *cobra.Command {
 				return fmt.Errorf("import card %q: it exists already", args[1])
 			}
 			if err != nil {
-				return a.explainMade(args[1], err)
+				return explain("import", args[1], err)
 			}
 			return file.Close()
 		},
