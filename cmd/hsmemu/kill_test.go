@@ -121,6 +121,16 @@ func (p *runner) kill() {
 	_ = p.cmd.Wait() // killed
 }
 
+// ended waits until it has ended by itself, cleanly and silently.
+func (p *runner) ended(t *testing.T) {
+	t.Helper()
+	late := time.AfterFunc(patience, func() { _ = p.cmd.Process.Kill() })
+	defer late.Stop()
+	_, _ = io.Copy(io.Discard, p.out)
+	require.NoError(t, p.cmd.Wait(), "it said %s", p.said)
+	require.Empty(t, p.said.String())
+}
+
 // pcscClient is a PC/SC client that has taken up the first card.
 type pcscClient struct {
 	*pcscd.Client
@@ -179,15 +189,33 @@ func TestKill_AtAnyMoment(t *testing.T) {
 	}
 }
 
+// A process that is asked to end at any moment ends cleanly, with nothing to say,
+// and the same holds.
+func TestTerminate_AtAnyMoment(t *testing.T) {
+	t.Parallel()
+	h := newHome(t)
+	h.run("card", "new", "alice")
+	k := &killing{
+		t: t, home: h, politely: true, while: 40 * time.Millisecond,
+		before: account{}, driver: newDriver(rand.Uint64()), done: map[string]int{},
+	}
+	for k.kills < 40 {
+		k.once()
+	}
+	t.Logf("%d ends, %d of them in the middle of a command; deeds done: %v", k.kills, k.amid, k.done)
+	require.Greater(t, k.amid, 10)
+}
+
 // killing is a card that loses its process again and again.
 type killing struct {
-	t       *testing.T
-	home    *home
-	options store.Options
-	while   time.Duration
-	driver  *driver
-	before  account // what is certain
-	under   *deed   // what was under way
+	t        *testing.T
+	home     *home
+	politely bool // by SIGTERM
+	options  store.Options
+	while    time.Duration
+	driver   *driver
+	before   account // what is certain
+	under    *deed   // what was under way
 
 	kills, amid int
 	done        map[string]int
@@ -198,11 +226,15 @@ type killing struct {
 func (k *killing) once() {
 	p := k.home.start("alice")
 	defer p.kill()
-	if rand.IntN(20) > 0 { // else it is killed before it is ready
+	if k.politely || rand.IntN(20) > 0 { // else it is killed before it is ready
 		p.ready(k.t)
 		k.use(p)
 	}
-	p.kill()
+	if k.politely {
+		p.ended(k.t)
+	} else {
+		p.kill()
+	}
 	k.kills++
 	d, _, err := store.Read[chip.Durable](k.home.file("alice"), k.options)
 	require.NoError(k.t, err)
@@ -220,7 +252,11 @@ func (k *killing) use(p *runner) {
 	c := k.home.client(k.t.Context())
 	defer func() { _ = c.Close() }() // it has lost the other end
 	checkAlive(k.t, func(command []byte) []byte { return c.send(k.t, command) }, k.before, "after a kill")
-	killer := time.AfterFunc(rand.N(k.while), func() { _ = p.cmd.Process.Kill() })
+	signal := syscall.SIGKILL
+	if k.politely {
+		signal = syscall.SIGTERM
+	}
+	killer := time.AfterFunc(rand.N(k.while), func() { _ = p.cmd.Process.Signal(signal) })
 	defer killer.Stop()
 	for {
 		one := k.driver.next(k.before)
