@@ -1,0 +1,113 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"hsmemu/applet"
+	"hsmemu/applet/apdu"
+	"hsmemu/emulator"
+	"hsmemu/emulator/chip"
+	"hsmemu/vsmartcard"
+	"hsmemu/vsmartcard/pcscd"
+)
+
+// nothing is a card that answers every command with success at once: what is
+// left is the cost of the bridge and of Debian's vpcd and pcscd.
+type nothing struct{ atr []byte }
+
+func (n nothing) ATR() []byte { return n.atr }
+
+func (nothing) Reset() error { return nil }
+
+func (nothing) Transmit(context.Context, []byte) ([]byte, error) { return []byte{0x90, 0x00}, nil }
+
+// BenchmarkStatus measures the status query of a PC/SC client through Debian's
+// pcscd and vpcd: a card that does nothing beside a real one.
+func BenchmarkStatus(b *testing.B) {
+	card, err := emulator.NewCard(chip.Order{}, emulator.System())
+	require.NoError(b, err)
+	for _, c := range []struct {
+		name string
+		card vsmartcard.Card
+	}{{"nothing", nothing{card.ATR()}}, {"card", card}} {
+		b.Run(c.name, func(b *testing.B) {
+			handle := inVPCD(b, c.card)
+			_, err := handle.Transmit(b.Context(), apdu.Command{INS: 0xA4, P1: 4, P2: 0x0C, Data: []byte(applet.AID)}.Bytes())
+			require.NoError(b, err)
+			query := apdu.Command{INS: 0x20, P2: 0x81}.Bytes()
+			for b.Loop() {
+				if _, err := handle.Transmit(b.Context(), query); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// inVPCD puts a card into a virtual reader of a daemon of its own, and gives a
+// client's handle of it.
+func inVPCD(b *testing.B, card vsmartcard.Card) *pcscd.Handle {
+	r, err := newReaders(1, false)
+	require.NoError(b, err)
+	b.Cleanup(func() { require.NoError(b, r.close()) })
+	require.NoError(b, r.start())
+	bridge, err := vsmartcard.Dial(b.Context(), r.address(), card)
+	require.NoError(b, err)
+	ctx, stop := context.WithCancel(b.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- bridge.Run(ctx) }()
+	b.Cleanup(func() {
+		stop()
+		<-ended
+	})
+	require.NoError(b, bridge.Ready(ctx))
+	require.NoError(b, r.cards(1))
+	client, err := pcscd.Dial(ctx, r.socket())
+	require.NoError(b, err)
+	b.Cleanup(func() { require.NoError(b, client.Close()) })
+	states, err := client.Readers(ctx)
+	require.NoError(b, err)
+	for _, s := range states {
+		if s.State&pcscd.StatePresent == 0 {
+			continue
+		}
+		handle, err := client.Connect(ctx, s.Name, pcscd.Shared, pcscd.T1)
+		require.NoError(b, err)
+		return handle
+	}
+	b.Fatal("no reader has the card")
+	return nil
+}
+
+// BenchmarkStart measures the program from its start to its end: an answer of a
+// card, and a program run with a card of its own.
+func BenchmarkStart(b *testing.B) {
+	dir := b.TempDir()
+	program := dir + "/hsmemu"
+	out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput()
+	require.NoError(b, err, string(out))
+	run := func(args ...string) {
+		cmd := exec.Command(program, args...)
+		cmd.Env = append(os.Environ(), "HSMEMU_STATE="+dir+"/state")
+		out, err := cmd.CombinedOutput()
+		require.NoError(b, err, string(out))
+	}
+	run("card", "new", "measured")
+	for name, args := range map[string][]string{
+		"apdu": {"apdu", "--card", "measured", "00A4040C0BE82B0601040181C31F0201"},
+		"exec": {"exec", "--card", "measured", "--", "true"},
+	} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				run(args...)
+			}
+		})
+	}
+}
