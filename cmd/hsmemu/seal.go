@@ -112,7 +112,7 @@ func newCardResealCommand(a *app) *cobra.Command {
 		Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !cmd.Flags().Changed("seal") {
-				return usageError{errors.New("say --seal none, passphrase or tpm")}
+				return usageError{errors.New("--seal is needed")}
 			}
 			return a.reseal(args[0], s, newFile)
 		},
