@@ -65,7 +65,7 @@ func inVPCD(b *testing.B, card vsmartcard.Card) *pcscd.Handle {
 	go func() { ended <- bridge.Run(ctx) }()
 	b.Cleanup(func() {
 		stop()
-		<-ended
+		_ = <-ended // it was told to
 	})
 	require.NoError(b, bridge.Ready(ctx))
 	require.NoError(b, r.cards(1))
