@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"io"
 	"math/rand/v2"
+	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
@@ -103,10 +104,24 @@ func (c *card) cut() {
 // send gives the card a command, through secure messaging where that is on,
 // and returns the answer as the application at the other end sees it.
 func (c *card) send(t require.TestingT, command []byte) []byte {
+	last := c.state.Durable()
+	var answer []byte
 	if c.host.Active() {
-		return c.sendSecurely(t, command)
+		answer = c.sendSecurely(t, command)
+	} else {
+		answer = c.transmit(command)
 	}
-	return c.transmit(command)
+	c.unsaved(t, last)
+	return answer
+}
+
+// unsaved refuses what a command has done without saving it: the card is as it
+// was last saved, whatever the command (invariant I6).
+func (c *card) unsaved(t require.TestingT, last chip.Durable) {
+	if n := len(c.result.Commits); n > 0 {
+		last = c.result.Commits[n-1]
+	}
+	require.True(t, reflect.DeepEqual(last, c.state.Durable()), "%s has an effect that is not saved", c.result.Event)
 }
 
 // sendAsIs is send, and takes also what cannot be sent securely.

@@ -144,6 +144,7 @@ func TestSpec02_Capacity(t *testing.T) {
 			}
 			require.Equal(t, apdu.NotEnoughMemory, tb.current.result.Event.SW)
 			require.Empty(t, tb.current.result.Commits)
+			require.Len(t, tb.current.durable().Keys, made)
 			require.GreaterOrEqual(t, made, c.least)
 		})
 	}
