@@ -121,7 +121,7 @@ func offsetOf(l tlv.List) (int, error) {
 		return 0, apdu.WrongData
 	}
 	v, ok := n.Uint()
-	if !ok || v > 1<<31 {
+	if !ok || v >= 1<<31 {
 		return 0, apdu.WrongData
 	}
 	return int(v), nil
