@@ -95,6 +95,7 @@ func TestSpec06_Replacement(t *testing.T) {
 		{"06 §6.4 replace, the old key is gone", "shipped", start + replace("01") + "* 9000\n" + `00 22 81 A4 Lc(83("UTCUSTC00001")) => 6A88`},
 		{"06 §6.4 replace by itself", "shipped", start + trusting("C") + "\n80 54 01 01 Lcx({requestc|value}) le => 02 00 02 00 9000"},
 		{"06 §6.4 replace by a key of another slot", "shipped", start + trusting("C") + "\n80 54 01 00 Lcx({requestc|value}) le => 6A80"},
+		{"06 §6.4 replace by the key of the first slot", "shipped", start + trusting("B") + "\n80 54 01 01 Lcx({requestb|value}) le => 6A80"},
 		{"06 §6.4 replace without option 08", "keys", challenge + "\n" + authenticate("B") + "\n" + authenticate("C") + "\n" + custodian("E") + "\ncard A\n" + trusting("E") + "\n80 54 01 00 Lcx({requeste|value}) le => 6985"},
 		{"06 §6.4 replace without login", "shipped", start + selectApplication + "\n" + trusting("D") + "\n" + replace("01") + "6982"},
 		{"06 §6.4 replace beyond", "shipped", start + replace("02") + "6A86"},
