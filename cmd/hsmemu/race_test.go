@@ -27,7 +27,7 @@ import (
 // These tests run under the race detector, both ends of them: the process that
 // runs the card and the commands that talk to it.
 
-// tell runs a command line in this process.
+// tell runs a command line in this process, one that takes no card.
 func (h *home) tell(args ...string) (out, said string, code int) {
 	var o, e bytes.Buffer
 	a := &app{in: strings.NewReader(""), out: &o, err: &e, outside: emulator.System(), env: func(name string) string {
@@ -49,11 +49,18 @@ func (h *home) must(args ...string) string {
 	return out
 }
 
+// setUp makes a card and initialises it. It does so in processes of their own:
+// children that other tests start here would have this one's locks until they
+// are what they are to be.
+func (h *home) setUp(card string) {
+	h.run("card", "new", card)
+	h.run("apdu", "--card", card, fmt.Sprintf("%X", wireSelect), fmt.Sprintf("%X", newDriver(1).initialise(driverSOPIN).command))
+}
+
 // served is a card that was set up and a process that runs it.
 func served(t *testing.T) (*home, *runner) {
 	h := newHome(t)
-	h.must("card", "new", "alice")
-	h.must("apdu", "--card", "alice", fmt.Sprintf("%X", wireSelect), fmt.Sprintf("%X", newDriver(1).initialise(driverSOPIN).command))
+	h.setUp("alice")
 	p := h.start("alice")
 	t.Cleanup(p.kill)
 	p.ready(t)
@@ -297,8 +304,7 @@ func TestRaces_RestoreIsWhole(t *testing.T) {
 func TestRaces_TwoProcesses(t *testing.T) {
 	t.Parallel()
 	h := newHome(t)
-	h.must("card", "new", "alice")
-	h.must("apdu", "--card", "alice", fmt.Sprintf("%X", wireSelect), fmt.Sprintf("%X", newDriver(1).initialise(driverSOPIN).command))
+	h.setUp("alice")
 	right := fmt.Sprintf("%X", newDriver(1).verify(account{"PIN": driverPIN}, driverPIN).command)
 	var done, refused atomic.Int64
 	var running sync.WaitGroup
