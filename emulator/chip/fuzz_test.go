@@ -36,8 +36,12 @@ func FuzzChip(f *testing.F) {
 	})
 }
 
-// mostCommands bounds a session, since the fuzzer looks for short ones.
-const mostCommands = 64
+// mostWork bounds a session, since the fuzzer looks for short ones. A command
+// counts as one, a key pair, which takes long, as more.
+const (
+	mostWork    = 60
+	workKeyPair = 10
+)
 
 // run plays a session and checks every step.
 func run(t *testing.T, session []byte) {
@@ -46,10 +50,7 @@ func run(t *testing.T, session []byte) {
 	w := &watch{}
 	w.keep(t, c.state.Durable())
 	rest := session[1:]
-	for range mostCommands {
-		if len(rest) < 2 {
-			break
-		}
+	for work := 0; work < mostWork && len(rest) >= 2; work++ {
 		n := int(rest[0])<<8 | int(rest[1])
 		rest = rest[2:]
 		if n == 0xFFFF {
@@ -58,6 +59,9 @@ func run(t *testing.T, session []byte) {
 		}
 		n = min(n, len(rest))
 		w.step(t, c, rest[:n])
+		if c.result.Event.Command == "GENERATE ASYMMETRIC KEY PAIR" {
+			work += workKeyPair
+		}
 		rest = rest[n:]
 	}
 	w.untouched(t)
