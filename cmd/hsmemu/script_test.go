@@ -54,8 +54,8 @@ var tools = map[string]string{
 //	cards N                            wait until exactly N readers hold a card
 //	times N REGEXP PROGRAM ARGUMENT... run it N times; each time all it prints must match, whatever its exit code
 //
-// and those in steps and holding. It finds $SOPIN and $PIN, the numbers that the tools' own manuals use, $P11, OpenSC's PKCS#11
-// module, and a state folder of its own in $HSMEMU_STATE.
+// and those in steps and holding. It finds $SOPIN and $PIN, the numbers that the tools' own manuals use, $P11, OpenSC's
+// PKCS#11 module, the documentation in $DOCS, and a state folder of its own in $HSMEMU_STATE.
 func TestScript(t *testing.T) {
 	for tool, pkg := range tools {
 		_, err := exec.LookPath(tool)
@@ -64,6 +64,8 @@ func TestScript(t *testing.T) {
 	modules, err := filepath.Glob("/usr/lib/*/opensc-pkcs11.so")
 	require.NoError(t, err)
 	require.Len(t, modules, 1, "install the package opensc-pkcs11")
+	docs, err := filepath.Abs("../../docs")
+	require.NoError(t, err)
 	commands := maps.Clone(steps)
 	maps.Copy(commands, holding)
 	maps.Copy(commands, map[string]func(*testscript.TestScript, bool, []string){
@@ -81,6 +83,7 @@ func TestScript(t *testing.T) {
 			env.Setenv("PIN", "648219")
 			env.Setenv("P11", modules[0])
 			env.Setenv("READER", "0")
+			env.Setenv("DOCS", docs)
 			env.Setenv("GORACE", "atexit_sleep_ms=10") // else every hsmemu waits a second before it ends
 			s := &stage{}
 			env.Values[stageKey{}] = s
