@@ -1,6 +1,11 @@
 package applet_test
 
-import "testing"
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
 
 // Class bytes, forms of APDUs, Le and what is around the application: spec 01
 // §1.
@@ -61,6 +66,47 @@ func TestSpec01_Transport(t *testing.T) {
 		{"01 §1.4 card manager", "user", "00 A4 04 00 Lc(A000000151000000) 00 => 6F * 9000\n00 20 00 81 => 6D00"},
 		{"01 §1.4 SELECT without a name is the card manager", "user", "00 A4 04 00 00 => 6F * 9000\n00 20 00 81 => 6D00"},
 	})
+}
+
+// Every class byte there is: spec 01 §1.1 T2 and T5.
+func TestSpec01_ClassBytes(t *testing.T) {
+	t.Parallel()
+	for class := range 256 {
+		const secure = 0x0C
+		want := "6E00"
+		switch bits := class & secure; class &^ secure {
+		case 0x00, 0x80:
+			if bits == 0 {
+				want = "9000"
+			} else if bits == secure {
+				want = "6985" // no channel
+			}
+		case 0x01, 0x02, 0x03:
+			want = "6881"
+		}
+		after(t, "4.1", setups["user"]).run(t, fmt.Sprintf("%02X 20 00 81 => %s", class, want))
+	}
+}
+
+// The clients do not agree which instruction belongs to which class, so each
+// works with both: spec 01 §1.1 T3.
+func TestSpec01_BothClasses(t *testing.T) {
+	t.Parallel()
+	for name, p := range probes() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tb := visit(t, sessions()["user by PIN"])
+			tb.run(t, p.before)
+			command, err := compile(p.command, tb.vars)
+			require.NoError(t, err)
+			twin := tb.copied()
+			tb.current.send(t, command)
+			command[0] ^= 0x80
+			twin.current.send(t, command)
+			require.Equal(t, tb.current.result.Event.SW, twin.current.result.Event.SW)
+			require.Equal(t, stored(t, tb.current.durable()), stored(t, twin.current.durable()))
+		})
+	}
 }
 
 // Instructions that are not the application's: spec 01 §4.19.
