@@ -22,7 +22,7 @@ import (
 //	exits CODE PROGRAM ARGUMENT...  run it, expect this exit code
 //	start NAME PROGRAM ARGUMENT...  start it and go on; what it says goes into the files NAME.out and NAME.err
 //	until FILE REGEXP               wait until a part of the file matches
-//	stop NAME | ended NAME          end it with SIGTERM, or wait until it ends by itself; expect exit 0
+//	quit NAME | ended NAME          end it with SIGTERM, or wait until it ends by itself; expect exit 0
 //	identity READER FILE            write EF 2F02 of the card in a reader into a file, as opensc-tool shows it
 //	signs ID MECHANISM              sign with this key of the card by pkcs11-tool, verify with openssl
 //	decrypts ID MECHANISM           encrypt with openssl, decrypt with this key of the card by pkcs11-tool
@@ -34,7 +34,7 @@ import (
 // The commands for keys use the card in the reader with number $READER, 0 at first.
 var steps = map[string]func(*testscript.TestScript, bool, []string){
 	"exits": onStage((*stage).exits),
-	"start": onStage((*stage).startProgram), "stop": onStage((*stage).stopProgram), "ended": onStage((*stage).programEnded),
+	"start": onStage((*stage).startProgram), "quit": onStage((*stage).stopProgram), "ended": onStage((*stage).programEnded),
 	"until": onStage((*stage).until), "identity": onStage((*stage).identity),
 	"signs": onStage((*stage).signs), "decrypts": onStage((*stage).decrypts), "derives": onStage((*stage).derives),
 	"threshold": onStage((*stage).threshold),
@@ -218,7 +218,9 @@ func (s *stage) signs(ts *testscript.TestScript, args []string) error {
 	case strings.HasPrefix(mechanism, "ECDSA"):
 		pkcs11 = []string{"--signature-format", "openssl"}
 	case strings.HasSuffix(mechanism, "PSS"):
-		pkcs11 = []string{"--hash-algorithm", hash, "--mgf", "MGF1-" + hash}
+		if in == "hash" {
+			pkcs11 = []string{"--hash-algorithm", hash, "--mgf", "MGF1-" + hash}
+		}
 		openssl = []string{"-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_pss_saltlen:digest"}
 	}
 	dgst := append([]string{"openssl", "dgst", "-" + strings.ToLower(hash)}, openssl...)
