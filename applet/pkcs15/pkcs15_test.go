@@ -132,7 +132,15 @@ func TestParse_RefusesWhatIsNone(t *testing.T) {
 			require.ErrorIs(t, err, pkcs15.ErrDescription)
 		})
 	}
-	_, err := pkcs15.ParseCertificate((pkcs15.Key{Kind: pkcs15.RSA, Label: "a", Bits: 1024}).Bytes())
+	for name, path := range map[string]string{"of three bytes": "A109 3007 3005 0403 3F00CA", "of two parts": "A10B 3009 3007 0402 CA02 0201 00"} {
+		content := unhex(t, "3000 3000"+path)
+		_, err := pkcs15.ParseCertificate(append([]byte{0x30, byte(len(content))}, content...))
+		require.ErrorIs(t, err, pkcs15.ErrDescription, "path %s", name)
+	}
+	k, err := pkcs15.ParseKey(unhex(t, "3011 3000 3000 A10B 3009 3002 0400 0203 010001"))
+	require.NoError(t, err)
+	require.Zero(t, k.Bits, "no key is that big")
+	_, err = pkcs15.ParseCertificate((pkcs15.Key{Kind: pkcs15.RSA, Label: "a", Bits: 1024}).Bytes())
 	require.ErrorIs(t, err, pkcs15.ErrDescription, "a key's description has no path")
 }
 

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"cmp"
-	"encoding/asn1"
 	"fmt"
 	"io"
 	"slices"
@@ -11,6 +10,7 @@ import (
 	"text/tabwriter"
 
 	"hsmemu/applet"
+	"hsmemu/applet/pkcs15"
 	"hsmemu/emulator/chip"
 	"hsmemu/emulator/store"
 	"hsmemu/keystore"
@@ -100,7 +100,7 @@ func newCardView(name string, d chip.Durable, info store.Info) cardView {
 	}
 	for _, id := range slices.Sorted(mapKeys(card.Keys)) {
 		k := newKeyView(id, card.Keys[id])
-		k.Label = labelIn(fileOf(card, descriptionOf|uint16(id)))
+		k.Label = labelIn(fileOf(card, fileKeyDescription|uint16(id)))
 		v.Keys = append(v.Keys, k)
 	}
 	for _, f := range card.Files {
@@ -146,26 +146,13 @@ func newKeyView(id byte, k keystore.Key) keyView {
 	return v
 }
 
-// descriptionOf is the prefix of the files in which clients describe keys.
-const descriptionOf = 0xC400
-
-// labelIn is the label in a description of a key (PKCS#15 §6.3,
-// PrivateKeyType: a sequence that begins with CommonObjectAttributes, which
-// begin with the label), empty if there is none.
+// labelIn is the label in the description of a key, empty if there is none.
 func labelIn(description []byte) string {
-	var whole, attributes, label asn1.RawValue
-	for _, step := range []struct {
-		from *[]byte
-		to   *asn1.RawValue
-	}{{&description, &whole}, {&whole.Bytes, &attributes}, {&attributes.Bytes, &label}} {
-		if _, err := asn1.Unmarshal(*step.from, step.to); err != nil {
-			return ""
-		}
-	}
-	if label.Tag != asn1.TagUTF8String {
+	d, err := pkcs15.ParseKey(description)
+	if err != nil {
 		return ""
 	}
-	return strings.ToValidUTF8(string(label.Bytes), "�")
+	return strings.ToValidUTF8(d.Label, "�")
 }
 
 // firstOfRequest is the first byte of a certificate request as the card makes
