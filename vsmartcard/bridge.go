@@ -22,6 +22,8 @@ type Bridge struct {
 	card Card
 	link link
 
+	insisted bool // on being noticed, in the last session; of Run's alone
+
 	mu       sync.Mutex
 	inserted bool
 	ready    bool               // the reader has the card's ATR
@@ -121,8 +123,14 @@ func (b *Bridge) Run(ctx context.Context) error {
 			break
 		}
 		conn, err := b.link.connect(connecting, b.failed)
-		if err == nil && b.serve(running, conn) == cardFailed {
+		if err != nil {
+			continue
+		}
+		switch b.serve(running, conn) {
+		case cardFailed:
 			_ = b.knock(connecting)
+		case cardOverlooked:
+			_ = wait(connecting, absence)
 		}
 	}
 	cancel()
@@ -132,6 +140,10 @@ func (b *Bridge) Run(ctx context.Context) error {
 	}
 	return b.Close()
 }
+
+// absence is longer than the time between two looks of the driver for a card,
+// 0.4 s: a card that was away that long has been missed.
+const absence = time.Second
 
 // plug waits until the card is inserted and returns the context of the search
 // for a reader, which ends when it is ejected again.
@@ -162,6 +174,7 @@ func (b *Bridge) plug(ctx context.Context) (context.Context, bool) {
 // serve runs one connection.
 func (b *Bridge) serve(ctx context.Context, conn net.Conn) outcome {
 	s := newSession(ctx, conn, b.card, func() { b.settle(conn) })
+	s.insist = !b.insisted
 	b.update(func() {
 		b.session, b.trouble = s, nil
 		if !b.inserted {
@@ -173,6 +186,9 @@ func (b *Bridge) serve(ctx context.Context, conn net.Conn) outcome {
 	if b.Log != nil {
 		b.Log.Info("reader gone", "reader", conn.RemoteAddr().String(), "error", err)
 	}
+	// Once is enough: a daemon that does not power cards by itself would see
+	// this one come and go for ever.
+	b.insisted = s.outcome == cardOverlooked
 	return s.outcome
 }
 

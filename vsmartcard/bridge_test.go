@@ -95,6 +95,33 @@ func TestBridge_ReadyWhenTheReaderKnowsTheCard(t *testing.T) {
 	require.NoError(t, b.Ready(soon(t)))
 }
 
+func TestBridge_InsistsOnceOnBeingNoticed(t *testing.T) {
+	t.Parallel()
+	s := newSlot(t, "127.0.0.1:0")
+	b := dial(t, s, newFake())
+	run(t, b)
+	d := s.take() // by a reader that takes it for the card before
+	for range 3 {
+		d.send(4)
+		require.Equal(t, atr, d.receive())
+	}
+	d.send(4)
+	d.gone()
+	require.NoError(t, d.conn.Close())
+
+	d = s.take() // by a reader that leaves power to its clients
+	for range 10 {
+		d.send(4)
+		require.Equal(t, atr, d.receive())
+	}
+	require.Equal(t, atr, d.powerUp())
+	require.NoError(t, b.Ready(soon(t)))
+	for range 10 {
+		d.send(4)
+		require.Equal(t, atr, d.receive())
+	}
+}
+
 func TestBridge_SurvivesTheReader(t *testing.T) {
 	t.Parallel()
 	s := newSlot(t, "127.0.0.1:0")

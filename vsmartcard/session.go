@@ -31,8 +31,11 @@ type session struct {
 	card   Card
 	frames frames
 	ready  func() // the reader has the ATR of a card that it has powered
+	insist bool   // on being noticed, see overlooked
 
 	powered bool
+	met     bool // the reader has said something about power
+	polls   int  // before it did
 	outcome outcome
 	gone    chan struct{} // closed when the connection is closed
 
@@ -47,7 +50,12 @@ type outcome int
 const (
 	readerLeft outcome = iota // or the card was taken away
 	cardFailed
+	cardOverlooked
 )
+
+// pollsBeforePower is how often a reader may look for a card before it powers
+// it. Drivers do it twice or three times at once, then at every poll.
+const pollsBeforePower = 3
 
 func newSession(ctx context.Context, conn net.Conn, card Card, ready func()) *session {
 	ctx, cancel := context.WithCancel(ctx)
@@ -127,7 +135,7 @@ func (s *session) answer(payload []byte) ([]byte, error) {
 func (s *session) control(code byte) ([]byte, error) {
 	switch code {
 	case controlOff, controlOn, controlReset:
-		s.powered = code != controlOff
+		s.powered, s.met = code != controlOff, true
 		if err := s.card.Reset(); err != nil {
 			return nil, fmt.Errorf("vsmartcard: reset: %w", err)
 		}
@@ -136,12 +144,29 @@ func (s *session) control(code byte) ([]byte, error) {
 		if s.isEjected() {
 			return nil, s.drain()
 		}
+		if s.overlooked() {
+			s.outcome = cardOverlooked
+			endOfStream(s.conn)
+			return nil, s.drain()
+		}
 		if atr := s.card.ATR(); len(atr) > 0 {
 			return atr, nil
 		}
 		return muteATR, nil
 	}
 	return nil, nil
+}
+
+// overlooked tells that the reader takes this card for the one before it, and
+// so neither powers it nor shows it to anybody. That happens to a card that is
+// there already when vpcd finds out, by anything but a look for a card, that
+// the one before has gone. Taking the card away once lets the reader notice.
+func (s *session) overlooked() bool {
+	if !s.insist || s.met {
+		return false
+	}
+	s.polls++
+	return s.polls > pollsBeforePower
 }
 
 // begin notes that the card works on a command, unless it is gone.

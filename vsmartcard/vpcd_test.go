@@ -206,6 +206,34 @@ func TestVPCD_CardIsSeenAndServes(t *testing.T) {
 	require.NoError(t, b.Ready(soon(t)))
 }
 
+// A card that waits behind another one gets the place before the daemon has
+// noticed that there was a change.
+func TestVPCD_CardThatTakesOver(t *testing.T) {
+	port := freePorts(t)
+	startDaemon(t, "/dev/null", port)
+	address := fmt.Sprintf("127.0.0.1:%d", port)
+	for range 3 {
+		first, err := vsmartcard.Dial(soon(t), address, newFake())
+		require.NoError(t, err)
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		done := make(chan error, 1)
+		go func() { done <- first.Run(ctx) }()
+		require.NoError(t, first.Ready(soon(t)))
+		second, err := vsmartcard.Dial(soon(t), address, newFake())
+		require.NoError(t, err)
+		end, cancel2 := context.WithCancel(context.Background())
+		defer cancel2()
+		done2 := make(chan error, 1)
+		go func() { done2 <- second.Run(end) }()
+		cancel()
+		require.NoError(t, <-done)
+		require.NoError(t, second.Ready(soon(t)))
+		cancel2()
+		require.NoError(t, <-done2)
+	}
+}
+
 func TestVPCD_MuteCard(t *testing.T) {
 	port := freePorts(t)
 	startDaemon(t, "/dev/null", port)
