@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"hsmemu/emulator/store"
 )
@@ -139,18 +140,28 @@ func (s *control) serve(ctx context.Context) (wait func(), err error) {
 	open.Go(func() {
 		for {
 			conn, err := listener.Accept()
-			if err != nil {
+			switch {
+			case errors.Is(err, net.ErrClosed):
 				return
+			case err != nil: // no room for another open file, say; that passes
+				<-time.After(acceptPause)
+				continue
 			}
 			open.Go(func() { s.talk(ctx, conn) })
 		}
 	})
-	closed := context.AfterFunc(ctx, func() {
-		_ = listener.Close() // ends Accept; nothing else can be done about it
-		_ = os.Remove(path)
-	})
-	return func() { closed(); _ = listener.Close(); _ = os.Remove(path); open.Wait() }, nil
+	// It ends Accept; nothing else can be done about its error.
+	ended := context.AfterFunc(ctx, func() { _ = listener.Close() })
+	return func() {
+		ended()
+		_ = listener.Close()
+		_ = os.Remove(path) // here, because the next process may own it as soon as this one gives the card back
+		open.Wait()
+	}, nil
 }
+
+// acceptPause is how long the control socket waits after a failure.
+const acceptPause = 20 * time.Millisecond
 
 // talk works off the requests of one connection.
 func (s *control) talk(ctx context.Context, conn net.Conn) {
@@ -230,7 +241,8 @@ func (s *control) trace(ctx context.Context, lines *bufio.Scanner, answers *json
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
-		lines.Scan() // returns when the other side hangs up
+		for lines.Scan() { // until the other side hangs up
+		}
 		cancel()
 	}()
 	events, stop := s.held.card.Watch(traceBuffer)
