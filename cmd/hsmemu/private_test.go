@@ -25,7 +25,7 @@ import (
 // one transport has to be enough for them. TestScript plays both.
 var (
 	throughVPCD = []string{"bad_input", "listen", "readers", "shipped"}
-	slow        = []string{"dkek", "import_pkcs12"}
+	slow        = []string{"dkek", "import_pem", "import_pkcs12"}
 )
 
 // privately lists the scenarios for the private daemon: its own, and those of
@@ -75,6 +75,9 @@ func TestPrivate(t *testing.T) {
 		_, err := exec.LookPath(tool)
 		require.NoError(t, err, "install the package %s", pkg)
 	}
+	t.Setenv("XDG_RUNTIME_DIR", "") // what it is on this machine is no business of the scripts
+	docs, err := filepath.Abs("../../docs")
+	require.NoError(t, err)
 	commands := maps.Clone(steps)
 	maps.Copy(commands, holding)
 	maps.Copy(commands, map[string]func(*testscript.TestScript, bool, []string){
@@ -87,6 +90,7 @@ func TestPrivate(t *testing.T) {
 		Files:               privately(t),
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
+		Condition:           conditions(t),
 		Setup: func(env *testscript.Env) error {
 			dir, err := os.MkdirTemp("", "hsmemu-private")
 			if err != nil {
@@ -102,7 +106,7 @@ func TestPrivate(t *testing.T) {
 			for name, value := range map[string]string{
 				"HSMEMU_STATE": env.WorkDir + "/.state", pcscd.EnvSocket: s.readers.socket(),
 				"SOPIN": "3537363231383830", "PIN": "648219", "P11": module, "READER": "0", "VPCD": "none",
-				"GORACE": "atexit_sleep_ms=10",
+				"DOCS": docs, "GORACE": "atexit_sleep_ms=10",
 			} {
 				env.Setenv(name, value)
 			}

@@ -77,6 +77,7 @@ func TestScript(t *testing.T) {
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
+		Condition:           conditions(t),
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("HSMEMU_STATE", env.WorkDir+"/.state")
 			env.Setenv("SOPIN", "3537363231383830")
