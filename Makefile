@@ -10,7 +10,7 @@ SESSIONTIME ?= 60s
 # there is nothing to find, and the arithmetic would take ten times as long.
 RACED := ^hsmemu/(cmd|vsmartcard|emulator$$|emulator/(store|ram|portal|view|conform))
 
-.PHONY: all check fmt test fuzz bench build demo cover release accept ci
+.PHONY: all check fmt test clients languages fuzz bench build demo cover release accept ci
 .DELETE_ON_ERROR:
 
 all: check test
@@ -30,6 +30,17 @@ test:
 	.ci/install
 	$(GO) test $$($(GO) list ./... | grep -Ev '$(RACED)')
 	$(GO) test -race $$($(GO) list ./... | grep -E '$(RACED)')
+
+# The scenarios of the private daemon with the programs of newer Debian
+# releases, or of those in SUITES.
+clients:
+	.ci/install
+	.ci/clients $(SUITES)
+
+languages:
+	.ci/install
+	$(MAKE) build
+	.ci/languages
 
 fuzz:
 	FUZZTIME=$(FUZZTIME) SESSIONTIME=$(SESSIONTIME) .ci/fuzz
