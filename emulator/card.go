@@ -15,7 +15,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"runtime/debug"
+	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -169,11 +170,27 @@ func (c *Card) Transmit(ctx context.Context, command []byte) ([]byte, error) {
 func (c *Card) step(now time.Time, command []byte) (next chip.State, r chip.Result, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("emulator: panic in the card: %v\n%s", p, debug.Stack())
+			err = fmt.Errorf("emulator: panic in the card: %v%s", p, calls())
 		}
 	}()
 	next, r = chip.Step(c.world.env(now), c.Snapshot(), command)
 	return next, r, nil
+}
+
+// calls says where a panic came from: functions and lines alone. What package
+// debug prints besides them, arguments and what is left of them in registers,
+// may be pieces of keys.
+func calls() string {
+	var b strings.Builder
+	var at [64]uintptr
+	frames := runtime.CallersFrames(at[:runtime.Callers(3, at[:])]) // without this, what called it, and the panic
+	for {
+		f, more := frames.Next()
+		fmt.Fprintf(&b, "\n%s\n\t%s:%d", f.Function, f.File, f.Line)
+		if !more {
+			return b.String()
+		}
+	}
 }
 
 func (c *Card) report(what string, err error) {
