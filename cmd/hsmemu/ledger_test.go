@@ -160,6 +160,8 @@ type driver struct {
 	files int // how many file numbers are in use
 	// out tells that nobody is logged in, so that most deeds would be refused.
 	out bool
+	// The SO-PIN, the user PIN, another one for changes, and a wrong one.
+	so, pin, other, wrong string
 }
 
 // blob is a key that was wrapped.
@@ -168,7 +170,12 @@ type blob struct {
 	wrapped  []byte
 }
 
-func newDriver(seed uint64) *driver { return &driver{Rand: rand.New(rand.NewPCG(seed, 0)), files: 6} }
+func newDriver(seed uint64) *driver {
+	return &driver{
+		Rand: rand.New(rand.NewPCG(seed, 0)), files: 6,
+		so: driverSOPIN, pin: driverPIN, other: otherPIN, wrong: "999999",
+	}
+}
 
 const (
 	driverSOPIN = "57621880"
@@ -201,12 +208,12 @@ func drop(names ...string) func(account, []byte) account {
 // initialise is INITIALIZE DEVICE with the right or a wrong SO-PIN.
 func (d *driver) initialise(so string) deed {
 	w := deed{name: "INITIALIZE DEVICE", spends: "SO tries", command: wire(0x50, 0, 0,
-		tlv.Append(nil, 0x80, []byte{0x00, 0x01}), tlv.Append(nil, 0x81, []byte(driverPIN)),
+		tlv.Append(nil, 0x80, []byte{0x00, 0x01}), tlv.Append(nil, 0x81, []byte(d.pin)),
 		tlv.Append(nil, 0x82, []byte(so)), tlv.Append(nil, 0x91, []byte{3}), tlv.Append(nil, 0x92, []byte{1}))}
-	if so == driverSOPIN {
+	if so == d.so {
 		w.done = func(account, []byte) account {
 			return account{
-				"SO tries": "15", "tries": "3", "PIN": driverPIN, "SO-PIN": driverSOPIN,
+				"SO tries": "15", "tries": "3", "PIN": d.pin, "SO-PIN": d.so,
 				"domain 0": "1 of 1 missing, 0000000000000000",
 			}
 		}
@@ -224,7 +231,7 @@ func (d *driver) verify(a account, pin string) deed {
 
 func (d *driver) verifySO(pin string) deed {
 	w := deed{name: "VERIFY SO-PIN", spends: "SO tries", command: wire(0x20, 0, 0x88, []byte(pin))}
-	if pin == driverSOPIN {
+	if pin == d.so {
 		w.done = set("SO tries", "15")
 	}
 	return w
@@ -240,7 +247,7 @@ func (d *driver) change(a account, old, pin string) deed {
 
 func (d *driver) unblock(so, pin string) deed {
 	w := deed{name: "RESET RETRY COUNTER", spends: "SO tries", command: wire(0x2C, 0, 0x81, []byte(so+pin))}
-	if so == driverSOPIN {
+	if so == d.so {
 		w.done = func(a account, _ []byte) account {
 			return a.with("SO tries", "15").with("tries", "3").with("PIN", pin)
 		}
@@ -375,11 +382,11 @@ func (d *driver) unwrap(a account) deed {
 func (d *driver) next(a account) deed {
 	id := 1 + d.IntN(d.files)
 	someSO, someUser := a.number("SO tries") > tooLow, a.number("tries") > tooLow
-	pin := []string{driverPIN, otherPIN}[d.IntN(2)]
+	pin := []string{d.pin, d.other}[d.IntN(2)]
 	n := d.IntN(100)
 	switch {
 	case a["PIN"] == "" || n < 1:
-		return d.initialise(driverSOPIN)
+		return d.initialise(d.so)
 	case strings.HasPrefix(a["domain 0"], "1 of 1"):
 		return d.importShare()
 	case d.out && n < 60:
@@ -389,20 +396,20 @@ func (d *driver) next(a account) deed {
 		return d.initialise("00000000")
 	case n < 9 && someUser:
 		d.out = true
-		return d.verify(a, "999999")
+		return d.verify(a, d.wrong)
 	case n < 20:
 		return d.verify(a, a["PIN"])
 	case n < 22 && someSO:
 		return d.verifySO("00000000")
 	case n < 24:
-		return d.verifySO(driverSOPIN)
+		return d.verifySO(d.so)
 	case n < 27:
 		return d.change(a, a["PIN"], pin)
 	case n < 29 && someUser:
 		d.out = true
-		return d.change(a, "999999", pin)
+		return d.change(a, d.wrong, pin)
 	case n < 31:
-		return d.unblock(driverSOPIN, pin)
+		return d.unblock(d.so, pin)
 	case n < 32 && someSO:
 		return d.unblock("00000000", pin)
 	case n < 40:
