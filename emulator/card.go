@@ -183,7 +183,7 @@ func (c *Card) step(now time.Time, command []byte) (next chip.State, r chip.Resu
 func calls() string {
 	var b strings.Builder
 	var at [64]uintptr
-	frames := runtime.CallersFrames(at[:runtime.Callers(3, at[:])]) // without this, what called it, and the panic
+	frames := runtime.CallersFrames(at[:runtime.Callers(4, at[:])]) // without this, what called it, and the panic
 	for {
 		f, more := frames.Next()
 		fmt.Fprintf(&b, "\n%s\n\t%s:%d", f.Function, f.File, f.Line)
