@@ -92,11 +92,7 @@ func TestPrivate(t *testing.T) {
 		RequireUniqueNames:  true,
 		Condition:           conditions(t),
 		Setup: func(env *testscript.Env) error {
-			dir, err := os.MkdirTemp("", "hsmemu-private")
-			if err != nil {
-				return err
-			}
-			s := &stage{readers: &readers{dir: dir}} // a folder, and a socket in it
+			s := &stage{readers: &readers{dir: t.TempDir()}} // a folder, and a socket in it
 			env.Values[stageKey{}] = s
 			env.Defer(func() {
 				if err := s.close(); err != nil {
