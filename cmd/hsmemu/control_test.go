@@ -255,7 +255,7 @@ func TestControl_StaleSocket(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			state, err := os.MkdirTemp("", "hsmemu") // short enough for a socket
+			state, err := shortFolder()
 			require.NoError(t, err)
 			t.Cleanup(func() { require.NoError(t, os.RemoveAll(state)) })
 			path := filepath.Join(state, "alice"+controlSuffix)
@@ -279,7 +279,7 @@ func TestControl_OtherSideFails(t *testing.T) {
 		"says no":           `{"error":"no"}` + "\n",
 	} {
 		t.Run(name, func(t *testing.T) {
-			state, err := os.MkdirTemp("", "hsmemu")
+			state, err := shortFolder()
 			require.NoError(t, err)
 			t.Cleanup(func() { require.NoError(t, os.RemoveAll(state)) })
 			l, err := net.Listen("unix", filepath.Join(state, "alice"+controlSuffix))

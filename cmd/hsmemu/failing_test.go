@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -141,6 +142,8 @@ func TestFailing_TheRealProgramSaysSoAndGoesOn(t *testing.T) {
 	require.Equal(t, apdu.MemoryFailure, statusOf(t, c.send(t, verify)))
 	_, err = c.card.Transmit(t.Context(), verify)
 	require.Error(t, err, "the card is mute")
+	require.Eventually(t, func() bool { return strings.HasSuffix(p.said.String(), "\n") }, 10*time.Second, 10*time.Millisecond,
+		"what it says comes through a pipe")
 	line := p.said.String()
 	require.Regexp(t, `^hsmemu: card "alice": state could not be saved, card is mute until its next reset: store: save: .*alice\.card\.tmp: .*\n$`, line)
 	after, err := os.ReadFile(h.file("alice"))
