@@ -166,6 +166,7 @@ func (a *app) private(ctx context.Context, l net.Listener, socket string, cards 
 			return nil, errors.Join(err, d.close())
 		}
 	}
+	a.forget()
 	return d, nil
 }
 

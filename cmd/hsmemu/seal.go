@@ -70,6 +70,13 @@ func (a *app) passphrase() ([]byte, error) {
 	return bytes.Clone(a.phrase), nil
 }
 
+// forget wipes the passphrase when every card of a process that is going to run
+// for long is open.
+func (a *app) forget() {
+	clear(a.phrase)
+	a.phrase = nil
+}
+
 // newSealers are those for the file of a new card.
 func (a *app) newSealers(s sealing) ([]seal.Sealer, error) {
 	all, err := a.sealers(s)

@@ -237,7 +237,7 @@ func wipe(secrets [][]byte) {
 // readLine reads a line and nothing behind it: the next one may be another
 // secret.
 func readLine(r io.Reader) ([]byte, error) {
-	var line []byte
+	line := make([]byte, 0, 1024) // growing would leave copies
 	for b := make([]byte, 1); ; {
 		n, err := r.Read(b)
 		if n > 0 && b[0] == '\n' || err != nil {

@@ -217,6 +217,7 @@ func (a *app) restore(ctx context.Context, name string, d chip.Durable) error {
 	if err != nil {
 		return fmt.Errorf("restore card %q: %w", name, err)
 	}
+	defer clear(raw)
 	r, err := a.ask(ctx, name, request{Do: doRestore, State: raw})
 	if err == nil {
 		a.warn(name, r.Lines)
@@ -259,6 +260,7 @@ func undoes(now, then chip.Durable) []string {
 
 // restoreRunning is restore in the process that runs the card.
 func (s *control) restore(ctx context.Context, raw json.RawMessage) reply {
+	defer clear(raw)
 	var d chip.Durable
 	if err := json.Unmarshal(raw, &d); err != nil {
 		return reply{Error: "state not understood"}
