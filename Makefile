@@ -29,7 +29,7 @@ fmt:
 test:
 	.ci/install
 	$(GO) test $$($(GO) list ./... | grep -Ev '$(RACED)')
-	$(GO) test -race $$($(GO) list ./... | grep -E '$(RACED)')
+	$(GO) test -race -timeout 20m $$($(GO) list ./... | grep -E '$(RACED)')
 
 # The scenarios of the private daemon with the programs of newer Debian
 # releases, or of those in SUITES.
