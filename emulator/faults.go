@@ -277,7 +277,7 @@ func (f *Faults) due(command []byte) []*fault {
 // isInitialize knows INITIALIZE DEVICE with data: without, it is a query.
 func isInitialize(command []byte) bool {
 	c, err := apdu.Parse(command)
-	return err == nil && c.CLA&0x80 != 0 && c.INS == 0x50 && len(c.Data) > 0
+	return err == nil && c.INS == 0x50 && len(c.Data) > 0
 }
 
 // strikeRemove pulls the card before it has seen the command, and never
