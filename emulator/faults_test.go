@@ -86,6 +86,14 @@ func TestFaults_NoneIsTheCardItself(t *testing.T) {
 	require.Equal(t, "63C3", r.say(triesOfPIN))
 }
 
+func TestFaults_ContextReachesTheCard(t *testing.T) {
+	r := newRehearsal(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := r.Transmit(ctx, command(t, selectHSM))
+	require.ErrorIs(t, err, context.Canceled)
+}
+
 func TestFaults_RemoveEndsTheCommandWithTheReader(t *testing.T) {
 	r := newRehearsal(t)
 	r.say(selectHSM)
@@ -275,9 +283,10 @@ func TestFaults_SlowIsLikeHardware(t *testing.T) {
 			"00480100":                              1500 * ms,
 			"004601000F" + "7F490C060A" + "04007F00070202020203": 1500 * ms,
 			"004601000F" + "7F490C060A" + "04007F00070202020102": 12 * time.Second,
-			triesOfPIN:   20 * ms,
-			"0084000008": 20 * ms,
-			"00":         20 * ms,
+			triesOfPIN:                              20 * ms,
+			"B068017020" + strings.Repeat("00", 32): 20 * ms,
+			"0084000008":                            20 * ms,
+			"00":                                    20 * ms,
 		} {
 			require.Equal(t, want, r.takes(text), text)
 		}
