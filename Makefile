@@ -10,7 +10,7 @@ SESSIONTIME ?= 60s
 # there is nothing to find, and the arithmetic would take ten times as long.
 RACED := ^hsmemu/(cmd|vsmartcard|emulator$$|emulator/(store|ram|portal|view|conform))
 
-.PHONY: all check fmt test clients languages fuzz bench build demo cover release accept ci
+.PHONY: all check fmt test clients languages fuzz bench build demo cover release reproducible accept ci
 .DELETE_ON_ERROR:
 
 all: check test
@@ -30,6 +30,7 @@ test:
 	.ci/install
 	$(GO) test $$($(GO) list ./... | grep -Ev '$(RACED)')
 	$(GO) test -race -timeout 20m $$($(GO) list ./... | grep -E '$(RACED)')
+	$(GO) test -tags tpmsim -run Simulator ./keystore/seal
 
 # The scenarios of the private daemon with the programs of newer Debian
 # releases, or of those in SUITES.
@@ -68,6 +69,12 @@ cover:
 # twice from separate folders and caches and compared.
 release:
 	.ci/release build/release
+
+# The same for this machine alone, from a clone, so that changes that are not
+# committed do not matter.
+reproducible:
+	d=$$(mktemp -d) && trap 'rm -rf "$$d"' EXIT && git clone -q . "$$d" && cd "$$d" && \
+	ARCHES=$$($(GO) env GOARCH) .ci/release build/release
 
 # The acceptance scripts of the folder ACCEPT against cards of this tree.
 accept:
