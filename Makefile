@@ -49,6 +49,8 @@ fuzz:
 bench:
 	.ci/install
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+	$(MAKE) build
+	.ci/bench
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/hsmemu

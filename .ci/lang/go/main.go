@@ -27,77 +27,106 @@ func main() {
 }
 
 func run(module, pin string) (err error) {
-	p := pkcs11.New(module)
-	if p == nil {
-		return fmt.Errorf("cannot load %s", module)
-	}
-	defer p.Destroy()
-	if err := p.Initialize(); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, p.Finalize()) }()
-	slots, err := p.GetSlotList(true)
+	t, err := open(module)
 	if err != nil {
 		return err
 	}
-	if len(slots) == 0 {
-		return errors.New("no token")
-	}
-	s, err := p.OpenSession(slots[0], pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
-	if err != nil {
-		return err
-	}
-	if err := p.Login(s, pkcs11.CKU_USER, "000000"); !errors.Is(err, pkcs11.Error(pkcs11.CKR_PIN_INCORRECT)) {
+	defer func() { err = errors.Join(err, t.close()) }()
+	if err := t.Login(t.session, pkcs11.CKU_USER, "000000"); !errors.Is(err, pkcs11.Error(pkcs11.CKR_PIN_INCORRECT)) {
 		return fmt.Errorf("a wrong PIN: %w", err)
 	}
-	if err := p.Login(s, pkcs11.CKU_USER, pin); err != nil {
+	if err := t.Login(t.session, pkcs11.CKU_USER, pin); err != nil {
 		return err
 	}
-	curve, err := asn1.Marshal(asn1.ObjectIdentifier{1, 2, 840, 10045, 3, 1, 7})
+	public, private, err := t.generateEC()
 	if err != nil {
 		return err
 	}
-	id := pkcs11.NewAttribute(pkcs11.CKA_ID, []byte{0x47})
-	public, private, err := p.GenerateKeyPair(s,
-		[]*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_EC_KEY_PAIR_GEN, nil)},
-		[]*pkcs11.Attribute{
-			id, pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, curve),
-			pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true), pkcs11.NewAttribute(pkcs11.CKA_VERIFY, true),
-		},
-		[]*pkcs11.Attribute{
-			id, pkcs11.NewAttribute(pkcs11.CKA_LABEL, "go"),
-			pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true), pkcs11.NewAttribute(pkcs11.CKA_SIGN, true),
-		},
-	)
-	if err != nil {
-		return err
-	}
-	key, err := publicKey(p, s, public)
+	key, err := t.publicEC(public)
 	if err != nil {
 		return err
 	}
 	digest := sha256.Sum256([]byte("signed from Go"))
-	if err := p.SignInit(s, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_ECDSA, nil)}, private); err != nil {
-		return err
-	}
-	signature, err := p.Sign(s, digest[:])
+	signature, err := t.sign(pkcs11.CKM_ECDSA, private, digest[:])
 	if err != nil {
 		return err
 	}
-	half := len(signature) / 2
-	if !ecdsa.Verify(key, digest[:], new(big.Int).SetBytes(signature[:half]), new(big.Int).SetBytes(signature[half:])) {
+	if !verifyEC(key, digest[:], signature) {
 		return errors.New("the signature does not verify")
 	}
-	random, err := p.GenerateRandom(s, 32)
+	random, err := t.GenerateRandom(t.session, 32)
 	if err != nil || bytes.Equal(random, make([]byte, 32)) {
 		return fmt.Errorf("random numbers: %w", err)
 	}
-	return p.DestroyObject(s, private)
+	return t.DestroyObject(t.session, private)
 }
 
-// publicKey reads a public key of P-256 from the token.
-func publicKey(p *pkcs11.Ctx, s pkcs11.SessionHandle, o pkcs11.ObjectHandle) (*ecdsa.PublicKey, error) {
-	a, err := p.GetAttributeValue(s, o, []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_EC_POINT, nil)})
+// token is a session with the first token that the module finds.
+type token struct {
+	*pkcs11.Ctx
+	session pkcs11.SessionHandle
+}
+
+func open(module string) (token, error) {
+	p := pkcs11.New(module)
+	if p == nil {
+		return token{}, fmt.Errorf("cannot load %s", module)
+	}
+	t := token{Ctx: p}
+	if err := p.Initialize(); err != nil {
+		p.Destroy()
+		return token{}, err
+	}
+	slots, err := p.GetSlotList(true)
+	if err == nil && len(slots) == 0 {
+		err = errors.New("no token")
+	}
+	if err == nil {
+		t.session, err = p.OpenSession(slots[0], pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
+	}
+	if err != nil {
+		return token{}, errors.Join(err, t.close())
+	}
+	return t, nil
+}
+
+func (t token) close() error {
+	defer t.Destroy()
+	return t.Finalize()
+}
+
+// generateEC makes a key on P-256 and returns its public and its private part.
+func (t token) generateEC() (public, private pkcs11.ObjectHandle, err error) {
+	curve, err := asn1.Marshal(asn1.ObjectIdentifier{1, 2, 840, 10045, 3, 1, 7})
+	if err != nil {
+		return 0, 0, err
+	}
+	return t.generate(pkcs11.CKM_EC_KEY_PAIR_GEN, 0x47, pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, curve))
+}
+
+func (t token) generate(mechanism uint, id byte, parameters ...*pkcs11.Attribute) (public, private pkcs11.ObjectHandle, err error) {
+	ckaID := pkcs11.NewAttribute(pkcs11.CKA_ID, []byte{id})
+	return t.GenerateKeyPair(t.session,
+		[]*pkcs11.Mechanism{pkcs11.NewMechanism(mechanism, nil)},
+		append(parameters, ckaID, pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true), pkcs11.NewAttribute(pkcs11.CKA_VERIFY, true)),
+		[]*pkcs11.Attribute{
+			ckaID, pkcs11.NewAttribute(pkcs11.CKA_LABEL, "go"),
+			pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true), pkcs11.NewAttribute(pkcs11.CKA_SIGN, true),
+		},
+	)
+}
+
+// sign makes a signature as the mechanism wants it, without parameters.
+func (t token) sign(mechanism uint, private pkcs11.ObjectHandle, data []byte) ([]byte, error) {
+	if err := t.SignInit(t.session, []*pkcs11.Mechanism{pkcs11.NewMechanism(mechanism, nil)}, private); err != nil {
+		return nil, err
+	}
+	return t.Sign(t.session, data)
+}
+
+// publicEC reads a public key of P-256 from the token.
+func (t token) publicEC(o pkcs11.ObjectHandle) (*ecdsa.PublicKey, error) {
+	a, err := t.GetAttributeValue(t.session, o, []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_EC_POINT, nil)})
 	if err != nil {
 		return nil, err
 	}
@@ -106,4 +135,10 @@ func publicKey(p *pkcs11.Ctx, s pkcs11.SessionHandle, o pkcs11.ObjectHandle) (*e
 		return nil, err
 	}
 	return ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
+}
+
+// verifyEC checks r || s.
+func verifyEC(key *ecdsa.PublicKey, digest, signature []byte) bool {
+	half := len(signature) / 2
+	return ecdsa.Verify(key, digest, new(big.Int).SetBytes(signature[:half]), new(big.Int).SetBytes(signature[half:]))
 }
