@@ -2,11 +2,13 @@ package keystore
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
 	"math/big"
+	"strconv"
 
 	"hsmemu/keystore/curve"
 )
@@ -39,32 +41,77 @@ type storedKey struct {
 	Key []byte `json:"key,omitempty"`
 }
 
-// MarshalJSON writes the key with its secrets; the zero Key as null.
+// MarshalJSON writes the key with its secrets; the zero Key as null. It writes
+// a storedKey without looking it up by reflection: a full card has more than a
+// hundred keys, and all of them are written whenever a try is charged.
 func (k Key) MarshalJSON() ([]byte, error) {
-	s := storedKey{Domain: k.Domain}
+	o := object(make([]byte, 0, 512))
 	switch k.Kind() {
 	case RSA:
-		r := k.rsa.lift()
-		s.Kind, s.D, s.Exponent, s.P, s.Q, s.QInverse = "rsa", r.d, r.e, r.p, r.q, r.qinv
+		o = o.text("kind", "rsa")
 	case EC:
-		s.Kind, s.Curve, s.D, s.Point = "ec", k.Curve().Name(), k.EC().Bytes(), k.ECPublic().Bytes()
+		o = o.text("kind", "ec")
 	case AES:
-		s.Kind, s.Key = "aes", k.aes.lift().key
+		o = o.text("kind", "aes")
 	default:
 		return []byte("null"), nil
 	}
 	if k.Uses.Limited {
-		s.UsesLeft = &k.Uses.Left
+		o = o.number("usesLeft", k.Uses.Left)
 	}
 	if k.Algorithms != nil {
-		list := make([]byte, len(k.Algorithms))
-		for i, a := range k.Algorithms {
-			list[i] = byte(a)
+		list := make([]byte, 0, 2*len(k.Algorithms))
+		for _, a := range k.Algorithms {
+			list = hex.AppendEncode(list, []byte{byte(a)})
 		}
-		text := hex.EncodeToString(list)
-		s.Algorithms = &text
+		o = o.text("algorithms", string(list))
 	}
-	return json.Marshal(s)
+	if k.Domain != 0 {
+		o = o.number("domain", uint32(k.Domain))
+	}
+	switch k.Kind() {
+	case RSA:
+		r := k.rsa.lift()
+		o = o.bytes("d", r.d).number("e", r.e).bytes("p", r.p).bytes("q", r.q).bytes("qInverse", r.qinv)
+	case EC:
+		o = o.bytes("d", k.EC().Bytes()).text("curve", k.Curve().Name()).bytes("point", k.ECPublic().Bytes())
+	case AES:
+		o = o.bytes("key", k.aes.lift().key)
+	}
+	return append(o, '}'), nil
+}
+
+// object is a JSON object in the making. Names and texts are ones that need no
+// escapes.
+type object []byte
+
+func (o object) name(n string) object {
+	if len(o) == 0 {
+		o = append(o, '{')
+	} else {
+		o = append(o, ',')
+	}
+	o = append(o, '"')
+	o = append(o, n...)
+	return append(o, `":`...)
+}
+
+func (o object) text(name, value string) object {
+	o = append(o.name(name), '"')
+	return append(append(o, value...), '"')
+}
+
+func (o object) number(name string, value uint32) object {
+	return strconv.AppendUint(o.name(name), uint64(value), 10)
+}
+
+// bytes writes base64; nothing for nil.
+func (o object) bytes(name string, value []byte) object {
+	if len(value) == 0 {
+		return o
+	}
+	o = append(o.name(name), '"')
+	return append(base64.StdEncoding.AppendEncode(o, value), '"')
 }
 
 // UnmarshalJSON reads what MarshalJSON wrote and returns ErrFormat, wrapped,
