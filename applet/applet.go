@@ -40,6 +40,10 @@ type Env struct {
 	Now time.Time
 	// RSA makes RSA keys.
 	RSA keystore.Generator
+	// Observed says that somebody reads the words of events; without it their
+	// Subject and Meaning may be missing, since finding words for an encryption
+	// takes longer than the encryption.
+	Observed bool
 }
 
 // nonce is the randomness for a signature; nil asks for RFC 6979.

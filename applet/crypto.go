@@ -52,6 +52,9 @@ func algorithmList(b []byte) []keystore.Algorithm {
 
 // aboutKey names a key as the subject of the event.
 func (t *tx) aboutKey(id byte) {
+	if !t.env.Observed {
+		return
+	}
 	t.subject = fmt.Sprintf("key %d", id)
 	if k, exists := t.d.Keys[id]; exists {
 		t.subject += ", " + describeKey(k)
@@ -69,8 +72,10 @@ func describeKey(k keystore.Key) string {
 // use finds a key for an operation, checks that its algorithm list allows it,
 // and counts the use durably before the key is touched.
 func (t *tx) use(id byte, a keystore.Algorithm) (keystore.Key, error) {
-	t.aboutKey(id)
-	t.subject += ", " + a.String()
+	if t.env.Observed {
+		t.aboutKey(id)
+		t.subject += ", " + a.String()
+	}
 	if id == 0 {
 		return keystore.Key{}, apdu.FunctionNotSupported
 	}

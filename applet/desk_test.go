@@ -65,7 +65,7 @@ func seeded(seed string) io.Reader {
 func world(seed string) applet.Env {
 	random := seeded(seed)
 	return applet.Env{
-		Rand: random, Deterministic: true, RSA: keystore.PoolGenerator{Rand: random},
+		Rand: random, Deterministic: true, Observed: true, RSA: keystore.PoolGenerator{Rand: random},
 		Now: time.Date(2026, time.November, 23, 12, 0, 0, 0, time.UTC),
 	}
 }

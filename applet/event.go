@@ -11,7 +11,7 @@ import (
 func (t *tx) event(c apdu.Command, row *command, r apdu.Response) Event {
 	e := Event{
 		Header:  [4]byte{c.CLA, c.INS, c.P1, c.P2},
-		Command: fmt.Sprintf("INS %02X", c.INS), Subject: t.subject, SW: r.SW,
+		Subject: t.subject, SW: r.SW,
 		Sent: len(c.Data), Received: len(r.Data), Commits: len(t.commits), Secure: t.secure,
 	}
 	query := false
@@ -22,8 +22,12 @@ func (t *tx) event(c apdu.Command, row *command, r apdu.Response) Event {
 		// The form was refused, but the command has a name; its data may be
 		// secret for all we know.
 		e.Command, e.Quiet = name, true
+	} else {
+		e.Command = fmt.Sprintf("INS %02X", c.INS)
 	}
-	e.Meaning = meaning(r, query)
+	if t.env.Observed {
+		e.Meaning = meaning(r, query)
+	}
 	return e
 }
 

@@ -168,12 +168,14 @@ func (c *Card) Transmit(ctx context.Context, command []byte) ([]byte, error) {
 // step calls the core. A panic in it is a defect of ours; since the state is a
 // value, the old one is still whole.
 func (c *Card) step(now time.Time, command []byte) (next chip.State, r chip.Result, err error) {
+	env := c.world.env(now)
+	env.Observed = c.watchers.any()
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("emulator: panic in the card: %v%s", p, calls())
 		}
 	}()
-	next, r = chip.Step(c.world.env(now), c.Snapshot(), command)
+	next, r = chip.Step(env, c.Snapshot(), command)
 	return next, r, nil
 }
 
@@ -200,6 +202,9 @@ func (c *Card) report(what string, err error) {
 }
 
 func (c *Card) tell(started time.Time, e applet.Event) {
+	if e.Meaning == "" { // nobody watched when the command began
+		e.Meaning = e.SW.Meaning()
+	}
 	c.watchers.tell(Event{Event: e, At: started, Took: c.world.Clock().Sub(started)})
 }
 
@@ -237,6 +242,12 @@ func (w *watchers) add(buffer int) (<-chan Event, func()) {
 			close(one.events)
 		}
 	}
+}
+
+func (w *watchers) any() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.list) > 0
 }
 
 func (w *watchers) tell(e Event) {

@@ -31,7 +31,7 @@ func seeded(seed uint64) io.Reader {
 func world(seed uint64) applet.Env {
 	random := seeded(seed)
 	return applet.Env{
-		Rand: random, Deterministic: true, RSA: keystore.PoolGenerator{Rand: random},
+		Rand: random, Deterministic: true, Observed: true, RSA: keystore.PoolGenerator{Rand: random},
 		Now: time.Date(2026, time.November, 23, 12, 0, 0, 0, time.UTC),
 	}
 }
