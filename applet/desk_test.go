@@ -190,11 +190,19 @@ func (c *card) file(t require.TestingT, id uint16) []byte {
 	return nil
 }
 
-// stored is a state as it would be on disk.
+// stored is a state as it would be on disk, made in both ways there are.
 func stored(t require.TestingT, d any) string {
-	b, err := json.Marshal(d)
-	require.NoError(t, err)
-	return string(b)
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	require.NoError(t, e.Encode(d))
+	form := strings.TrimSuffix(b.String(), "\n")
+	if c, ok := d.(chip.Durable); ok {
+		appended, err := c.AppendJSON([]byte("before"))
+		require.NoError(t, err)
+		require.Equal(t, "before"+form, string(appended))
+	}
+	return form
 }
 
 // table is several cards and the variables of a script.

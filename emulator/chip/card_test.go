@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -124,9 +125,17 @@ func write(id uint16, offset int, data []byte) apdu.Command {
 	return apdu.Command{INS: 0xD7, P1: byte(id >> 8), P2: byte(id), Data: tlv.Append(body, 0x53, data)}
 }
 
-// stored is a state as it would be on disk.
+// stored is a state as it would be on disk, made in both ways there are.
 func stored(t require.TestingT, d any) string {
-	b, err := json.Marshal(d)
-	require.NoError(t, err)
-	return string(b)
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	require.NoError(t, e.Encode(d))
+	form := strings.TrimSuffix(b.String(), "\n")
+	if c, ok := d.(chip.Durable); ok {
+		appended, err := c.AppendJSON([]byte("before"))
+		require.NoError(t, err)
+		require.Equal(t, "before"+form, string(appended))
+	}
+	return form
 }

@@ -37,8 +37,21 @@ type retired struct {
 	Parameters json.RawMessage `json:"parameters"`
 }
 
-// encode appends a value as JSON to dst.
+// appender is a value that knows a faster way to its JSON form than
+// encoding/json.
+type appender interface {
+	AppendJSON(dst []byte) ([]byte, error)
+}
+
+// encode appends a value as JSON, and a line feed, to dst.
 func encode(dst []byte, v any) ([]byte, error) {
+	if a, ok := v.(appender); ok {
+		out, err := a.AppendJSON(dst)
+		if err != nil {
+			return dst, fmt.Errorf("store: encode: %w", err)
+		}
+		return append(out, '\n'), nil
+	}
 	b := bytes.NewBuffer(dst)
 	e := json.NewEncoder(b)
 	e.SetEscapeHTML(false) // the file is for programs and people, not for web pages
