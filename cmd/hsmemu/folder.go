@@ -205,18 +205,27 @@ func explain(what, name string, err error) error {
 		return fmt.Errorf("card %q is in use by process %d", name, locked.PID)
 	case errors.As(err, &locked):
 		return fmt.Errorf("card %q is in use by another process", name)
-	case errors.Is(err, store.ErrRolledBack):
-		return hinted{fmt.Errorf("%s: refused: this file is older than the card's counter", failed), onPurpose(name)}
-	case errors.Is(err, store.ErrAhead):
-		return hinted{fmt.Errorf("%s: refused: this file is newer than the card's counter, which was turned back", failed), onPurpose(name)}
-	case errors.Is(err, seal.ErrNoCounter):
-		return hinted{fmt.Errorf("%s: refused: the card's counter is gone from the TPM", failed), onPurpose(name)}
+	case errors.Is(err, store.ErrRolledBack), errors.Is(err, store.ErrAhead), errors.Is(err, seal.ErrNoCounter):
+		return hinted{fmt.Errorf("%s: refused: %s", failed, refusal(err)), onPurpose(name)}
 	case errors.Is(err, seal.ErrPassphrase):
 		return fmt.Errorf("%s: wrong passphrase", failed)
 	case errors.Is(err, seal.ErrNoTPM):
 		return hinted{fmt.Errorf("%s: %w", failed, err), "name the TPM with --tpm or $HSMEMU_TPM"}
 	}
 	return fmt.Errorf("%s: %w", failed, err)
+}
+
+// refusal says why a file does not fit its counter.
+func refusal(err error) string {
+	switch {
+	case errors.Is(err, store.ErrRolledBack):
+		return "this file is older than the card's counter"
+	case errors.Is(err, store.ErrAhead):
+		return "this file is newer than the card's counter, which was turned back"
+	case errors.Is(err, seal.ErrNoCounter):
+		return "the card's counter is gone from the TPM"
+	}
+	return err.Error()
 }
 
 func onPurpose(name string) string { return "hsmemu card accept " + name + " takes it on purpose" }

@@ -39,6 +39,7 @@ type cardView struct {
 	Memory     int          `json:"memory_bytes"`
 	Generation uint64       `json:"generation"`
 	Seal       string       `json:"seal"`
+	Refused    string       `json:"refused,omitempty"` // why the card does not open
 	Seeded     bool         `json:"seeded,omitempty"`
 	KeyPool    bool         `json:"key_pool,omitempty"`
 	Process    int          `json:"process,omitempty"`
@@ -91,6 +92,9 @@ func newCardView(name string, d chip.Durable, info store.Info) cardView {
 		Free: card.Free(), Memory: card.Profile().Memory, Generation: info.Generation, Seal: info.Seal,
 		Seeded: d.Seed != nil, KeyPool: d.KeyPool,
 		Keys: []keyView{}, Files: []fileView{}, Domains: []domainView{},
+	}
+	if info.Refusal != nil {
+		v.Refused = refusal(info.Refusal)
 	}
 	if p.Initialised {
 		v.SOPIN = pinView{Defined: true, Left: int(p.SO.Left), Most: int(p.SO.Max), Next: nextSO(p)}
@@ -284,6 +288,9 @@ func (v cardView) print(w io.Writer) error {
 	row("Free", "%d of %d bytes", v.Free, v.Memory)
 	row("Generation", "%d", v.Generation)
 	row("Seal", "%s", v.sealWords())
+	if v.Refused != "" {
+		row("Refused", "%s", v.Refused)
+	}
 	if v.Seeded {
 		row("Seeded", "keys and challenges follow from a number: for tests only")
 	}

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"bytes"
+	"errors"
 	"io/fs"
 	"syscall"
 	"testing"
@@ -92,9 +93,12 @@ func TestOpen_FaultLeavesTheFile(t *testing.T) {
 	require.NoError(t, f.Close())
 	before := bytes.Clone(w.names[card].data)
 	for name, do := range map[string]func(*world) error{
-		"open":    func(w *world) error { _, err := store.Open[value](card, w.options()); return err },
-		"accept":  func(w *world) error { _, err := store.Accept[value](card, w.options()); return err },
-		"read":    func(w *world) error { _, _, err := store.Read[value](card, w.options()); return err },
+		"open":   func(w *world) error { _, err := store.Open[value](card, w.options()); return err },
+		"accept": func(w *world) error { _, err := store.Accept[value](card, w.options()); return err },
+		"read": func(w *world) error {
+			_, info, err := store.Read[value](card, w.options())
+			return errors.Join(err, info.Refusal)
+		},
 		"inspect": func(w *world) error { _, err := store.Inspect(card, w.options()); return err },
 	} {
 		for n := 0; ; n++ {

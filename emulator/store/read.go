@@ -2,17 +2,22 @@ package store
 
 import "fmt"
 
-// Info is what can be told of a file without opening it.
+// Info is what can be told of a file besides its content.
 type Info struct {
 	Version    int    // of the file format
 	Generation uint64 // how often the file was saved, 1 for a new one
 	Seal       string // what protects the content: seal.KindNone, …
+	// Refusal is why Open would refuse a file that can be read: ErrRolledBack,
+	// ErrAhead, or what its counter said. Nil if nothing counts, and always from
+	// Inspect, which asks nobody.
+	Refusal error
 }
 
 // Read reads the file at path without taking it, also while another process
-// uses it: the value is one that was saved, not necessarily the last. It asks
-// no counter. Errors are those of Open and Load, without ErrLocked and
-// ErrRolledBack.
+// uses it: the value is one that was saved, not necessarily the last. A file
+// that Open would refuse for its age is read all the same, and Info tells.
+// Errors are those of Open and Load, without ErrLocked, ErrRolledBack and
+// ErrAhead.
 func Read[T any](path string, opt Options) (T, Info, error) {
 	var none T
 	opt = opt.complete()
@@ -30,7 +35,26 @@ func Read[T any](path string, opt Options) (T, Info, error) {
 	}
 	defer clear(content)
 	v, err := decode[T](path, content)
-	return v, p.info(), err
+	if err != nil {
+		return none, Info{}, err
+	}
+	info := p.info()
+	if g.counter == nil {
+		return v, info, nil
+	}
+	count, refusal := g.counter.Count()
+	if refusal == nil {
+		refusal = judge(path, info.Generation, count)
+	}
+	// Whoever has the file may have saved it between the two looks.
+	again, err := look(path, opt)
+	if err != nil {
+		return none, Info{}, err
+	}
+	if again.header.Generation == info.Generation {
+		info.Refusal = refusal
+	}
+	return v, info, nil
 }
 
 // Inspect tells what can be told of the file at path without taking it, without

@@ -104,18 +104,27 @@ func (f *File[T]) settle() error {
 	if err != nil {
 		return fmt.Errorf("store: %s: %w", f.path, err)
 	}
-	switch g := f.header.Generation; {
-	case g == count:
-	case g == count+1:
+	if err := judge(f.path, f.header.Generation, count); err != nil {
+		return err
+	}
+	if f.header.Generation == count+1 {
 		if err := f.guard.counter.Increment(); err != nil {
 			return fmt.Errorf("store: %s: %w", f.path, err)
 		}
-	case g < count:
-		return fmt.Errorf("%w: %s: generation %d, counter %d", ErrRolledBack, f.path, g, count)
-	default:
-		return fmt.Errorf("%w: %s: generation %d, counter %d", ErrAhead, f.path, g, count)
 	}
 	f.unsure = false
+	return nil
+}
+
+// judge compares a file's generation with its counter, which a power cut may
+// have left one behind.
+func judge(path string, generation, count uint64) error {
+	switch {
+	case generation < count:
+		return fmt.Errorf("%w: %s: generation %d, counter %d", ErrRolledBack, path, generation, count)
+	case generation > count+1:
+		return fmt.Errorf("%w: %s: generation %d, counter %d", ErrAhead, path, generation, count)
+	}
 	return nil
 }
 
