@@ -20,6 +20,7 @@ import (
 	"hsmemu/applet"
 	"hsmemu/applet/apdu"
 	"hsmemu/applet/cvc"
+	"hsmemu/applet/tlv"
 	"hsmemu/keystore"
 	"hsmemu/keystore/cmac"
 	"hsmemu/keystore/curve"
@@ -200,6 +201,15 @@ func TestSpec04_Attestation(t *testing.T) {
 			require.Equal(t, cvc.Name("UTKEY00001"), a.Request.Request.CHR)
 			require.Equal(t, cvc.Name("UTCA00001"), a.Request.Request.CAR)
 			require.Equal(t, tb.current.durable().Device.Name, string(a.Request.CAR))
+
+			// Both signatures hold for a program that is not ours, too.
+			inner := a.Request.Request
+			require.True(t, openssl(t, inner.Key, inner.Body, inner.Signature))
+			require.False(t, openssl(t, inner.Key, inner.Raw, inner.Signature))
+			device := cvc.PublicKey{Scheme: cvc.ECDSASHA256, Curve: named(t, "brainpoolP256r1")}
+			device.Point = tb.current.durable().Device.Key.ECPublic().Bytes()
+			outer := tlv.Append(bytes.Clone(inner.Raw), 0x42, []byte(a.Request.CAR))
+			require.True(t, openssl(t, device, outer, a.Request.Signature))
 
 			_, err = cvc.Attest(request, other.file(t, 0x2F02), cvc.KnownRoots())
 			require.ErrorIs(t, err, cvc.ErrOuterReference)
