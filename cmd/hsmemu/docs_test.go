@@ -75,13 +75,13 @@ func TestDocs_FidelityListsEveryAnswerToChoose(t *testing.T) {
 func TestDocs_EmulatedListsEveryCommandAndProfile(t *testing.T) {
 	profiles := applet.Profiles()
 	var b strings.Builder
-	b.WriteString("\n| Command |")
+	b.WriteString("\n| Command | INS P1 P2 |")
 	for _, p := range profiles {
 		fmt.Fprintf(&b, " %s |", p.Name)
 	}
-	b.WriteString("\n|---|" + strings.Repeat("---|", len(profiles)) + "\n")
+	b.WriteString("\n|---|---|" + strings.Repeat("---|", len(profiles)) + "\n")
 	for _, c := range applet.Commands() {
-		fmt.Fprintf(&b, "| %s |", c.Name)
+		fmt.Fprintf(&b, "| %s | `%s` |", c.Name, c.Header)
 		for _, p := range profiles {
 			word := "–"
 			if slices.Contains(c.Firmware, p.Name) {
