@@ -4,9 +4,9 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
-	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"hsmemu/keystore"
 	"hsmemu/pinstate"
@@ -30,9 +30,7 @@ func (d Durable) AppendJSON(dst []byte) ([]byte, error) {
 	dst = append(dst[:len(dst)-1], `,"files":`...)
 	dst = appendFiles(dst, d.Files)
 	if len(d.Keys) > 0 {
-		if dst, err = appendKeys(append(dst, `,"keys":`...), d.Keys); err != nil {
-			return nil, err
-		}
+		dst = appendKeys(append(dst, `,"keys":`...), d.Keys)
 	}
 	at := len(dst)
 	dst, err = appendValue(dst, struct {
@@ -80,22 +78,27 @@ func appendFiles(dst []byte, files []File) []byte {
 	return append(dst, ']')
 }
 
-// appendKeys appends keys in the order of their names as text.
-func appendKeys(dst []byte, keys map[byte]keystore.Key) ([]byte, error) {
-	order := slices.SortedFunc(maps.Keys(keys), func(a, b byte) int {
-		return bytes.Compare(strconv.AppendUint(nil, uint64(a), 10), strconv.AppendUint(nil, uint64(b), 10))
-	})
-	for i, id := range order {
-		separator := byte(',')
-		if i == 0 {
-			separator = '{'
+// byText is every key id in the order of its decimal text, in which encoding/json
+// writes the keys of a map.
+var byText = func() []byte {
+	ids := make([]byte, 256)
+	for i := range ids {
+		ids[i] = byte(i)
+	}
+	slices.SortFunc(ids, func(a, b byte) int { return strings.Compare(strconv.Itoa(int(a)), strconv.Itoa(int(b))) })
+	return ids
+}()
+
+func appendKeys(dst []byte, keys map[byte]keystore.Key) []byte {
+	separator := byte('{')
+	for _, id := range byText {
+		k, exists := keys[id]
+		if !exists {
+			continue
 		}
 		dst = strconv.AppendUint(append(dst, separator, '"'), uint64(id), 10)
-		text, err := keys[id].MarshalJSON()
-		if err != nil {
-			return nil, err
-		}
-		dst = append(append(dst, `":`...), text...)
+		dst = k.AppendJSON(append(dst, `":`...))
+		separator = ','
 	}
-	return append(dst, '}'), nil
+	return append(dst, '}')
 }

@@ -41,11 +41,14 @@ type storedKey struct {
 	Key []byte `json:"key,omitempty"`
 }
 
-// MarshalJSON writes the key with its secrets; the zero Key as null. It writes
-// a storedKey without looking it up by reflection: a full card has more than a
-// hundred keys, and all of them are written whenever a try is charged.
-func (k Key) MarshalJSON() ([]byte, error) {
-	o := object(make([]byte, 0, 512))
+// MarshalJSON writes the key with its secrets; the zero Key as null.
+func (k Key) MarshalJSON() ([]byte, error) { return k.AppendJSON(nil), nil }
+
+// AppendJSON appends what MarshalJSON writes, a storedKey, without looking it up
+// by reflection: a full card has more than a hundred keys, and all of them are
+// written whenever a try is charged.
+func (k Key) AppendJSON(dst []byte) []byte {
+	o := object(append(dst, '{'))
 	switch k.Kind() {
 	case RSA:
 		o = o.text("kind", "rsa")
@@ -54,7 +57,7 @@ func (k Key) MarshalJSON() ([]byte, error) {
 	case AES:
 		o = o.text("kind", "aes")
 	default:
-		return []byte("null"), nil
+		return append(dst, "null"...)
 	}
 	if k.Uses.Limited {
 		o = o.number("usesLeft", k.Uses.Left)
@@ -78,7 +81,7 @@ func (k Key) MarshalJSON() ([]byte, error) {
 	case AES:
 		o = o.bytes("key", k.aes.lift().key)
 	}
-	return append(o, '}'), nil
+	return append(o, '}')
 }
 
 // object is a JSON object in the making. Names and texts are ones that need no
@@ -86,9 +89,7 @@ func (k Key) MarshalJSON() ([]byte, error) {
 type object []byte
 
 func (o object) name(n string) object {
-	if len(o) == 0 {
-		o = append(o, '{')
-	} else {
+	if o[len(o)-1] != '{' {
 		o = append(o, ',')
 	}
 	o = append(o, '"')
