@@ -21,7 +21,7 @@ import (
 
 // What the documentation says to type is typed, and what it says comes of it
 // has to come. In a block marked console, a line that begins with "$ " is a
-// command for the shell, lines that begin with "> " go on with it, and the lines
+// command for the shell, lines that begin with ">" go on with it, and the lines
 // up to the next command are all that it prints, on both its outputs. Three dots
 // stand for any text in a line, and in a line of their own for any lines. A command
 // may fail where the document shows its complaint as the last thing it says.
@@ -79,7 +79,8 @@ func readManual(text string) ([]instruction, error) {
 	for i, line := range strings.Split(text, "\n") {
 		last := len(all) - 1
 		command, isCommand := strings.CutPrefix(line, "$ ")
-		more, goesOn := strings.CutPrefix(line, "> ")
+		more, goesOn := strings.CutPrefix(line, ">")
+		more = strings.TrimPrefix(more, " ")
 		switch {
 		case !inside:
 			inside, typing = line == "```console", false
@@ -249,13 +250,13 @@ func (s *shell) run(command string) (said string, code int, err error) {
 
 func TestManual_IsReadAsItIsMeant(t *testing.T) {
 	t.Parallel()
-	text := "Text.\n```console\n$ echo one\none\n$ cat <<.\n> two\n> .\ntwo\n> two\n...\n```\n$ no command\n```\n$ neither\n```\n```console\n$ true\n```\n"
+	text := "Text.\n```console\n$ echo one\none\n$ cat <<.\n> two\n>\n> .\ntwo\n\n> two\n...\n```\n$ no command\n```\n$ neither\n```\n```console\n$ true\n```\n"
 	all, err := readManual(text)
 	require.NoError(t, err)
 	require.Equal(t, []instruction{
 		{3, "echo one", []string{"one"}},
-		{5, "cat <<.\ntwo\n.", []string{"two", "> two", "..."}},
-		{17, "true", nil},
+		{5, "cat <<.\ntwo\n\n.", []string{"two", "", "> two", "..."}},
+		{19, "true", nil},
 	}, all)
 	_, err = readManual("```console\none\n```\n")
 	require.ErrorIs(t, err, errManual)
