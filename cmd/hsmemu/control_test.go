@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -204,7 +205,9 @@ func TestControl_SilentOnes(t *testing.T) {
 	require.Contains(t, lines.Text(), "6D00")
 	c.end()
 	require.False(t, lines.Scan(), "nothing after the end")
-	require.NoError(t, lines.Err())
+	if err := lines.Err(); !errors.Is(err, syscall.ECONNRESET) { // what nobody had read yet is answered so
+		require.NoError(t, err)
+	}
 }
 
 // A socket's address has room for 107 bytes; folders have longer names.

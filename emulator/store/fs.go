@@ -84,11 +84,20 @@ func (system) Lock(name string) (io.Closer, error) {
 				continue
 			}
 			sign(f)
-			return f, nil
+			return lock{f}, nil
 		}
 		_ = f.Close()
 		return nil, err
 	}
+}
+
+// lock is a locked file.
+type lock struct{ *os.File }
+
+// Close gives the lock back before the file: a child that is just being started
+// has our files too, until it turns into its program, and would keep the lock.
+func (l lock) Close() error {
+	return errors.Join(syscall.Flock(int(l.Fd()), syscall.LOCK_UN), l.File.Close())
 }
 
 // flock takes the advisory lock of an open file. The kernel gives it back when

@@ -145,6 +145,35 @@ func TestFile_Killed(t *testing.T) {
 	}
 }
 
+// A program that is just being started has a copy of every open file, until it
+// turns into what it is to be. It must not keep a lock that was given back.
+func TestFS_LockIsGivenBackWhileProgramsStart(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "card")
+	require.NoError(t, store.Write(path, 1, store.Options{}))
+	var starting sync.WaitGroup
+	done := make(chan struct{})
+	for range 2 {
+		starting.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+					_ = exec.Command("true").Run()
+				}
+			}
+		})
+	}
+	defer starting.Wait()
+	defer close(done)
+	for range 500 {
+		f, err := store.Open[int](path, store.Options{})
+		require.NoError(t, err)
+		require.NoError(t, f.Close())
+	}
+}
+
 // A lock on a lock file that someone removed in between is no lock.
 func TestFS_LockIsRemovedUnderneath(t *testing.T) {
 	t.Parallel()
