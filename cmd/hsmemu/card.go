@@ -162,7 +162,7 @@ func (a *app) summary(ctx context.Context, name string) cardView {
 	}
 	if err != nil {
 		v = emptyView(name)
-		v.State = err.Error()
+		v.State = spoken(err.Error())
 	}
 	return v
 }

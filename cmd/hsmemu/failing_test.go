@@ -94,7 +94,7 @@ func (f failing) verify(n int, lasting bool) bool {
 	require.ErrorIs(t, err, emulator.ErrMute, about)
 
 	line := f.said.String()
-	require.Regexp(t, `^hsmemu: card "alice": state could not be saved, card is mute until its next reset: store: [^\n]*\n$`, line)
+	require.Regexp(t, `^hsmemu: card "alice": state could not be saved, card is mute until its next reset: [^\n]*\n$`, line)
 	require.Contains(t, line, cause.Error(), about)
 	require.Contains(t, line, cardFile, about)
 
@@ -145,7 +145,7 @@ func TestFailing_TheRealProgramSaysSoAndGoesOn(t *testing.T) {
 	require.Eventually(t, func() bool { return strings.HasSuffix(p.said.String(), "\n") }, 10*time.Second, 10*time.Millisecond,
 		"what it says comes through a pipe")
 	line := p.said.String()
-	require.Regexp(t, `^hsmemu: card "alice": state could not be saved, card is mute until its next reset: store: save: .*alice\.card\.tmp: .*\n$`, line)
+	require.Regexp(t, `^hsmemu: card "alice": state could not be saved, card is mute until its next reset: save: .*alice\.card\.tmp: .*\n$`, line)
 	after, err := os.ReadFile(h.file("alice"))
 	require.NoError(t, err)
 	require.Equal(t, string(before), string(after))

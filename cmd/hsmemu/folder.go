@@ -225,7 +225,7 @@ func refusal(err error) string {
 	case errors.Is(err, seal.ErrNoCounter):
 		return "the card's counter is gone from the TPM"
 	}
-	return err.Error()
+	return spoken(err.Error())
 }
 
 func onPurpose(name string) string { return "hsmemu card accept " + name + " takes it on purpose" }

@@ -71,10 +71,10 @@ func (a *app) run(ctx context.Context, args []string) int {
 	case errors.As(err, &code):
 		return int(code)
 	case errors.As(err, &usage):
-		fmt.Fprintf(a.err, "hsmemu: %v\nusage: %s\n", err, cmd.UseLine())
+		fmt.Fprintf(a.err, "hsmemu: %s\nusage: %s\n", spoken(err.Error()), cmd.UseLine())
 		return exitUsage
 	}
-	fmt.Fprintf(a.err, "hsmemu: %s\n", oneLine(err.Error()))
+	fmt.Fprintf(a.err, "hsmemu: %s\n", spoken(err.Error()))
 	var h hinted
 	if errors.As(err, &h) {
 		fmt.Fprintf(a.err, "hint: %s\n", h.hint)

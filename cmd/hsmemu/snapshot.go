@@ -105,7 +105,7 @@ func newCardSnapshotsCommand(a *app) *cobra.Command {
 				}
 				info, err := store.Inspect(path, a.options())
 				if err != nil { // a damaged one does not hide the others
-					fmt.Fprintf(a.out, "%s  %v\n", tag, err)
+					fmt.Fprintf(a.out, "%s  %s\n", tag, spoken(err.Error()))
 					continue
 				}
 				fmt.Fprintf(a.out, "%s  generation %d, seal %s\n", tag, info.Generation, info.Seal)
