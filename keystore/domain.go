@@ -101,20 +101,6 @@ func (d Domain) Agree(secret []byte) (Domain, error) {
 	return d, nil
 }
 
-// WithKEK sets the KEK of an XKEK domain to the given 32 bytes. It returns
-// ErrDomain if d is no XKEK domain and ErrLength for any other length.
-func (d Domain) WithKEK(kek []byte) (Domain, error) {
-	switch {
-	case d.kind != domainXKEK:
-		return d, ErrDomain
-	case len(kek) != ShareLen:
-		return d, ErrLength
-	}
-	k := [ShareLen]byte(kek)
-	d.kek = veiled(&k)
-	return d, nil
-}
-
 // Cleared returns the domain without its KEK: a DKEK domain awaits all its
 // shares again, an XKEK domain keeps its group.
 func (d Domain) Cleared() Domain {

@@ -89,8 +89,6 @@ func TestDKEK_Refusals(t *testing.T) {
 	for _, d := range []keystore.Domain{{}, keystore.NewDKEK(1)} {
 		_, err = d.Agree(share(1))
 		require.ErrorIs(t, err, keystore.ErrDomain)
-		_, err = d.WithKEK(share(1))
-		require.ErrorIs(t, err, keystore.ErrDomain)
 		require.Nil(t, d.UID())
 		require.False(t, d.XKEK())
 	}
@@ -128,9 +126,6 @@ func TestXKEK_AgreedKey(t *testing.T) {
 	key := sha256.Sum256(append(share(7), d.UID()...))
 	kcv, want := agreed.KCV(), sha256.Sum256(key[:])
 	require.Equal(t, want[:8], kcv[:])
-	given, err := d.WithKEK(key[:])
-	require.NoError(t, err)
-	require.Equal(t, agreed, given)
 
 	// Both sides of an agreement exchange keys; a domain of shares with the
 	// same key is no different.
@@ -146,8 +141,6 @@ func TestXKEK_AgreedKey(t *testing.T) {
 	require.NotEqual(t, agreed.KCV(), again.KCV(), "the next agreement replaces the key")
 	require.Equal(t, d, agreed.Cleared())
 	_, err = d.Agree(nil)
-	require.ErrorIs(t, err, keystore.ErrLength)
-	_, err = d.WithKEK(make([]byte, 31))
 	require.ErrorIs(t, err, keystore.ErrLength)
 }
 

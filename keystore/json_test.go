@@ -1,6 +1,8 @@
 package keystore_test
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -175,9 +177,10 @@ func TestDomainJSON_Form(t *testing.T) {
 	require.Equal(t, `{"kind":"dkek","total":2,"outstanding":1,"kek":"`+b64(kek)+`"}`, write(d))
 	require.Equal(t, `{"kind":"dkek"}`, write(keystore.NewDKEK(0)))
 	require.Equal(t, `{"kind":"xkek","uid":"Z3JvdXA="}`, write(keystore.NewXKEK([]byte("group"))))
-	x, err := keystore.NewXKEK([]byte("group")).WithKEK(kek)
+	x, err := keystore.NewXKEK([]byte("group")).Agree(kek)
 	require.NoError(t, err)
-	require.Equal(t, `{"kind":"xkek","uid":"Z3JvdXA=","kek":"`+b64(kek)+`"}`, write(x))
+	agreed := sha256.Sum256(append(bytes.Clone(kek), "group"...))
+	require.Equal(t, `{"kind":"xkek","uid":"Z3JvdXA=","kek":"`+b64(agreed[:])+`"}`, write(x))
 	require.Equal(t, `null`, write(keystore.Domain{}))
 }
 

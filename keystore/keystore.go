@@ -62,8 +62,6 @@ var (
 	ErrFormat = errors.New("keystore: stored form is not valid")
 	// ErrShare means that a share file is malformed or the password is wrong.
 	ErrShare = errors.New("keystore: share file does not open")
-	// ErrKeyFile means that a wrapped key file is malformed.
-	ErrKeyFile = errors.New("keystore: key file is malformed")
 )
 
 // Kind is the kind of a key. The zero Kind is that of the zero Key.

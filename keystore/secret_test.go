@@ -2,6 +2,7 @@ package keystore_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
@@ -49,8 +50,10 @@ func TestSecrets_AreNeverPrinted(t *testing.T) {
 	full := domainOf(t, secret)
 	half, err := keystore.NewDKEK(2).Import(secret)
 	require.NoError(t, err)
-	xkek, err := keystore.NewXKEK([]byte("group")).WithKEK(secret)
+	xkek, err := keystore.NewXKEK([]byte("group")).Agree(secret)
 	require.NoError(t, err)
+	agreed := sha256.Sum256(append(bytes.Clone(secret), "group"...))
+	secrets = append(secrets, agreed[:])
 
 	var unprepared keystore.Key
 	require.NoError(t, unprepared.UnmarshalJSON([]byte(stored(t, r))))

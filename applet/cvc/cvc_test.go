@@ -155,7 +155,6 @@ func TestAttest_RealRequest(t *testing.T) {
 	require.Equal(t, cvc.OriginVendor, a.Origin())
 	require.Equal(t, "secp256k1", a.Request.Request.Key.Curve.Name())
 	require.Equal(t, cvc.Name("DENK040414400001"), a.Request.Request.CHR)
-	require.False(t, a.Request.Countersigned(), "the key is called after its device")
 }
 
 // spec 05 §9.

@@ -125,9 +125,3 @@ func ParseAuthenticated(b []byte) (Authenticated, error) {
 func (a Authenticated) VerifyOuter(by PublicKey) error {
 	return by.Verify(a.signed(), a.Signature)
 }
-
-// Countersigned tells whether the outer reference belongs to another holder
-// than the request itself.
-func (a Authenticated) Countersigned() bool {
-	return a.Request.CHR.Holder() != a.CAR.Holder()
-}
