@@ -4,7 +4,10 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -90,6 +93,8 @@ type machine struct {
 	next    int // identity of the next key
 	// custodians hold the public keys that the card may know.
 	custodians []custodian
+	// told is what has happened, in the words of the scenarios of package applet.
+	told []string
 }
 
 // both tells whether a login takes the PIN and public keys.
@@ -124,6 +129,7 @@ func (m *machine) do(c apdu.Command, sw apdu.SW, states saved, then modelSession
 	}
 	before := m.state.Durable()
 	r := m.send(c)
+	m.told = append(m.told, fmt.Sprintf("> %X", c.Bytes()), fmt.Sprintf("< %X", m.result.Response), "= "+m.result.Event.String())
 	require.Equal(m.t, sw.String(), r.SW.String(), "%+v: %s", c, m.result.Event)
 	require.Len(m.t, m.result.Commits, len(states), "%s", m.result.Event)
 	for i := range states {
@@ -146,6 +152,7 @@ func (m *machine) cutAfter(n int, before chip.Durable, states saved) {
 		before, m.s = m.result.Commits[n-1], states[n-1]
 	}
 	m.state, m.session = chip.Boot(before), modelSession{}
+	m.told = append(m.told, "cut")
 }
 
 // refuse is a command that changes nothing.
@@ -211,13 +218,35 @@ func (m *machine) Check(t *rapid.T) {
 
 var mostOften = []string{"UseKey", "Wrap", "GenerateKey", "Unwrap", "Authenticate", "VerifyUser", "Register", "ManageDomain", "ChangeUser", "Reset", "DeleteKey", "VerifySO"}
 
+// failedModel is where the shortest run that failed is told. It can become a
+// scenario of package applet.
+var failedModel = filepath.Join("testdata", "failed", "model.txt")
+
+// tell writes down what has happened.
+func (m *machine) tell(t *testing.T) {
+	require.NoError(t, os.MkdirAll(filepath.Dir(failedModel), 0o755))
+	text := "# The card and its model disagree about what happened last.\ncard A 4.1\n" + strings.Join(m.told, "\n") + "\n"
+	require.NoError(t, os.WriteFile(failedModel, []byte(text), 0o644))
+}
+
 func TestModel(t *testing.T) {
 	t.Parallel()
 	custodians := makeCustodians(t)
+	test := t
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("what the card was told is in %s", failedModel)
+		}
+	})
 	rapid.Check(t, func(t *rapid.T) {
 		c := manufacture(t, "4.1", 1)
 		c.env = world(rapid.Uint64().Draw(t, "seed"))
 		m := &machine{t: t, card: c, custodians: custodians, s: modelState{keys: map[byte]modelKey{}, files: map[uint16]string{}}}
+		t.Cleanup(func() { // the last run that fails is the shortest
+			if t.Failed() {
+				m.tell(test)
+			}
+		})
 		// Early names are drawn more often; what needs the most before it can
 		// happen has to be tried most.
 		actions := map[string]func(*rapid.T){}

@@ -24,9 +24,9 @@ type Description struct {
 	MaxAPDU uint32
 }
 
-// NitrokeyHSM describes the reader in a Nitrokey HSM with the serial number of
-// the card in it, such as DENK0123456. The index tells readers of one daemon
-// apart, from 0.
+// NitrokeyHSM describes the reader in a Nitrokey HSM whose token has this serial
+// number, such as DENK01234560000. The index tells readers of one daemon apart,
+// from 0.
 func NitrokeyHSM(serial string, index int) Description {
 	// pcsc-lite puts the serial number of USB into the name; the token's has
 	// 24 characters (spec 08 C7).
