@@ -383,9 +383,12 @@ func TestSnapshot_WhileBusy(t *testing.T) {
 	require.NotEmpty(t, b.TokenSerial())
 	_, stop := b.Watch(1)
 	stop()
+	events, stop := b.Watch(1)
+	defer stop()
 
 	close(proceed)
 	require.Equal(t, "9000", <-answer)
+	require.Equal(t, "GENERATE ASYMMETRIC KEY PAIR → 9000, success", (<-events).String(), "few words for those who came late")
 	require.Len(t, b.Snapshot().Durable().Applet.Keys, 1)
 }
 
