@@ -45,6 +45,9 @@ var layers = map[string]layer{
 		pure: true, imports: []string{"pinstate", "keystore", "keystore/curve", "applet/apdu", "applet/tlv", "applet/cvc", "applet/sm"},
 		modules: []string{"golang.org/x/crypto/cryptobyte"},
 	},
+	"applet/client": {pure: true, imports: []string{
+		"applet/apdu", "applet/tlv", "applet/cvc", "applet/sm", "applet/pkcs15", "keystore", "keystore/curve", "pinstate",
+	}},
 	"emulator/scp03": {pure: true, imports: []string{"applet/apdu", "keystore/cmac"}},
 	"emulator/chip": { // makes the device key and its certificate, hence cvc and the key packages
 		pure: true, imports: []string{"applet", "applet/apdu", "applet/tlv", "applet/cvc", "emulator/scp03", "keystore", "keystore/curve"},

@@ -1,0 +1,475 @@
+package client_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"hsmemu/applet/apdu"
+	"hsmemu/applet/client"
+	"hsmemu/applet/cvc"
+	"hsmemu/applet/pkcs15"
+	"hsmemu/applet/sm"
+	"hsmemu/applet/tlv"
+	"hsmemu/emulator"
+	"hsmemu/emulator/chip"
+	"hsmemu/keystore"
+	"hsmemu/keystore/curve"
+	"hsmemu/pinstate"
+)
+
+var (
+	pin = []byte("648219")
+	so  = []byte("57621880")
+)
+
+// token is a card and a client of it.
+type token struct {
+	*client.Client
+	card *emulator.Card
+}
+
+// shipped is a card as shipped with its application selected.
+func shipped(t *testing.T, firmware string) token {
+	t.Helper()
+	w := emulator.System()
+	w.RSA = keystore.PoolGenerator{Rand: w.Rand}
+	card, err := emulator.NewCard(chip.Order{Firmware: firmware}, w)
+	require.NoError(t, err)
+	c := client.New(card)
+	_, err = c.Select(t.Context())
+	require.NoError(t, err)
+	return token{c, card}
+}
+
+// initialised is a card set up by the test and logged in to.
+func initialised(t *testing.T, firmware string, setup client.Setup) token {
+	t.Helper()
+	c := shipped(t, firmware)
+	setup.SOPIN, setup.PIN, setup.Tries = so, pin, 3
+	require.NoError(t, c.Initialise(t.Context(), setup))
+	require.NoError(t, c.Login(t.Context(), pin))
+	return c
+}
+
+func named(t *testing.T, name string) *curve.Curve {
+	t.Helper()
+	c, ok := curve.ByName(name)
+	require.True(t, ok)
+	return c
+}
+
+func TestSelect_ReadsWhatTheCardSaysOfItself(t *testing.T) {
+	for _, p := range []struct {
+		firmware string
+		want     client.Info
+	}{
+		{"1.2", client.Info{Major: 1, Minor: 2, Short: true}},
+		{"3.2", client.Info{Major: 3, Minor: 2, Platform: 6, Options: pinstate.OptionResetEnabled}},
+		{"4.1", client.Info{Major: 4, Minor: 1, Platform: 6, Options: pinstate.OptionResetEnabled}},
+	} {
+		c := initialised(t, p.firmware, client.Setup{Options: pinstate.OptionResetEnabled})
+		got, err := c.Select(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, p.want, got)
+		_, err = c.WrapKey(t.Context(), 1)
+		require.Error(t, err)
+	}
+}
+
+func TestPINs(t *testing.T) {
+	ctx := t.Context()
+	c := shipped(t, "4.1")
+	status := func(want client.PINStatus) {
+		t.Helper()
+		got, err := c.PINStatus(ctx, client.UserPIN)
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	}
+	status(client.PINStatus{State: client.Unset})
+	require.NoError(t, c.Initialise(ctx, client.Setup{Options: pinstate.OptionResetEnabled, SOPIN: so, PIN: pin, Tries: 3}))
+	status(client.PINStatus{State: client.Verified})
+	_, err := c.Select(ctx)
+	require.NoError(t, err)
+	status(client.PINStatus{State: client.Ready, Left: 3})
+
+	left := func(err error, want int) {
+		t.Helper()
+		n, known := client.TriesLeft(err)
+		require.True(t, known, "%v", err)
+		require.Equal(t, want, n)
+	}
+	left(c.VerifyPIN(ctx, client.UserPIN, []byte("000000")), 2)
+	left(c.ChangePIN(ctx, client.UserPIN, []byte("000000"), []byte("111111")), 1)
+	left(c.VerifyPIN(ctx, client.UserPIN, []byte("000000")), 0)
+	left(c.Login(ctx, pin), 0)
+	status(client.PINStatus{State: client.Blocked})
+
+	left(c.ResetUserPIN(ctx, []byte("00000000"), pin), 14)
+	require.NoError(t, c.ResetUserPIN(ctx, so, []byte("121212")))
+	require.NoError(t, c.Login(ctx, []byte("121212")))
+	require.NoError(t, c.ChangePIN(ctx, client.UserPIN, []byte("121212"), pin))
+	require.NoError(t, c.ResetUserPIN(ctx, so, nil))
+	require.NoError(t, c.ChangePIN(ctx, client.SOPIN, so, []byte("87654321")))
+	left(c.VerifyPIN(ctx, client.SOPIN, so), 14)
+
+	_, known := client.TriesLeft(errors.New("another"))
+	require.False(t, known)
+	_, known = client.TriesLeft(apdu.WrongLength)
+	require.False(t, known)
+
+	require.NoError(t, c.Initialise(ctx, client.Setup{Options: pinstate.OptionTransportPIN, SOPIN: []byte("87654321"), PIN: pin, Tries: 3}))
+	_, err = c.Select(ctx)
+	require.NoError(t, err)
+	status(client.PINStatus{State: client.Transport})
+}
+
+func TestFiles(t *testing.T) {
+	ctx := t.Context()
+	c := initialised(t, "3.5", client.Setup{})
+	content := bytes.Repeat([]byte("0123456789"), 300)
+	id := pkcs15.File(pkcs15.PrefixPublicData, 1)
+	require.NoError(t, c.WriteFile(ctx, id, content))
+	got, err := c.ReadFile(ctx, id)
+	require.NoError(t, err)
+	require.Equal(t, content, got)
+	list, err := c.Objects(ctx)
+	require.NoError(t, err)
+	require.Equal(t, []uint16{pkcs15.FileDevice, id, pkcs15.File(pkcs15.PrefixKey, 0)}, list)
+
+	free, err := c.FreeKey(ctx)
+	require.NoError(t, err)
+	require.Equal(t, byte(1), free)
+	require.NoError(t, c.WriteFile(ctx, pkcs15.File(pkcs15.PrefixCertificate, 1), []byte{1}))
+	free, err = c.FreeKey(ctx)
+	require.NoError(t, err)
+	require.Equal(t, byte(2), free)
+	taken, err := c.KeyTaken(ctx, 1)
+	require.NoError(t, err)
+	require.True(t, taken)
+
+	require.NoError(t, c.Delete(ctx, id))
+	require.NoError(t, c.Delete(ctx, id), "what is not there is no error")
+	got, err = c.ReadFile(ctx, id)
+	require.NoError(t, err)
+	require.Nil(t, got)
+	require.ErrorIs(t, c.Delete(ctx, pkcs15.FileDevice), apdu.SecurityStatus)
+}
+
+func TestKeys(t *testing.T) {
+	ctx := t.Context()
+	c := initialised(t, "4.1", client.Setup{DKEKShares: new(byte(0))})
+	device, err := c.Device(ctx)
+	require.NoError(t, err)
+	message := []byte("message")
+	digest := sha256.Sum256(message)
+
+	uses := uint32(2)
+	ec, err := c.GenerateEC(ctx, 1, named(t, "brainpoolP384r1"), client.KeySpec{Holder: "DENK990000100001", Uses: &uses})
+	require.NoError(t, err)
+	_, err = cvc.Attest(ec.Raw, device.Bytes(), cvc.KnownRoots())
+	require.NoError(t, err)
+	signature, err := c.Sign(ctx, 1, keystore.ECDSASHA256, message)
+	require.NoError(t, err)
+	public, err := ec.Request.Key.EC()
+	require.NoError(t, err)
+	parsed, err := public.Curve().ParseDER(signature)
+	require.NoError(t, err)
+	require.True(t, public.Verify(digest[:], parsed))
+	_, err = c.Sign(ctx, 1, keystore.ECDSASHA256, message)
+	require.NoError(t, err)
+	_, err = c.Sign(ctx, 1, keystore.ECDSASHA256, message)
+	require.Error(t, err, "both uses are spent")
+
+	rsa, err := c.GenerateRSA(ctx, 2, 1024, client.KeySpec{Holder: "DENK990000100002"})
+	require.NoError(t, err)
+	signature, err = c.Sign(ctx, 2, keystore.RSASignSHA256, message)
+	require.NoError(t, err)
+	require.NoError(t, rsa.Request.Key.Verify(message, signature))
+
+	require.NoError(t, c.GenerateAES(ctx, 3, 256, client.KeySpec{Algorithms: []keystore.Algorithm{keystore.AESCBCEncrypt, keystore.AESCBCDecrypt, keystore.Wrap}}))
+	require.Error(t, c.GenerateAES(ctx, 4, 100, client.KeySpec{}))
+	block := []byte("0123456789abcdef")
+	encrypted, err := c.Cipher(ctx, 3, keystore.AESCBCEncrypt, block)
+	require.NoError(t, err)
+	require.NotEqual(t, block, encrypted)
+
+	blob, err := c.WrapKey(ctx, 3)
+	require.NoError(t, err)
+	require.NoError(t, c.Delete(ctx, pkcs15.File(pkcs15.PrefixKey, 3)))
+	require.NoError(t, c.UnwrapKey(ctx, 5, blob))
+	decrypted, err := c.Cipher(ctx, 5, keystore.AESCBCDecrypt, encrypted)
+	require.NoError(t, err)
+	require.Equal(t, block, decrypted)
+
+	_, err = c.GenerateEC(ctx, 6, named(t, "secp256r1"), client.KeySpec{
+		Holder: "DENK990000100006", Algorithms: []keystore.Algorithm{keystore.ECDH, keystore.DeriveEC},
+	})
+	require.NoError(t, err)
+	require.NoError(t, c.DeriveEC(ctx, 6, 7, bytes.Repeat([]byte{7}, 32)))
+	peer, err := named(t, "secp256r1").Generate(rand.Reader)
+	require.NoError(t, err)
+	shared, err := c.Decipher(ctx, 6, keystore.ECDH, peer.Public().Bytes())
+	require.NoError(t, err)
+	require.Len(t, shared, 65)
+
+	require.NoError(t, c.WriteFile(ctx, pkcs15.File(pkcs15.PrefixCertificate, 2), rsa.Raw))
+	request, err := c.Attestation(ctx, 2)
+	require.NoError(t, err)
+	require.Equal(t, rsa.Raw, request)
+	request, err = c.Attestation(ctx, 3)
+	require.NoError(t, err)
+	require.Nil(t, request)
+}
+
+// The longest wrapped key fits the shortest command of any firmware, in a secure
+// channel, too.
+func TestUnwrapKey_FitsOneCommand(t *testing.T) {
+	ctx := t.Context()
+	c := initialised(t, "3.5", client.Setup{DKEKShares: new(byte(0))})
+	_, err := c.GenerateRSA(ctx, 1, 4096, client.KeySpec{Holder: "DENK990000100001"})
+	require.NoError(t, err)
+	blob, err := c.WrapKey(ctx, 1)
+	require.NoError(t, err)
+	require.Len(t, blob, 1099)
+	require.NoError(t, c.UnwrapKey(ctx, 2, blob))
+}
+
+func TestKeyDomains(t *testing.T) {
+	ctx := t.Context()
+	c := initialised(t, "4.1", client.Setup{})
+	_, err := c.KeyDomain(ctx, 0)
+	require.ErrorIs(t, err, client.ErrNoKeyDomains)
+	require.ErrorIs(t, err, apdu.InstructionNotSupported)
+
+	c = initialised(t, "4.1", client.Setup{KeyDomains: 2})
+	_, err = c.KeyDomain(ctx, 2)
+	require.ErrorIs(t, err, client.ErrNoSlot)
+	d, err := c.KeyDomain(ctx, 1)
+	require.NoError(t, err)
+	require.Equal(t, client.KeyDomain{Empty: true}, d)
+	d, err = c.CreateKeyDomain(ctx, 1, 2)
+	require.NoError(t, err)
+	require.Equal(t, client.KeyDomain{Shares: 2, Missing: 2}, d)
+	d, err = c.ImportShare(ctx, 1, make([]byte, 32))
+	require.NoError(t, err)
+	require.Equal(t, 1, d.Missing)
+	d, err = c.ImportShare(ctx, 1, bytes.Repeat([]byte{1}, 32))
+	require.NoError(t, err)
+	require.Zero(t, d.Missing)
+	require.NotZero(t, d.KCV)
+	d, err = c.DeleteKEK(ctx, 1)
+	require.NoError(t, err)
+	require.Zero(t, d.KCV)
+	require.NoError(t, c.DeleteKeyDomain(ctx, 1))
+	d, err = c.KeyDomain(ctx, 1)
+	require.NoError(t, err)
+	require.True(t, d.Empty)
+	_, err = c.JoinKeyDomain(ctx, 1, []byte{1})
+	require.Error(t, err)
+}
+
+func TestStore_WritesAKeyWithItsCertificates(t *testing.T) {
+	ctx := t.Context()
+	c := initialised(t, "4.1", client.Setup{DKEKShares: new(byte(1))})
+	share := bytes.Repeat([]byte{9}, 32)
+	_, err := c.ImportShare(ctx, 0, share)
+	require.NoError(t, err)
+	domain, err := keystore.NewDKEK(1).Import(share)
+	require.NoError(t, err)
+	private, err := named(t, "secp256r1").Generate(rand.Reader)
+	require.NoError(t, err)
+	blob, err := domain.Wrap(rand.Reader, keystore.NewEC(private))
+	require.NoError(t, err)
+
+	root, sub := client.Issuer{Label: "root", DER: []byte("root"), PublicKey: []byte("1")}, client.Issuer{Label: "sub", DER: []byte("sub"), PublicKey: []byte("2")}
+	bundle := client.Bundle{
+		Ref: 1, Blob: blob, Certificate: []byte("own"), Issuers: []client.Issuer{sub, root},
+		Description: pkcs15.Key{Kind: pkcs15.EC, Label: "imported", ID: []byte{1}, Usage: pkcs15.UsageEC, Bits: 256},
+	}
+	added, err := c.Store(ctx, bundle)
+	require.NoError(t, err)
+	require.Len(t, added, 2)
+	description, err := c.ReadFile(ctx, 0xC401)
+	require.NoError(t, err)
+	k, err := pkcs15.ParseKey(description)
+	require.NoError(t, err)
+	require.Equal(t, "imported", k.Label)
+	ca, err := c.ReadFile(ctx, 0xC801)
+	require.NoError(t, err)
+	parsed, err := pkcs15.ParseCertificate(ca)
+	require.NoError(t, err)
+	require.Equal(t, uint16(0xCA01), parsed.File)
+
+	bundle.Ref = 2
+	added, err = c.Store(ctx, bundle)
+	require.NoError(t, err)
+	require.Empty(t, added, "both are there already")
+
+	// A third one does not fit: what was written of it is gone again.
+	before, err := c.Objects(ctx)
+	require.NoError(t, err)
+	bundle.Ref, bundle.Certificate = 3, make([]byte, 60000)
+	_, err = c.Store(ctx, bundle)
+	require.NoError(t, err)
+	bundle.Ref = 4
+	_, err = c.Store(ctx, bundle)
+	require.ErrorIs(t, err, apdu.NotEnoughMemory)
+	after, err := c.Objects(ctx)
+	require.NoError(t, err)
+	require.ElementsMatch(t, append(before, 0xC403, 0xCC03, 0xCE03), after)
+}
+
+func TestKeyAuthentication(t *testing.T) {
+	ctx := t.Context()
+	vault := initialised(t, "4.1", client.Setup{})
+	_, err := vault.KeyAuthentication(ctx)
+	require.ErrorIs(t, err, client.ErrNoKeyAuthentication)
+	require.NoError(t, vault.Initialise(ctx, client.Setup{SOPIN: so, Custodians: 2, Required: 1}))
+
+	custodian := initialised(t, "4.1", client.Setup{})
+	request, err := custodian.GenerateEC(ctx, 3, named(t, "brainpoolP256r1"), client.KeySpec{Holder: "UTCUSTB00001"})
+	require.NoError(t, err)
+	require.NoError(t, custodian.WriteFile(ctx, pkcs15.File(pkcs15.PrefixCertificate, 3), request.Raw))
+	chain, err := custodian.Device(ctx)
+	require.NoError(t, err)
+	require.NoError(t, vault.Trust(ctx, chain))
+	state, err := vault.RegisterKey(ctx, request)
+	require.NoError(t, err)
+	require.Equal(t, client.KeyAuthentication{Total: 2, Missing: 1, Required: 1}, state)
+
+	_, err = vault.Select(ctx)
+	require.NoError(t, err)
+	_, err = vault.KeyDomain(ctx, 0)
+	require.Error(t, err)
+	keys, err := vault.RegisteredKeys(ctx)
+	require.NoError(t, err)
+	require.Equal(t, []client.RegisteredKey{{Name: "UTCUSTB00001"}, {}}, keys)
+
+	challenge, err := vault.Challenge(ctx, 8)
+	require.NoError(t, err)
+	device, err := vault.Device(ctx)
+	require.NoError(t, err)
+	ref, found, err := custodian.FindRequest(ctx, 1, 255, func(r cvc.Request) bool { return r.CHR == keys[0].Name })
+	require.NoError(t, err)
+	require.Equal(t, byte(3), ref)
+	answer, err := custodian.AnswerChallenge(ctx, ref, device.Device.CHR, challenge)
+	require.NoError(t, err)
+	require.ErrorIs(t, vault.Authenticate(ctx, "UTNOBODY00001", answer), apdu.ReferenceNotFound)
+	require.NoError(t, vault.Authenticate(ctx, found.CHR, answer))
+	state, err = vault.KeyAuthentication(ctx)
+	require.NoError(t, err)
+	require.Equal(t, 1, state.Authenticated)
+	require.NoError(t, vault.GenerateAES(ctx, 1, 128, client.KeySpec{}), "the vault is open")
+
+	require.NoError(t, vault.card.Reset())
+	require.ErrorIs(t, vault.Authenticate(ctx, found.CHR, answer), client.ErrPowerLost)
+}
+
+func TestOpenChannel(t *testing.T) {
+	ctx := t.Context()
+	c := initialised(t, "4.1", client.Setup{Options: pinstate.OptionSessionPIN})
+	chain, err := c.Device(ctx)
+	require.NoError(t, err)
+	verified, err := chain.Verify(cvc.KnownRoots())
+	require.NoError(t, err)
+	device, err := verified.Device.Key.Inherit(verified.Issuer.Key.Inherit(verified.Root.Key)).EC()
+	require.NoError(t, err)
+
+	_, err = c.Select(ctx)
+	require.NoError(t, err)
+	require.NoError(t, c.OpenChannel(ctx, sm.AES128, device, rand.Reader))
+	require.NoError(t, c.VerifyPIN(ctx, client.UserPIN, pin))
+	require.NoError(t, c.KeepLogin(ctx))
+	session, err := c.SessionPIN(ctx)
+	require.NoError(t, err)
+	require.Len(t, session, 16)
+	require.NoError(t, c.WriteFile(ctx, 0xCF01, bytes.Repeat([]byte("secret"), 200)))
+	got, err := c.ReadFile(ctx, 0xCF01)
+	require.NoError(t, err)
+	require.Len(t, got, 1200)
+
+	other, err := named(t, "brainpoolP256r1").Generate(rand.Reader)
+	require.NoError(t, err)
+	require.ErrorIs(t, c.OpenChannel(ctx, sm.AES128, other.Public(), rand.Reader), sm.ErrToken)
+}
+
+// PC/SC takes the power away from a card that no program is connected to.
+func TestLogin_ComesBackAfterALossOfPower(t *testing.T) {
+	ctx := t.Context()
+	c := initialised(t, "4.1", client.Setup{})
+	require.NoError(t, c.card.Reset())
+	require.NoError(t, c.WriteFile(ctx, 0xCF01, []byte("written")))
+	require.NoError(t, c.Leave(ctx))
+	require.ErrorIs(t, c.WriteFile(ctx, 0xCF01, nil), apdu.SecurityStatus)
+	require.NoError(t, c.card.Reset())
+	_, err := c.ReadFile(ctx, 0xCF01)
+	require.NoError(t, err, "reading takes a selection alone")
+}
+
+// Leave leaves a login alone that was there before.
+func TestLeave(t *testing.T) {
+	ctx := t.Context()
+	c := initialised(t, "4.1", client.Setup{})
+	second := client.New(c.card)
+	require.NoError(t, second.Login(ctx, pin))
+	require.NoError(t, second.Leave(ctx))
+	require.NoError(t, c.GenerateAES(ctx, 1, 128, client.KeySpec{}))
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	require.NoError(t, c.Leave(ended))
+}
+
+// answers is a card that says what a test wants.
+type answers [][]byte
+
+func (a *answers) Transmit(context.Context, []byte) ([]byte, error) {
+	if len(*a) == 0 {
+		return nil, errors.New("pulled")
+	}
+	next := (*a)[0]
+	*a = (*a)[1:]
+	return next, nil
+}
+
+// Whatever a card answers is an error in words, never a panic.
+func FuzzClient(f *testing.F) {
+	fci := tlv.Append(nil, 0x6F, tlv.Append(nil, 0x85, []byte{0, 1, 6, 4, 1}))
+	f.Add(append(fci, 0x90, 0x00))
+	f.Add([]byte{0x90, 0x00})
+	f.Add([]byte{0x63, 0xC2})
+	f.Add([]byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 0x90, 0x00})
+	f.Add([]byte{0x6D, 0x00})
+	f.Add([]byte{0x90})
+	f.Fuzz(func(t *testing.T, answer []byte) {
+		ctx := context.Background()
+		for _, do := range []func(*client.Client) error{
+			func(c *client.Client) error { _, err := c.Select(ctx); return err },
+			func(c *client.Client) error { return c.Login(ctx, pin) },
+			func(c *client.Client) error { _, err := c.Objects(ctx); return err },
+			func(c *client.Client) error { _, err := c.Device(ctx); return err },
+			func(c *client.Client) error { _, err := c.KeyDomain(ctx, 0); return err },
+			func(c *client.Client) error { _, err := c.KeyAuthentication(ctx); return err },
+			func(c *client.Client) error { _, err := c.RegisteredKeys(ctx); return err },
+			func(c *client.Client) error {
+				_, err := c.GenerateEC(ctx, 1, curve.All()[0], client.KeySpec{Holder: "X"})
+				return err
+			},
+			func(c *client.Client) error {
+				_, err := c.AnswerChallenge(ctx, 1, "X", nil)
+				return err
+			},
+		} {
+			card := answers{answer, answer, answer, answer}
+			err := do(client.New(&card))
+			if err != nil {
+				require.NotEmpty(t, err.Error())
+			}
+		}
+	})
+}

@@ -1,0 +1,188 @@
+package client
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"hsmemu/applet/apdu"
+	"hsmemu/applet/tlv"
+	"hsmemu/pinstate"
+)
+
+// PIN is one of the card's two PINs, by its reference in P2.
+type PIN byte
+
+// The PINs.
+const (
+	UserPIN PIN = PIN(apdu.RefUserPIN)
+	SOPIN   PIN = PIN(apdu.RefSOPIN)
+)
+
+// String names the PIN.
+func (p PIN) String() string {
+	switch p {
+	case UserPIN:
+		return "user PIN"
+	case SOPIN:
+		return "SO-PIN"
+	}
+	return fmt.Sprintf("PIN %02X", byte(p))
+}
+
+// PINState is what the card answers when it is asked for a PIN's state.
+type PINState int
+
+// The states of a PIN.
+const (
+	// Verified: the user is logged in, which VERIFY without data answers 9000.
+	Verified PINState = iota
+	// Ready: the PIN can be presented; the tries left are known (63Cx).
+	Ready
+	// Blocked: no tries are left (6983).
+	Blocked
+	// Transport: the user PIN is a transport PIN and has to be changed (6984).
+	// Firmware 1 also answers so before it was ever initialised.
+	Transport
+	// Unset: there is no such PIN (6A88).
+	Unset
+	// KeysMissing: the user logs in with public keys, and too few have
+	// authenticated (6300 or 6982).
+	KeysMissing
+)
+
+// PINStatus is the state of a PIN.
+type PINStatus struct {
+	State PINState
+	// Left is the number of tries left, for Ready.
+	Left int
+}
+
+// PINStatus asks for the state of a PIN. It costs no try.
+func (c *Client) PINStatus(ctx context.Context, p PIN) (PINStatus, error) {
+	_, err := c.Send(ctx, apdu.Command{INS: apdu.InsVerify, P2: byte(p)})
+	var sw apdu.SW
+	switch {
+	case err == nil:
+		return PINStatus{State: Verified}, nil
+	case !errors.As(err, &sw):
+		return PINStatus{}, fmt.Errorf("status of the %v: %w", p, err)
+	}
+	if n, ok := sw.Tries(); ok {
+		return PINStatus{State: Ready, Left: n}, nil
+	}
+	switch sw {
+	case apdu.AuthenticationBlocked:
+		return PINStatus{State: Blocked}, nil
+	case apdu.ReferenceDataNotUsable:
+		return PINStatus{State: Transport}, nil
+	case apdu.ReferenceNotFound:
+		return PINStatus{State: Unset}, nil
+	case apdu.VerificationFailed, apdu.SecurityStatus:
+		return PINStatus{State: KeysMissing}, nil
+	}
+	return PINStatus{}, fmt.Errorf("status of the %v: %w", p, sw)
+}
+
+// VerifyPIN presents a PIN once. A wrong one costs a try, see [TriesLeft].
+func (c *Client) VerifyPIN(ctx context.Context, p PIN, value []byte) error {
+	if _, err := c.Send(ctx, apdu.Command{INS: apdu.InsVerify, P2: byte(p), Data: value}); err != nil {
+		return fmt.Errorf("verify the %v: %w", p, err)
+	}
+	return nil
+}
+
+// KeepLogin unbinds the login from the secure channel that it was made in:
+// VERIFY without data and with P1 = 01, from firmware 2 on.
+func (c *Client) KeepLogin(ctx context.Context) error {
+	if _, err := c.Send(ctx, apdu.Command{INS: apdu.InsVerify, P1: 0x01, P2: byte(UserPIN)}); err != nil {
+		return fmt.Errorf("unbind the login from the channel: %w", err)
+	}
+	return nil
+}
+
+// ChangePIN replaces a PIN. A wrong old one costs a try, see [TriesLeft].
+func (c *Client) ChangePIN(ctx context.Context, p PIN, old, next []byte) error {
+	data := append(append([]byte{}, old...), next...)
+	defer clear(data)
+	if _, err := c.Send(ctx, apdu.Command{INS: apdu.InsChangeReferenceData, P2: byte(p), Data: data}); err != nil {
+		return fmt.Errorf("change the %v: %w", p, err)
+	}
+	return nil
+}
+
+// ResetUserPIN has the SO-PIN, 8 bytes, restore the tries of the user PIN and
+// set a new one; nil keeps the PIN. The card allows it only if it was
+// initialised with the options for it (6985 otherwise, which costs no try).
+func (c *Client) ResetUserPIN(ctx context.Context, so, next []byte) error {
+	reset := apdu.Command{INS: apdu.InsResetRetryCounter, P2: byte(UserPIN), Data: append(append([]byte{}, so...), next...)}
+	defer clear(reset.Data)
+	if next == nil {
+		reset.P1 = 0x01
+	}
+	if _, err := c.Send(ctx, reset); err != nil {
+		return fmt.Errorf("reset the user PIN: %w", err)
+	}
+	return nil
+}
+
+// Setup is what INITIALIZE DEVICE is told.
+type Setup struct {
+	Options pinstate.Options
+	// SOPIN is the initialisation code, 8 bytes.
+	SOPIN []byte
+	// PIN is the user PIN, 6 to 16 bytes; nil for a login by public keys alone.
+	PIN []byte
+	// Tries is the retry counter of the user PIN: at most 3 for 6 bytes, 5 for
+	// 7, and 10 for longer ones.
+	Tries byte
+	// DKEKShares makes one key domain with a DKEK of that many shares; 0 lets
+	// the card choose a random DKEK. nil makes none.
+	DKEKShares *byte
+	// KeyDomains makes that many empty key domains, from firmware 3 on.
+	KeyDomains byte
+	// Custodians and Required make the login ask for Required of that many
+	// public keys.
+	Custodians, Required byte
+}
+
+// Data objects of INITIALIZE DEVICE.
+const (
+	tagOptions    tlv.Tag = 0x80
+	tagUserPIN    tlv.Tag = 0x81
+	tagSOPIN      tlv.Tag = 0x82
+	tagTries      tlv.Tag = 0x91
+	tagShares     tlv.Tag = 0x92
+	tagCustodians tlv.Tag = 0x93
+	tagDomains    tlv.Tag = 0x97
+)
+
+// Initialise erases the card and sets it up: all keys, certificates and files
+// are lost, the device key and its certificate stay. A wrong SO-PIN costs a
+// try and erases nothing, see [TriesLeft]; nothing ever unblocks the SO-PIN.
+// The user is logged in afterwards.
+func (c *Client) Initialise(ctx context.Context, s Setup) error {
+	data := tlv.Append(nil, tagOptions, binary.BigEndian.AppendUint16(nil, uint16(s.Options)))
+	if s.PIN != nil {
+		data = tlv.Append(data, tagUserPIN, s.PIN)
+	}
+	data = tlv.Append(data, tagSOPIN, s.SOPIN)
+	if s.PIN != nil {
+		data = tlv.Append(data, tagTries, []byte{s.Tries})
+	}
+	if s.DKEKShares != nil {
+		data = tlv.Append(data, tagShares, []byte{*s.DKEKShares})
+	}
+	if s.KeyDomains > 0 {
+		data = tlv.Append(data, tagDomains, []byte{s.KeyDomains})
+	}
+	if s.Custodians > 0 {
+		data = tlv.Append(data, tagCustodians, []byte{s.Custodians, s.Required})
+	}
+	defer clear(data)
+	if _, err := c.Send(ctx, apdu.Command{CLA: apdu.ClassProprietary, INS: apdu.InsInitializeDevice, Data: data}); err != nil {
+		return fmt.Errorf("initialise: %w", err)
+	}
+	return nil
+}
