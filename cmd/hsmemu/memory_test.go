@@ -19,20 +19,23 @@ func TestMemory_PassphraseIsForgotten(t *testing.T) {
 	t.Parallel()
 	h := newHome(t, "HSMEMU_PASSPHRASE="+leakPhrase)
 	h.run("card", "new", "alice", "--seal", "passphrase")
-	ctx, cancel := context.WithCancel(t.Context())
-	var out said
-	a := &app{in: strings.NewReader(""), out: &out, err: io.Discard, outside: emulator.System(), env: func(name string) string {
-		return map[string]string{"HSMEMU_STATE": h.dir, "HSMEMU_PASSPHRASE": leakPhrase}[name]
-	}}
-	phrase, err := a.passphrase()
-	require.NoError(t, err)
-	require.Equal(t, leakPhrase, string(phrase))
-	kept := a.phrase
-	ended := make(chan int)
-	go func() { ended <- a.run(ctx, []string{"run", "--card", "alice", "--socket", h.socket()}) }()
-	require.Eventually(t, func() bool { return strings.Contains(out.String(), "\nready\n") }, patience, interval)
-	require.Empty(t, a.phrase)
-	require.Equal(t, make([]byte, len(leakPhrase)), kept)
-	cancel()
-	require.Zero(t, <-ended)
+	for _, way := range [][]string{{"--socket", h.socket()}, {"--vpcd-listen", "127.0.0.1:0"}} {
+		ctx, cancel := context.WithCancel(t.Context())
+		var out said
+		a := &app{in: strings.NewReader(""), out: &out, err: io.Discard, outside: emulator.System(), env: func(name string) string {
+			return map[string]string{"HSMEMU_STATE": h.dir, "HSMEMU_PASSPHRASE": leakPhrase}[name]
+		}}
+		phrase, err := a.passphrase()
+		require.NoError(t, err)
+		require.Equal(t, leakPhrase, string(phrase))
+		kept := a.phrase
+		ended := make(chan int, 1)
+		go func() { ended <- a.run(ctx, append([]string{"run", "--card", "alice"}, way...)) }()
+		// Nobody has to come for a card that waits for a reader.
+		require.Eventually(t, func() bool { return strings.Contains(out.String(), "seal passphrase\n") }, patience, interval, way)
+		cancel()
+		require.Zero(t, <-ended, way)
+		require.Empty(t, a.phrase, way)
+		require.Equal(t, make([]byte, len(leakPhrase)), kept, way)
+	}
 }

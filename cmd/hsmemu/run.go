@@ -117,6 +117,7 @@ func (a *app) serveVPCD(ctx context.Context, names []string, dial, listen string
 		}
 		waits = append(waits, wait)
 	}
+	a.forget()
 	return a.keep(ctx, cancel, slots)
 }
 
