@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -19,7 +20,9 @@ func TestMemory_PassphraseIsForgotten(t *testing.T) {
 	t.Parallel()
 	h := newHome(t, "HSMEMU_PASSPHRASE="+leakPhrase)
 	h.run("card", "new", "alice", "--seal", "passphrase")
-	for _, way := range [][]string{{"--socket", h.socket()}, {"--vpcd-listen", "127.0.0.1:0"}} {
+	port, err := freePorts(1)
+	require.NoError(t, err)
+	for _, way := range [][]string{{"--socket", h.socket()}, {"--vpcd-listen", fmt.Sprintf("127.0.0.1:%d", port)}} {
 		ctx, cancel := context.WithCancel(t.Context())
 		var out said
 		a := &app{in: strings.NewReader(""), out: &out, err: io.Discard, outside: emulator.System(), env: func(name string) string {
