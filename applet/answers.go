@@ -16,6 +16,7 @@ type Answers struct {
 	NotSelected      apdu.SW `json:"not_selected,omitzero"`
 	DomainDeleted    apdu.SW `json:"domain_deleted,omitzero"`
 	NoMatchingDomain apdu.SW `json:"no_matching_domain,omitzero"`
+	LastTry          apdu.SW `json:"last_try,omitzero"`
 }
 
 // ErrAnswer says that there is no such answer to choose.
@@ -50,6 +51,12 @@ var answers = []answer{
 		words:   []apdu.SW{apdu.WrongData, apdu.ReferenceNotFound},
 		chosen:  func(a *Answers) *apdu.SW { return &a.NoMatchingDomain },
 		profile: func(p *Profile) *apdu.SW { return &p.NoMatchingDomain },
+	},
+	{
+		name: "last-try", to: "the wrong PIN or SO-PIN that empties its counter",
+		words:   []apdu.SW{apdu.AuthenticationBlocked, apdu.TriesLeft(0)},
+		chosen:  func(a *Answers) *apdu.SW { return &a.LastTry },
+		profile: func(p *Profile) *apdu.SW { return &p.LastTry },
 	},
 }
 

@@ -37,6 +37,8 @@ func TestAnswers(t *testing.T) {
 		"not-selected": "00 20 00 81 => %[1]s\n" + lines(selectApplication, initialise("0001"), "cut") + "\n00 20 00 81 => %[1]s\n00 A4 00 00 Lc(2F02) => 6A82",
 		"domain-deleted": lines(selectApplication, initialise("0001", "97(02)"), "80 52 01 01 Lc(01) => *") +
 			"\n80 52 03 01 => %s !1\n80 52 00 01 00 => 6A88",
+		"last-try": lines(selectApplication, initialise("0001"), "cut", selectApplication, wrongUser+" => 63C2", badChange+" => 63C1") + "\n" +
+			wrongUser + " => %[1]s !1\n" + wrongUser + " => 6983\n" + again(14, wrongSO+" => *") + badReset + " => %[1]s !1\n" + querySO + " => 6983",
 		"no-matching-domain": lines(selectApplication, initialise("0001", "92(00)"), generate("01", "secp256r1"), "80 72 01 92 00 00 00 => {blob:363} 9000",
 			initialise("0001", "92(00)")) + "\n80 74 02 93 Lcx({blob}) => %s",
 	}

@@ -1,14 +1,16 @@
 package applet
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
 	"hsmemu/applet/apdu"
+	"hsmemu/pinstate"
 )
 
-// event describes a finished step.
-func (t *tx) event(c apdu.Command, row *command, r apdu.Response) Event {
+// event describes a finished step and the error it ended with.
+func (t *tx) event(c apdu.Command, row *command, r apdu.Response, err error) Event {
 	e := Event{
 		Header:  [4]byte{c.CLA, c.INS, c.P1, c.P2},
 		Subject: t.subject, SW: r.SW,
@@ -26,7 +28,7 @@ func (t *tx) event(c apdu.Command, row *command, r apdu.Response) Event {
 		e.Command = fmt.Sprintf("INS %02X", c.INS)
 	}
 	if t.env.Observed {
-		e.Meaning = meaning(r, query)
+		e.Meaning = meaning(r, query, err)
 	}
 	return e
 }
@@ -42,18 +44,20 @@ var instructionNames = func() map[byte]string {
 	return names
 }()
 
-// meaning says in words what an answer means.
-func meaning(r apdu.Response, query bool) string {
-	if n, ok := r.SW.Tries(); ok {
-		tries := fmt.Sprintf("%d tries left", n)
-		if n == 1 {
+// meaning says in words what an answer means. The error tells a PIN that was
+// wrong from one that was blocked before: the word may be the same.
+func meaning(r apdu.Response, query bool, err error) string {
+	var wrong pinstate.Wrong
+	if errors.As(err, &wrong) {
+		tries := fmt.Sprintf("%d tries left", wrong.Left)
+		if wrong.Left == 1 {
 			tries = "1 try left"
 		}
 		switch {
 		case query:
 			return "not verified, " + tries
-		case n == 0:
-			return "wrong, no try left: blocked"
+		case wrong.Left == 0:
+			return "wrong, blocked now"
 		}
 		return "wrong, " + tries
 	}

@@ -60,7 +60,7 @@ func TestEvent_Words(t *testing.T) {
 	for _, c := range []struct{ setup, command, words string }{
 		{"public", wrongUser, "VERIFY user PIN → 63C2, wrong, 2 tries left"},
 		{"public", wrongUser + " => *\n" + wrongUser, "VERIFY user PIN → 63C1, wrong, 1 try left"},
-		{"public", again(2, wrongUser+" => *") + wrongUser, "VERIFY user PIN → 63C0, wrong, no try left: blocked"},
+		{"public", again(2, wrongUser+" => *") + wrongUser, "VERIFY user PIN → 6983, wrong, blocked now"},
 		{"public", queryUser, "VERIFY user PIN → 63C3, not verified, 3 tries left"},
 		{"user", queryUser, "VERIFY user PIN → 9000, verified"},
 		{"public", verifyUser, "VERIFY user PIN → 9000, done"},

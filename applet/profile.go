@@ -46,6 +46,8 @@ type Profile struct {
 	// NoMatchingDomain answers UNWRAP KEY when no key domain has the blob's key
 	// check value.
 	NoMatchingDomain apdu.SW
+	// LastTry answers the wrong PIN or SO-PIN that empties its counter.
+	LastTry apdu.SW
 	// FixedPINLength: only INITIALIZE DEVICE can change the length of the
 	// user PIN.
 	FixedPINLength bool
@@ -80,7 +82,7 @@ var profiles = []Profile{
 	{
 		Name: "1.2", Major: 1, Minor: 2, ShortAttributes: true, ATR: atrJCOP2,
 		RSA: []int{1024, 1536, 2048}, MaxCurve: 320, Memory: 36 << 10, MaxAPDU: maxAPDU,
-		NotSelected: apdu.ClassNotSupported, NeverInitialised: apdu.ReferenceDataNotUsable,
+		NotSelected: apdu.ClassNotSupported, NeverInitialised: apdu.ReferenceDataNotUsable, LastTry: apdu.AuthenticationBlocked,
 		NoTemplate:       apdu.ReferenceNotFound,
 		NoMatchingDomain: apdu.WrongData, FixedPINLength: true,
 		RestrictedUnwrap: apdu.OK, StatusWithXKEK: apdu.OK,
@@ -88,7 +90,7 @@ var profiles = []Profile{
 	{
 		Name: "2.6", Major: 2, Minor: 6, Platform: 0x06, ATR: atrJCOP2,
 		RSA: []int{1024, 1536, 2048}, MaxCurve: 320, Memory: 36 << 10, MaxAPDU: maxAPDU,
-		NotSelected: apdu.ClassNotSupported, NeverInitialised: apdu.ReferenceNotFound,
+		NotSelected: apdu.ClassNotSupported, NeverInitialised: apdu.ReferenceNotFound, LastTry: apdu.AuthenticationBlocked,
 		NoTemplate:       apdu.ReferenceDataNotUsable,
 		NoMatchingDomain: apdu.WrongData, NoBind: true,
 		RestrictedUnwrap: apdu.OK, StatusWithXKEK: apdu.OK,
@@ -104,7 +106,7 @@ func third(name string, minor byte, atr []byte, restrictedUnwrap, statusWithXKEK
 	return Profile{
 		Name: name, Major: 3, Minor: minor, Platform: 0x06, ATR: atr,
 		RSA: []int{1024, 1536, 2048, 3072, 4096}, MaxCurve: 521, KeyFiles: true, Memory: 76 << 10, MaxAPDU: maxAPDU,
-		NotSelected: apdu.InstructionNotSupported, NeverInitialised: apdu.ReferenceNotFound,
+		NotSelected: apdu.InstructionNotSupported, NeverInitialised: apdu.ReferenceNotFound, LastTry: apdu.AuthenticationBlocked,
 		NoTemplate: apdu.ReferenceNotFound, DomainDeleted: apdu.ReferenceNotFound,
 		NoMatchingDomain: apdu.WrongData, KeyDomains: true, AES: true, NoBind: true,
 		RestrictedUnwrap: restrictedUnwrap, StatusWithXKEK: statusWithXKEK,

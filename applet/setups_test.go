@@ -100,7 +100,7 @@ var setups = map[string]string{
 	"public":    lines(selectApplication, initialise("0001"), "cut", selectApplication),
 	"user":      lines(selectApplication, initialise("0001"), "cut", selectApplication, verifyUser),
 	"so":        lines(selectApplication, initialise("0001"), "cut", selectApplication, verifySO),
-	"blocked":   lines(selectApplication, initialise("0001"), "cut", selectApplication, wrongUser+" => 63C2", wrongUser+" => 63C1", wrongUser+" => 63C0"),
+	"blocked":   lines(selectApplication, initialise("0001"), "cut", selectApplication, wrongUser+" => 63C2", wrongUser+" => 63C1", wrongUser+" => 6983 !1"),
 	"transport": lines(selectApplication, initialise("0003"), "cut", selectApplication),
 	// The SO-PIN is blocked.
 	"soblocked": lines(selectApplication, initialise("0001"), "cut", selectApplication, again(15, wrongSO+" => *")),

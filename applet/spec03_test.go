@@ -49,7 +49,7 @@ func TestSpec03_VerifyUserQuery(t *testing.T) {
 		{"03 §4.1 PIN and keys, keys missing", "pinandkeys", verifyUser + "\n" + queryUser + " => 6300"},
 		{"03 §4.1 PIN or keys", "pinorkeys", queryUser + " => 63C3"},
 		{"03 §4.1 priority: auth before transport PIN", "shipped", initialise("0003") + "\n" + queryUser + " => 9000"},
-		{"03 §4.1 priority: transport PIN before blocked", "transport", lines(badChange+" => 63C2", badChange+" => 63C1", badChange+" => 63C0", queryUser+" => 6984")},
+		{"03 §4.1 priority: transport PIN before blocked", "transport", lines(badChange+" => 63C2", badChange+" => 63C1", badChange+" => 6983 !1", queryUser+" => 6984")},
 		{"03 §4.1 a query changes no counter", "public", again(20, queryUser+" => 63C3 !0") + "holds U=3/3 S=15 nobody"},
 		{"03 §4.1 query with Le", "public", "00 20 00 81 00 => 63C3"},
 	})
@@ -70,7 +70,7 @@ func TestSpec03_VerifyUser(t *testing.T) {
 		{"03 §4.2 longer than any PIN", "user", `00 20 00 81 Lc("64821900000000000") => 6700`},
 		{"03 §4.2 U = 0", "blocked", verifyUser + " => 6983\nholds U=0/3 S=15 nobody"},
 		{"03 §4.2 wrong, U > 1", "user", wrongUser + " => 63C2 !1\nholds U=2/3 S=15 nobody"},
-		{"03 §4.2 wrong, U = 1", "user", lines(wrongUser+" => 63C2", wrongUser+" => 63C1", wrongUser+" => 63C0 !1", "holds U=0/3 S=15 nobody")},
+		{"03 §4.2 wrong, U = 1", "user", lines(wrongUser+" => 63C2", wrongUser+" => 63C1", wrongUser+" => 6983 !1", "holds U=0/3 S=15 nobody")},
 		{"03 §4.2 correct", "public", wrongUser + " => 63C2\n" + verifyUser + " => 9000 !2\nholds U=3/3 S=15 user"},
 		{"03 §4.2 correct, while logged in", "user", verifyUser + " => 9000 !2\nholds U=3/3 S=15 user"},
 		{"03 §4.2 wrong, while logged in", "user", wrongUser + " => 63C2 !1\nholds U=2/3 S=15 nobody"},
@@ -106,7 +106,7 @@ func TestSpec03_VerifySO(t *testing.T) {
 		{"03 §4.3 longer", "so", "00 20 00 88 Lc(353736323138383000) => 6700"},
 		{"03 §4.3 the user is not logged in", "so", "80 68 01 73 Lc(00) 00 => 6982"},
 		{"03 §4.3 the user's login stays", "user", wrongSO + " => 63CE\nholds U=3/3 S=14 user"},
-		{"03 §4.3 the last try", "public", again(14, wrongSO+" => *") + wrongSO + " => 63C0 !1\nholds U=3/3 S=0 nobody"},
+		{"03 §4.3 the last try", "public", again(14, wrongSO+" => *") + wrongSO + " => 6983 !1\nholds U=3/3 S=0 nobody"},
 	})
 }
 
@@ -158,7 +158,7 @@ func TestSpec03_Change(t *testing.T) {
 		{"03 §3 #1 firmware 1.2 keeps the length", "user@1.2", `00 24 00 81 Lc("648219" "1234567") => 6A80`},
 		{"03 §3 #1 firmware 1.2, same length", "user@1.2", changeUser},
 		{"03 §4.5 81 old PIN wrong", "user", badChange + " => 63C2 !1\nholds U=2/3 S=15 nobody"},
-		{"03 §4.5 81 old PIN wrong, the last try", "blocked", resetOnly + "\n" + wrongUser + " => 63C2\n" + wrongUser + " => 63C1\n" + badChange + " => 63C0 !1\nholds U=0/3 S=15 nobody"},
+		{"03 §4.5 81 old PIN wrong, the last try", "blocked", resetOnly + "\n" + wrongUser + " => 63C2\n" + wrongUser + " => 63C1\n" + badChange + " => 6983 !1\nholds U=0/3 S=15 nobody"},
 		{"03 §4.5 81 ok", "public", wrongUser + " => 63C2\n" + changeUser + " => 9000 !2\nholds U=3/3 S=15 user"},
 		{"03 §4.5 81 ok, the new PIN", "public", changeUser + "\n" + selectApplication + "\n" + verifyUser + ` => 63C2
 			00 20 00 81 Lc("135790")`},
@@ -421,15 +421,15 @@ func TestSpec03_Transitions(t *testing.T) {
 		{"03 §7 #7 wrong", "transport", wrongUser + " => 6984"},
 		{"03 §7 #8", "transport", badChange + " => 63C2\n" + changeUser + "\nholds U=3/3 S=15 user\n" + selectApplication + "\n" + queryUser + " => 63C3"},
 		{"03 §7 #9", "transport", badChange + " => 63C2 !1\nholds U=2/3 S=15 nobody"},
-		{"03 §7 #10", "transport", badChange + " => 63C2\n" + badChange + " => 63C1\n" + badChange + " => 63C0 !1\n" + changeUser + " => 6983"},
+		{"03 §7 #10", "transport", badChange + " => 63C2\n" + badChange + " => 63C1\n" + badChange + " => 6983 !1\n" + changeUser + " => 6983"},
 		{"03 §7 #11", "public", wrongUser + " => 63C2\n" + verifyUser + "\nholds U=3/3 S=15 user"},
 		{"03 §7 #12", "user", wrongUser + " => 63C2 !1\nholds U=2/3 S=15 nobody"},
-		{"03 §7 #13", "user", wrongUser + " => 63C2\n" + wrongUser + " => 63C1\n" + verifyUser + "\n" + again(2, wrongUser+" => *") + wrongUser + " => 63C0 !1\nholds U=0/3 S=15 nobody"},
+		{"03 §7 #13", "user", wrongUser + " => 63C2\n" + wrongUser + " => 63C1\n" + verifyUser + "\n" + again(2, wrongUser+" => *") + wrongUser + " => 6983 !1\nholds U=0/3 S=15 nobody"},
 		{"03 §7 #14", "user", `00 20 00 81 Lc("6482190") => 6700
 			holds U=3/3 S=15 user`},
 		{"03 §7 #15", "public", wrongUser + " => 63C2\n" + changeUser + "\nholds U=3/3 S=15 user"},
 		{"03 §7 #16 O", "user", badChange + " => 63C2 !1\nholds U=2/3 S=15 nobody"},
-		{"03 §7 #16 B", "user", badChange + " => 63C2\n" + badChange + " => 63C1\n" + badChange + " => 63C0 !1\n" + queryUser + " => 6983"},
+		{"03 §7 #16 B", "user", badChange + " => 63C2\n" + badChange + " => 63C1\n" + badChange + " => 6983 !1\n" + queryUser + " => 6983"},
 		{"03 §7 #17", "user", `00 24 00 81 Lc("648219" "12345") => 6A80
 			holds U=3/3 S=15 user`},
 		{"03 §7 #18 O", "user", wrongSO + " => 63CE\n" + resetNew + "\nholds U=3/3 S=15 nobody"},
@@ -457,8 +457,8 @@ func TestSpec03_Transitions(t *testing.T) {
 		if state != "P" {
 			add("21", "new PIN", badReset+" => 63CE !1\nholds "+before+" S=14 "+who)
 			add("21", "counter", badResetNo+" => 63CE !1\nholds "+before+" S=14 "+who)
-			add("22", "new PIN", fourteen+badReset+" => 63C0 !1\n"+querySO+" => 6983")
-			add("22", "counter", fourteen+badResetNo+" => 63C0 !1\n"+querySO+" => 6983")
+			add("22", "new PIN", fourteen+badReset+" => 6983 !1\n"+querySO+" => 6983")
+			add("22", "counter", fourteen+badResetNo+" => 6983 !1\n"+querySO+" => 6983")
 		}
 		add("24", "RESET", exhausted+resetOnly+" => 6983")
 		add("24", "INITIALIZE", exhausted+initialise("0001")+" => 6983")
@@ -468,12 +468,12 @@ func TestSpec03_Transitions(t *testing.T) {
 		add("26", "to T", wrongSO+" => 63CE\n"+initialise("0003")+" => 9000 !2\nholds U=3/3 S=15 user\n"+selectApplication+"\n"+queryUser+" => 6984")
 		add("26", "to P", wrongSO+" => 63CE\n"+withoutPIN("0001", "93(0302)")+" => 9000 !2\nholds U=- S=15 user")
 		add("27", "", badInit+" => 63CE !1\nholds "+before+" S=14 "+who)
-		add("28", "", fourteen+badInit+" => 63C0 !1\n"+querySO+" => 6983\n80 58 00 00 00 => * 9000")
+		add("28", "", fourteen+badInit+" => 6983 !1\n"+querySO+" => 6983\n80 58 00 00 00 => * 9000")
 		add("29", "", wrongSO+" => 63CE\n"+changeSO+"\nholds "+before+" S=15 "+who)
 		add("30", "CHANGE 88", badChangeSO+" => 63CE !1")
-		add("30", "CHANGE 88, last try", fourteen+badChangeSO+" => 63C0 !1\n"+querySO+" => 6983")
+		add("30", "CHANGE 88, last try", fourteen+badChangeSO+" => 6983 !1\n"+querySO+" => 6983")
 		add("30", "VERIFY 88", wrongSO+" => 63CE !1")
-		add("30", "VERIFY 88, last try", fourteen+wrongSO+" => 63C0 !1\n"+querySO+" => 6983")
+		add("30", "VERIFY 88, last try", fourteen+wrongSO+" => 6983 !1\n"+querySO+" => 6983")
 		base := map[string]string{"O": "63C3", "B": "6983", "T": "6984", "P": "6300"}[state]
 		add("33", "", verifySO+"\n"+selectApplication+"\nholds "+before+" S=15 nobody\n"+queryUser+" => "+base)
 		add("34", "", verifySO+"\ncut\n"+queryUser+" => 6D00\n"+selectApplication+"\nholds "+before+" S=15 nobody\n"+queryUser+" => "+base)

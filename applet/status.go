@@ -41,9 +41,9 @@ var words = []struct {
 	{curve.ErrScalar, apdu.WrongData},
 }
 
-// status is the one place that turns an error into a status word. What it does
-// not know is a defect of ours and answered as an internal error.
-func status(err error) apdu.SW {
+// status is the one place that turns an error into a status word of a firmware.
+// What it does not know is a defect of ours and answered as an internal error.
+func (p *Profile) status(err error) apdu.SW {
 	var sw apdu.SW
 	var wrong pinstate.Wrong
 	switch {
@@ -52,6 +52,9 @@ func status(err error) apdu.SW {
 	case errors.As(err, &sw):
 		return sw
 	case errors.As(err, &wrong):
+		if wrong.Left == 0 {
+			return p.LastTry
+		}
 		return apdu.TriesLeft(int(wrong.Left))
 	}
 	for _, w := range words {

@@ -22,7 +22,7 @@ const (
 func Step(env Env, s State, c apdu.Command) (State, Result) {
 	t := &tx{env: env, profile: s.Profile(), d: s.Durable, s: s.Session}
 	data, row, err := t.dispatch(c)
-	response := apdu.Response{Data: data, SW: status(err)}
+	response := apdu.Response{Data: data, SW: t.profile.status(err)}
 	if err != nil && !carriesData(response.SW) {
 		response.Data = nil
 	}
@@ -31,7 +31,7 @@ func Step(env Env, s State, c apdu.Command) (State, Result) {
 	} else {
 		t.rollback()
 	}
-	event := t.event(c, row, response)
+	event := t.event(c, row, response, err)
 	if response.SW == apdu.Internal && !errors.As(err, new(apdu.SW)) {
 		event.Defect = err
 	}

@@ -29,7 +29,8 @@ var (
 // Wrong is the error for a PIN that did not match, and the status of one that
 // has not been verified.
 type Wrong struct {
-	// Left is the number of tries left, 0 to 15.
+	// Left is the number of tries left, 0 to 15. 0 is the try that emptied the
+	// counter; later ones are ErrBlocked.
 	Left uint8
 }
 

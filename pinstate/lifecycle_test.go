@@ -33,15 +33,15 @@ func TestLifeCycle_Transitions(t *testing.T) {
 		{"03 §7 #7 wrong", stateT(), verify(user, badPIN), "6984", nil},
 		{"03 §7 #8", stateT().with(u(2)), change(user, pin+newPIN), "9000", []mod{transport(false), pinIs(newPIN), u(3), in()}},
 		{"03 §7 #9", stateT(), change(user, badPIN+newPIN), "63C2", []mod{u(2)}},
-		{"03 §7 #10", stateT().with(u(1)), change(user, badPIN+newPIN), "63C0", []mod{u(0)}},
+		{"03 §7 #10", stateT().with(u(1)), change(user, badPIN+newPIN), "6983", []mod{u(0)}},
 		{"03 §7 #10 is blocked then", stateT().with(u(1)), series(change(user, badPIN+newPIN), change(user, pin+newPIN)), "6983", []mod{u(0)}},
 		{"03 §7 #11", stateO().with(u(2)), verify(user, pin), "9000", []mod{u(3), in()}},
 		{"03 §7 #12", stateO().with(in()), verify(user, badPIN), "63C2", []mod{u(2), out()}},
-		{"03 §7 #13", stateO().with(u(1), in()), verify(user, badPIN), "63C0", []mod{u(0), out()}},
+		{"03 §7 #13", stateO().with(u(1), in()), verify(user, badPIN), "6983", []mod{u(0), out()}},
 		{"03 §7 #14", stateO().with(in()), verify(user, pin+"1"), "6700", nil},
 		{"03 §7 #15", stateO().with(u(2)), change(user, pin+newPIN), "9000", []mod{pinIs(newPIN), u(3), in()}},
 		{"03 §7 #16 O", stateO().with(in()), change(user, badPIN+newPIN), "63C2", []mod{u(2), out()}},
-		{"03 §7 #16 B", stateO().with(u(1), in()), change(user, badPIN+newPIN), "63C0", []mod{u(0), out()}},
+		{"03 §7 #16 B", stateO().with(u(1), in()), change(user, badPIN+newPIN), "6983", []mod{u(0), out()}},
 		{"03 §7 #17", stateO().with(in()), change(user, pin+"12345"), "6A80", nil},
 		{"03 §7 #18 O", stateO().with(u(1), s(4), in()), reset(withNew, code+newPIN), "9000", []mod{pinIs(newPIN), u(3), s(15), out()}},
 		{"03 §7 #18 B", stateB().with(s(4)), reset(withNew, code+newPIN), "9000", []mod{pinIs(newPIN), u(3), s(15)}},
@@ -84,7 +84,7 @@ func TestLifeCycle_Transitions(t *testing.T) {
 		for what, e := range wrongResets {
 			if state != "P" {
 				add("21", what, from.with(s(2)), e, "63C1", s(1))
-				add("22", what, from.with(s(1)), e, "63C0", s(0))
+				add("22", what, from.with(s(1)), e, "6983", s(0))
 			}
 		}
 		for _, f := range resetForms {
@@ -100,12 +100,12 @@ func TestLifeCycle_Transitions(t *testing.T) {
 			add("26", what, from.with(s(2)), initialise(o.setup), "9000", o.then...)
 		}
 		add("27", "", from.with(s(2)), initialise(order(orderCode(badCode))), "63C1", s(1))
-		add("28", "", from.with(s(1)), initialise(order(orderCode(badCode))), "63C0", s(0))
+		add("28", "", from.with(s(1)), initialise(order(orderCode(badCode))), "6983", s(0))
 		add("29", "", from.with(s(2)), change(so, code+newCode), "9000", codeIs(newCode), s(15))
 		add("30", "CHANGE 88", from.with(s(2)), change(so, badCode+newCode), "63C1", s(1))
-		add("30", "CHANGE 88, last try", from.with(s(1)), change(so, badCode+newCode), "63C0", s(0))
+		add("30", "CHANGE 88, last try", from.with(s(1)), change(so, badCode+newCode), "6983", s(0))
 		add("30", "VERIFY 88", from.with(s(2)), verify(so, badCode), "63C1", s(1))
-		add("30", "VERIFY 88, last try", from.with(s(1)), verify(so, badCode), "63C0", s(0))
+		add("30", "VERIFY 88, last try", from.with(s(1)), verify(so, badCode), "6983", s(0))
 		everybody := from.with(in(), soIn(), keys(2), drawn(session))
 		add("33", "", everybody, cleared(), "9000", nobody())
 		add("34", "", everybody, cleared(), "9000", nobody())

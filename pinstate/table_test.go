@@ -51,6 +51,9 @@ func (d *desk) act(t require.TestingT, try pinstate.Try, err error) string {
 func word(t require.TestingT, err error) string {
 	var wrong pinstate.Wrong
 	if errors.As(err, &wrong) {
+		if wrong.Left == 0 {
+			return "6983"
+		}
 		return fmt.Sprintf("63C%X", wrong.Left)
 	}
 	words := map[error]string{
@@ -67,6 +70,48 @@ func word(t require.TestingT, err error) string {
 	w, known := words[err]
 	require.True(t, known, "unknown error %v", err)
 	return w
+}
+
+// The try that empties a counter has the status word of a blocked PIN, but is
+// another error: a wrong PIN, after which the card is blocked.
+func TestWrong_TheLastTryIsNotYetABlockedPIN(t *testing.T) {
+	commands := map[string]func(c pinstate.Card) (pinstate.Try, error){
+		"VERIFY 81": func(c pinstate.Card) (pinstate.Try, error) {
+			return c.Verify(pinstate.Login{}, pinstate.User, []byte(badPIN))
+		},
+		"CHANGE 81": func(c pinstate.Card) (pinstate.Try, error) {
+			return c.Change(pinstate.Login{}, pinstate.User, []byte(badPIN+newPIN))
+		},
+		"VERIFY 88": func(c pinstate.Card) (pinstate.Try, error) {
+			return c.Verify(pinstate.Login{}, pinstate.SO, []byte(badCode))
+		},
+		"CHANGE 88": func(c pinstate.Card) (pinstate.Try, error) {
+			return c.Change(pinstate.Login{}, pinstate.SO, []byte(badCode+newCode))
+		},
+		"RESET P1=00": func(c pinstate.Card) (pinstate.Try, error) {
+			return c.Reset(pinstate.Login{}, withNew, []byte(badCode+newPIN))
+		},
+		"RESET P1=01": func(c pinstate.Card) (pinstate.Try, error) {
+			return c.Reset(pinstate.Login{}, counter, []byte(badCode))
+		},
+		"INITIALIZE": func(c pinstate.Card) (pinstate.Try, error) { return c.Initialise(order(orderCode(badCode))) },
+	}
+	for name, present := range commands {
+		t.Run(name, func(t *testing.T) {
+			settle := func(c pinstate.Card) (pinstate.Card, error) {
+				try, err := present(c)
+				if err != nil {
+					return c, err
+				}
+				c, _, err = try.Settle()
+				return c, err
+			}
+			blocked, err := settle(stateO().with(u(1), s(1)).Card)
+			require.Equal(t, pinstate.Wrong{Left: 0}, err)
+			_, err = settle(blocked)
+			require.Equal(t, pinstate.ErrBlocked, err)
+		})
+	}
 }
 
 // event is something that happens to a desk; it answers the status word.
@@ -271,7 +316,7 @@ func TestVerify_User(t *testing.T) {
 		{"03 §4.2 U = 0, wrong", stateB().with(in()), verify(user, badPIN), "6983", []mod{out()}},
 		{"03 §4.2 wrong PIN, U > 1", stateO().with(in()), verify(user, badPIN), "63C2", []mod{u(2), out()}},
 		{"03 §4.2 wrong PIN, U > 1, others stay", stateO().with(soIn(), keys(1), drawn(session)), verify(user, badPIN), "63C2", []mod{u(2)}},
-		{"03 §4.2 wrong PIN, U = 1", stateO().with(u(1), in()), verify(user, badPIN), "63C0", []mod{u(0), out()}},
+		{"03 §4.2 wrong PIN, U = 1", stateO().with(u(1), in()), verify(user, badPIN), "6983", []mod{u(0), out()}},
 		{"03 §4.2 wrong PIN, last byte only", stateO(), verify(user, "648218"), "63C2", []mod{u(2)}},
 		{"03 §4.2 correct", stateO(), verify(user, pin), "9000", []mod{in()}},
 		{"03 §4.2 correct, U was 1", stateO().with(u(1)), verify(user, pin), "9000", []mod{u(3), in()}},
@@ -291,7 +336,7 @@ func TestVerify_User(t *testing.T) {
 		{"06 §5.5 session PIN", stateO().with(drawn(session)), verify(user, session), "9000", []mod{in()}},
 		{"06 §5.7 session PIN does not restore the counter", stateO().with(drawn(session), u(1)), verify(user, session), "9000", []mod{in()}},
 		{"06 §5.7 wrong session PIN", stateO().with(drawn(session), in()), verify(user, "3141592653589794"), "63C2", []mod{u(2), out()}},
-		{"06 §5.7 wrong session PIN, last try", stateO().with(drawn(session), u(1), in()), verify(user, "3141592653589794"), "63C0", []mod{u(0), out()}},
+		{"06 §5.7 wrong session PIN, last try", stateO().with(drawn(session), u(1), in()), verify(user, "3141592653589794"), "6983", []mod{u(0), out()}},
 		{"06 §5 session PIN, U = 0", stateB().with(drawn(session)), verify(user, session), "6983", nil},
 		{"06 §5 user PIN beside a session PIN", stateO().with(drawn(session), u(1)), verify(user, pin), "9000", []mod{u(3), in()}},
 		{"06 §5 length of neither", stateO().with(drawn(session)), verify(user, "3141592"), "6700", nil},
@@ -315,7 +360,7 @@ func TestVerify_SO(t *testing.T) {
 		{"03 §4.3 S = 0", stateO().with(s(0), soIn(), in()), verify(so, code), "6983", nil},
 		{"03 §4.3 S = 0 comes before the length", stateO().with(s(0)), verify(so, "1"), "6983", nil},
 		{"03 §4.3 wrong", stateO().with(soIn(), in(), keys(1)), verify(so, badCode), "63CE", []mod{s(14), soOut()}},
-		{"03 §4.3 wrong, last try", stateO().with(s(1)), verify(so, badCode), "63C0", []mod{s(0)}},
+		{"03 §4.3 wrong, last try", stateO().with(s(1)), verify(so, badCode), "6983", []mod{s(0)}},
 		{"03 §4.3 correct", stateO(), verify(so, code), "9000", []mod{soIn()}},
 		{"03 §4.3 correct, S was 1", stateO().with(s(1), in(), u(2)), verify(so, code), "9000", []mod{s(15), soIn()}},
 		{"03 §4.3 correct, user PIN blocked", stateB(), verify(so, code), "9000", []mod{soIn()}},
@@ -346,7 +391,7 @@ func TestChange(t *testing.T) {
 		{"03 §4.5 row 81 shorter than at INITIALIZE, old PIN wrong", ten, change(user, "0000000000"+"12345678"), "6A80", nil},
 		{"03 §4.5 row 81 as long as at INITIALIZE, after a longer one", ten.with(pinIs("123456789012")), change(user, "123456789012"+"0987654321"), "9000", []mod{pinIs("0987654321"), in()}},
 		{"03 §4.5 row 81 old PIN wrong", stateO().with(in(), soIn()), change(user, badPIN+newPIN), "63C2", []mod{u(2), out()}},
-		{"03 §4.5 row 81 old PIN wrong, last try", stateO().with(u(1), in()), change(user, badPIN+newPIN), "63C0", []mod{u(0), out()}},
+		{"03 §4.5 row 81 old PIN wrong, last try", stateO().with(u(1), in()), change(user, badPIN+newPIN), "6983", []mod{u(0), out()}},
 		{"03 §4.5 row 81 ok", stateO(), change(user, pin+newPIN), "9000", []mod{pinIs(newPIN), in()}},
 		{"03 §4.5 row 81 ok, counter restored", stateO().with(u(1), soIn(), drawn(session)), change(user, pin+newPIN), "9000", []mod{pinIs(newPIN), u(3), in()}},
 		{"03 §4.5 row 81 ok, 16 bytes", stateO(), change(user, pin+"1234567890123456"), "9000", []mod{pinIs("1234567890123456"), in()}},
@@ -369,7 +414,7 @@ func TestChange(t *testing.T) {
 		{"03 §4.5 row 88 Lc 8", stateO(), change(so, code), "6700", nil},
 		{"03 §4.5 row 88 Lc 0", stateO(), change(so, ""), "6700", nil},
 		{"03 §4.5 row 88 old wrong", stateO().with(in(), soIn(), keys(1)), change(so, badCode+newCode), "63CE", []mod{s(14)}},
-		{"03 §4.5 row 88 old wrong, last try", stateO().with(s(1)), change(so, badCode+newCode), "63C0", []mod{s(0)}},
+		{"03 §4.5 row 88 old wrong, last try", stateO().with(s(1)), change(so, badCode+newCode), "6983", []mod{s(0)}},
 		{"03 §4.5 row 88 ok", stateO().with(s(3)), change(so, code+newCode), "9000", []mod{codeIs(newCode), s(15)}},
 		{"03 §4.5 row 88 ok, login stays", stateO().with(in(), soIn()), change(so, code+newCode), "9000", []mod{codeIs(newCode)}},
 		{"03 §4.5 other", stateO().with(in()), change(0x85, code+newCode), "6A88", nil},

@@ -28,19 +28,21 @@ import (
 	"hsmemu/pinstate"
 )
 
-// -golden writes the golden card if it is missing, as after a new version came
+// -golden writes the golden card if it is missing, as after a new form came
 // into being. It changes none.
 var writeGolden = flag.Bool("golden", false, "write a missing golden file")
 
-// goldenVersion is the version of the card's file that this program writes.
-const goldenVersion = 1
+// goldenForm counts the forms that a card has had. A form that only adds what
+// may be missing is read like the one before it, and the file keeps its version:
+// a program that does not know what was added says so by its name.
+const goldenForm = 2
 
-// goldenFolder has a card of every version that was ever written, with every
-// kind of content that the version knew.
+// goldenFolder has a card of every form that was ever written, with every kind
+// of content that the form knew. The newest stands from its first release on.
 const goldenFolder = "testdata/golden"
 
-func goldenPath(version int) string {
-	return filepath.Join(goldenFolder, fmt.Sprintf("card-v%d.json", version))
+func goldenPath(form int) string {
+	return filepath.Join(goldenFolder, fmt.Sprintf("card-%d.json", form))
 }
 
 var goldenSecret = []byte("golden share or key of 32 bytes!")
@@ -51,7 +53,10 @@ func goldenCard(t *testing.T) chip.Durable {
 	t.Helper()
 	env := world(1)
 	d, err := chip.Manufacture(env, chip.Order{
-		Serial: "DENK9900001", Answers: applet.Answers{NotSelected: 0x6D00, DomainDeleted: 0x6A88, NoMatchingDomain: 0x6A80},
+		Serial: "DENK9900001",
+		Answers: applet.Answers{
+			NotSelected: 0x6D00, DomainDeleted: 0x6A88, NoMatchingDomain: 0x6A80, LastTry: 0x63C0,
+		},
 	})
 	require.NoError(t, err)
 	seed := uint64(1<<64 - 1)
@@ -128,13 +133,13 @@ func goldenDomains(t *testing.T, env applet.Env) []keystore.Domain {
 	return []keystore.Domain{random, whole, partly, keystore.NewDKEK(2), {}, xkek, agreed}
 }
 
-func golden(t *testing.T, version int) []byte {
+func golden(t *testing.T, form int) []byte {
 	t.Helper()
-	want, err := os.ReadFile(goldenPath(version))
+	want, err := os.ReadFile(goldenPath(form))
 	if errors.Is(err, fs.ErrNotExist) && *writeGolden {
 		want = indented(t, goldenCard(t))
 		require.NoError(t, os.MkdirAll(goldenFolder, 0o755))
-		require.NoError(t, os.WriteFile(goldenPath(version), want, 0o644))
+		require.NoError(t, os.WriteFile(goldenPath(form), want, 0o644))
 		err = nil
 	}
 	require.NoError(t, err, "go test -golden writes it")
@@ -152,11 +157,11 @@ func readGolden(t *testing.T, form []byte) chip.Durable {
 }
 
 // If this fails, the form in which cards are kept has changed. Then it needs a
-// new version in package store, a reader for the old one, and a golden card of
-// the new one beside the old.
+// golden card of the new form beside the old, and, where the old one is not read
+// as it is, a new version in package store and a reader for the old one.
 func TestGolden_TheFormIsTheSame(t *testing.T) {
 	t.Parallel()
-	want := golden(t, goldenVersion)
+	want := golden(t, goldenForm)
 	sameLines(t, want, indented(t, readGolden(t, want)))
 	sameLines(t, want, indented(t, goldenCard(t)))
 	for _, d := range []chip.Durable{goldenCard(t), {}, {Applet: applet.Durable{Files: []applet.File{{}}, Custodians: []applet.Custodian{{Name: "<&>"}}}}} {
@@ -232,12 +237,12 @@ func visit(v reflect.Value, empty map[string]bool) {
 	}
 }
 
-// Every card of every version that was ever written opens and is the card that
+// Every card of every form that was ever written opens and is the card that
 // it was: it counts, signs, unwraps and answers as then.
 func TestGolden_OldCardsAreTheSameCards(t *testing.T) {
 	t.Parallel()
-	for version := 1; version <= goldenVersion; version++ {
-		d := readGolden(t, golden(t, version))
+	for form := 1; form <= goldenForm; form++ {
+		d := readGolden(t, golden(t, form))
 		p := d.Applet.PINs
 		require.Equal(t, []uint8{11, 15, 2, 3, 6}, []uint8{p.SO.Left, p.SO.Max, p.User.Left, p.User.Max, p.MinLength})
 		require.True(t, p.Transport && p.Initialised && d.KeyPool)
@@ -299,7 +304,7 @@ func TestGolden_NewerAndDamagedFilesAreRefused(t *testing.T) {
 		plain
 		Hologram string `json:"hologram"`
 	}
-	d := readGolden(t, golden(t, goldenVersion))
+	d := readGolden(t, golden(t, goldenForm))
 	require.NoError(t, store.Write(path, newer{plain(d), "x"}, store.Options{}))
 	_, _, err := store.Read[chip.Durable](path, store.Options{})
 	require.ErrorIs(t, err, store.ErrVersion)

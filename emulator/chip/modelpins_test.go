@@ -88,7 +88,7 @@ func (m *machine) spendPIN(c apdu.Command, p string, fits bool, unfit apdu.SW, t
 		charged := m.s.copied()
 		charged.tries--
 		if p != m.s.pin {
-			m.do(c, apdu.TriesLeft(charged.tries), saved{charged}, session)
+			m.do(c, wrongPIN(charged.tries), saved{charged}, session)
 			return
 		}
 		settled := m.s.copied()
@@ -98,6 +98,14 @@ func (m *machine) spendPIN(c apdu.Command, p string, fits bool, unfit apdu.SW, t
 		then(&settled)
 		m.do(c, apdu.OK, saved{charged, settled}, session)
 	}
+}
+
+// wrongPIN is the answer to a wrong PIN, by the tries that are left then.
+func wrongPIN(left int) apdu.SW {
+	if left == 0 {
+		return apdu.AuthenticationBlocked
+	}
+	return apdu.TriesLeft(left)
 }
 
 // QueryUser asks for the tries of the user PIN.
@@ -128,7 +136,7 @@ func (m *machine) spendSO(c apdu.Command, code string, wrong, right modelSession
 	charged := m.s.copied()
 	charged.left--
 	if code != m.s.so {
-		m.do(c, apdu.TriesLeft(charged.left), saved{charged}, wrong)
+		m.do(c, wrongPIN(charged.left), saved{charged}, wrong)
 		return
 	}
 	settled := m.s.copied()
