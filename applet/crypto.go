@@ -3,6 +3,7 @@ package applet
 import (
 	"fmt"
 	"io"
+	"slices"
 
 	"hsmemu/applet/apdu"
 	"hsmemu/applet/tlv"
@@ -69,8 +70,8 @@ func describeKey(k keystore.Key) string {
 	return fmt.Sprintf("%s-%d", k.Kind(), k.Bits())
 }
 
-// use finds a key for an operation, checks that its algorithm list allows it,
-// and counts the use durably before the key is touched.
+// use finds a key for an operation, checks that its algorithm list and the
+// firmware allow it, and counts the use durably before the key is touched.
 func (t *tx) use(id byte, a keystore.Algorithm) (keystore.Key, error) {
 	if t.env.Observed {
 		t.aboutKey(id)
@@ -83,7 +84,7 @@ func (t *tx) use(id byte, a keystore.Algorithm) (keystore.Key, error) {
 	if err != nil {
 		return keystore.Key{}, err
 	}
-	if !k.Allows(a) {
+	if !k.Allows(a) || slices.Contains(t.profile.Lacks, a) {
 		return keystore.Key{}, apdu.FunctionNotSupported
 	}
 	return k, t.spend(id, k)

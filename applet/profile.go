@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"hsmemu/applet/apdu"
+	"hsmemu/keystore"
 )
 
 // Profile is what differs between firmware versions. Handlers ask its fields
@@ -26,6 +27,9 @@ type Profile struct {
 	RSA []int
 	// MaxCurve is the largest field in bits.
 	MaxCurve int
+	// Lacks lists algorithms that the firmware does not have although it has
+	// their command.
+	Lacks []keystore.Algorithm
 	// KeyFiles: keys can be selected like files.
 	KeyFiles bool
 	// MaxAPDU is the longest command APDU in bytes. Hardware takes 1232 to 1462
@@ -81,7 +85,7 @@ var (
 var profiles = []Profile{
 	{
 		Name: "1.2", Major: 1, Minor: 2, ShortAttributes: true, ATR: atrJCOP2,
-		RSA: []int{1024, 1536, 2048}, MaxCurve: 320, Memory: 36 << 10, MaxAPDU: maxAPDU,
+		RSA: []int{1024, 1536, 2048}, MaxCurve: 320, Lacks: []keystore.Algorithm{keystore.RSAPSS}, Memory: 36 << 10, MaxAPDU: maxAPDU,
 		NotSelected: apdu.ClassNotSupported, NeverInitialised: apdu.ReferenceDataNotUsable, LastTry: apdu.AuthenticationBlocked,
 		NoTemplate:       apdu.ReferenceNotFound,
 		NoMatchingDomain: apdu.WrongData, FixedPINLength: true,

@@ -61,11 +61,17 @@ func TestProfiles_Differences(t *testing.T) {
 	}{
 		{"before selection", "public", "cut\n00 20 00 81", answers{"1.2": "6E00", "2.6": "6E00", "*": "6D00"}},
 		{"query of a card as shipped", "shipped", "00 20 00 81", answers{"1.2": "6984", "*": "6A88"}},
+		{"last try of the user PIN", "public", again(2, wrongUser+" => *") + wrongUser, answers{"*": "6983 !1"}},
+		{"last try of the SO-PIN", "public", again(14, wrongSO+" => *") + wrongSO, answers{"*": "6983 !1"}},
 		{"template", "public", "00 20 00 85", answers{"2.6": "6984", "*": "6A88"}},
 		{"key as a file", "public", "00 A4 00 0C Lc(CC00)", answers{"1.2": "6A82", "2.6": "6A82", "*": "9000"}},
 		{"PIN of another length", "user", `00 24 00 81 Lc("648219" "1234567")`, answers{"1.2": "6A80", "*": "9000"}},
 		{"RSA 3072", "user", `00 46 01 00 Lc(42("UTCA00001") {rsa3072} 5F20("UTKEY00001"))`, answers{"1.2": "6A81", "2.6": "6A81", "*": "9000"}},
 		{"RSA 2048", "user", `00 46 01 00 Lc(42("UTCA00001") {rsa2048} 5F20("UTKEY00001"))`, answers{"*": "9000"}},
+		// A1 of spec 04, "Added later": OpenSC issue 529 and the vendor.
+		{"RSA PSS of a hash value", "user", generate("01", "rsa1024", "90(05)") + "\n80 68 01 40 Lc(" + strings.Repeat("AB", 32) + ") 00", answers{"1.2": "6A81", "*": "* 9000 !1"}},
+		{"RSA PSS of a hash value, listed", "user", generate("01", "rsa1024", "91(40)") + "\n80 68 01 40 Lc(" + strings.Repeat("AB", 32) + ") 00", answers{"1.2": "6A81", "*": "* 9000"}},
+		{"RSA PSS of a message", "user", generate("01", "rsa1024") + "\n80 68 01 43 Lc(AB) 00", answers{"*": "* 9000"}},
 		{"curve of 320 bits", "user", `00 46 01 00 Lcx(42("UTCA00001") {brainpoolP320r1} 5F20("UTKEY00001"))`, answers{"*": "9000"}},
 		{"curve of 384 bits", "user", `00 46 01 00 Lcx(42("UTCA00001") {secp384r1} 5F20("UTKEY00001"))`, answers{"1.2": "6A81", "2.6": "6A81", "*": "9000"}},
 		{"AES key", "user", "00 48 01 B0", answers{"1.2": "6D00", "2.6": "6D00", "*": "9000"}},
