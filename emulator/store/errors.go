@@ -30,6 +30,9 @@ var (
 	ErrAhead = errors.New("store: this file is newer than the card's counter")
 	// ErrClosed reports the use of a File after its Close.
 	ErrClosed = errors.New("store: file is closed")
+
+	// errLast reports a file that was edited to be at the end of its count.
+	errLast = errors.New("store: save: this is the file's last generation")
 )
 
 // LockedError says which process has a file open. It is ErrLocked.

@@ -17,7 +17,7 @@ const (
 	magic = "hsmemu-state "
 	// version is the one this program writes. It reads all from 1.
 	version = 1
-	// maxGeneration is more than anyone can save.
+	// maxGeneration is more than anyone comes to by saving.
 	maxGeneration = 1<<63 - 1
 	// sumLen is the length of the checksum in the first line.
 	sumLen = 2 * sha256.Size

@@ -2,7 +2,9 @@ package store_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"testing"
@@ -41,7 +43,9 @@ func FuzzLoad(f *testing.F) {
 	require.NoError(f, file.Close())
 	f.Add(w.raw(), false)
 	f.Add([]byte("hsmemu-state 1 \n{\"generation\":1,\"seal\":\"none\",\"retired\":{\"seal\":\"counting\",\"parameters\":{}}}\n{}"), true)
+	f.Add([]byte("hsmemu-state 1 \n{\"generation\":1,\"seal\":\"none\"}\n{\"files\":{}}"), true)
 	f.Add([]byte("hsmemu-state 1 \n{\"generation\":18446744073709551615,\"seal\":\"none\"}\n{}"), true)
+	f.Add([]byte("hsmemu-state 1 \n{\"generation\":9223372036854775807,\"seal\":\"none\"}\n{}"), true)
 	f.Add([]byte("hsmemu-state 1 \n{\"generation\":1,\"seal\":\"plain\",\"parameters\":null}\n"), true)
 	f.Fuzz(func(t *testing.T, raw []byte, fits bool) {
 		if fits { // or the checksum would hide everything behind it
@@ -68,11 +72,24 @@ func FuzzLoad(f *testing.F) {
 		require.NoError(t, ierr)
 		require.NoError(t, rerr)
 		before := file.Generation()
-		require.NoError(t, file.Save(v))
+		err = file.Save(v)
 		require.NoError(t, file.Close())
+		if before == math.MaxInt64 {
+			require.ErrorContains(t, err, "last generation")
+			require.True(t, bytes.Equal(raw, w.names[card].data), "the file is untouched")
+			return
+		}
+		require.NoError(t, err)
 		again, info, err := store.Read[value](card, opt)
 		require.NoError(t, err)
-		require.Equal(t, v, again)
+		require.Equal(t, form(t, v), form(t, again), "what is saved of a value, which does not tell no files from none")
 		require.Equal(t, before+1, info.Generation)
 	})
+}
+
+func form(t *testing.T, v value) string {
+	t.Helper()
+	b, err := json.Marshal(v)
+	require.NoError(t, err)
+	return string(b)
 }

@@ -232,6 +232,9 @@ func (f *File[T]) Save(v T) error {
 
 // put makes content the file's, one generation on from h.
 func (f *File[T]) put(h header, g guard, content []byte) error {
+	if h.Generation == maxGeneration { // one more, and nobody could open it
+		return errLast
+	}
 	h.Generation++
 	raw, err := compose(f.spare[:0], h, content, g.aead, f.opt.Rand)
 	if err != nil {
