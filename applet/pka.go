@@ -11,10 +11,13 @@ import (
 	"hsmemu/pinstate"
 )
 
+// mostCustodians is how many a session has a bit for, more than a card takes.
+const mostCustodians = 128
+
 // custodianSession is how far public key authentication has come.
 type custodianSession struct {
 	selected int // index of the key plus one, 0 for none
-	done     [2]uint64
+	done     [mostCustodians / 64]uint64
 }
 
 func (s custodianSession) authenticated(i int) bool { return s.done[i/64]>>(i%64)&1 == 1 }

@@ -1,8 +1,28 @@
 package chip
 
 import (
+	"bytes"
+	"encoding/json"
 	"strconv"
 )
+
+// UnmarshalJSON reads what AppendJSON wrote, and nothing that is not the state
+// of a card. Errors: what encoding/json says of another form, and
+// applet.ErrState, wrapped.
+func (d *Durable) UnmarshalJSON(b []byte) error {
+	type form Durable // which has no methods
+	var read form
+	strict := json.NewDecoder(bytes.NewReader(b))
+	strict.DisallowUnknownFields()
+	if err := strict.Decode(&read); err != nil {
+		return err
+	}
+	if err := read.Applet.Check(); err != nil {
+		return err
+	}
+	*d = Durable(read)
+	return nil
+}
 
 // AppendJSON appends the JSON form to dst: what encoding/json writes of a
 // Durable, to the byte and without escapes for web pages, and faster; see the
