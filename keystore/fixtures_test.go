@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -92,7 +93,7 @@ func allKinds(t testing.TB) []keystore.Key {
 }
 
 // stored is the JSON form of a key, which tells two keys apart.
-func stored(t testing.TB, k keystore.Key) string {
+func stored(t testing.TB, k json.Marshaler) string {
 	t.Helper()
 	b, err := k.MarshalJSON()
 	require.NoError(t, err)

@@ -87,3 +87,38 @@ func FuzzKeyJSON(f *testing.F) {
 		_ = k.String()
 	})
 }
+
+// FuzzDomainJSON: what is read as a key domain is written the same way ever
+// after, and wraps only what it unwraps.
+func FuzzDomainJSON(f *testing.F) {
+	share := bytes.Repeat([]byte{7}, keystore.ShareLen)
+	first, err := keystore.NewDKEK(2).Import(share)
+	require.NoError(f, err)
+	agreed, err := keystore.NewXKEK(share).Agree(share)
+	require.NoError(f, err)
+	for _, d := range []keystore.Domain{
+		{}, keystore.NewDKEK(1), first, domainOf(f, kek), keystore.NewXKEK(share), agreed,
+	} {
+		f.Add([]byte(stored(f, d)))
+	}
+	k := aesKey(f, 128)
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var d keystore.Domain
+		if err := d.UnmarshalJSON(text); err != nil {
+			require.ErrorIs(t, err, keystore.ErrFormat)
+			return
+		}
+		once := stored(t, d)
+		var again keystore.Domain
+		require.NoError(t, again.UnmarshalJSON([]byte(once)))
+		require.Equal(t, once, stored(t, again))
+		_, _ = d.Import(share)
+		_, _ = d.Agree(share)
+		blob, err := d.Wrap(seeded(1), k)
+		require.Equal(t, d.Ready(), err == nil)
+		if err == nil {
+			_, err = again.Unwrap(blob)
+			require.NoError(t, err)
+		}
+	})
+}

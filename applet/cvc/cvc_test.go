@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -239,6 +240,16 @@ func FuzzParse(f *testing.F) {
 	p := cvc.PKAFile{Request: r, Chain: c}
 	f.Add(p.Bytes())
 	f.Add(p.PlainBytes())
+	f.Add(slices.Concat(cvc.KnownRoots()[0].Raw, cvc.KnownRoots()[1].Raw))
+	n := append(append([]byte{0xC1}, make([]byte, 126)...), 1)
+	for s := cvc.RSASHA1; s.RSA(); s++ { // signatures need not be right to be read
+		r, err := cvc.RequestBody{
+			CAR: "UTCA00001", CHR: "UTKEY00001", Key: cvc.NewRSA(s, n, []byte{1, 0, 1}),
+			Extensions: cvc.Extensions(nil).With(cvc.KeyDomainUID, n),
+		}.Sign(func(cvc.Scheme, []byte) ([]byte, error) { return n, nil })
+		require.NoError(f, err)
+		f.Add(r.Raw)
+	}
 	roots := cvc.KnownRoots()
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if c, err := cvc.ParseCertificate(b); err == nil {
@@ -270,6 +281,13 @@ func FuzzParse(f *testing.F) {
 			again, err := cvc.ParsePKAFile(p.Bytes())
 			require.NoError(t, err)
 			require.Equal(t, p, again)
+		}
+		if r, err := cvc.ParseRoots(b); err == nil {
+			var all []byte
+			for _, c := range r {
+				all = append(all, c.Raw...)
+			}
+			require.True(t, bytes.Equal(b, all), "what follows a root is a root")
 		}
 		if c, err := cvc.ParseChain(b); err == nil {
 			// No genuine chain is among the seeds, so one that verifies is a

@@ -8,6 +8,7 @@ import (
 
 	"hsmemu/applet/apdu"
 	"hsmemu/applet/sm"
+	"hsmemu/keystore/curve"
 )
 
 // opener is a channel with someone who can forge on it.
@@ -134,4 +135,41 @@ func BenchmarkAuthenticate(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// FuzzAuthenticate has any data for the choice of a suite and for both ends of
+// the key agreement; a host never believes who has not got the device's key.
+func FuzzAuthenticate(f *testing.F) {
+	device, terminal := parties(f)
+	present := sm.Present(terminal).Data
+	for i, s := range suites {
+		selection := append([]byte{0x80, byte(len(s.OID()))}, s.OID()...)
+		_, answer, err := s.Authenticate(device, sm.Nonce{byte(i)}, present)
+		require.NoError(f, err)
+		f.Add(selection, present, answer)
+		f.Add(append(selection, 0x83, 1, 0, 0x84, 1, 0), present[2:], answer[2:])
+	}
+	f.Fuzz(func(t *testing.T, selection, present, answer []byte) {
+		suite, err := sm.ParseSelection(selection)
+		if err != nil {
+			require.True(t, errors.Is(err, sm.ErrData) || errors.Is(err, sm.ErrSuite), "%v", err)
+			return
+		}
+		require.Contains(t, suites, suite)
+		channel, said, err := suite.Authenticate(device, sm.Nonce{}, present)
+		require.Equal(t, err == nil, channel.Active())
+		if err != nil {
+			require.True(t, errors.Is(err, sm.ErrData) || errors.Is(err, curve.ErrPoint), "%v", err)
+			require.Empty(t, said)
+		}
+		if _, err = suite.Confirm(terminal, device.Public(), answer); err != nil {
+			require.True(t, errors.Is(err, sm.ErrData) || errors.Is(err, sm.ErrToken), "%v", err)
+		}
+		if err == nil { // only the device makes this token, and the nonce is in the open
+			nonce := sm.Nonce(answer[4:])
+			_, honest, err := suite.Authenticate(device, nonce, sm.Present(terminal).Data)
+			require.NoError(t, err)
+			require.Equal(t, honest, answer)
+		}
+	})
 }
