@@ -20,12 +20,12 @@ const (
 	resetNewSO  = `00 2C 02 81 Lc("246870")`
 	resetOnlySO = "00 2C 03 81"
 	badChange   = `00 24 00 81 Lc("000000" "135790")`
-	badChangeSO = "00 24 00 88 Lc(0000000000000000 1122334455667788)"
-	badReset    = `00 2C 00 81 Lc(0000000000000000 "246870")`
-	badResetNo  = "00 2C 01 81 Lc(0000000000000000)"
+	badChangeSO = "00 24 00 88 Lc(" + foreignCode + " 1122334455667788)"
+	badReset    = "00 2C 00 81 Lc(" + foreignCode + ` "246870")`
+	badResetNo  = "00 2C 01 81 Lc(" + foreignCode + ")"
 )
 
-var badInit = strings.Replace(initialise("0001"), "3537363231383830", "0000000000000000", 1)
+var badInit = strings.Replace(initialise("0001"), "3537363231383830", foreignCode, 1)
 
 // exhausted appends the wrong codes that block the SO-PIN.
 var exhausted = again(15, wrongSO+" => *")
