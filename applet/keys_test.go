@@ -187,7 +187,7 @@ func TestSpec04_Attestation(t *testing.T) {
 	for _, bits := range []int{1024, 1536, 2048, 3072, 4096} {
 		templates[fmt.Sprint(bits)] = rsaTemplate(bits, cvc.RSASHA256)
 	}
-	require.Len(t, templates, 11+13+5)
+	require.Len(t, templates, 11+19+5)
 	other := manufacture(t, "4.1", "other")
 	for name, template := range templates {
 		t.Run(name, func(t *testing.T) {

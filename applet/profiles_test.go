@@ -73,6 +73,8 @@ func TestProfiles_Differences(t *testing.T) {
 		{"RSA PSS of a hash value, listed", "user", generate("01", "rsa1024", "91(40)") + "\n80 68 01 40 Lc(" + strings.Repeat("AB", 32) + ") 00", answers{"1.2": "6A81", "*": "* 9000"}},
 		{"RSA PSS of a message", "user", generate("01", "rsa1024") + "\n80 68 01 43 Lc(AB) 00", answers{"*": "* 9000"}},
 		{"curve of 320 bits", "user", `00 46 01 00 Lcx(42("UTCA00001") {brainpoolP320r1} 5F20("UTKEY00001"))`, answers{"*": "9000"}},
+		{"twisted curve of 320 bits", "user", `00 46 01 00 Lcx(42("UTCA00001") {brainpoolP320t1} 5F20("UTKEY00001"))`, answers{"*": "9000"}},
+		{"twisted curve of 384 bits", "user", `00 46 01 00 Lcx(42("UTCA00001") {brainpoolP384t1} 5F20("UTKEY00001"))`, answers{"1.2": "6A81", "2.6": "6A81", "*": "9000"}},
 		{"curve of 384 bits", "user", `00 46 01 00 Lcx(42("UTCA00001") {secp384r1} 5F20("UTKEY00001"))`, answers{"1.2": "6A81", "2.6": "6A81", "*": "9000"}},
 		{"AES key", "user", "00 48 01 B0", answers{"1.2": "6D00", "2.6": "6D00", "*": "9000"}},
 		{"AES operation", "user", "80 78 01 10 Lc(00)", answers{"1.2": "6D00", "2.6": "6D00", "*": "6A88"}},

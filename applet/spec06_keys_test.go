@@ -41,6 +41,7 @@ func TestSpec06_Registration(t *testing.T) {
 		{"06 §6.3 RSA", "shipped", fresh + key("rsa1024") + "\n80 54 00 00 Lcx({other|value}) le => 6A80"},
 		{"06 §6.3 a larger curve", "shipped", fresh + key("secp384r1") + "\n80 54 00 00 Lcx({other|value}) le => 6A80"},
 		{"06 §6.3 another curve of 256 bits", "shipped", fresh + key("secp256k1") + "\n80 54 00 00 Lcx({other|value}) le => 6A80"},
+		{"06 §6.3 the other brainpool curve of 256 bits", "shipped", fresh + key("brainpoolP256t1") + "\n80 54 00 00 Lcx({other|value}) le => 6A80"},
 		{"06 §6.3 the key again", "shipped", fresh + register("B") + "\n" + trusting("B") + "\n80 54 00 00 Lcx({requestb|value}) le => 6A80"},
 		{"06 §6.3 all slots filled", "keys", custodian("E") + "\ncard A\n" + trusting("E") + "\n80 54 00 00 Lcx({requeste|value}) le => 6985"},
 		{"06 §6.3 no verification key", "shipped", fresh + "80 54 00 00 Lcx({requestb|value}) le => 6985"},
@@ -217,6 +218,9 @@ func TestSpec06_AuthenticatedECDH(t *testing.T) {
 		{"04 §3 83 a bit changed", "user", start + trusting("B") + "\n80 62 01 83 Lcx({requestb|value|flip}) le => 6300"},
 		{"04 §3 83 not in the default list", "user", start + generate("01", "brainpoolP256r1") + "\n" + trusting("B") + "\n80 62 01 83 Lcx({requestb|value}) le => 6A81"},
 		{"04 §3 83 RSA peer", "user", start + "card B\n" + `00 46 02 00 Lcx(42("UTCA00001") {rsa1024} 5F20("UTKEY00001")) le => {r:*} 9000
+			card A
+			` + trusting("B") + "\n80 62 01 83 Lcx({r|value}) le => 6A80"},
+		{"04 §3 83 peer on another curve with the same field and order", "user", start + "card B\n" + `00 46 02 00 Lcx(42("UTCA00001") {brainpoolP256t1} 5F20("UTKEY00001")) le => {r:*} 9000
 			card A
 			` + trusting("B") + "\n80 62 01 83 Lcx({r|value}) le => 6A80"},
 		{"04 §3 83 peer on another curve", "user", start + "card B\n" + `00 46 02 00 Lcx(42("UTCA00001") {secp256r1} 5F20("UTKEY00001")) le => {r:*} 9000

@@ -97,7 +97,7 @@ func BenchmarkStored(b *testing.B) {
 		case 0:
 			mixed = append(mixed, rsaKey(b, []int{2048, 4096}[i%2]))
 		case 1:
-			mixed = append(mixed, ecKey(b, curve.All()[i%13].Name()))
+			mixed = append(mixed, ecKey(b, curve.All()[i%len(curve.All())].Name()))
 		case 2:
 			mixed = append(mixed, aesKey(b, 256))
 		}

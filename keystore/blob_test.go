@@ -28,6 +28,7 @@ func TestWrap_Sizes(t *testing.T) {
 		{ecKey(t, "secp192r1"), 0x0C, 192, 7, 242, 256, 299},
 		{ecKey(t, "brainpoolP224r1"), 0x0C, 224, 7, 278, 288, 331},
 		{ecKey(t, "brainpoolP256r1"), 0x0C, 256, 7, 314, 320, 363},
+		{ecKey(t, "brainpoolP256t1"), 0x0C, 256, 7, 314, 320, 363},
 		{ecKey(t, "brainpoolP320r1"), 0x0C, 320, 7, 386, 400, 443},
 		{ecKey(t, "secp384r1"), 0x0C, 384, 7, 458, 464, 507},
 		{ecKey(t, "brainpoolP512r1"), 0x0C, 512, 7, 602, 608, 651},

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hsmemu/keystore"
+	"hsmemu/keystore/curve"
 )
 
 // openssl runs the command line tool, a second opinion on everything. A
@@ -123,7 +124,8 @@ func TestOpenSSL_VerifiesRSASignatures(t *testing.T) {
 func TestOpenSSL_VerifiesECSignatures(t *testing.T) {
 	t.Parallel()
 	message := []byte("message for every signature")
-	for _, name := range []string{"secp192r1", "secp256r1", "secp521r1", "brainpoolP256r1", "brainpoolP512r1", "secp256k1"} {
+	for _, c := range curve.All() {
+		name := c.Name()
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s, k := newShelf(t), ecKey(t, name)
@@ -176,11 +178,15 @@ func TestOpenSSL_EncryptsForRSA(t *testing.T) {
 
 func TestOpenSSL_AgreesOnSharedSecrets(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"secp256r1", "secp521r1", "brainpoolP256r1", "secp192k1"} {
+	for _, c := range curve.All() {
+		name := c.Name()
 		s, k := newShelf(t), ecKey(t, name)
 		public := s.putPublic(t, k)
 		tool := name
-		if name == "secp256r1" {
+		switch name {
+		case "secp192r1":
+			tool = "prime192v1"
+		case "secp256r1":
 			tool = "prime256v1"
 		}
 		private := s.put(t, "private.pem", openssl(t, "ecparam", "-name", tool, "-genkey", "-noout"))

@@ -171,20 +171,26 @@ func (b bench) chain(key string) {
 // hint is a way that works.
 func TestMaterial_PKCS12OnOtherCurvesByWayOfPEM(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
-	b.openssl("ecparam -genkey -noout -name brainpoolP256r1 -out key.pem")
-	b.openssl("req -new -x509 -key key.pem -subj /CN=leaf -days 2 -out cert.pem")
-	b.openssl("pkcs12 -export -inkey key.pem -in cert.pem -out key.p12 -passout pass:secret")
-	_, err := readMaterial(b.path("key.p12"), password("secret"))
-	var h hinted
-	require.ErrorAs(t, err, &h)
-	require.Contains(t, h.hint, "openssl pkcs12 -in "+b.path("key.p12")+" -nodes -out key.pem")
+	for _, name := range []string{"brainpoolP256r1", "brainpoolP256t1", "secp256k1"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			b.openssl("ecparam -genkey -noout -name " + name + " -out key.pem")
+			b.openssl("req -new -x509 -key key.pem -subj /CN=leaf -days 2 -out cert.pem")
+			b.openssl("pkcs12 -export -inkey key.pem -in cert.pem -out key.p12 -passout pass:secret")
+			_, err := readMaterial(b.path("key.p12"), password("secret"))
+			var h hinted
+			require.ErrorAs(t, err, &h)
+			require.Contains(t, h.hint, "openssl pkcs12 -in "+b.path("key.p12")+" -nodes -out key.pem")
 
-	b.openssl("pkcs12 -in key.p12 -nodes -out plain.pem -passin pass:secret")
-	m, err := readMaterial(b.path("plain.pem"), noPassword)
-	require.NoError(t, err)
-	require.Equal(t, "leaf", m.own.name)
-	require.Equal(t, b.public("key.pem"), m.key.ECPublic().Bytes())
+			b.openssl("pkcs12 -in key.p12 -nodes -out plain.pem -passin pass:secret")
+			m, err := readMaterial(b.path("plain.pem"), noPassword)
+			require.NoError(t, err)
+			require.Equal(t, "leaf", m.own.name)
+			require.Equal(t, name, m.key.Curve().Name())
+			require.Equal(t, b.public("key.pem"), m.key.ECPublic().Bytes())
+		})
+	}
 }
 
 func TestMaterial_PKCS12OnP256(t *testing.T) {

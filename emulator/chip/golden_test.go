@@ -98,7 +98,7 @@ func goldenKeys(t *testing.T, env applet.Env) map[byte]keystore.Key {
 	for _, bits := range []int{1024, 1536, 2048} {
 		add(keystore.GenerateRSA(env.RSA, bits, []byte{1, 0, 1}))
 	}
-	for _, c := range curve.All() {
+	for _, c := range curve.All()[:13] { // brainpool t1 came after the first version
 		add(keystore.GenerateEC(env.Rand, c))
 	}
 	for _, bits := range []int{128, 192, 256} {

@@ -13,9 +13,9 @@ import (
 
 var update = flag.Bool("update", false, "write base.bin anew")
 
-// The shape of the comb, as in base.go. After a change there, give base.bin
-// its new size with truncate(1), so that the package starts, and run this test
-// with -update.
+// The shape of the comb, as in base.go. After a change there, or with a new
+// curve, give base.bin its new size with truncate(1), so that the package
+// starts, and run this test with -update.
 const (
 	teeth  = 6
 	blocks = 2

@@ -1,8 +1,8 @@
-// Package curve holds the thirteen elliptic curves of a SmartCard-HSM with
+// Package curve holds the nineteen elliptic curves of a SmartCard-HSM with
 // ECDSA (FIPS 186-5, SEC 1) and Diffie-Hellman (SEC 1 §3.3.1) on them.
 //
 // ECDSA on secp224r1, secp256r1, secp384r1 and secp521r1 is the standard
-// library's. Everything else, that is ECDSA on the other nine curves and
+// library's. Everything else, that is ECDSA on the other fifteen curves and
 // Diffie-Hellman on all of them, is done by one group whose operations take
 // the same time for all secrets.
 //
@@ -42,7 +42,7 @@ var (
 	ErrRandom = errors.New("curve: no randomness")
 )
 
-// Curve is one of the thirteen curves. There is exactly one *Curve of each, so
+// Curve is one of the nineteen curves. There is exactly one *Curve of each, so
 // pointers may be compared.
 type Curve struct {
 	name       string
@@ -83,8 +83,8 @@ func unhex(s string) []byte {
 	return b
 }
 
-// All returns the thirteen curves, those of SEC 2 with random parameters first,
-// then brainpool, then those with an endomorphism.
+// All returns the nineteen curves, those of SEC 2 with random parameters first,
+// then brainpool r1, those with an endomorphism, and brainpool t1.
 func All() []*Curve { return append([]*Curve(nil), curves...) }
 
 // ByName finds a curve by its name in SEC 2 ("secp256r1") or RFC 5639

@@ -27,7 +27,7 @@ func byName(t testing.TB, name string) *curve.Curve {
 	return c
 }
 
-func TestAll_ListsThirteenCurvesOfTheRightSize(t *testing.T) {
+func TestAll_ListsNineteenCurvesOfTheRightSize(t *testing.T) {
 	t.Parallel()
 	want := []struct {
 		name      string
@@ -46,6 +46,12 @@ func TestAll_ListsThirteenCurvesOfTheRightSize(t *testing.T) {
 		{"brainpoolP512r1", 512, 64},
 		{"secp192k1", 192, 24},
 		{"secp256k1", 256, 32},
+		{"brainpoolP192t1", 192, 24},
+		{"brainpoolP224t1", 224, 28},
+		{"brainpoolP256t1", 256, 32},
+		{"brainpoolP320t1", 320, 40},
+		{"brainpoolP384t1", 384, 48},
+		{"brainpoolP512t1", 512, 64},
 	}
 	all := curve.All()
 	require.Len(t, all, len(want))
@@ -119,6 +125,57 @@ func TestByParameters_ComparesEveryValue(t *testing.T) {
 		_, err := curve.ByParameters(p)
 		require.ErrorIs(t, err, curve.ErrUnknown, "hybrid base point")
 	})
+}
+
+// The two brainpool curves of a size have p and n in common: one value of the
+// other curve makes either of them unknown.
+func TestByParameters_DoesNotMixCurvesOfOneField(t *testing.T) {
+	t.Parallel()
+	for _, size := range []string{"192", "224", "256", "320", "384", "512"} {
+		random, twisted := byName(t, "brainpoolP"+size+"r1"), byName(t, "brainpoolP"+size+"t1")
+		require.Equal(t, random.Parameters().P, twisted.Parameters().P)
+		require.Equal(t, random.Parameters().N, twisted.Parameters().N)
+		for _, c := range []*curve.Curve{random, twisted} {
+			other := random
+			if c == random {
+				other = twisted
+			}
+			for i := range 3 {
+				p, q := c.Parameters(), other.Parameters()
+				*[]*[]byte{&p.A, &p.B, &p.G}[i] = [][]byte{q.A, q.B, q.G}[i]
+				_, err := curve.ByParameters(p)
+				require.ErrorIs(t, err, curve.ErrUnknown, "%s with value %d of %s", c, i, other)
+			}
+		}
+	}
+}
+
+// RFC 5639 §3: with its Z, (x, y) → (Z²x, Z³y) leads from r1 to t1 and from base
+// point to base point, and A of t1 is -3. So it leads from every public key to
+// that of the same private key.
+func TestParameters_OfT1AreTheTwistOfR1(t *testing.T) {
+	t.Parallel()
+	for _, size := range []string{"192", "224", "256", "320", "384", "512"} {
+		random, twisted := byName(t, "brainpoolP"+size+"r1"), byName(t, "brainpoolP"+size+"t1")
+		from, to := newReference(random), newReference(twisted)
+		require.Equal(t, big.NewInt(3), new(big.Int).Sub(to.p, to.a))
+		over := func(a, b *big.Int) *big.Int { return from.mod(new(big.Int).Mul(a, new(big.Int).ModInverse(b, from.p))) }
+		power := func(a *big.Int, e int64) *big.Int { return new(big.Int).Exp(a, big.NewInt(e), from.p) }
+		z := over(over(to.g.y, from.g.y), over(to.g.x, from.g.x)) // Z³ / Z²
+		require.Equal(t, to.a, from.mod(new(big.Int).Mul(power(z, 4), from.a)))
+		require.Equal(t, to.b, from.mod(new(big.Int).Mul(power(z, 6), from.b)))
+		k := generate(t, random)
+		same, err := twisted.Private(k.Bytes())
+		require.NoError(t, err)
+		q, image := from.point(k.Public().Bytes()), to.point(same.Public().Bytes())
+		require.Equal(t, image.x, from.mod(new(big.Int).Mul(power(z, 2), q.x)))
+		require.Equal(t, image.y, from.mod(new(big.Int).Mul(power(z, 3), q.y)))
+		_, err = k.Shared(same.Public())
+		require.ErrorIs(t, err, curve.ErrCurve)
+		s, err := k.Sign(nil, []byte{1})
+		require.NoError(t, err)
+		require.False(t, same.Public().Verify([]byte{1}, s))
+	}
 }
 
 func TestParameters_AreOfAGroupOfPrimeOrder(t *testing.T) {

@@ -64,7 +64,7 @@ func (f *modulus) times3(z, x *element) {
 	f.add(z, &t, x)
 }
 
-// timesA sets z to a·x. All curves but brainpool have an a that needs no
+// timesA sets z to a·x. All curves but brainpool r1 have an a that needs no
 // multiplication.
 func (c *group) timesA(z, x *element) {
 	switch c.kind {

@@ -354,7 +354,7 @@ func forged(r *reference, point xy, z *big.Int) (q xy, x *big.Int) {
 }
 
 // The abscissa of k·G may lie between n and p, which chance never shows. On
-// all thirteen curves n < p.
+// every curve n < p.
 func TestVerify_ReducesTheAbscissa(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, c *curve.Curve) {
