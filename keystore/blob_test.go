@@ -394,3 +394,31 @@ func TestUnwrap_InconsistentKeys(t *testing.T) {
 		require.ErrorIs(t, err, keystore.ErrKey, "AES of %d bytes", size)
 	}
 }
+
+// A blob names its curve by the parameters, and brainpool r1 and t1 of a size
+// have p and n in common: a key of one is never taken for one of the other.
+func TestUnwrap_DoesNotMixCurvesOfOneField(t *testing.T) {
+	t.Parallel()
+	d := domainOf(t, kek)
+	for _, names := range [][2]string{{"brainpoolP256r1", "brainpoolP256t1"}, {"brainpoolP256t1", "brainpoolP256r1"}} {
+		k, other := ecKey(t, names[0]), curveNamed(t, names[1]).Parameters()
+		c := k.Curve().Parameters()
+		parts := [][]byte{c.A, c.B, c.P, c.N, c.G, k.EC().Bytes(), k.ECPublic().Bytes()}
+		unwrap := func() (keystore.Key, error) {
+			return d.Unwrap(sealBlob(t, kek, 0x0C, nil, plainOf(256, parts...)))
+		}
+		back, err := unwrap()
+		require.NoError(t, err)
+		require.Equal(t, stored(t, k), stored(t, back))
+		for i, foreign := range map[int][]byte{0: other.A, 1: other.B, 4: other.G} {
+			mine := parts[i]
+			parts[i] = foreign
+			_, err = unwrap()
+			require.ErrorIs(t, err, keystore.ErrCurve, "%s with part %d of %s", names[0], i, names[1])
+			parts[i] = mine
+		}
+		parts[0], parts[1], parts[4] = other.A, other.B, other.G
+		_, err = unwrap()
+		require.ErrorIs(t, err, keystore.ErrKey, "point of %s on %s", names[0], names[1])
+	}
+}

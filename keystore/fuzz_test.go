@@ -15,7 +15,7 @@ import (
 func FuzzUnwrap(f *testing.F) {
 	d := domainOf(f, kek)
 	for _, k := range []keystore.Key{
-		rsaKey(f, 1024), ecKey(f, "secp256r1"), ecKey(f, "secp521r1"), aesKey(f, 128),
+		rsaKey(f, 1024), ecKey(f, "secp256r1"), ecKey(f, "secp521r1"), ecKey(f, "brainpoolP256t1"), aesKey(f, 128),
 	} {
 		blob, err := d.Wrap(seeded(1), k)
 		require.NoError(f, err)
@@ -63,7 +63,7 @@ func FuzzUnwrap(f *testing.F) {
 // panics in use.
 func FuzzKeyJSON(f *testing.F) {
 	for _, k := range []keystore.Key{
-		rsaKey(f, 1024), ecKey(f, "secp256r1"), ecKey(f, "brainpoolP192r1"), aesKey(f, 128), {},
+		rsaKey(f, 1024), ecKey(f, "secp256r1"), ecKey(f, "brainpoolP192r1"), ecKey(f, "brainpoolP192t1"), aesKey(f, 128), {},
 	} {
 		f.Add([]byte(stored(f, k)))
 	}

@@ -1,6 +1,7 @@
 package cvc_test
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
@@ -117,6 +118,28 @@ func TestAttest_RSA(t *testing.T) {
 			_, err = v.Attest(read)
 			require.ErrorIs(t, err, cvc.ErrInnerSignature, s)
 		}
+	}
+}
+
+// Brainpool r1 and t1 of a size have p and n in common; a request whose other
+// parameters are of both, or whose point is of the other, has no key.
+func TestRequest_DoesNotMixCurvesOfOneField(t *testing.T) {
+	t.Parallel()
+	for _, names := range [][2]string{{"brainpoolP256r1", "brainpoolP256t1"}, {"brainpoolP256t1", "brainpoolP256r1"}} {
+		c, other := named(t, names[0]), named(t, names[1])
+		k, err := c.Private([]byte{0x2A})
+		require.NoError(t, err)
+		r, err := cvc.RequestBody{CHR: "UTKEY00001", Key: cvc.NewEC(cvc.ECDSASHA256, k.Public())}.Sign(cvc.SignEC(k, nil))
+		require.NoError(t, err)
+		p, q, all := c.Parameters(), other.Parameters(), bytes.Clone(r.Raw)
+		for _, part := range [][2][]byte{{p.A, q.A}, {p.B, q.B}, {p.G, q.G}} {
+			require.Equal(t, 1, bytes.Count(r.Raw, part[0]))
+			_, err = cvc.ParseRequest(bytes.Replace(r.Raw, part[0], part[1], 1))
+			require.ErrorIs(t, err, curve.ErrUnknown)
+			all = bytes.Replace(all, part[0], part[1], 1)
+		}
+		_, err = cvc.ParseRequest(all)
+		require.ErrorIs(t, err, curve.ErrPoint)
 	}
 }
 

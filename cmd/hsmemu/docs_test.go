@@ -14,6 +14,7 @@ import (
 
 	"hsmemu/applet"
 	"hsmemu/emulator"
+	"hsmemu/keystore/curve"
 )
 
 var update = flag.Bool("update", false, "rewrite the generated parts of the documentation")
@@ -114,6 +115,27 @@ func TestDocs_EmulatedListsEveryProfile(t *testing.T) {
 	}
 	b.WriteString("\n")
 	generated(t, "emulated.md", "profiles", b.String())
+}
+
+func TestDocs_EmulatedListsEveryCurve(t *testing.T) {
+	profiles := applet.Profiles() // oldest first, and none has lost a curve
+	names, sizes := map[int][]string{}, []int{}
+	for _, c := range curve.All() {
+		if names[c.Bits()] == nil {
+			sizes = append(sizes, c.Bits())
+		}
+		names[c.Bits()] = append(names[c.Bits()], c.Name())
+	}
+	slices.Sort(sizes)
+	var b strings.Builder
+	b.WriteString("\n| Bits | Curves | From firmware |\n|---|---|---|\n")
+	for _, bits := range sizes {
+		since := slices.IndexFunc(profiles, func(p applet.Profile) bool { return p.MaxCurve >= bits })
+		require.GreaterOrEqual(t, since, 0, "no firmware has %v", names[bits])
+		fmt.Fprintf(&b, "| %d | %s | %s |\n", bits, strings.Join(names[bits], ", "), profiles[since].Name)
+	}
+	b.WriteString("\n")
+	generated(t, "emulated.md", "curves", b.String())
 }
 
 func TestDocs_FaultsListsEveryFault(t *testing.T) {

@@ -22,6 +22,7 @@ func FuzzReadPEM(f *testing.F) {
 	for _, line := range [][]string{
 		{"genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:1024"},
 		{"genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:brainpoolP256r1"},
+		{"genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:brainpoolP256t1", "-pkeyopt", "ec_param_enc:explicit"},
 		{"genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:secp192k1", "-pkeyopt", "ec_param_enc:explicit"},
 		{"ecparam", "-genkey", "-name", "secp521r1"},
 		{"req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=x", "-keyout", "-"},
