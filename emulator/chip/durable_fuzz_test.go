@@ -15,7 +15,7 @@ import (
 // FuzzDurable takes any text for the content of a card's file: it is refused,
 // or it is a card that wakes up and answers, whatever it is asked.
 func FuzzDurable(f *testing.F) {
-	golden, err := os.ReadFile(goldenPath(goldenVersion))
+	golden, err := os.ReadFile(goldenPath(goldenForm))
 	require.NoError(f, err)
 	f.Add(golden)
 	for _, p := range applet.Profiles() {

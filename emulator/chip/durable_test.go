@@ -17,7 +17,7 @@ import (
 // A file whose checksum is right may still hold what no card is.
 func TestDurable_RefusesWhatIsNoCard(t *testing.T) {
 	t.Parallel()
-	golden, err := os.ReadFile(goldenPath(goldenVersion))
+	golden, err := os.ReadFile(goldenPath(goldenForm))
 	require.NoError(t, err)
 	read := func() (d chip.Durable) {
 		require.NoError(t, json.Unmarshal(golden, &d))
