@@ -4,11 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"syscall"
 	"testing"
 	"time"
@@ -62,8 +62,8 @@ func BenchmarkTransmit(b *testing.B) {
 		transmit(b, privateDaemon(b), name0)
 	})
 	b.Run("pcscd and vpcd", func(b *testing.B) {
-		systemDaemon(b)
-		transmit(b, pcscd.DefaultSocket, vpcdName)
+		socket, _ := systemDaemon(b, null{})
+		transmit(b, socket, vpcdName)
 	})
 }
 
@@ -126,45 +126,41 @@ func privateReader(tb testing.TB) (*pcscd.Reader, string) {
 // vpcdName is the name of the first slot of vpcd.
 const vpcdName = "Virtual PCD 00 00"
 
-// systemDaemon starts Debian's pcscd with a null card in its virtual reader.
-// There is one place for its socket, so that others are kept away by a lock.
-func systemDaemon(tb testing.TB) *vsmartcard.Bridge {
+// systemDaemon starts Debian's pcscd with a card in the first of its two virtual
+// readers, and returns its socket. The daemon gets the socket from us, as from a
+// service manager, so that it needs neither root nor a fixed place: any number
+// of them run side by side.
+func systemDaemon(tb testing.TB, card vsmartcard.Card) (socket string, bridge *vsmartcard.Bridge) {
 	tb.Helper()
-	require.Zero(tb, os.Geteuid(), "pcscd has to be started as root")
-	lock, err := os.OpenFile(filepath.Join(os.TempDir(), "hsmemu-pcscd.lock"), os.O_CREATE|os.O_RDWR, 0o666)
-	require.NoError(tb, err)
-	tb.Cleanup(func() { _ = lock.Close() })
-	require.NoError(tb, syscall.Flock(int(lock.Fd()), syscall.LOCK_EX))
-
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(tb, err)
-	port := l.Addr().(*net.TCPAddr).Port
-	require.NoError(tb, l.Close())
-	config := filepath.Join(tb.TempDir(), "reader.conf")
+	dir := tb.TempDir()
+	port := freePort(tb)
+	config := filepath.Join(dir, "reader.conf")
 	require.NoError(tb, os.WriteFile(config, fmt.Appendf(nil,
 		"FRIENDLYNAME \"Virtual PCD\"\nDEVICENAME /dev/null:%#x\nLIBPATH /usr/lib/pcsc/drivers/serial/libifdvpcd.so\nCHANNELID %#x\n",
 		port, port), 0o600))
-	for _, left := range []string{"pcscd.comm", "pcscd.pid"} {
-		_ = os.Remove(filepath.Join(filepath.Dir(pcscd.DefaultSocket), left))
-	}
-	daemon := exec.Command("/usr/sbin/pcscd", "--foreground", "--config", config)
+	socket = filepath.Join(dir, "s")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket})
+	require.NoError(tb, err)
+	l.SetUnlinkOnClose(false)
+	inherited, err := l.File()
+	require.NoError(tb, err)
+	// The daemon takes the socket only if it finds its own process number.
+	daemon := exec.Command("sh", "-c", `LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"`, "sh",
+		"/usr/sbin/pcscd", "--foreground", "--config", config)
+	daemon.ExtraFiles = []*os.File{inherited}
 	require.NoError(tb, daemon.Start())
 	tb.Cleanup(func() {
 		_ = daemon.Process.Signal(syscall.SIGTERM)
 		_ = daemon.Wait()
 	})
+	require.NoError(tb, inherited.Close())
+	require.NoError(tb, l.Close())
 
-	// The socket comes last.
-	var c *pcscd.Client
-	for ctx := soon(tb); ; {
-		c, err = pcscd.Dial(ctx, pcscd.DefaultSocket)
-		if err == nil {
-			break
-		}
-		require.NoError(tb, ctx.Err(), "pcscd does not come up: %v", err)
-		runtime.Gosched()
-	}
-	bridge, err := vsmartcard.Dial(soon(tb), fmt.Sprintf("127.0.0.1:%d", port), null{})
+	c, err := pcscd.Dial(soon(tb), socket)
+	require.NoError(tb, err)
+	defer func() { require.NoError(tb, c.Close()) }()
+	seenAs(tb, c, vpcdName, pcscd.StateAbsent)
+	bridge, err = vsmartcard.Dial(soon(tb), fmt.Sprintf("127.0.0.1:%d", port), card)
 	require.NoError(tb, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := at(func() error { return bridge.Run(ctx) })
@@ -174,8 +170,26 @@ func systemDaemon(tb testing.TB) *vsmartcard.Bridge {
 	})
 	require.NoError(tb, bridge.Ready(soon(tb)))
 	seenAs(tb, c, vpcdName, pcscd.StatePresent)
-	require.NoError(tb, c.Close())
-	return bridge
+	return socket, bridge
+}
+
+// freePort finds a port that is free together with the next. It lies below those
+// that Linux hands out by itself, so that it stays free until the daemon takes it.
+func freePort(tb testing.TB) int {
+	tb.Helper()
+	for {
+		port := 20000 + rand.IntN(12000)
+		first, err := net.Listen("tcp4", fmt.Sprintf(":%d", port))
+		if err != nil {
+			continue
+		}
+		second, err := net.Listen("tcp4", fmt.Sprintf(":%d", port+1))
+		require.NoError(tb, first.Close())
+		if err == nil {
+			require.NoError(tb, second.Close())
+			return port
+		}
+	}
 }
 
 // seenAs waits until a client sees a reader in some state.
@@ -200,8 +214,8 @@ func BenchmarkInsertion(b *testing.B) {
 		insertion(b, path, name0, r.Eject, func() error { return r.Insert(null{}) })
 	})
 	b.Run("pcscd and vpcd", func(b *testing.B) {
-		bridge := systemDaemon(b)
-		insertion(b, pcscd.DefaultSocket, vpcdName,
+		socket, bridge := systemDaemon(b, null{})
+		insertion(b, socket, vpcdName,
 			func() error { return bridge.Eject(soon(b)) },
 			func() error { return bridge.Insert(soon(b)) })
 	})

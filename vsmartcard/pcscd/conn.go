@@ -142,6 +142,13 @@ func bodySize(command uint32) (uint32, bool) {
 	return 0, false
 }
 
+// established reports whether the client has a context.
+func (c *conn) established() bool {
+	c.server.mu.Lock()
+	defer c.server.mu.Unlock()
+	return c.context != 0
+}
+
 // payload reads what follows a request's structure.
 func (c *conn) payload(length uint32) ([]byte, error) {
 	if length > payloadMax {
@@ -162,10 +169,14 @@ func (c *conn) reply(s structure, payload []byte) error {
 }
 
 // handle finds one of this connection's own handles. A client that names
-// another has gone wrong, or tries numbers, and is let go after a pause.
+// another has gone wrong, or tries numbers, and is let go after a pause; one
+// that has given up its context, at once.
 func (c *conn) handle(number uint32) (*handle, error) {
 	if h, ok := c.handles[number]; ok {
 		return h, nil
+	}
+	if !c.established() {
+		return nil, errDrop
 	}
 	lost, stop := c.watch()
 	defer stop()

@@ -22,21 +22,32 @@ type Description struct {
 	// MaxAPDU is how many bytes of data an APDU may carry. Zero stands for
 	// 65536; OpenSC uses extended APDUs from 257 on.
 	MaxAPDU uint32
+	// MaxInput is how many bytes of a command one message to the reader carries
+	// ([AttribMaxInput]).
+	MaxInput uint32
+	// NoRaw says that commands go to the card by T=0 or T=1 only.
+	NoRaw bool
 }
 
 // NitrokeyHSM describes the reader in a Nitrokey HSM whose token has this serial
 // number, such as DENK01234560000. The index tells readers of one daemon apart,
 // from 0.
+//
+// The numbers are those of the token's USB descriptors (readers/Nitrokey_HSM.txt
+// of the CCID project), as the CCID driver passes them on to clients.
 func NitrokeyHSM(serial string, index int) Description {
 	// pcsc-lite puts the serial number of USB into the name; the token's has
 	// 24 characters (spec 08 C7).
+	serial = fmt.Sprintf("%-24s", serial)
 	return Description{
-		Name:       fmt.Sprintf("Nitrokey Nitrokey HSM (%-24s) %02X 00", serial, index),
+		Name:       fmt.Sprintf("Nitrokey Nitrokey HSM (%s) %02X 00", serial, index),
 		Vendor:     "Nitrokey",
 		Serial:     serial,
-		Version:    0x01000000,
+		Version:    0x01000000, // bcdDevice 1.00
 		USBVendor:  0x20A0,
 		USBProduct: 0x4230,
+		MaxInput:   271 - 10, // dwMaxCCIDMessageLength without the header
+		NoRaw:      true,     // TPDU level, of which the driver knows T=0 and T=1
 	}
 }
 
@@ -50,38 +61,56 @@ func (d Description) maxAPDU() uint32 {
 // Tags of PC/SC part 10 (version 2.02.09, §2.2 and §2.6.14).
 const (
 	featureTLVProperties = 0x12
+	propertyLCDLayout    = 0x01
+	propertyTimeOut2     = 0x03
+	propertyPPDU         = 0x09
 	propertyMaxAPDU      = 0x0A
 	propertyUSBVendor    = 0x0B
 	propertyUSBProduct   = 0x0C
 )
 
-// control answers what PC/SC part 10 has for readers without a keypad. A
-// keypad must not be announced, because clients would wait for it.
+// control answers what the CCID driver does for a reader without keypad and
+// display. A keypad must not be announced, because clients would wait for it.
 func (h *handle) control(function uint32) ([]byte, Code) {
 	r := h.reader
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
 	case r.closed:
-		return nil, ErrReaderUnavailable
+		return nil, ErrInvalidValue
 	case r.foreign(h):
 		return nil, ErrSharingViolation
 	}
 	switch function {
-	case ControlFeatures:
+	case ControlFeatures, controlFeaturesWindows:
 		return binary.BigEndian.AppendUint32([]byte{featureTLVProperties, 4}, ControlProperties), OK
 	case ControlProperties:
-		b := binary.LittleEndian.AppendUint32([]byte{propertyMaxAPDU, 4}, r.about.maxAPDU())
-		if r.about.USBVendor != 0 {
-			b = binary.LittleEndian.AppendUint16(append(b, propertyUSBVendor, 2), r.about.USBVendor)
-			b = binary.LittleEndian.AppendUint16(append(b, propertyUSBProduct, 2), r.about.USBProduct)
-		}
-		return b, OK
+		return r.about.properties(), OK
+	case controlPIN:
+		// Not announced, but answered: no display, any end of entry, one time-out.
+		return []byte{0, 0, 0x07, 0}, OK
+	case controlEscape, controlMCT:
+		return nil, ErrNotTransacted // the driver does not let them pass
 	}
 	return nil, ErrUnsupportedFeature
 }
 
-// attrib returns an attribute. Texts end in a zero byte.
+// properties lists the properties in the driver's order.
+func (d Description) properties() []byte {
+	b := []byte{
+		propertyLCDLayout, 2, 0, 0,
+		propertyTimeOut2, 1, 0,
+		propertyPPDU, 1, 0,
+	}
+	if d.USBVendor != 0 {
+		b = binary.LittleEndian.AppendUint16(append(b, propertyUSBVendor, 2), d.USBVendor)
+		b = binary.LittleEndian.AppendUint16(append(b, propertyUSBProduct, 2), d.USBProduct)
+	}
+	return binary.LittleEndian.AppendUint32(append(b, propertyMaxAPDU, 4), d.maxAPDU())
+}
+
+// attrib returns an attribute as the CCID driver does. Texts end in a zero byte.
+// Two of the driver's own are left out: they are addresses in the daemon.
 func (h *handle) attrib(tag uint32) ([]byte, Code) {
 	r := h.reader
 	r.mu.Lock()
@@ -89,34 +118,65 @@ func (h *handle) attrib(tag uint32) ([]byte, Code) {
 	if code := r.check(h); code != OK {
 		return nil, code
 	}
-	var text string
+	d := r.about
 	switch tag {
-	case AttribATR:
-		if r.state.ATR == nil {
-			return nil, ErrNoSmartcard
+	case AttribATR, driverATR:
+		if r.in == nil || !r.in.powered || r.state.State&StatePowered == 0 {
+			return nil, OK // the driver forgets it with the power
 		}
 		return r.state.ATR, OK
+	case AttribPresence:
+		return r.ifPresent(2), OK
+	case AttribInterfaceStatus:
+		return r.ifPresent(1), OK
 	case AttribChannel:
-		// 0x20 is USB (PC/SC part 3, §3.1.3); the place stands for the device.
-		return number(0x20<<16 | uint32(r.place+1)), OK
+		// 0x20 is USB (PC/SC part 3, §3.1.3), then come bus and device; the bus
+		// itself is its device 1.
+		return number(0x20<<16 | 1<<8 | uint32(r.place+2)), OK
 	case AttribMaxInput:
-		return number(r.about.maxAPDU()), OK
+		return numberIf(d.MaxInput)
 	case AttribVersion:
-		if r.about.Version == 0 {
-			return nil, ErrUnsupportedFeature
-		}
-		return number(r.about.Version), OK
+		return numberIf(d.Version)
 	case AttribFriendlyName, AttribSystemName:
-		text = r.about.Name
+		return text(d.Name)
 	case AttribVendorName:
-		text = r.about.Vendor
+		return text(d.Vendor)
 	case AttribSerial:
-		text = r.about.Serial
+		return text(d.Serial)
+	case driverSlotThreads:
+		return []byte{0}, OK
+	case driverThreads, driverSlots:
+		return []byte{1}, OK
+	case driverReaders:
+		return []byte{ReadersMax}, OK
+	case driverPollingKillable:
+		return nil, OK
 	}
-	if text == "" {
-		return nil, ErrUnsupportedFeature
+	return nil, ErrUnsupportedFeature
+}
+
+// ifPresent is n while there is a card, with power or without.
+func (r *Reader) ifPresent(n byte) []byte {
+	if !r.present() {
+		n = 0
 	}
-	return append([]byte(text), 0), OK
+	return []byte{n}
 }
 
 func number(n uint32) []byte { return binary.NativeEndian.AppendUint32(nil, n) }
+
+// numberIf is a number that is told of, unless it is zero.
+func numberIf(n uint32) ([]byte, Code) {
+	if n == 0 {
+		return nil, ErrUnsupportedFeature
+	}
+	return number(n), OK
+}
+
+// text is a text that is told of, unless it is empty.
+func text(s string) ([]byte, Code) {
+	if s == "" {
+		return nil, ErrUnsupportedFeature
+	}
+	return append([]byte(s), 0), OK
+}

@@ -41,7 +41,9 @@ func (c *counting) Read(b []byte) (int, error) {
 func fuzzed(t *testing.T) (*pcscd.Server, *pcscd.Reader, *fake) {
 	t.Helper()
 	s := &pcscd.Server{Random: &counting{}, Grace: -1}
-	r, err := s.Add(pcscd.NitrokeyHSM("DENK01234560000", 0))
+	about := pcscd.NitrokeyHSM("DENK01234560000", 0)
+	about.NoRaw = false // more ways to the card
+	r, err := s.Add(about)
 	require.NoError(t, err)
 	card := newFake()
 	require.NoError(t, r.Insert(card))

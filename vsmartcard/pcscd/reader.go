@@ -37,8 +37,9 @@ type insertion struct {
 	card    vsmartcard.Card
 	ctx     context.Context
 	cancel  context.CancelFunc
-	shown   bool // published
-	powered bool
+	shown   bool    // published
+	powered bool    // as far as the daemon remembers: it gave power and has not taken it
+	used    bool    // since a client took the card up, until the last handle is gone
 	busy    bool    // somebody waits for the card
 	flight  *flight // a command of a client, if that is it
 }
@@ -75,12 +76,17 @@ func (r *Reader) Insert(card vsmartcard.Card) error {
 	in := &insertion{card: card}
 	in.ctx, in.cancel = context.WithCancel(context.Background())
 	r.in = in
-	_ = r.powerUp(in)
+	code := r.restart(in)
 	switch {
 	case r.closed:
 		return ErrClosed
 	case r.in != in:
 		return ErrEmpty // taken out before anybody saw it
+	}
+	r.state.Protocol = 0
+	in.powered = code == OK
+	if !in.powered {
+		r.state.State = StatePresent | StateMute
 	}
 	in.shown = true
 	r.count()
@@ -155,8 +161,11 @@ func (r *Reader) Reset() error {
 		return ErrEmpty
 	}
 	r.disarm()
-	if r.reset(r.in) == ErrNoSmartcard {
+	if r.reset() == ErrNoSmartcard {
 		return ErrEmpty
+	}
+	if r.owner != nil && !r.owner.exclusive {
+		r.unlock(r.owner)
 	}
 	r.show(true)
 	r.arm()
@@ -173,6 +182,9 @@ func (r *Reader) Close() {
 	r.closed = true
 	in, idle := r.in, false
 	if in != nil {
+		if in.flight != nil {
+			in.flight.reply.set(transmitCodeAt, uint32(ErrReaderUnavailable))
+		}
 		idle = r.takeOut(in)
 	}
 	r.wake()
@@ -181,18 +193,6 @@ func (r *Reader) Close() {
 		_ = in.card.Reset()
 	}
 	r.server.drop(r)
-}
-
-// powerUp supplies the card with power, unless it has it, and learns its ATR.
-// The lock is held, but not while the card is busy.
-func (r *Reader) powerUp(in *insertion) Code {
-	if code := r.turn(in); code != OK {
-		return code
-	}
-	if in.powered {
-		return OK
-	}
-	return r.restart(in)
 }
 
 // turn waits until the card has nothing to do.
@@ -206,8 +206,9 @@ func (r *Reader) turn(in *insertion) Code {
 	return OK
 }
 
-// restart interrupts the power of a card that has nothing to do. It leaves the
-// state to be published.
+// restart interrupts the power of a card that has nothing to do, and learns its
+// ATR. It leaves the state to be published; that of a card which gives no ATR is
+// the caller's to decide. The lock is held, but not while the card is busy.
 func (r *Reader) restart(in *insertion) Code {
 	in.busy = true
 	r.mu.Unlock()
@@ -219,32 +220,50 @@ func (r *Reader) restart(in *insertion) Code {
 	if r.in != in {
 		return ErrNoSmartcard
 	}
-	r.state.Protocol = 0
 	if err != nil || len(atr) == 0 || len(atr) > atrMax {
-		in.powered = false
-		r.state.State, r.state.ATR = StatePresent|StateMute, nil
+		r.state.ATR = nil
 		return ErrUnpowered
 	}
-	in.powered = true
 	r.state.State, r.state.ATR = StatePresent|StatePowered|StateNegotiable, atr
 	return OK
 }
 
-// reset resets the card or interrupts its power, and tells all who use it.
-func (r *Reader) reset(in *insertion) Code {
+// present reports whether clients see a card.
+func (r *Reader) present() bool { return r.in != nil && r.in.shown }
+
+// reset resets the card or interrupts its power, and tells all who use it. They
+// are told even if there is no card, which makes them forget that it was removed.
+func (r *Reader) reset() Code {
+	r.flagReset()
+	r.state.Protocol = 0
+	if !r.present() {
+		return ErrNoSmartcard
+	}
+	in := r.in
 	if code := r.turn(in); code != OK {
 		return code
 	}
-	r.flagReset()
-	return r.restart(in)
+	code := r.restart(in)
+	if code != ErrNoSmartcard {
+		r.state.Protocol = 0
+	}
+	if code == ErrUnpowered {
+		r.state.State = StatePresent | StateMute
+	}
+	return code
 }
 
 // unpower takes the power away and leaves it so.
-func (r *Reader) unpower(in *insertion) {
+func (r *Reader) unpower() {
+	r.flagReset()
+	r.state.Protocol = 0
+	if !r.present() {
+		return
+	}
+	in := r.in
 	if r.turn(in) != OK {
 		return
 	}
-	r.flagReset()
 	in.powered = false
 	r.state.Protocol, r.state.State = 0, StatePresent
 	r.rest(in)
@@ -262,19 +281,18 @@ func (r *Reader) rest(in *insertion) {
 
 func (r *Reader) flagReset() {
 	for h := range r.handles {
-		if h.event == OK {
-			h.event = ErrReset
-		}
+		h.event = ErrReset
 	}
 }
 
-// arm starts the grace of a card that nobody uses.
+// arm starts the grace of a card that nobody uses. Who has the reader alone
+// (Direct) does not use the card.
 func (r *Reader) arm() {
 	d := r.server.Grace
 	if d == 0 {
 		d = graceDefault
 	}
-	if d < 0 || r.closed || r.in == nil || !r.in.powered || len(r.handles) > 0 {
+	if d < 0 || r.closed || r.in == nil || !r.in.powered || r.in.used {
 		return
 	}
 	r.disarm()
@@ -305,7 +323,7 @@ func (r *Reader) lapse(number int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	in := r.in
-	if in == nil || r.turn(in) != OK || r.lapses != number || !in.powered || len(r.handles) > 0 {
+	if in == nil || r.turn(in) != OK || r.lapses != number || !in.powered || in.used {
 		return
 	}
 	r.grace = nil
@@ -356,7 +374,7 @@ func (r *Reader) transmit(h *handle, protocol Protocol, command []byte, request 
 	if code != OK {
 		return nil, code, nil
 	}
-	request.set(transmitCodeAt, uint32(ErrRemoved))
+	request.set(transmitCodeAt, uint32(ErrNotTransacted))
 	f := &flight{handle: h, reply: request}
 	in.busy, in.flight = true, f
 	r.mu.Unlock()
@@ -380,21 +398,20 @@ func (r *Reader) transmit(h *handle, protocol Protocol, command []byte, request 
 // ready waits for the card's turn and makes the checks of a command.
 func (r *Reader) ready(h *handle, protocol Protocol) (*insertion, Code) {
 	for {
-		if code := r.check(h); code != OK {
-			return nil, code
-		}
-		in := r.in
+		code := r.check(h)
 		switch {
-		case in == nil || !in.shown:
+		case code != OK:
+			return nil, code
+		case protocol != Raw && !r.present():
 			return nil, ErrNoSmartcard
-		case in.busy:
-			r.await(nil, nil)
-			continue
 		case protocol != Raw && protocol != anyOld && protocol != r.state.Protocol:
 			return nil, ErrProtocolMismatch
-		case !in.powered:
-			return nil, ErrUnpowered
+		case !r.present(), r.about.NoRaw && (protocol == Raw || r.state.Protocol != T0 && r.state.Protocol != T1):
+			return nil, ErrNotTransacted
+		case r.in.busy:
+			r.await(nil, nil)
+			continue
 		}
-		return in, OK
+		return r.in, OK
 	}
 }

@@ -26,7 +26,7 @@ func TestEject_InvalidatesHandlesUntilTheyReconnect(t *testing.T) {
 
 	require.NoError(t, s.reader.Insert(s.card))
 	_, err = h.Transmit(soon(t), []byte{0, 0x84, 0, 0})
-	require.ErrorIs(t, err, pcscd.ErrRemoved, "still")
+	require.ErrorIs(t, err, pcscd.ErrReset, "still, but the attempt to reset it was noted last")
 	require.NoError(t, h.Reconnect(soon(t), pcscd.Leave))
 	_, err = h.Transmit(soon(t), []byte{0, 0x84, 0, 0})
 	require.NoError(t, err)
@@ -48,14 +48,15 @@ func TestEject_FreesTransactions(t *testing.T) {
 	require.NoError(t, hb.End(soon(t), pcscd.Leave))
 }
 
-func TestEject_IsNotForgottenOverAReset(t *testing.T) {
+// pcscd has one mark for a handle, and the last one stays.
+func TestEject_IsForgottenOverAReset(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	ha, hb := s.connect(s.client()), s.connect(s.client())
 	require.NoError(t, s.reader.Eject())
 	require.NoError(t, s.reader.Insert(s.card))
 	require.NoError(t, hb.Reconnect(soon(t), pcscd.Reset))
-	require.ErrorIs(t, ha.Status(soon(t)), pcscd.ErrRemoved)
+	require.ErrorIs(t, ha.Status(soon(t)), pcscd.ErrReset)
 }
 
 func TestInsert_OneAtATime(t *testing.T) {
@@ -100,7 +101,7 @@ func TestEject_InTheMiddleOfACommand(t *testing.T) {
 			return err
 		})
 		require.NoError(t, s.reader.Eject())
-		require.ErrorIs(t, <-transmitted, pcscd.ErrRemoved)
+		require.ErrorIs(t, <-transmitted, pcscd.ErrNotTransacted)
 		require.ErrorIs(t, <-waiting, pcscd.ErrRemoved)
 
 		// The client and the reader go on while the card is still at it.
@@ -138,7 +139,7 @@ func TestEject_EndsTheCommandsContext(t *testing.T) {
 	})
 	<-started
 	require.NoError(t, s.reader.Eject())
-	require.ErrorIs(t, <-transmitted, pcscd.ErrRemoved)
+	require.ErrorIs(t, <-transmitted, pcscd.ErrNotTransacted)
 	require.ErrorIs(t, <-ended, context.Canceled)
 }
 
@@ -168,14 +169,16 @@ func TestReader_CloseInTheMiddleOfACommand(t *testing.T) {
 	})
 	<-started
 	s.reader.Close()
-	require.ErrorIs(t, <-transmitted, pcscd.ErrRemoved)
+	require.ErrorIs(t, <-transmitted, pcscd.ErrReaderUnavailable)
 	readers, err := c.Readers(soon(t))
 	require.NoError(t, err)
 	require.Empty(t, readers)
-	require.ErrorIs(t, h.Status(soon(t)), pcscd.ErrReaderUnavailable)
-	require.ErrorIs(t, h.Reconnect(soon(t), pcscd.Leave), pcscd.ErrReaderUnavailable)
+	require.ErrorIs(t, h.Status(soon(t)), pcscd.ErrInvalidValue)
+	require.ErrorIs(t, h.Reconnect(soon(t), pcscd.Leave), pcscd.ErrInvalidValue)
+	require.ErrorIs(t, h.Begin(soon(t)), pcscd.ErrInvalidValue)
+	require.ErrorIs(t, h.End(soon(t), pcscd.Leave), pcscd.ErrInvalidValue)
 	_, err = h.Control(soon(t), pcscd.ControlFeatures, nil)
-	require.ErrorIs(t, err, pcscd.ErrReaderUnavailable)
+	require.ErrorIs(t, err, pcscd.ErrInvalidValue)
 	require.NoError(t, h.Disconnect(soon(t), pcscd.Reset))
 	release()
 }

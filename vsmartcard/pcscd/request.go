@@ -31,7 +31,7 @@ func (c *conn) dispatch(command uint32, body structure) error {
 	case commandAttribGet:
 		return c.attrib(body)
 	case commandAttribSet:
-		return c.simple(body, attribCodeAt, func(*handle) Code { return ErrUnsupportedFeature })
+		return c.attribSet(body)
 	case commandCancel:
 		return c.cancel(body)
 	case commandReaders:
@@ -69,9 +69,14 @@ func (c *conn) version(body structure) error {
 }
 
 func (c *conn) establish(body structure) error {
-	number, err := c.server.establish(c)
+	number, code := uint32(0), ErrInvalidValue
+	if body.number(establishScopeAt) <= scopeMax {
+		var err error
+		number, err = c.server.establish(c)
+		code = codeOf(err)
+	}
 	body.set(establishContextAt, number)
-	body.set(establishCodeAt, uint32(codeOf(err)))
+	body.set(establishCodeAt, uint32(code))
 	return c.reply(body, nil)
 }
 
@@ -101,54 +106,67 @@ func (c *conn) releaseContext(body structure) error {
 }
 
 func (c *conn) connect(body structure) error {
-	code := c.owns(body.number(connectContextAt))
+	h := &handle{conn: c, protocol: Protocol(body.number(connectActiveAt))}
+	code := c.open(h,
+		body.text(connectReaderAt, nameMax+1),
+		Share(body.number(connectShareAt)),
+		Protocol(body.number(connectProtocolsAt)),
+	)
 	if code == OK {
-		var h *handle
-		h, code = c.open(
-			body.text(connectReaderAt, nameMax+1),
-			Share(body.number(connectShareAt)),
-			Protocol(body.number(connectProtocolsAt)),
-		)
-		if code == OK {
-			c.handles[h.number] = h
-			body.set(connectHandleAt, h.number)
-			body.set(connectActiveAt, uint32(h.protocol))
-		}
+		code = c.keep(h, body.number(connectContextAt))
 	}
+	body.set(connectHandleAt, h.number)
+	body.set(connectActiveAt, uint32(h.protocol))
 	body.set(connectCodeAt, uint32(code))
 	return c.reply(body, nil)
 }
 
 // open makes the checks of a connection that need no reader, in their order
-// (spec 08 C3), and has the reader make the others.
-func (c *conn) open(name string, share Share, protocols Protocol) (*handle, Code) {
-	if code := checkSharing(share, protocols); code != OK {
-		return nil, code
+// (spec 08 C3), has the reader make the others, and numbers the handle.
+func (c *conn) open(h *handle, name string, share Share, protocols Protocol) Code {
+	switch {
+	case lacksProtocol(share, protocols):
+		return ErrProtocolMismatch
+	case share != Exclusive && share != Shared && share != Direct:
+		return ErrInvalidValue
 	}
-	r := c.server.find(name)
-	if r == nil {
-		return nil, ErrUnknownReader
+	h.reader = c.server.find(name)
+	if h.reader == nil {
+		return ErrUnknownReader
 	}
 	number, err := c.server.reserve()
 	if err != nil {
-		return nil, codeOf(err)
+		return codeOf(err)
 	}
-	h := &handle{conn: c, reader: r, number: number}
-	if code := r.connect(h, share, protocols); code != OK {
+	if code := h.reader.connect(h, share, protocols); code != OK {
 		c.server.unreserve(number)
-		return nil, code
+		return code
 	}
-	return h, OK
+	h.number = number
+	return OK
 }
 
-func checkSharing(share Share, protocols Protocol) Code {
-	if share != Direct && protocols&(T0|T1|Raw|anyOld) == 0 {
-		return ErrProtocolMismatch
+// keep makes the client the handle's owner. Whose the context is, is looked at
+// only now, as pcscd does it: a client that is wrong about it may have powered
+// the card.
+func (c *conn) keep(h *handle, context uint32) Code {
+	code := c.owns(context)
+	if code == OK && len(c.handles) >= handlesMax {
+		code = ErrNoMemory
 	}
-	if share != Exclusive && share != Shared && share != Direct {
-		return ErrInvalidValue
+	if code != OK {
+		_ = h.reader.disconnect(h, Leave)
+		c.server.unreserve(h.number)
+		return code
 	}
+	c.handles[h.number] = h
 	return OK
+}
+
+// lacksProtocol reports whether a card is wanted, but none of the protocols by
+// which one can be had.
+func lacksProtocol(share Share, protocols Protocol) bool {
+	return share != Direct && protocols&(T0|T1|Raw|anyOld) == 0
 }
 
 func (c *conn) reconnect(body structure) error {
@@ -156,13 +174,11 @@ func (c *conn) reconnect(body structure) error {
 	if err != nil {
 		return err
 	}
-	code := h.reader.reconnect(h,
+	protocol, code := h.reader.reconnect(h,
 		Share(body.number(reconnectShareAt)),
 		Protocol(body.number(reconnectProtocolsAt)),
 		Disposition(body.number(reconnectInitAt)))
-	if code == OK {
-		body.set(reconnectActiveAt, uint32(h.protocol))
-	}
+	body.set(reconnectActiveAt, uint32(protocol))
 	body.set(reconnectCodeAt, uint32(code))
 	return c.reply(body, nil)
 }
@@ -193,50 +209,43 @@ func (c *conn) simple(body structure, codeAt int, do func(*handle) Code) error {
 }
 
 func (c *conn) transmit(body structure) error {
-	command, err := c.payload(body.number(transmitSendLengthAt))
-	if err != nil {
-		return err
-	}
 	h, err := c.handle(body.number(transmitHandleAt))
 	if err != nil {
 		return err
 	}
-	room := body.number(transmitReceiveLengthAt)
-	if room < 2 {
-		body.set(transmitCodeAt, uint32(ErrInsufficientBuffer))
-		return c.reply(body, nil)
+	command, err := c.payload(body.number(transmitSendLengthAt))
+	if err != nil {
+		return err
 	}
+	room := body.number(transmitReceiveLengthAt)
+	body.set(transmitReceiveLengthAt, 0)
 	answer, code, err := h.reader.transmit(h, Protocol(body.number(transmitSendProtocolAt)), command, body)
 	if err != nil {
 		return err
 	}
-	if code == OK {
-		body.set(transmitReceiveProtocolAt, uint32(h.protocol))
-		body.set(transmitReceiveLengthAt, uint32(len(answer)))
-		if uint32(len(answer)) > room {
-			answer, code = nil, ErrInsufficientBuffer
-		}
+	// The client's protocol and length for the answer go back as they came:
+	// readers on USB leave them alone.
+	body.set(transmitReceiveLengthAt, uint32(len(answer)))
+	if uint32(len(answer)) > room {
+		answer, code = nil, ErrInsufficientBuffer
 	}
 	body.set(transmitCodeAt, uint32(code))
 	return c.reply(body, answer)
 }
 
 func (c *conn) control(body structure) error {
-	if _, err := c.payload(body.number(controlSendLengthAt)); err != nil {
-		return err
-	}
 	h, err := c.handle(body.number(controlHandleAt))
 	if err != nil {
 		return err
 	}
+	if _, err := c.payload(body.number(controlSendLengthAt)); err != nil {
+		return err
+	}
 	answer, code := h.control(body.number(controlFunctionAt))
-	if code == OK && uint32(len(answer)) > body.number(controlReceiveLengthAt) {
-		code = ErrInsufficientBuffer
-	}
-	if code != OK {
-		answer = nil
-	}
 	body.set(controlReturnedAt, uint32(len(answer)))
+	if uint32(len(answer)) > body.number(controlReceiveLengthAt) {
+		answer, code = nil, ErrInsufficientBuffer
+	}
 	body.set(controlCodeAt, uint32(code))
 	return c.reply(body, answer)
 }
@@ -246,16 +255,34 @@ func (c *conn) attrib(body structure) error {
 	if err != nil {
 		return err
 	}
-	value, code := h.attrib(body.number(attribTagAt))
-	if code == OK && uint32(len(value)) > min(body.number(attribLengthAt), attribMax) {
-		code = ErrInsufficientBuffer
+	room := body.number(attribLengthAt)
+	if room > attribMax {
+		return errDrop
 	}
+	value, code := h.attrib(body.number(attribTagAt))
 	if code == OK {
-		copy(body[attribValueAt:], value)
 		body.set(attribLengthAt, uint32(len(value)))
+		if uint32(len(value)) > room {
+			code = ErrInsufficientBuffer
+		} else {
+			copy(body[attribValueAt:], value)
+		}
 	}
 	body.set(attribCodeAt, uint32(code))
 	return c.reply(body, nil)
+}
+
+// attribSet refuses: nothing of a reader can be set.
+func (c *conn) attribSet(body structure) error {
+	if body.number(attribLengthAt) > attribMax {
+		return errDrop
+	}
+	return c.simple(body, attribCodeAt, func(h *handle) Code {
+		if code := h.status(); code != OK {
+			return code
+		}
+		return ErrNotTransacted
+	})
 }
 
 func (c *conn) cancel(body structure) error {

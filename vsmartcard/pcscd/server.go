@@ -283,17 +283,15 @@ func (s *Server) notify(c *conn, code Code) {
 	}
 }
 
-// establish gives a client its context number.
+// establish gives a client its context number, a new one if it has one.
 func (s *Server) establish(c *conn) (uint32, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c.context != 0 {
-		return 0, ErrInvalidValue
-	}
 	n, err := s.number(func(n uint32) bool { return s.contexts[n] == nil })
 	if err != nil {
 		return 0, err
 	}
+	s.forget(c)
 	c.context = n
 	s.contexts[n] = c
 	return n, nil

@@ -122,8 +122,8 @@ func TestTransmit_RoomForTheAnswer(t *testing.T) {
 		code         pcscd.Code
 		data         []byte
 	}{
-		{0, 0, pcscd.ErrInsufficientBuffer, nil},
-		{1, 1, pcscd.ErrInsufficientBuffer, nil},
+		{0, 5, pcscd.ErrInsufficientBuffer, nil},
+		{1, 5, pcscd.ErrInsufficientBuffer, nil},
 		{2, 5, pcscd.ErrInsufficientBuffer, nil},
 		{4, 5, pcscd.ErrInsufficientBuffer, nil},
 		{5, 5, pcscd.OK, []byte{1, 2, 3, 0x90, 0x00}},
@@ -134,9 +134,7 @@ func TestTransmit_RoomForTheAnswer(t *testing.T) {
 		require.Equal(t, word(c.length), got[24:28], "room %d", c.room)
 		require.Equal(t, word(c.code), got[28:32], "room %d", c.room)
 		require.Equal(t, join(word(h), word(2), word(16), word(4)), got[:16], "what was asked comes back")
-		if c.code == pcscd.OK {
-			require.Equal(t, word(2), got[16:20], "the protocol that the answer came by")
-		}
+		require.Equal(t, join(word(3), word(16)), got[16:24], "the driver leaves these alone")
 		require.Equal(t, c.data, w.read(len(c.data)))
 	}
 	// Nothing else is on the way.
@@ -150,14 +148,16 @@ func TestTransmit_Protocol(t *testing.T) {
 	h := w.handle(name0)
 	for protocol, code := range map[int]pcscd.Code{
 		0: pcscd.ErrProtocolMismatch, 1: pcscd.ErrProtocolMismatch, 2: pcscd.OK, 3: pcscd.ErrProtocolMismatch,
-		4: pcscd.OK, 0x1000: pcscd.OK,
+		4: pcscd.ErrNotTransacted, 0x1000: pcscd.OK,
 	} {
 		w.send(0x09, join(word(h), word(protocol), word(16), word(4), word(3), word(16), word(258), word(0)), []byte{0, 0x84, 0, 0})
 		got := w.read(32)
 		require.Equal(t, word(code), got[28:], "protocol %d", protocol)
 		if code == pcscd.OK {
 			require.Equal(t, []byte{0x6A, 0x82}, w.read(2))
+			continue
 		}
+		require.Equal(t, word(0), got[24:28], "a failed transmission has no length")
 	}
 }
 
@@ -198,7 +198,12 @@ func TestContext_IsTheConnections(t *testing.T) {
 	number := w.establish(4)
 	require.NotZero(t, number)
 	require.Zero(t, uint32(number)>>31)
-	require.NotEqual(t, word(0), w.call(0x01, word(2), word(0), word(0))[8:], "one is enough")
+	got = w.call(0x01, word(4), word(0), word(0))
+	require.Equal(t, join(word(0), word(pcscd.ErrInvalidValue)), got[4:], "no such scope")
+	first := number
+	number = w.establish(4)
+	require.NotEqual(t, first, number, "the last one counts")
+	require.Equal(t, word(pcscd.ErrInvalidValue), w.call(0x02, word(first), word(0))[4:])
 	require.Equal(t, word(pcscd.ErrInvalidValue), w.call(0x02, word(number^1), word(0))[4:])
 	require.Equal(t, word(0), w.call(0x02, word(number), word(0))[4:])
 	require.Equal(t, word(pcscd.ErrInvalidHandle), w.call(0x02, word(number), word(0))[4:])
@@ -250,20 +255,40 @@ func TestControl_SaysHowLongAPDUsMayBe(t *testing.T) {
 	require.Equal(t, []byte{0x12, 0x04, 0x42, 0x33, 0x00, 0x12}, got)
 	got, err = h.Control(soon(t), pcscd.ControlProperties, nil)
 	require.NoError(t, err)
-	require.Equal(t, []byte{0x0A, 0x04, 0, 0, 1, 0, 0x0B, 2, 0xA0, 0x20, 0x0C, 2, 0x30, 0x42}, got)
-	_, err = h.Control(soon(t), 0x42000001, []byte("x"))
-	require.ErrorIs(t, err, pcscd.ErrUnsupportedFeature)
+	require.Equal(t, []byte{
+		0x01, 2, 0, 0, 0x03, 1, 0, 0x09, 1, 0, // no display, one time-out, no pseudo-APDUs
+		0x0B, 2, 0xA0, 0x20, 0x0C, 2, 0x30, 0x42,
+		0x0A, 4, 0, 0, 1, 0,
+	}, got, "IFDHControl of the CCID driver with the token's descriptors")
+	for function, want := range map[uint32][]byte{
+		0x00313520: {0x12, 0x04, 0x42, 0x33, 0x00, 0x12},
+		0x4233000A: {0, 0, 7, 0},
+	} {
+		got, err = h.Control(soon(t), function, nil)
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	}
+	for function, want := range map[uint32]pcscd.Code{
+		0x42000001: pcscd.ErrNotTransacted, // escape, off as the driver is delivered
+		0x42330008: pcscd.ErrNotTransacted,
+		0x42330006: pcscd.ErrUnsupportedFeature, // no keypad
+		0x42330007: pcscd.ErrUnsupportedFeature,
+		0x42000003: pcscd.ErrUnsupportedFeature,
+	} {
+		_, err = h.Control(soon(t), function, []byte("x"))
+		require.ErrorIs(t, err, want, "%08X", function)
+	}
 
 	direct, err := c.Connect(soon(t), "plain", pcscd.Direct, 0)
 	require.NoError(t, err, "a reader can be asked without a card")
 	got, err = direct.Control(soon(t), pcscd.ControlProperties, nil)
 	require.NoError(t, err)
-	require.Equal(t, []byte{0x0A, 0x04, 5, 1, 0, 0}, got)
+	require.Equal(t, []byte{0x01, 2, 0, 0, 0x03, 1, 0, 0x09, 1, 0, 0x0A, 0x04, 5, 1, 0, 0}, got)
 
 	w := wire{t, s.raw()}
 	hw := w.handle(name0)
 	short := w.call(0x0A, word(hw), word(0x42000D48), word(0), word(5), word(9), word(9))
-	require.Equal(t, join(word(0), word(pcscd.ErrInsufficientBuffer)), short[16:])
+	require.Equal(t, join(word(6), word(pcscd.ErrInsufficientBuffer)), short[16:])
 }
 
 func TestAttrib_DescribesTheReader(t *testing.T) {
@@ -276,12 +301,22 @@ func TestAttrib_DescribesTheReader(t *testing.T) {
 	for tag, want := range map[uint32][]byte{
 		pcscd.AttribATR:          atr,
 		pcscd.AttribVendorName:   []byte("Nitrokey\x00"),
-		pcscd.AttribSerial:       []byte("DENK01234560000\x00"),
+		pcscd.AttribSerial:       []byte("DENK01234560000         \x00"),
 		pcscd.AttribFriendlyName: []byte(name0 + "\x00"),
 		pcscd.AttribSystemName:   []byte(name0 + "\x00"),
-		pcscd.AttribChannel:      {1, 0, 0x20, 0},
-		pcscd.AttribMaxInput:     {0, 0, 1, 0},
+		pcscd.AttribChannel:      {2, 1, 0x20, 0},
+		pcscd.AttribMaxInput:     {5, 1, 0, 0}, // 261
 		pcscd.AttribVersion:      {0, 0, 0, 1},
+
+		pcscd.AttribPresence:        {2},
+		pcscd.AttribInterfaceStatus: {1},
+
+		0x0303: atr, // what pcscd asks its driver by itself
+		0x0FAC: {0},
+		0x0FAD: {1},
+		0x0FAE: {1},
+		0x0FAF: {16},
+		0x0FB1: {},
 	} {
 		got, err := h.Attrib(soon(t), tag)
 		require.NoError(t, err, "%08X", tag)
@@ -292,8 +327,17 @@ func TestAttrib_DescribesTheReader(t *testing.T) {
 
 	plain, err := c.Connect(soon(t), "plain", pcscd.Direct, 0)
 	require.NoError(t, err)
+	for tag, want := range map[uint32][]byte{
+		pcscd.AttribATR:             {},
+		pcscd.AttribPresence:        {0},
+		pcscd.AttribInterfaceStatus: {0},
+	} {
+		got, err := plain.Attrib(soon(t), tag)
+		require.NoError(t, err, "%08X", tag)
+		require.Equal(t, want, got, "%08X", tag)
+	}
 	for tag, want := range map[uint32]error{
-		pcscd.AttribATR:        pcscd.ErrNoSmartcard,
+		pcscd.AttribMaxInput:   pcscd.ErrUnsupportedFeature,
 		pcscd.AttribVendorName: pcscd.ErrUnsupportedFeature,
 		pcscd.AttribSerial:     pcscd.ErrUnsupportedFeature,
 		pcscd.AttribVersion:    pcscd.ErrUnsupportedFeature,
@@ -307,7 +351,7 @@ func TestAttrib_DescribesTheReader(t *testing.T) {
 	got := w.call(0x0F, word(hw), word(pcscd.AttribATR), make([]byte, 264), word(5), word(0))
 	require.Equal(t, pcscd.ErrInsufficientBuffer, codeAt(got, 276))
 	got = w.call(0x10, word(hw), word(pcscd.AttribATR), make([]byte, 264), word(5), word(0))
-	require.Equal(t, pcscd.ErrUnsupportedFeature, codeAt(got, 276), "nothing can be set")
+	require.Equal(t, pcscd.ErrNotTransacted, codeAt(got, 276), "nothing can be set")
 }
 
 func TestNitrokeyHSM_NamesTheReaderAsPCSCLiteDoes(t *testing.T) {

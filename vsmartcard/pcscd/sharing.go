@@ -9,7 +9,7 @@ type handle struct {
 	reader *Reader
 	number uint32
 
-	protocol  Protocol // as the client was told; used by its goroutine only
+	protocol  Protocol // as the client was told
 	exclusive bool
 	event     Code // ErrReset or ErrRemoved, until the client reconnects
 }
@@ -18,6 +18,9 @@ type handle struct {
 // another before it has the client ask again (spec 08 C5).
 const beginPatience = 100 * time.Millisecond
 
+// handlesMax is how many handles a client can have, and how many a reader.
+const handlesMax = 200
+
 // foreign reports whether another handle holds the card.
 func (r *Reader) foreign(h *handle) bool { return r.owner != nil && r.owner != h }
 
@@ -25,21 +28,22 @@ func (r *Reader) foreign(h *handle) bool { return r.owner != nil && r.owner != h
 func (r *Reader) check(h *handle) Code {
 	switch {
 	case r.closed:
-		return ErrReaderUnavailable
+		return ErrInvalidValue // what pcscd says of the handles of a reader that is gone
 	case r.foreign(h):
 		return ErrSharingViolation
 	}
 	return h.event
 }
 
-// connect makes h one of the reader's handles (spec 08 C3).
+// connect makes h one of the reader's handles (spec 08 C3). It gives h the
+// card's protocol as soon as that is chosen, even if it is refused after that.
 func (r *Reader) connect(h *handle, share Share, protocols Protocol) Code {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for {
 		switch {
 		case r.closed:
-			return ErrReaderUnavailable
+			return ErrUnknownReader
 		case r.state.Sharing < 0:
 			return ErrSharingViolation
 		case r.owner != nil:
@@ -47,38 +51,72 @@ func (r *Reader) connect(h *handle, share Share, protocols Protocol) Code {
 				return code
 			}
 			continue
-		case share == Exclusive && r.state.Sharing > 0:
-			return ErrSharingViolation
 		}
 		if share == Direct {
 			break
 		}
-		if r.in == nil || !r.in.shown {
+		if !r.present() {
 			return ErrNoSmartcard
 		}
-		if r.in.powered {
+		in := r.in
+		if in.powered {
+			if r.state.State&StatePowered == 0 {
+				return ErrUnpowered
+			}
+			in.used = true
+			r.disarm()
 			break
 		}
-		code := r.powerUp(r.in)
-		r.publish()
-		if code != OK {
-			return code
+		if r.turn(in) != OK {
+			return ErrNoSmartcard
+		}
+		if !in.powered {
+			if r.restart(in) == ErrNoSmartcard {
+				return ErrNoSmartcard
+			}
+			// A card that once gave an ATR is believed to have power.
+			in.powered = r.state.State&StatePowered != 0
+			r.publish()
+			if !in.powered {
+				return ErrUnpowered
+			}
 		}
 	}
+	code := r.join(h, share, protocols)
+	if code != OK {
+		r.leave() // it may have got power for this
+	}
+	return code
+}
+
+// join chooses the protocol and then counts h among the handles.
+func (r *Reader) join(h *handle, share Share, protocols Protocol) Code {
 	protocol, code := r.negotiate(share, protocols)
 	if code != OK {
-		r.arm() // it may have got power for this
 		return code
 	}
+	defer r.share()
 	h.protocol = protocol
-	r.disarm()
+	switch {
+	case share == Exclusive && len(r.handles) > 0:
+		return ErrSharingViolation
+	case len(r.handles) >= handlesMax:
+		return ErrInternal
+	}
 	r.handles[h] = true
 	if share == Exclusive {
 		h.exclusive = true
 		r.owner, r.locks = h, 1
 	}
-	r.share()
 	return OK
+}
+
+// leave lets the card rest if there are no handles any more.
+func (r *Reader) leave() {
+	if len(r.handles) == 0 && r.in != nil {
+		r.in.used = false
+		r.arm()
+	}
 }
 
 // untilFree waits for the end of another's transaction. A client that holds
@@ -100,15 +138,14 @@ func (r *Reader) untilFree(h *handle) Code {
 // negotiate chooses the protocol for a handle and, if it is the first, for the
 // card: T=1 where there is a choice.
 func (r *Reader) negotiate(share Share, wanted Protocol) (Protocol, Code) {
-	if wanted&anyOld != 0 {
-		wanted |= T0 | T1
-	}
 	switch {
-	case share == Direct:
-		return r.state.Protocol, OK
 	case wanted&Raw != 0:
 		r.state.Protocol = Raw
+	case share == Direct:
 	case r.state.Protocol == 0:
+		if wanted&anyOld != 0 {
+			wanted = T0 | T1
+		}
 		available := protocolsOf(r.state.ATR) & wanted
 		switch {
 		case available&T1 != 0:
@@ -135,74 +172,75 @@ func (r *Reader) share() {
 	r.publish()
 }
 
-// reconnect renews a handle (spec 08 C4).
-func (r *Reader) reconnect(h *handle, share Share, protocols Protocol, how Disposition) Code {
-	if how != Leave && how != Reset && how != Unpower {
-		return ErrInvalidValue
-	}
-	if code := checkSharing(share, protocols); code != OK {
-		return code
+// reconnect renews a handle (spec 08 C4) and returns the card's protocol as soon
+// as that is chosen, even if it refuses after that.
+func (r *Reader) reconnect(h *handle, share Share, protocols Protocol, how Disposition) (Protocol, Code) {
+	switch {
+	case how > Unpower || share != Exclusive && share != Shared && share != Direct:
+		return 0, ErrInvalidValue
+	case lacksProtocol(share, protocols):
+		return 0, ErrProtocolMismatch
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for {
-		switch {
-		case r.closed:
-			return ErrReaderUnavailable
-		case r.foreign(h):
-			return ErrSharingViolation
-		case r.in == nil || !r.in.shown:
-			return ErrNoSmartcard
-		case share == Exclusive && len(r.handles) > 1:
-			return ErrSharingViolation
-		}
-		if r.in.busy {
-			r.await(nil, nil)
-			continue
-		}
-		if how == Leave && (r.in.powered || share == Direct) {
-			break
-		}
-		code := r.renew(h, how)
-		if code == OK {
-			break
-		}
-		r.share()
-		return code
+	switch {
+	case r.closed:
+		return 0, ErrInvalidValue
+	case r.foreign(h):
+		return 0, ErrSharingViolation
+	}
+	defer r.share()
+	if code := r.renew(how); code != OK {
+		return 0, code
 	}
 	protocol, code := r.negotiate(share, protocols)
 	if code != OK {
-		r.publish()
-		return code
+		return 0, code
 	}
-	h.protocol, h.event = protocol, OK
+	if share != Direct && protocols&Raw == 0 {
+		r.in.used, r.in.powered = true, true
+		r.disarm()
+	}
 	switch {
 	case share == Exclusive && !h.exclusive:
+		if len(r.handles) > 1 {
+			return protocol, ErrSharingViolation
+		}
 		h.exclusive = true
 		r.owner, r.locks = h, r.locks+1
 	case share != Exclusive && h.exclusive:
 		h.exclusive = false
-		r.unlock(h)
+		r.lower()
 	}
-	r.share()
+	h.event = OK
+	return protocol, OK
+}
+
+// renew does to the card what a client wants that takes it up again. To leave it
+// does not give it power, although the card may be without.
+func (r *Reader) renew(how Disposition) Code {
+	if how != Leave {
+		code := r.reset()
+		if code == ErrUnpowered {
+			return ErrUnresponsive
+		}
+		return code
+	}
+	switch {
+	case !r.present():
+		return ErrNoSmartcard
+	case r.state.State&StateMute != 0:
+		return ErrUnresponsive
+	}
 	return OK
 }
 
-// renew resets or powers the card for a handle that takes it up again.
-func (r *Reader) renew(h *handle, how Disposition) Code {
-	var code Code
-	if how == Leave {
-		code = r.powerUp(r.in)
-	} else {
-		code = r.reset(r.in)
+// lower ends the innermost transaction of the owner.
+func (r *Reader) lower() {
+	r.locks--
+	if r.locks == 0 {
+		r.unlock(r.owner)
 	}
-	switch {
-	case code == ErrUnpowered:
-		return ErrUnresponsive
-	case code == OK && r.foreign(h):
-		return ErrSharingViolation // while the card was busy
-	}
-	return code
 }
 
 // unlock ends all of h's transactions.
@@ -211,22 +249,6 @@ func (r *Reader) unlock(h *handle) {
 		r.owner, r.locks = nil, 0
 		r.wake()
 	}
-}
-
-// dispose does to the card what a client wants done with it.
-func (r *Reader) dispose(how Disposition) {
-	if r.in == nil || !r.in.shown {
-		return
-	}
-	switch how {
-	case Leave:
-		return
-	case Reset:
-		_ = r.reset(r.in)
-	default:
-		r.unpower(r.in)
-	}
-	r.publish()
 }
 
 // disconnect gives up a handle (spec 08 C5).
@@ -259,11 +281,16 @@ func (r *Reader) release(h *handle) {
 
 func (r *Reader) quit(h *handle, how Disposition) {
 	// The lock goes last, lest another client's transaction begins between.
-	r.dispose(how)
+	switch how {
+	case Reset:
+		_ = r.reset()
+	case Unpower:
+		r.unpower()
+	}
 	r.unlock(h)
 	delete(r.handles, h)
 	r.share()
-	r.arm()
+	r.leave()
 }
 
 // begin starts a transaction, or one more within it.
@@ -295,7 +322,8 @@ func (h *handle) begin() Code {
 	}
 }
 
-// end ends a transaction.
+// end ends a transaction, after doing to the card what the client wants, and
+// even if that fails.
 func (h *handle) end(how Disposition) Code {
 	if how > Eject {
 		return ErrInvalidValue
@@ -303,30 +331,39 @@ func (h *handle) end(how Disposition) Code {
 	r := h.reader
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if h.event != OK {
-		// The client has to reconnect, but does not hold up the others until it
-		// does.
-		if !h.exclusive {
-			r.unlock(h)
-		}
+	switch {
+	case r.closed:
+		return ErrInvalidValue
+	case h.event != OK:
 		return h.event
+	case r.foreign(h):
+		return ErrSharingViolation
 	}
-	if code := r.check(h); code != OK {
-		return code
+	code := OK
+	switch how {
+	case Reset, Unpower:
+		code = r.reset()
+		r.publish()
+		switch code {
+		case ErrNoSmartcard:
+			code = ErrRemoved
+		case ErrUnpowered:
+			code = ErrNotTransacted
+		}
+	case Eject:
+		code = ErrUnsupportedFeature // no reader of ours moves cards
 	}
-	r.dispose(how)
 	held := 0
 	if h.exclusive {
 		held = 1
 	}
-	if r.owner != h || r.locks <= held {
-		return ErrNotTransacted
+	switch {
+	case r.owner == h && r.locks > held:
+		r.lower()
+	case code == OK:
+		code = ErrNotTransacted
 	}
-	r.locks--
-	if r.locks == 0 {
-		r.unlock(h)
-	}
-	return OK
+	return code
 }
 
 // status checks the handle; what a client wants to know is in the table.

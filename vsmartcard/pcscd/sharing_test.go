@@ -28,7 +28,7 @@ func TestConnect_ChecksInOrder(t *testing.T) {
 		{"no card", "empty", pcscd.Shared, pcscd.T1, pcscd.ErrNoSmartcard},
 		{"not its protocol", name0, pcscd.Shared, pcscd.T0, pcscd.ErrProtocolMismatch},
 		{"either protocol", name0, pcscd.Shared, pcscd.T0 | pcscd.T1, pcscd.OK},
-		{"any protocol, as it was called", name0, pcscd.Shared, 0x1000, pcscd.OK},
+		{"any protocol, as it was called, when one is chosen", name0, pcscd.Shared, 0x1000, pcscd.ErrProtocolMismatch},
 		{"direct, no protocol", "empty", pcscd.Direct, 0, pcscd.OK},
 	} {
 		t.Run(x.name, func(t *testing.T) {
@@ -51,7 +51,8 @@ func TestConnect_RawStaysRaw(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, pcscd.Raw, h.Protocol())
 	_, err = h.Transmit(soon(t), []byte{0, 0x84, 0, 0})
-	require.NoError(t, err)
+	require.ErrorIs(t, err, pcscd.ErrNotTransacted, "the token's reader has T=0 and T=1 only")
+	require.Empty(t, s.card.seen())
 	_, err = c.Connect(soon(t), name0, pcscd.Shared, pcscd.T1)
 	require.ErrorIs(t, err, pcscd.ErrProtocolMismatch)
 	require.NoError(t, h.Reconnect(soon(t), pcscd.Reset))
@@ -144,7 +145,7 @@ func TestDisconnect_Dispositions(t *testing.T) {
 		{pcscd.Leave, 0, 0x34, pcscd.T1, nil},
 		{pcscd.Reset, 1, 0x34, 0, pcscd.ErrReset},
 		{pcscd.Unpower, 1, 0x04, 0, pcscd.ErrReset},
-		{pcscd.Eject, 1, 0x04, 0, pcscd.ErrReset},
+		{pcscd.Eject, 0, 0x34, pcscd.T1, nil}, // no reader of ours moves cards
 	} {
 		s := newService(t)
 		a, b := s.client(), s.client()
@@ -163,7 +164,7 @@ func TestDisconnect_Dispositions(t *testing.T) {
 		}
 		require.ErrorIs(t, hb.Status(soon(t)), c.other)
 		require.NoError(t, hb.Reconnect(soon(t), pcscd.Leave))
-		require.EqualValues(t, 0x34, s.state(b).State)
+		require.Equal(t, c.state, s.state(b).State, "to leave the card is not to give it power")
 		_, err := hb.Transmit(soon(t), []byte{0, 0x84, 0, 0})
 		require.NoError(t, err)
 	}

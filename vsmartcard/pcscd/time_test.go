@@ -178,6 +178,7 @@ func TestHandle_OfAnotherEndsTheConnection(t *testing.T) {
 			owner := wire{t, b.raw()}
 			h := owner.handle(name0)
 			w := wire{t, b.raw()}
+			w.establish(4)
 			start := time.Now()
 			send(w, h)
 			_, err := w.conn.Read(make([]byte, 1))
@@ -206,7 +207,7 @@ func TestRemoval_IsSeenAtOnce(t *testing.T) {
 		time.Sleep(time.Minute) // a long command is no mistake
 		start := time.Now()
 		require.NoError(t, b.reader.Eject())
-		require.ErrorIs(t, <-transmitted, pcscd.ErrRemoved)
+		require.ErrorIs(t, <-transmitted, pcscd.ErrNotTransacted)
 		require.Zero(t, time.Since(start))
 		close(release)
 	})

@@ -44,7 +44,8 @@ const (
 	headerSize = 8 // size of the structure, command
 
 	versionMajorAt, versionMinorAt, versionCodeAt, versionSize    = 0, 4, 8, 12
-	establishContextAt, establishCodeAt, establishSize            = 4, 8, 12
+	establishScopeAt, establishContextAt, establishCodeAt         = 0, 4, 8
+	establishSize, scopeMax                                       = 12, 3
 	releaseContextAt, releaseCodeAt, releaseSize                  = 0, 4, 8
 	connectContextAt, connectReaderAt, connectShareAt             = 0, 4, 132
 	connectProtocolsAt, connectHandleAt, connectActiveAt          = 136, 140, 144

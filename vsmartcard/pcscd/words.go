@@ -8,9 +8,11 @@ type Code uint32
 // The return codes in use (pcsclite.h).
 const (
 	OK                    Code = 0
+	ErrInternal           Code = 0x80100001
 	ErrCancelled          Code = 0x80100002
 	ErrInvalidHandle      Code = 0x80100003
 	ErrInvalidParameter   Code = 0x80100004
+	ErrNoMemory           Code = 0x80100006
 	ErrInsufficientBuffer Code = 0x80100008
 	ErrUnknownReader      Code = 0x80100009
 	ErrTimeout            Code = 0x8010000A
@@ -44,12 +46,16 @@ func (c Code) words() string {
 	switch c {
 	case OK:
 		return "no error"
+	case ErrInternal:
+		return "too many handles on the reader"
 	case ErrCancelled:
 		return "cancelled"
 	case ErrInvalidHandle:
 		return "invalid handle"
 	case ErrInvalidParameter:
 		return "invalid parameter"
+	case ErrNoMemory:
+		return "too many handles"
 	case ErrInsufficientBuffer:
 		return "answer longer than the room for it"
 	case ErrUnknownReader:
@@ -139,18 +145,33 @@ const (
 	Eject   Disposition = 3
 )
 
-// Control functions and attributes that are answered (PC/SC part 10 and
-// reader.h of pcsc-lite).
+// Control functions and attributes that are answered (PC/SC part 10, reader.h
+// and ifdhandler.h of pcsc-lite).
 const (
 	ControlFeatures   uint32 = 0x42000D48 // which features the reader has
 	ControlProperties uint32 = 0x42330012 // its properties, a list of tag, length, value
 
-	AttribVendorName   uint32 = 0x00010100
-	AttribVersion      uint32 = 0x00010102
-	AttribSerial       uint32 = 0x00010103
-	AttribChannel      uint32 = 0x00020110
-	AttribATR          uint32 = 0x00090303
-	AttribMaxInput     uint32 = 0x0007A007
-	AttribFriendlyName uint32 = 0x7FFF0003
-	AttribSystemName   uint32 = 0x7FFF0004
+	controlFeaturesWindows uint32 = 0x00313520 // ControlFeatures as Windows numbers it
+	controlEscape          uint32 = 0x42000001
+	controlMCT             uint32 = 0x42330008
+	controlPIN             uint32 = 0x4233000A // what its keypad is like
+
+	AttribVendorName      uint32 = 0x00010100
+	AttribVersion         uint32 = 0x00010102
+	AttribSerial          uint32 = 0x00010103
+	AttribChannel         uint32 = 0x00020110
+	AttribPresence        uint32 = 0x00090300 // 2 with a card, else 0
+	AttribInterfaceStatus uint32 = 0x00090301 // 1 with a card, else 0
+	AttribATR             uint32 = 0x00090303
+	AttribMaxInput        uint32 = 0x0007A007
+	AttribFriendlyName    uint32 = 0x7FFF0003
+	AttribSystemName      uint32 = 0x7FFF0004
+
+	// What the daemon asks its driver; clients can, too.
+	driverATR             uint32 = 0x0303
+	driverSlotThreads     uint32 = 0x0FAC // whether slots can be used at the same time
+	driverThreads         uint32 = 0x0FAD // and readers
+	driverSlots           uint32 = 0x0FAE
+	driverReaders         uint32 = 0x0FAF
+	driverPollingKillable uint32 = 0x0FB1
 )
