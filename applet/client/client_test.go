@@ -35,7 +35,7 @@ type token struct {
 }
 
 // shipped is a card as shipped with its application selected.
-func shipped(t *testing.T, firmware string) token {
+func shipped(t testing.TB, firmware string) token {
 	t.Helper()
 	w := emulator.System()
 	w.RSA = keystore.PoolGenerator{Rand: w.Rand}
@@ -57,7 +57,7 @@ func initialised(t *testing.T, firmware string, setup client.Setup) token {
 	return c
 }
 
-func named(t *testing.T, name string) *curve.Curve {
+func named(t testing.TB, name string) *curve.Curve {
 	t.Helper()
 	c, ok := curve.ByName(name)
 	require.True(t, ok)
