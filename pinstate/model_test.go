@@ -202,7 +202,7 @@ func (m *model) changeUser(data string) string {
 	if old != m.pin {
 		return m.userWrong()
 	}
-	m.pin, m.u, m.transport = fresh, m.umax, false
+	m.pin, m.u, m.transport, m.session = fresh, m.umax, false, ""
 	m.pinRight()
 	return "9000"
 }
@@ -260,7 +260,7 @@ func (m *model) reset(p1 int, data string) string {
 	if p1 >= 2 && !m.so {
 		return "6985"
 	}
-	m.u = m.umax
+	m.u, m.session = m.umax, ""
 	if fresh != "" {
 		m.pin, m.transport, m.auth, m.pinOK = fresh, false, false, false
 	}

@@ -116,8 +116,9 @@ type Login struct {
 	SO bool
 	// Keys is the number of public keys that have authenticated.
 	Keys uint8
-	// Session is the session PIN, accepted by Verify beside the user PIN; nil
-	// is none. The caller sets it when it has drawn one.
+	// Session is the session PIN, accepted by Verify beside the user PIN until
+	// that is changed or reset; nil is none. The caller sets it when it has
+	// drawn one.
 	Session Value
 }
 

@@ -65,7 +65,7 @@ func TestReset(t *testing.T) {
 		add("ok", blocked, good, "9000", after...)
 		add("ok, SO on a full counter", stateO().with(soIn()), good, "9000", after[1:]...)
 		login := []mod{in(), keys(1), drawn(session)}
-		end := after
+		end := append([]mod{undrawn()}, after...)
 		if sets {
 			end = append([]mod{out()}, end...)
 		}
@@ -124,6 +124,9 @@ func TestReset(t *testing.T) {
 		{"03 §4.6 P1=03 SO not verified", stateB().with(in()), reset(verifiedCtr, ""), "6985", nil},
 		{"03 §4.6 hex SO-PIN as ASCII", stateO(), reset(withNew, "3537363231383830"+newPIN), "63CE", []mod{s(14)}},
 		{"03 §4.6 verified SO does not help P1=00", stateO().with(soIn()), reset(withNew, badCode+newPIN), "63CE", []mod{s(14)}},
+		{"06 added A2 an unblocked PIN does not bring a session PIN back", stateB().with(drawn(session)), series(reset(counter, code), verify(pinstate.User, session)), "6700", []mod{u(3), undrawn()}},
+		{"06 added A2 a reset refused leaves the session PIN", stateO().with(in(), drawn(session)), series(reset(verifiedCtr, ""), verify(pinstate.User, session)), "9000", nil},
+		{"06 added A2 a wrong SO-PIN leaves it, too", stateO().with(in(), drawn(session)), series(reset(withNew, badCode+newPIN), verify(pinstate.User, session)), "9000", []mod{s(14)}},
 		{"03 §4.6 no other P1", stateO().with(soIn()), reset(4, ""), "6A88", nil},
 	}...)
 	play(t, rows)

@@ -204,6 +204,7 @@ func soIn() mod          { return func(d *desk) { d.Login.SO = true } }
 func soOut() mod         { return func(d *desk) { d.Login.SO = false } }
 func keys(n uint8) mod   { return func(d *desk) { d.Login.Keys = n } }
 func drawn(v string) mod { return func(d *desk) { d.Login.Session = pinstate.Value(v) } }
+func undrawn() mod       { return func(d *desk) { d.Login.Session = nil } }
 func nobody() mod        { return func(d *desk) { d.Login = pinstate.Login{} } }
 func justUser() mod      { return func(d *desk) { d.Login = pinstate.Login{User: true} } }
 
@@ -393,7 +394,12 @@ func TestChange(t *testing.T) {
 		{"03 §4.5 row 81 old PIN wrong", stateO().with(in(), soIn()), change(user, badPIN+newPIN), "63C2", []mod{u(2), out()}},
 		{"03 §4.5 row 81 old PIN wrong, last try", stateO().with(u(1), in()), change(user, badPIN+newPIN), "6983", []mod{u(0), out()}},
 		{"03 §4.5 row 81 ok", stateO(), change(user, pin+newPIN), "9000", []mod{pinIs(newPIN), in()}},
-		{"03 §4.5 row 81 ok, counter restored", stateO().with(u(1), soIn(), drawn(session)), change(user, pin+newPIN), "9000", []mod{pinIs(newPIN), u(3), in()}},
+		{"03 §4.5 row 81 ok, counter restored", stateO().with(u(1), soIn(), drawn(session)), change(user, pin+newPIN), "9000", []mod{pinIs(newPIN), u(3), in(), undrawn()}},
+		{"06 added A2 a change ends the session PIN", stateO().with(in(), drawn(session)), series(change(user, pin+newPIN), verify(user, session)), "6700", []mod{pinIs(newPIN), undrawn()}},
+		{"06 added A2 a change refused does not", stateO().with(in(), drawn(session)), series(change(user, pin+"12345"), verify(user, session)), "9000", nil},
+		{"06 added A2 a change with a wrong PIN does not", stateO().with(in(), drawn(session)), series(change(user, badPIN+newPIN), verify(user, session)), "9000", []mod{u(2)}},
+		{"06 added A2 a change of the transport PIN ends it", stateT().with(drawn(session)), series(change(user, pin+newPIN), verify(user, session)), "6700", []mod{pinIs(newPIN), transport(false), in(), undrawn()}},
+		{"06 added A2 a change of the SO-PIN does not", stateO().with(in(), drawn(session)), series(change(so, code+newCode), verify(user, session)), "9000", []mod{codeIs(newCode)}},
 		{"03 §4.5 row 81 ok, 16 bytes", stateO(), change(user, pin+"1234567890123456"), "9000", []mod{pinIs("1234567890123456"), in()}},
 		{"03 §4.5 row 81 ok, the same PIN", stateO(), change(user, pin+pin), "9000", []mod{in()}},
 		{"03 §4.5 row 81 ok, keys required too", both(), change(user, pin+newPIN), "9000", []mod{pinIs(newPIN), pinOnly()}},

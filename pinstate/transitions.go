@@ -73,8 +73,8 @@ func (c Card) askSO(presented []byte, wrong Login, then outcome) Try {
 
 // Change replaces a PIN: data is the old one directly followed by the new one.
 // A right old PIN restores the counter. A change of the user PIN logs in and
-// ends the transport state; a wrong old user PIN ends the login. The login is
-// otherwise unchanged.
+// ends the transport state and the session PIN; a wrong old user PIN ends the
+// login. The login is otherwise unchanged.
 //
 // A new user PIN has 6 to 16 bytes, is not shorter than the one given at
 // initialisation, and differs from a transport PIN: otherwise ErrRule. For SO
@@ -115,6 +115,7 @@ func (c Card) changeUser(l Login, data []byte) (Try, error) {
 	right.User.Value = fresh
 	right.Transport = false
 	then := outcome{card: right, login: c.pinVerified(l)}
+	then.login.Session = nil
 	return charging(charged, old, l.withoutUser(), charged.User.Left, rival{c.User.Value, then}), nil
 }
 
@@ -149,9 +150,10 @@ func (m ResetMode) setsPIN() bool { return m == ResetWithNew || m == ResetVerifi
 func (m ResetMode) asksSO() bool  { return m == ResetWithNew || m == ResetCounter }
 
 // Reset gives the user PIN its tries back and, in the forms that take one, a
-// new value; that ends the transport state and the user's login. It needs no
-// login of the user and works on a blocked user PIN. A wrong SO-PIN leaves the
-// login as it was.
+// new value; that ends the transport state and the user's login. Every form ends
+// the session PIN, which would come back to life with the tries of a blocked
+// PIN otherwise. It needs no login of the user and works on a blocked user PIN.
+// A wrong SO-PIN leaves the login as it was.
 //
 // It returns ErrUnset; ErrForbidden where the options do not permit the form or
 // the SO-PIN was not verified; ErrBlocked for a blocked SO-PIN; ErrLength;
@@ -167,10 +169,11 @@ func (c Card) Reset(l Login, m ResetMode, data []byte) (Try, error) {
 	}
 	then := outcome{card: c, login: l}
 	then.card.User = c.User.restored()
+	then.login.Session = nil
 	if m.setsPIN() {
 		then.card.User.Value = slices.Clone(fresh)
 		then.card.Transport = false
-		then.login = l.withoutUser()
+		then.login = then.login.withoutUser()
 	}
 	if !m.asksSO() {
 		return settled(c, then), nil
