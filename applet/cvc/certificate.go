@@ -181,8 +181,8 @@ func (s *sequence) certificate() (b CertificateBody, err error) {
 	if b.Expires, err = parseDate(to); err != nil {
 		return b, err
 	}
-	if e, ok := s.optional(tagExtensions); ok {
-		b.Extensions = Extensions(e)
+	if b.Extensions, err = s.extensions(); err != nil {
+		return b, err
 	}
 	return b, s.end()
 }

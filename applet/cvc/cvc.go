@@ -36,6 +36,9 @@ var (
 	// ErrKey says that a public key is incomplete, contradicts its algorithm,
 	// is not on its curve, or has no domain parameters when it needs them.
 	ErrKey = errors.New("cvc: unusable public key")
+	// ErrExtension says that extensions cannot be read, or that one of them is
+	// stated twice.
+	ErrExtension = errors.New("cvc: invalid extensions")
 )
 
 // Errors of verification. Each names one thing that can be wrong with an
@@ -133,6 +136,16 @@ func (s *sequence) mandatory(t tlv.Tag) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %s missing", ErrStructure, t)
 	}
 	return v, nil
+}
+
+// extensions reads those of a certificate or request, nil where there are none.
+func (s *sequence) extensions() (Extensions, error) {
+	e, ok := s.optional(tagExtensions)
+	if !ok {
+		return nil, nil
+	}
+	_, err := Extensions(e).once()
+	return Extensions(e), err
 }
 
 func (s *sequence) end() error {

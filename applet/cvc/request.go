@@ -62,8 +62,8 @@ func ParseRequest(b []byte) (Request, error) {
 	if r.RequestBody, err = s.head(); err != nil {
 		return Request{}, err
 	}
-	if e, ok := s.optional(tagExtensions); ok {
-		r.Extensions = Extensions(e)
+	if r.Extensions, err = s.extensions(); err != nil {
+		return Request{}, err
 	}
 	return r, s.end()
 }
