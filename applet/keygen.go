@@ -99,6 +99,10 @@ func generateKeyPair(t *tx, c apdu.Command) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	stated, err := clientExtensions(list)
+	if err != nil {
+		return nil, err
+	}
 	by, err := t.countersigner(c.P2, list)
 	if err != nil {
 		return nil, err
@@ -107,7 +111,7 @@ func generateKeyPair(t *tx, c apdu.Command) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	request, err := t.request(list, k, scheme, a)
+	request, err := t.request(list, stated, k, scheme, a)
 	if err != nil {
 		return nil, err
 	}
@@ -188,25 +192,39 @@ func (t *tx) generateEC(parts tlv.List) (keystore.Key, error) {
 
 // request is the certificate request of a new key, signed by it. The names are
 // the client's; where it names no authority the holder stands for it.
-func (t *tx) request(list tlv.List, k keystore.Key, scheme cvc.Scheme, a attributes) (cvc.Request, error) {
+func (t *tx) request(list tlv.List, stated cvc.Extensions, k keystore.Key, scheme cvc.Scheme, a attributes) (cvc.Request, error) {
 	holder, ok := list.Find(tagHolder)
 	if !ok || len(holder.Value) == 0 || len(holder.Value) > maxName {
 		return cvc.Request{}, apdu.WrongData
 	}
-	body := cvc.RequestBody{CAR: cvc.Name(holder.Value), CHR: cvc.Name(holder.Value), Key: template(k, scheme)}
+	body := cvc.RequestBody{
+		CAR: cvc.Name(holder.Value), CHR: cvc.Name(holder.Value), Key: template(k, scheme), Extensions: stated,
+	}
 	if n, ok := list.Find(tagAuthority); ok {
 		if len(n.Value) == 0 || len(n.Value) > maxName {
 			return cvc.Request{}, apdu.WrongData
 		}
 		body.CAR = cvc.Name(n.Value)
 	}
-	if n, ok := list.Find(tagExtensions); ok {
-		body.Extensions = n.Value
-	}
 	if domain := t.domain(a.domain); domain.XKEK() && slices.Contains(a.algorithms, keystore.ECDHExchange) {
 		body.Extensions = body.Extensions.With(cvc.KeyDomainUID, domain.UID())
 	}
 	return body.Sign(t.signer(k))
+}
+
+// clientExtensions are those that the client wants in the request. The
+// identifier of a key domain is not the client's to state: countersigned for
+// one, it would make a member of a group out of a device that nobody let in.
+func clientExtensions(list tlv.List) (cvc.Extensions, error) {
+	n, ok := list.Find(tagExtensions)
+	if !ok {
+		return nil, nil
+	}
+	stated := cvc.Extensions(n.Value)
+	if _, forged := stated.Find(cvc.KeyDomainUID); forged || stated.Check() != nil {
+		return nil, apdu.WrongData
+	}
+	return stated, nil
 }
 
 // template is the public half of a key in the form of certificates.

@@ -132,6 +132,9 @@ func (t *tx) attested(data []byte) (cvc.Authenticated, error) {
 		return cvc.Authenticated{}, apdu.WrongData
 	}
 	t.subject = request.Request.CHR.String()
+	if by.role != cvc.RoleDevice {
+		return cvc.Authenticated{}, apdu.VerificationFailed
+	}
 	if err := request.VerifyOuter(by.key); err != nil {
 		return cvc.Authenticated{}, verification(err)
 	}

@@ -2,7 +2,6 @@ package applet
 
 import (
 	"bytes"
-	"slices"
 
 	"hsmemu/applet/apdu"
 	"hsmemu/applet/cvc"
@@ -14,15 +13,15 @@ import (
 // over this tag and the x coordinate of the device key.
 const tagMembership tlv.Tag = 0x54
 
+// tagUID is the identifier of a group in the extension of a request.
+const tagUID tlv.Tag = 0x80
+
 // associateDomain is MANAGE KEY DOMAIN with a key domain membership: the slot
 // becomes a domain of the group whose signer is attested by a device that this
 // session trusts, if that signer has let this device in.
 func associateDomain(t *tx, c apdu.Command) ([]byte, error) {
-	if err := t.slot(c.P2); err != nil {
+	if err := t.vacant(c.P2); err != nil {
 		return nil, err
-	}
-	if !t.domain(c.P2).IsZero() {
-		return nil, apdu.ConditionsNotSatisfied
 	}
 	list, err := tlv.Parse(c.Data)
 	if err != nil || len(list) < 2 || list[len(list)-1].Tag != tagMembership {
@@ -89,8 +88,9 @@ func agreeDomainKey(t *tx, c apdu.Command) ([]byte, error) {
 	return nil, nil
 }
 
-// memberOf tells whether a request says that its key belongs to a group.
+// memberOf reports whether a request says that its key belongs to a group, and
+// to no other.
 func memberOf(r cvc.Request, d keystore.Domain) bool {
 	found, ok := r.Extensions.Find(cvc.KeyDomainUID)
-	return ok && slices.ContainsFunc(found, func(n tlv.Node) bool { return bytes.Equal(n.Value, d.UID()) })
+	return ok && len(found) == 1 && found[0].Tag == tagUID && bytes.Equal(found[0].Value, d.UID())
 }
