@@ -84,10 +84,18 @@ func (t *tx) use(id byte, a keystore.Algorithm) (keystore.Key, error) {
 	if err != nil {
 		return keystore.Key{}, err
 	}
-	if !k.Allows(a) || slices.Contains(t.profile.Lacks, a) {
+	if !k.Allows(a) || slices.Contains(t.profile.Lacks, a) || t.revealing(k, a) {
 		return keystore.Key{}, apdu.FunctionNotSupported
 	}
 	return k, t.spend(id, k)
+}
+
+// revealing reports whether a use would give away what a key encryption key is
+// made of: an exchange key of a group agrees on those, and on nothing that the
+// card answers, whatever else its list names.
+func (t *tx) revealing(k keystore.Key, a keystore.Algorithm) bool {
+	return (a == keystore.ECDH || a == keystore.ECDHAuthenticated) &&
+		k.Allows(keystore.ECDHExchange) && t.domain(k.Domain).XKEK()
 }
 
 // sign is SIGN: key id in P1, algorithm in P2.

@@ -55,6 +55,31 @@ func (t *tx) occupied(n byte) (keystore.Domain, error) {
 	return domain, nil
 }
 
+// vacant checks that a key domain can be made in a slot. Keys that were made
+// while it was empty belong to no key domain; one that came later would let
+// them out.
+func (t *tx) vacant(n byte) error {
+	switch err := t.slot(n); {
+	case err != nil:
+		return err
+	case !t.domain(n).IsZero():
+		return apdu.ConditionsNotSatisfied
+	case t.inUse(n):
+		return apdu.AlreadyExists
+	}
+	return nil
+}
+
+// inUse reports whether keys belong to a slot.
+func (t *tx) inUse(n byte) bool {
+	for _, k := range t.d.Keys {
+		if k.Domain == n {
+			return true
+		}
+	}
+	return false
+}
+
 func domainStatus(t *tx, c apdu.Command) ([]byte, error) {
 	domain, err := t.occupied(c.P2)
 	if err != nil {
@@ -82,11 +107,8 @@ func importShare(t *tx, c apdu.Command) ([]byte, error) {
 }
 
 func createDomain(t *tx, c apdu.Command) ([]byte, error) {
-	if err := t.slot(c.P2); err != nil {
+	if err := t.vacant(c.P2); err != nil {
 		return nil, err
-	}
-	if !t.domain(c.P2).IsZero() {
-		return nil, apdu.ConditionsNotSatisfied
 	}
 	domain, err := t.newDKEK(c.Data[0])
 	if err != nil {
@@ -103,10 +125,8 @@ func deleteDomain(t *tx, c apdu.Command) ([]byte, error) {
 	if _, err := t.occupied(c.P2); err != nil {
 		return nil, err
 	}
-	for _, k := range t.d.Keys {
-		if k.Domain == c.P2 {
-			return nil, apdu.AlreadyExists
-		}
+	if t.inUse(c.P2) {
+		return nil, apdu.AlreadyExists
 	}
 	t.setDomain(c.P2, keystore.Domain{})
 	t.barrier()
@@ -116,13 +136,14 @@ func deleteDomain(t *tx, c apdu.Command) ([]byte, error) {
 	return nil, t.profile.DomainDeleted
 }
 
-// clearDomain deletes the key encryption key of a domain and keeps the domain.
+// clearDomain deletes the key encryption key of a domain and keeps the domain,
+// bound to that key where keys belong to it.
 func clearDomain(t *tx, c apdu.Command) ([]byte, error) {
 	domain, err := t.occupied(c.P2)
 	if err != nil {
 		return nil, err
 	}
-	next := domain.Cleared()
+	next := domain.Cleared(t.inUse(c.P2))
 	t.setDomain(c.P2, next)
 	return describeDomain(next), nil
 }

@@ -2,6 +2,7 @@ package keystore
 
 import (
 	"crypto/sha256"
+	"crypto/subtle"
 	"fmt"
 	"io"
 	"slices"
@@ -23,6 +24,7 @@ type Domain struct {
 	outstanding int
 	kek         veil[[ShareLen]byte] // what has been combined so far
 	uid         []byte               // XKEK only, then not nil
+	bound       []byte               // fingerprint of the only KEK it takes, nil for any
 }
 
 type domainKind byte
@@ -62,8 +64,9 @@ func (d Domain) IsZero() bool { return d.kind == 0 }
 
 // Import adds a share of 32 bytes to a DKEK domain. The order of shares does
 // not matter, and a wrong one shows only in the final KCV. Import returns
-// ErrDomain if d is no DKEK domain, ErrLength, or ErrComplete if no share is
-// awaited; d itself then comes back.
+// ErrDomain if d is no DKEK domain, ErrLength, ErrComplete if no share is
+// awaited, or ErrKCV if the last share makes another KEK than the one that
+// Cleared bound the domain to; d itself then comes back.
 func (d Domain) Import(share []byte) (Domain, error) {
 	switch {
 	case d.kind != domainDKEK:
@@ -80,9 +83,16 @@ func (d Domain) Import(share []byte) (Domain, error) {
 	for i, b := range share {
 		sum[i] ^= b
 	}
-	d.kek = veiled(&sum)
-	d.outstanding--
-	return d, nil
+	next := d
+	next.kek = veiled(&sum)
+	next.outstanding--
+	if next.outstanding == 0 && d.bound != nil {
+		if subtle.ConstantTimeCompare(next.fingerprint(), d.bound) != 1 {
+			return d, fmt.Errorf("%w: keys belong to another", ErrKCV)
+		}
+		next.bound = nil
+	}
+	return next, nil
 }
 
 // Agree sets the KEK of an XKEK domain from the secret of an ECDH agreement,
@@ -102,11 +112,26 @@ func (d Domain) Agree(secret []byte) (Domain, error) {
 }
 
 // Cleared returns the domain without its KEK: a DKEK domain awaits all its
-// shares again, an XKEK domain keeps its group.
-func (d Domain) Cleared() Domain {
+// shares again, an XKEK domain keeps its group. Where keys belong to a DKEK
+// domain (inUse), no other KEK than theirs completes it again: whoever may
+// clear it could wrap them under a share of his own otherwise.
+func (d Domain) Cleared(inUse bool) Domain {
+	switch {
+	case !inUse || d.kind != domainDKEK:
+		d.bound = nil
+	case d.Ready():
+		d.bound = d.fingerprint()
+	}
 	d.kek = veil[[ShareLen]byte]{}
 	d.outstanding = d.total
 	return d
+}
+
+// fingerprint tells one KEK from another, where the KCV is too short for that
+// against whoever may choose shares: SHA-256(KEK || 00000003).
+func (d Domain) fingerprint() []byte {
+	sum := sha256.Sum256(append(d.kek.lift()[:], 0, 0, 0, 3))
+	return sum[:]
 }
 
 // Total returns the number of shares of a DKEK domain, zero for XKEK.

@@ -41,8 +41,42 @@ func TestDKEK_SharesCombineInAnyOrder(t *testing.T) {
 	after, err := a.Import(share(1))
 	require.ErrorIs(t, err, keystore.ErrComplete)
 	require.Equal(t, a, after)
-	require.Equal(t, d, a.Cleared(), "clearing asks for all shares again")
+	require.Equal(t, d, a.Cleared(false), "clearing asks for all shares again")
 	require.True(t, a.Ready())
+}
+
+// Spec 06, added A3: keys of a domain do not get another KEK.
+func TestDKEK_ClearedInUseTakesItsOwnKeyOnly(t *testing.T) {
+	t.Parallel()
+	full := keystore.NewDKEK(2)
+	for _, s := range [][]byte{share(1), share(2)} {
+		var err error
+		full, err = full.Import(s)
+		require.NoError(t, err)
+	}
+	bound := full.Cleared(true)
+	require.Equal(t, []int{2, 2}, []int{bound.Total(), bound.Outstanding()})
+	require.NotEqual(t, keystore.NewDKEK(2), bound)
+	require.Equal(t, keystore.NewDKEK(2), full.Cleared(false), "without keys it takes any")
+
+	text, err := bound.MarshalJSON()
+	require.NoError(t, err)
+	var read keystore.Domain
+	require.NoError(t, read.UnmarshalJSON(text))
+	require.Equal(t, bound, read)
+
+	half, err := read.Import(share(2))
+	require.NoError(t, err)
+	after, err := half.Import(share(3))
+	require.ErrorIs(t, err, keystore.ErrKCV)
+	require.Equal(t, half, after)
+	again, err := half.Import(share(1))
+	require.NoError(t, err, "the last share can be given once more")
+	require.Equal(t, full, again)
+
+	require.Equal(t, bound, half.Cleared(true), "clearing again does not free it")
+	require.Equal(t, keystore.NewDKEK(2), half.Cleared(false), "when the keys are gone, it does")
+	require.Equal(t, keystore.NewDKEK(2), keystore.NewDKEK(2).Cleared(true), "it had no key yet")
 }
 
 func TestDKEK_ImportLeavesEarlierValuesAlone(t *testing.T) {
@@ -102,7 +136,7 @@ func TestDKEK_Random(t *testing.T) {
 	require.Equal(t, []int{1, 0}, []int{d.Total(), d.Outstanding()})
 	require.True(t, d.Ready())
 	require.Equal(t, domainOf(t, share(9)), d)
-	require.Equal(t, 1, d.Cleared().Outstanding())
+	require.Equal(t, 1, d.Cleared(false).Outstanding())
 }
 
 // Spec 06 §7: KEK = SHA-256(K || UID).
@@ -139,7 +173,7 @@ func TestXKEK_AgreedKey(t *testing.T) {
 	again, err := agreed.Agree(share(8))
 	require.NoError(t, err)
 	require.NotEqual(t, agreed.KCV(), again.KCV(), "the next agreement replaces the key")
-	require.Equal(t, d, agreed.Cleared())
+	require.Equal(t, d, agreed.Cleared(true))
 	_, err = d.Agree(nil)
 	require.ErrorIs(t, err, keystore.ErrLength)
 }

@@ -2,6 +2,7 @@ package keystore
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -194,12 +195,13 @@ type storedDomain struct {
 	Total       byte   `json:"total,omitempty"`
 	Outstanding byte   `json:"outstanding,omitempty"`
 	UID         []byte `json:"uid,omitempty"`
-	KEK         []byte `json:"kek,omitempty"` // with shares outstanding: of those so far
+	KEK         []byte `json:"kek,omitempty"`   // with shares outstanding: of those so far
+	Bound       []byte `json:"bound,omitempty"` // fingerprint of the only KEK it takes
 }
 
 // MarshalJSON writes the domain with its KEK; the zero Domain as null.
 func (d Domain) MarshalJSON() ([]byte, error) {
-	s := storedDomain{Total: byte(d.total), Outstanding: byte(d.outstanding), UID: d.UID()}
+	s := storedDomain{Total: byte(d.total), Outstanding: byte(d.outstanding), UID: d.UID(), Bound: d.bound}
 	switch d.kind {
 	case domainDKEK:
 		s.Kind = "dkek"
@@ -228,10 +230,13 @@ func (d *Domain) UnmarshalJSON(b []byte) error {
 	switch {
 	case s.Kind == "dkek" && s.UID == nil && s.Outstanding <= s.Total && (s.KEK != nil) == (s.Outstanding < s.Total):
 		domain = NewDKEK(int(s.Total))
-		domain.outstanding = int(s.Outstanding)
-	case s.Kind == "xkek" && s.Total == 0 && s.Outstanding == 0:
+		domain.outstanding, domain.bound = int(s.Outstanding), s.Bound
+	case s.Kind == "xkek" && s.Total == 0 && s.Outstanding == 0 && s.Bound == nil:
 		domain = NewXKEK(s.UID)
 	default:
+		return fmt.Errorf("%w: key domain", ErrFormat)
+	}
+	if s.Bound != nil && (len(s.Bound) != sha256.Size || s.Outstanding == 0) {
 		return fmt.Errorf("%w: key domain", ErrFormat)
 	}
 	if s.KEK != nil {

@@ -222,6 +222,9 @@ func TestDomainJSON_RefusesNonsense(t *testing.T) {
 		`{"kind":"dkek","total":2,"outstanding":1}`,               // a share came, but none is there
 		`{"kind":"dkek","total":2,"outstanding":2,` + share + `}`, // none came, but one is there
 		`{"kind":"dkek","total":1}`, `{"kind":"dkek",` + share + `}`,
+		`{"kind":"dkek","total":1,"outstanding":1,"bound":"AA=="}`,                                    // no fingerprint
+		`{"kind":"dkek","total":1,` + share + `,"bound":` + strings.TrimPrefix(share, `"kek":`) + `}`, // complete, so bound to nothing
+		`{"kind":"xkek","bound":` + strings.TrimPrefix(share, `"kek":`) + `}`,
 		`{"kind":"dkek","uid":"AA=="}`, `{"kind":"dkek","total":1,"kek":"AA=="}`,
 		`{"kind":"xkek","total":1}`, `{"kind":"xkek","total":1,"outstanding":1}`, `{"kind":"xkek","kek":"AA=="}`,
 		`{"kind":"xkek","group":"AA=="}`, `{"kind":"xkek"}{}`,

@@ -94,6 +94,10 @@ func TestDerive_AddsModuloTheOrder(t *testing.T) {
 		want.Add(want, new(big.Int).SetBytes(param)).Mod(want, n)
 
 		child, err := k.Derive(param)
+		if new(big.Int).Mod(new(big.Int).SetBytes(param), n).Sign() == 0 {
+			require.ErrorIs(t, err, keystore.ErrData)
+			return
+		}
 		require.NoError(t, err)
 		require.Equal(t, want.FillBytes(make([]byte, c.OrderLen())), child.EC().Bytes())
 		require.Equal(t, c, child.Curve())
@@ -124,6 +128,11 @@ func TestDerive_AttributesAndRefusals(t *testing.T) {
 	n := new(big.Int).SetBytes(k.Curve().Parameters().N)
 	_, err = k.Derive(n.Sub(n, new(big.Int).SetBytes(k.EC().Bytes())).Bytes())
 	require.ErrorIs(t, err, keystore.ErrData)
+	n.SetBytes(k.Curve().Parameters().N)
+	for _, zero := range []*big.Int{{}, n, new(big.Int).Lsh(n, 3)} { // the parent without its counter
+		_, err = k.Derive(append([]byte{0}, zero.Bytes()...))
+		require.ErrorIs(t, err, keystore.ErrData)
+	}
 	for _, other := range []keystore.Key{rsaKey(t, 1024), aesKey(t, 128), {}} {
 		_, err = other.Derive([]byte{1})
 		require.ErrorIs(t, err, keystore.ErrAlgorithm)

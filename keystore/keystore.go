@@ -48,7 +48,8 @@ var (
 	ErrCurve = errors.New("keystore: curve is not known")
 	// ErrBlob means that a key blob is not laid out as it must be.
 	ErrBlob = errors.New("keystore: key blob is malformed")
-	// ErrKCV means that a key blob was made with another key encryption key.
+	// ErrKCV means that a key blob was made with another key encryption key, or
+	// that the keys of a domain belong to another one.
 	ErrKCV = errors.New("keystore: key check value does not match")
 	// ErrMAC means that a key blob was altered.
 	ErrMAC = errors.New("keystore: message authentication code does not match")
@@ -221,8 +222,8 @@ func (k Key) Spend() (Key, error) {
 // d + int(param) mod n, param being big-endian and not empty (spec 04 §6,
 // inferred). The new key has no use counter, belongs to the same domain, and
 // its algorithm list is that of k without DeriveEC. Derive returns
-// ErrAlgorithm if k is no EC key, ErrLength for an empty param and ErrData
-// if the sum is zero.
+// ErrAlgorithm if k is no EC key, ErrLength for an empty param, and ErrData if
+// the sum is zero or k itself, which would be k without its counter.
 func (k Key) Derive(param []byte) (Key, error) {
 	if k.Kind() != EC {
 		return Key{}, ErrAlgorithm
@@ -235,6 +236,9 @@ func (k Key) Derive(param []byte) (Key, error) {
 		return Key{}, fmt.Errorf("%w: the derived scalar is zero", ErrData)
 	}
 	child := NewEC(d)
+	if child.SamePublic(k) {
+		return Key{}, fmt.Errorf("%w: the parameter changes nothing", ErrData)
+	}
 	child.Domain = k.Domain
 	if k.Algorithms != nil {
 		// Made, not nil: what is left of {DeriveEC} allows nothing, and must
