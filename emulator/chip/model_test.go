@@ -55,6 +55,8 @@ type modelDomain struct {
 	total, missing int
 	sum            [32]byte
 	random         string
+	// owner is the check value of the only key that its keys let in again.
+	owner string
 }
 
 func (d modelDomain) ready() bool { return d.total > 0 && d.missing == 0 }
@@ -216,7 +218,7 @@ func (m *machine) Check(t *rapid.T) {
 	require.False(t, m.session.user && m.s.pin != "" && m.s.tries == 0, "a login and a blocked PIN")
 }
 
-var mostOften = []string{"UseKey", "Wrap", "GenerateKey", "Unwrap", "Authenticate", "VerifyUser", "Register", "ManageDomain", "ChangeUser", "Reset", "DeleteKey", "VerifySO"}
+var mostOften = []string{"UseKey", "Wrap", "GenerateKey", "Unwrap", "Authenticate", "VerifyUser", "Register", "ManageDomain", "Derive", "ChangeUser", "Reset", "DeleteKey", "VerifySO"}
 
 // failedModel is where the shortest run that failed is told. It can become a
 // scenario of package applet.

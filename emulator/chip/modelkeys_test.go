@@ -24,7 +24,7 @@ func (m *machine) user(c apdu.Command) bool {
 
 var (
 	keyIDs = []byte{1, 1, 2, 2, 3, 0}
-	lists  = []string{"none", "\x70\x73\x92", "\x10\x18\x92\x94", "\x73\x92\x94", "\x18", "\x33\x92", ""}
+	lists  = []string{"none", "\x70\x73\x92", "\x10\x18\x92\x94", "\x73\x92\x94", "\x18", "\x33\x92", "\x73\x92\x98", ""}
 )
 
 // anyKey draws a key number, mostly one that is in use.
@@ -258,6 +258,8 @@ func (m *machine) ManageDomain(t *rapid.T) {
 		m.refuse(c, apdu.IncorrectP1P2)
 	case what == "create" && d.total > 0:
 		m.refuse(c, apdu.ConditionsNotSatisfied)
+	case what == "create" && m.keysIn(slot):
+		m.refuse(c, apdu.AlreadyExists)
 	case what == "create":
 		next.domains[slot] = modelDomain{total: int(n), missing: int(n)}
 		if n == 0 {
@@ -277,27 +279,101 @@ func (m *machine) ManageDomain(t *rapid.T) {
 		m.importShare(slot, share[0])
 	case what == "clear":
 		next.domains[slot] = modelDomain{total: d.total, missing: d.total}
-		m.change(c, next)
-	default:
-		for _, k := range m.s.keys {
-			if int(k.domain) == slot {
-				m.refuse(c, apdu.AlreadyExists)
-				return
-			}
+		switch {
+		case m.keysIn(slot) && d.ready():
+			next.domains[slot].owner = d.kcv()
+		case m.keysIn(slot):
+			next.domains[slot].owner = d.owner
 		}
+		m.change(c, next)
+	case m.keysIn(slot):
+		m.refuse(c, apdu.AlreadyExists)
+	default:
 		next.domains[slot] = modelDomain{}
 		m.do(c, apdu.ReferenceNotFound, saved{next}, m.session)
 	}
 }
 
+// keysIn tells whether keys belong to a slot.
+func (m *machine) keysIn(slot int) bool {
+	for _, k := range m.s.keys {
+		if int(k.domain) == slot {
+			return true
+		}
+	}
+	return false
+}
+
 // importShare imports a share of 32 bytes, of which the first is given, into a
-// slot that waits for one.
+// slot that waits for one. The last share has to make the key that the keys of
+// a cleared domain belong to.
 func (m *machine) importShare(slot int, first byte) {
 	share := [32]byte{first}
+	c := apdu.Command{CLA: 0x80, INS: 0x52, P2: byte(slot), Data: share[:], Ne: 256}
 	next := m.s.copied()
-	next.domains[slot].missing--
-	next.domains[slot].sum[0] ^= first
-	m.change(apdu.Command{CLA: 0x80, INS: 0x52, P2: byte(slot), Data: share[:], Ne: 256}, next)
+	d := &next.domains[slot]
+	d.missing--
+	d.sum[0] ^= first
+	switch {
+	case d.ready() && d.owner != "" && d.owner != d.kcv():
+		m.refuse(c, apdu.WrongData)
+	default:
+		if d.ready() {
+			d.owner = ""
+		}
+		m.change(c, next)
+	}
+}
+
+// Derive derives an EC key from one that lists it; of a parameter that changes
+// nothing there is no key, but the use is counted.
+func (m *machine) Derive(t *rapid.T) {
+	m.t = t
+	id, child := m.anyKey(t), rapid.SampledFrom(keyIDs).Draw(t, "child")
+	param := rapid.SampledFrom([]string{"\x01", "\x01", "\x00"}).Draw(t, "parameter")
+	c := apdu.Command{CLA: 0x80, INS: 0x76, P1: id, P2: child, Data: []byte("\x98" + param)}
+	k, exists := m.s.keys[id]
+	_, used := m.s.keys[child]
+	switch {
+	case !m.user(c):
+	case child == 0:
+		m.refuse(c, apdu.IncorrectP1P2)
+	case used:
+		m.refuse(c, apdu.AlreadyExists)
+	case id == 0:
+		m.refuse(c, apdu.FunctionNotSupported)
+	case !exists:
+		m.refuse(c, apdu.ReferenceNotFound)
+	case !strings.Contains(k.list, "\x98"):
+		m.refuse(c, apdu.FunctionNotSupported)
+	case k.limited && k.uses == 0:
+		m.refuse(c, apdu.ReferenceDataNotUsable)
+	default:
+		m.derive(c, k, param != "\x00")
+	}
+}
+
+// derive is Derive from where nothing refuses it any more but the kind of the
+// key and a parameter without effect.
+func (m *machine) derive(c apdu.Command, k modelKey, different bool) {
+	var states saved
+	next := m.s.copied()
+	if k.limited {
+		k.uses--
+		next.keys[c.P1] = k
+		states = append(states, next)
+	}
+	switch {
+	case k.kind != "EC":
+		m.do(c, apdu.FunctionNotSupported, states, m.session)
+	case !different:
+		m.do(c, apdu.WrongData, states, m.session)
+	default:
+		m.next++
+		next = next.copied()
+		next.keys[c.P2] = modelKey{kind: "EC", identity: m.next, restricted: true, list: strings.ReplaceAll(k.list, "\x98", ""), domain: k.domain}
+		m.do(c, apdu.OK, append(states, next), m.session)
+	}
 }
 
 // WriteFile writes a file.
