@@ -139,7 +139,10 @@ func (c *Client) exchange(ctx context.Context, command uint32, s structure, payl
 		return nil, fmt.Errorf("%w: reply of %d bytes", ErrComm, n)
 	}
 	answer := make(structure, n)
-	return answer, c.receive(answer)
+	if err := c.receive(answer); err != nil {
+		return nil, err // what has not come is no answer
+	}
+	return answer, nil
 }
 
 // interrupt makes the end of ctx break the exchange that is going on.
