@@ -7,11 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"hsmemu/applet/apdu"
+	"hsmemu/applet/client"
 	"hsmemu/applet/cvc"
-	"hsmemu/applet/tlv"
-	"hsmemu/keystore"
-	"hsmemu/keystore/curve"
 )
 
 func newCardAuthenticateCommand(a *app) *cobra.Command {
@@ -57,13 +54,6 @@ func newCardAuthenticateCommand(a *app) *cobra.Command {
 	return cmd
 }
 
-// opening is a login by public keys under way.
-type opening struct {
-	target    *session
-	device    cvc.Name
-	challenge []byte
-}
-
 func (a *app) authenticate(ctx context.Context, name string, custodians []string, key byte, pins [][]byte) (err error) {
 	target, err := a.session(ctx, name)
 	if err != nil {
@@ -73,160 +63,99 @@ func (a *app) authenticate(ctx context.Context, name string, custodians []string
 	if !target.shared {
 		return hinted{fmt.Errorf("authenticate to card %q: %w", name, errNobody), "its login would end with this command; start it with `hsmemu run` first"}
 	}
-	o := &opening{target: target}
-	if o.device, err = deviceName(ctx, target); err != nil {
-		return err
-	}
-	if _, err := o.status(ctx); err != nil {
-		return err
-	}
-	r, err := target.send(ctx, apdu.Command{INS: 0x84, Ne: 8})
+	o, err := newOpening(ctx, target)
 	if err != nil {
-		return fmt.Errorf("get a challenge from card %q: %w", name, err)
+		return target.about(err)
 	}
-	o.challenge = r.Data
-	var s keyStatus
+	var s client.KeyAuthentication
 	for i, custodian := range custodians {
-		if i > 0 && s.authenticated >= s.required { // the challenge has served
+		if i > 0 && s.Authenticated >= s.Required { // the challenge has served
 			fmt.Fprintf(a.out, "custodian %s: not needed\n", custodian)
 			continue
 		}
 		if err := a.answer(ctx, o, custodian, key, pins[i]); err != nil {
 			return fmt.Errorf("answer for custodian %q: %w", custodian, err)
 		}
-		if s, err = o.status(ctx); err != nil {
-			return err
+		if s, err = target.KeyAuthentication(ctx); err != nil {
+			return target.about(err)
 		}
 	}
-	fmt.Fprintf(a.out, "card %s: %d of %d keys authenticated, %d needed\n", name, s.authenticated, s.total, s.required)
-	if s.authenticated < s.required {
-		return fmt.Errorf("card %q stays closed: %d more needed", name, s.required-s.authenticated)
+	fmt.Fprintf(a.out, "card %s: %d of %d keys authenticated, %d needed\n", name, s.Authenticated, s.Total, s.Required)
+	if s.Authenticated < s.Required {
+		return fmt.Errorf("card %q stays closed: %d more needed", name, s.Required-s.Authenticated)
 	}
-	switch r, err := target.send(ctx, apdu.Command{INS: 0x20, P2: 0x81}); {
-	case r.SW == apdu.AuthenticationBlocked:
-		return fmt.Errorf("card %q stays closed: its user PIN is blocked", name)
+	switch pin, err := target.PINStatus(ctx, client.UserPIN); {
 	case err != nil:
+		return target.about(err)
+	case pin.State == client.Blocked:
+		return fmt.Errorf("card %q stays closed: its user PIN is blocked", name)
+	case pin.State != client.Verified:
 		fmt.Fprintf(a.out, "card %s: the user PIN is needed, too\n", name)
 	}
 	return nil
 }
 
-// keyStatus is the answer of MANAGE PUBLIC KEY AUTHENTICATION.
-type keyStatus struct{ total, missing, required, authenticated int }
-
-func (o *opening) status(ctx context.Context) (keyStatus, error) {
-	r, err := o.target.ask(ctx, apdu.Command{CLA: 0x80, INS: 0x54, Ne: 4})
-	switch {
-	case r.SW == apdu.InstructionNotSupported:
-		return keyStatus{}, fmt.Errorf("card %q is not initialised for public key authentication", o.target.card)
-	case err != nil:
-		return keyStatus{}, fmt.Errorf("public key authentication of card %q: %w", o.target.card, err)
-	case len(r.Data) != 4:
-		return keyStatus{}, fmt.Errorf("public key authentication of card %q: answer of %d bytes", o.target.card, len(r.Data))
-	}
-	return keyStatus{int(r.Data[0]), int(r.Data[1]), int(r.Data[2]), int(r.Data[3])}, nil
+// opening is a login by public keys under way.
+type opening struct {
+	target     *session
+	device     cvc.Name
+	registered map[cvc.Name]bool
+	challenge  []byte
 }
 
-func deviceName(ctx context.Context, s *session) (cvc.Name, error) {
-	ef, err := s.file(ctx, 0x2F02)
+func newOpening(ctx context.Context, target *session) (*opening, error) {
+	o := &opening{target: target, registered: map[cvc.Name]bool{}}
+	device, err := target.Device(ctx)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	chain, err := cvc.ParseChain(ef)
+	o.device = device.Device.CHR
+	if _, err := target.KeyAuthentication(ctx); err != nil {
+		return nil, err
+	}
+	keys, err := target.RegisteredKeys(ctx)
 	if err != nil {
-		return "", fmt.Errorf("certificates of card %q: %w", s.card, err)
+		return nil, err
 	}
-	return chain.Device.CHR, nil
+	for _, k := range keys {
+		o.registered[k.Name] = true
+	}
+	o.challenge, err = target.Challenge(ctx, 8)
+	return o, err
 }
 
 // answer lets a custodian's card sign the challenge and shows the signature to
-// the target.
+// the target. The key is the one asked for, or the first one that is registered
+// on the target; its request, which says its name, must still be on the card.
 func (a *app) answer(ctx context.Context, o *opening, name string, key byte, pin []byte) (err error) {
 	custodian, err := a.session(ctx, name)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, custodian.leave(ctx)) }()
-	request, key, err := o.choose(ctx, custodian, key)
-	if err != nil {
-		return err
+	first, last := byte(1), byte(0xFF)
+	if key != 0 {
+		first, last = key, key
 	}
-	if err := custodian.login(ctx, pin); err != nil {
-		return err
-	}
-	holder := tlv.Append(nil, 0x83, []byte(request.CHR))
-	if r, err := o.target.send(ctx, apdu.Command{INS: 0x22, P1: 0x81, P2: 0xA4, Data: holder}); err != nil {
-		if deselected(r.SW) {
-			return hinted{fmt.Errorf("card %q lost its power meanwhile", o.target.card), "a program has to be connected to its reader all the time"}
-		}
-		return fmt.Errorf("select key %s on card %q: %w", request.CHR, o.target.card, err)
-	}
-	r, err := custodian.ask(ctx, apdu.Command{
-		CLA: 0x80, INS: 0x68, P1: key, P2: byte(keystore.ECDSASHA256),
-		Data: append([]byte(o.device), o.challenge...), Ne: 256,
+	key, request, err := custodian.FindRequest(ctx, first, last, func(r cvc.Request) bool {
+		return r.CHR != "" && o.registered[r.CHR] && r.Key.Curve != nil
 	})
-	if err != nil {
-		return fmt.Errorf("sign the challenge with key %d: %w", key, err)
+	switch {
+	case err != nil:
+		return custodian.about(err)
+	case key == 0:
+		return fmt.Errorf("no key of card %q is registered on card %q", name, o.target.card)
 	}
-	signature, err := rawSignature(request.Key.Curve, r.Data)
-	if err != nil {
-		return err
+	if err := custodian.Login(ctx, pin); err != nil {
+		return custodian.about(err)
 	}
-	if _, err := o.target.send(ctx, apdu.Command{INS: 0x82, Data: signature}); err != nil {
-		return fmt.Errorf("authenticate key %s: %w", request.CHR, err)
+	signature, err := custodian.AnswerChallenge(ctx, key, o.device, o.challenge)
+	if err != nil {
+		return custodian.about(err)
+	}
+	if err := o.target.Authenticate(ctx, request.CHR, signature); err != nil {
+		return o.target.about(err)
 	}
 	_, err = fmt.Fprintf(a.out, "custodian %s: key %d, %s, authenticated\n", name, key, request.CHR)
 	return err
-}
-
-// rawSignature is r || s, which the command takes.
-func rawSignature(c *curve.Curve, der []byte) ([]byte, error) {
-	signature, err := c.ParseDER(der)
-	if err != nil {
-		return nil, fmt.Errorf("signature of the custodian: %w", err)
-	}
-	return signature.Plain(), nil
-}
-
-// choose finds the custodian's key: the one asked for, or the first one that
-// is registered on the target. Its request, which says its name, must still be
-// on the card.
-func (o *opening) choose(ctx context.Context, custodian *session, key byte) (cvc.Request, byte, error) {
-	first, last := 1, 0xFF
-	if key != 0 {
-		first, last = int(key), int(key)
-	}
-	registered, err := o.registered(ctx)
-	if err != nil {
-		return cvc.Request{}, 0, err
-	}
-	for id := first; id <= last; id++ {
-		ef, err := custodian.file(ctx, 0xCE00|uint16(id))
-		if err != nil {
-			return cvc.Request{}, 0, err
-		}
-		a, err := cvc.ParseAuthenticated(ef)
-		if err == nil && registered[a.Request.CHR] && a.Request.Key.Curve != nil {
-			return a.Request, byte(id), nil
-		}
-	}
-	return cvc.Request{}, 0, fmt.Errorf("no key of card %q is registered on card %q", custodian.card, o.target.card)
-}
-
-// registered lists the names of the keys that may open the target.
-func (o *opening) registered(ctx context.Context) (map[cvc.Name]bool, error) {
-	names := map[cvc.Name]bool{}
-	for i := 0; i <= 0xFF; i++ {
-		r, err := o.target.send(ctx, apdu.Command{CLA: 0x80, INS: 0x54, P1: 0x02, P2: byte(i), Ne: 256},
-			apdu.KeyAuthenticated, apdu.ReferenceNotFound, apdu.IncorrectP1P2)
-		switch {
-		case err != nil:
-			return nil, fmt.Errorf("list the keys of card %q: %w", o.target.card, err)
-		case r.SW == apdu.IncorrectP1P2:
-			return names, nil
-		case r.SW != apdu.ReferenceNotFound:
-			names[cvc.Name(r.Data)] = true
-		}
-	}
-	return names, nil
 }

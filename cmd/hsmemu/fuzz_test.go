@@ -1,51 +1,12 @@
 package main
 
 import (
-	"bytes"
-	"encoding/pem"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
-
-	"hsmemu/keystore"
 )
-
-// What a user hands over as a key may be anything. Whatever is taken for a key
-// can be wrapped, which is what happens to it next.
-func FuzzReadPEM(f *testing.F) {
-	_, err := exec.LookPath("openssl")
-	require.NoError(f, err, "the tests need the Debian package openssl")
-	dir := f.TempDir()
-	for _, line := range [][]string{
-		{"genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:1024"},
-		{"genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:brainpoolP256r1"},
-		{"genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:brainpoolP256t1", "-pkeyopt", "ec_param_enc:explicit"},
-		{"genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:secp192k1", "-pkeyopt", "ec_param_enc:explicit"},
-		{"ecparam", "-genkey", "-name", "secp521r1"},
-		{"req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=x", "-keyout", "-"},
-	} {
-		cmd := exec.Command("openssl", line...)
-		cmd.Dir = dir
-		text, err := cmd.Output()
-		require.NoError(f, err, "%v", line)
-		for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
-			f.Add(block.Type, block.Bytes)
-		}
-	}
-	domain, err := keystore.NewDKEK(1).Import(make([]byte, keystore.ShareLen))
-	require.NoError(f, err)
-	f.Fuzz(func(t *testing.T, kind string, der []byte) {
-		m, err := readPEM(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
-		if err != nil {
-			return
-		}
-		_, err = domain.Wrap(bytes.NewReader(make([]byte, 64)), m.key)
-		require.NoError(t, err)
-	})
-}
 
 // Parts of a split password come from people who copied them from a screen.
 func FuzzSharePassword(f *testing.F) {

@@ -2,18 +2,19 @@ package main
 
 import (
 	"context"
-	"crypto/sha1"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"hsmemu/applet/apdu"
+	"hsmemu/applet/client"
 	"hsmemu/applet/pkcs15"
 	"hsmemu/keystore"
+	"hsmemu/keystore/keyfile"
 )
 
 // importOrder is what `card import-key` is told.
@@ -83,9 +84,7 @@ func (o importOrder) check() error {
 // importKey does everything that can fail before the shares are opened, which
 // takes long, and everything that can be refused before the card changes.
 func (a *app) importKey(ctx context.Context, o importOrder) (err error) {
-	m, err := readMaterial(o.file, func() ([]byte, error) {
-		return a.secret("password of "+o.file, o.password, "HSMEMU_PASSWORD")
-	})
+	m, err := a.readKey(o)
 	if err != nil {
 		return err
 	}
@@ -94,15 +93,17 @@ func (a *app) importKey(ctx context.Context, o importOrder) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.leave(ctx)) }()
-	total, kcv, err := s.keyDomain(ctx, byte(o.domain))
+	if err := s.Enter(ctx); err != nil {
+		return s.about(err)
+	}
+	there, err := o.keyDomain(ctx, s)
 	if err != nil {
 		return err
 	}
-	in := &importing{session: s, material: m}
-	if in.id, err = s.freeReference(ctx, byte(o.id)); err != nil {
+	ref, err := o.reference(ctx, s)
+	if err != nil {
 		return err
 	}
-	in.label = o.labelOf(m)
 	shares, passwords, err := a.readShares(o)
 	if err != nil {
 		return err
@@ -121,232 +122,152 @@ func (a *app) importKey(ctx context.Context, o importOrder) (err error) {
 	if _, err := fmt.Fprintf(a.out, "key check value: %X\n", domain.KCV()); err != nil {
 		return err
 	}
-	if domain.KCV() != kcv {
-		return o.foreign(domain, total, kcv)
+	if domain.KCV() != there.KCV {
+		return o.foreign(domain, there)
 	}
-	if in.blob, err = domain.Wrap(a.outside.Rand, m.key); err != nil {
+	blob, err := domain.Wrap(a.outside.Rand, m.Key)
+	if err != nil {
 		return fmt.Errorf("wrap the key: %w", err)
 	}
-	if err := s.login(ctx, pin); err != nil {
-		return err
+	if err := s.Login(ctx, pin); err != nil {
+		return s.about(err)
 	}
-	if err := in.write(ctx); err != nil {
-		return errors.Join(err, in.undo(context.WithoutCancel(ctx)))
+	b := o.bundle(ref, blob, m)
+	added, err := s.Store(ctx, b)
+	if err != nil {
+		return o.refusal(s.about(err), ref, m.Key)
 	}
-	return in.report(a)
+	return a.reportImport(b, m, added)
+}
+
+// readKey reads the file with the key.
+func (a *app) readKey(o importOrder) (keyfile.Material, error) {
+	data, err := os.ReadFile(o.file)
+	if err != nil {
+		return keyfile.Material{}, fmt.Errorf("read the key: %w", err)
+	}
+	defer clear(data)
+	m, err := keyfile.Read(data, func() ([]byte, error) {
+		return a.secret("password of "+o.file, o.password, "HSMEMU_PASSWORD")
+	})
+	if err == nil {
+		return m, nil
+	}
+	err = fmt.Errorf("read the key in %s: %w", o.file, err)
+	for reason, hint := range map[error]string{
+		keyfile.ErrPKCS12:    "openssl pkcs12 -in " + o.file + " -nodes -out key.pem, then import key.pem",
+		keyfile.ErrEncrypted: "openssl pkey -in " + o.file + " -out key.pem decrypts it",
+		keyfile.ErrBlock:     "the card has RSA and EC keys, in PKCS #8, PKCS #1 or SEC 1",
+	} {
+		if errors.Is(err, reason) {
+			return keyfile.Material{}, hinted{err, hint}
+		}
+	}
+	return keyfile.Material{}, err
+}
+
+// keyDomain asks for the key domain, and refuses one that cannot take in keys
+// under a DKEK.
+func (o importOrder) keyDomain(ctx context.Context, s *session) (client.KeyDomain, error) {
+	d, err := s.KeyDomain(ctx, byte(o.domain))
+	name := fmt.Sprintf("key domain %d of card %q", o.domain, o.card)
+	switch {
+	case errors.Is(err, client.ErrNoKeyDomains):
+		err = hinted{fmt.Errorf("card %q has no DKEK: it was initialised without", o.card), "sc-hsm-tool --initialize --dkek-shares N, which erases it"}
+	case errors.Is(err, client.ErrNoSlot):
+		err = fmt.Errorf("card %q has no key domain %d", o.card, o.domain)
+	case err != nil:
+		err = s.about(err)
+	case d.Empty:
+		err = fmt.Errorf("%s is empty", name)
+	case d.UID != nil:
+		err = fmt.Errorf("%s is an XKEK domain: it has no shares", name)
+	case d.Missing > 0:
+		err = hinted{fmt.Errorf("%s is not complete: %d of %d shares are missing", name, d.Missing, d.Shares), "sc-hsm-tool --import-dkek-share FILE"}
+	}
+	return d, err
+}
+
+// reference is the key reference that was asked for, if nothing is there, or
+// the first one where nothing is.
+func (o importOrder) reference(ctx context.Context, s *session) (byte, error) {
+	if o.id != 0 {
+		taken, err := s.KeyTaken(ctx, byte(o.id))
+		if err == nil && taken {
+			return 0, fmt.Errorf("key reference %d of card %q is taken", o.id, o.card)
+		}
+		return byte(o.id), s.about(err)
+	}
+	free, err := s.FreeKey(ctx)
+	if err == nil && free == 0 {
+		return 0, fmt.Errorf("card %q has no free key reference", o.card)
+	}
+	return free, s.about(err)
 }
 
 // foreign says that the shares are not those of the card's key domain.
-func (o importOrder) foreign(domain keystore.Domain, total int, kcv [8]byte) error {
-	err := fmt.Errorf("key domain %d of card %q has key check value %X, these shares have %X", o.domain, o.card, kcv, domain.KCV())
-	if total != len(o.shares) {
-		return hinted{err, fmt.Sprintf("it was made of %d shares, not %d", total, len(o.shares))}
+func (o importOrder) foreign(domain keystore.Domain, there client.KeyDomain) error {
+	err := fmt.Errorf("key domain %d of card %q has key check value %X, these shares have %X", o.domain, o.card, there.KCV, domain.KCV())
+	if there.Shares != len(o.shares) {
+		return hinted{err, fmt.Sprintf("it was made of %d shares, not %d", there.Shares, len(o.shares))}
 	}
 	return err
 }
 
 // labelOf is what the key will be called.
-func (o importOrder) labelOf(m material) string {
+func (o importOrder) labelOf(m keyfile.Material) string {
 	switch {
 	case o.label != "":
 		return o.label
-	case m.own != nil && m.own.name != "":
-		return m.own.name
+	case m.Own != nil && m.Own.Name != "":
+		return m.Own.Name
 	}
 	base := filepath.Base(o.file)
 	return strings.TrimSuffix(base, filepath.Ext(base))
 }
 
-// keyDomain asks for a key domain that is ready to take keys in.
-func (s *session) keyDomain(ctx context.Context, slot byte) (total int, kcv [8]byte, err error) {
-	r, err := s.ask(ctx, apdu.Command{CLA: 0x80, INS: 0x52, P2: slot, Ne: 256})
-	name := fmt.Sprintf("key domain %d of card %q", slot, s.card)
+// bundle is the key with what belongs to it. The description gives the size of
+// an EC key in whole bytes, as the Smart Card Shell does.
+func (o importOrder) bundle(ref byte, blob []byte, m keyfile.Material) client.Bundle {
+	b := client.Bundle{
+		Ref: ref, Blob: blob,
+		Description: pkcs15.Key{Kind: pkcs15.RSA, Label: o.labelOf(m), ID: []byte{ref}, Usage: pkcs15.UsageRSA, Bits: m.Key.Bits()},
+	}
+	if c := m.Key.Curve(); c != nil {
+		b.Description.Kind, b.Description.Usage, b.Description.Bits = pkcs15.EC, pkcs15.UsageEC, 8*c.FieldLen()
+	}
+	if m.Own != nil {
+		b.Certificate = m.Own.DER
+	}
+	for _, c := range m.Issuers {
+		b.Issuers = append(b.Issuers, client.Issuer{Label: c.Name, DER: c.DER, PublicKey: c.PublicKeyInfo})
+	}
+	return b
+}
+
+// refusal says why the card did not take the key, where that is known.
+func (o importOrder) refusal(err error, ref byte, k keystore.Key) error {
 	switch {
-	case r.SW == apdu.InstructionNotSupported:
-		err = hinted{fmt.Errorf("card %q has no DKEK: it was initialised without", s.card), "sc-hsm-tool --initialize --dkek-shares N, which erases it"}
-	case r.SW == apdu.IncorrectP1P2:
-		err = fmt.Errorf("card %q has no key domain %d", s.card, slot)
-	case r.SW == apdu.ReferenceNotFound:
-		err = fmt.Errorf("%s is empty", name)
-	case err != nil:
-		err = fmt.Errorf("status of %s: %w", name, err)
-	case len(r.Data) < 10:
-		err = fmt.Errorf("status of %s: answer of %d bytes", name, len(r.Data))
-	case len(r.Data) > 10:
-		err = fmt.Errorf("%s is an XKEK domain: it has no shares", name)
-	case r.Data[1] > 0:
-		err = hinted{fmt.Errorf("%s is not complete: %d of %d shares are missing", name, r.Data[1], r.Data[0]), "sc-hsm-tool --import-dkek-share FILE"}
-	default:
-		return int(r.Data[0]), [8]byte(r.Data[2:]), nil
+	case errors.Is(err, apdu.FunctionNotSupported):
+		return fmt.Errorf("card %q cannot hold the key %s: its firmware does not have that size", o.card, k)
+	case errors.Is(err, apdu.AlreadyExists):
+		return fmt.Errorf("key reference %d of card %q is taken", ref, o.card)
 	}
-	return 0, kcv, err
+	return err
 }
 
-// The files that belong to key reference kk and to CA certificate nn
-// (spec 02 §1).
-const (
-	fileKey            = 0xCC00
-	fileKeyDescription = 0xC400
-	fileCertificate    = 0xCE00
-	fileCA             = 0xCA00
-	fileCADescription  = 0xC800
-)
-
-// objects lists the files and keys of the card.
-func (s *session) objects(ctx context.Context) (map[uint16]bool, error) {
-	r, err := s.ask(ctx, apdu.Command{CLA: 0x80, INS: 0x58, Ne: 65536, Extended: true})
-	if err != nil {
-		return nil, fmt.Errorf("list the objects of card %q: %w", s.card, err)
+func (a *app) reportImport(b client.Bundle, m keyfile.Material, added []client.Issuer) error {
+	_, err := fmt.Fprintf(a.out, "key %d: %s, %q\n", b.Ref, m.Key, b.Description.Label)
+	if m.Own != nil && err == nil {
+		_, err = fmt.Fprintf(a.out, "certificate: %q\n", m.Own.Name)
 	}
-	found := map[uint16]bool{}
-	for d := r.Data; len(d) >= 2; d = d[2:] {
-		found[uint16(d[0])<<8|uint16(d[1])] = true
-	}
-	return found, nil
-}
-
-// freeReference is the wanted key reference if nothing is there, or the first
-// free one if none is wanted.
-func (s *session) freeReference(ctx context.Context, wanted byte) (byte, error) {
-	found, err := s.objects(ctx)
-	if err != nil {
-		return 0, err
-	}
-	taken := func(id byte) bool {
-		return found[fileKey|uint16(id)] || found[fileKeyDescription|uint16(id)] || found[fileCertificate|uint16(id)]
-	}
-	if wanted != 0 {
-		if taken(wanted) {
-			return 0, fmt.Errorf("key reference %d of card %q is taken", wanted, s.card)
-		}
-		return wanted, nil
-	}
-	for id := 1; id <= 0xFF; id++ {
-		if !taken(byte(id)) {
-			return byte(id), nil
-		}
-	}
-	return 0, fmt.Errorf("card %q has no free key reference", s.card)
-}
-
-// importing is a key on its way into a card.
-type importing struct {
-	*session
-	material material
-	id       byte
-	label    string
-	blob     []byte
-
-	made    []uint16 // what may be there now and was not before, in this order
-	issuers []certificate
-	known   int // issuers whose certificates were there already
-}
-
-// write unwraps the key and writes what belongs to it.
-func (in *importing) write(ctx context.Context) error {
-	r, err := in.ask(ctx, apdu.Command{CLA: 0x80, INS: 0x74, P1: in.id, P2: byte(keystore.Unwrap), Data: in.blob, Extended: true})
-	switch {
-	case r.SW == apdu.FunctionNotSupported:
-		return fmt.Errorf("card %q cannot hold the key %s: its firmware does not have that size", in.card, in.material.key)
-	case r.SW == apdu.AlreadyExists:
-		return fmt.Errorf("key reference %d of card %q is taken", in.id, in.card)
-	case err != nil:
-		return fmt.Errorf("unwrap the key on card %q: %w", in.card, err)
-	}
-	in.made = append(in.made, fileKey|uint16(in.id))
-	if err := in.store(ctx, fileKeyDescription|uint16(in.id), in.description().Bytes()); err != nil {
-		return err
-	}
-	if in.material.own == nil {
-		return nil
-	}
-	if err := in.store(ctx, fileCertificate|uint16(in.id), in.material.own.raw); err != nil {
-		return err
-	}
-	return in.writeChain(ctx)
-}
-
-// description is that of the key; it gives the size of an EC key in whole
-// bytes, as the Smart Card Shell does.
-func (in *importing) description() pkcs15.Key {
-	d := pkcs15.Key{Kind: pkcs15.RSA, Label: in.label, ID: []byte{in.id}, Usage: pkcs15.UsageRSA, Bits: in.material.key.Bits()}
-	if c := in.material.key.Curve(); c != nil {
-		d.Kind, d.Usage, d.Bits = pkcs15.EC, pkcs15.UsageEC, 8*c.FieldLen()
-	}
-	return d
-}
-
-// writeChain writes the certificates of the issuers that the card does not
-// have yet.
-func (in *importing) writeChain(ctx context.Context) error {
-	found, err := in.objects(ctx)
-	if err != nil {
-		return err
-	}
-	have := map[string]bool{}
-	for id := range found {
-		if id&0xFF00 == fileCA {
-			content, err := in.file(ctx, id)
-			if err != nil {
-				return err
-			}
-			have[string(content)] = true
-		}
-	}
-	n := uint16(0)
-	for _, c := range in.material.chain {
-		if have[string(c.raw)] {
-			in.known++
-			continue
-		}
-		for found[fileCA|n] || found[fileCADescription|n] {
-			if n++; n > 0xFF {
-				return fmt.Errorf("card %q has no room for a further CA certificate", in.card)
-			}
-		}
-		id := sha1.Sum(c.subject)
-		d := pkcs15.Certificate{Label: c.name, ID: id[:], File: fileCA | n}
-		if err := in.store(ctx, fileCA|n, c.raw); err != nil {
-			return err
-		}
-		if err := in.store(ctx, fileCADescription|n, d.Bytes()); err != nil {
-			return err
-		}
-		found[fileCA|n], have[string(c.raw)] = true, true
-		in.issuers = append(in.issuers, c)
-	}
-	return nil
-}
-
-// store writes a new file.
-func (in *importing) store(ctx context.Context, id uint16, content []byte) error {
-	in.made = append(in.made, id)
-	return in.update(ctx, id, content)
-}
-
-// undo takes back what was written before something failed.
-func (in *importing) undo(ctx context.Context) error {
-	for _, id := range slices.Backward(in.made) {
-		remove := apdu.Command{INS: 0xE4, P1: 0x02, Data: []byte{byte(id >> 8), byte(id)}}
-		if _, err := in.ask(ctx, remove, apdu.NotFound); err != nil {
-			return fmt.Errorf("remove EF %04X of card %q again: %w", id, in.card, err)
-		}
-	}
-	return nil
-}
-
-func (in *importing) report(a *app) error {
-	_, err := fmt.Fprintf(a.out, "key %d: %s, %q\n", in.id, in.material.key, in.label)
-	if in.material.own != nil && err == nil {
-		_, err = fmt.Fprintf(a.out, "certificate: %q\n", in.material.own.name)
-	}
-	for _, c := range in.issuers {
+	for _, c := range added {
 		if err == nil {
-			_, err = fmt.Fprintf(a.out, "CA certificate: %q\n", c.name)
+			_, err = fmt.Fprintf(a.out, "CA certificate: %q\n", c.Label)
 		}
 	}
-	if in.known > 0 && err == nil {
-		_, err = fmt.Fprintf(a.out, "CA certificates that were there already: %d\n", in.known)
+	if known := len(b.Issuers) - len(added); known > 0 && err == nil {
+		_, err = fmt.Fprintf(a.out, "CA certificates that were there already: %d\n", known)
 	}
 	return err
 }

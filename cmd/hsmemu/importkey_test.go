@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha1"
 	"crypto/sha256"
@@ -10,6 +11,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -20,6 +23,7 @@ import (
 	"hsmemu/emulator"
 	"hsmemu/keystore"
 	"hsmemu/keystore/curve"
+	"hsmemu/keystore/keyfile"
 )
 
 // desk is a state folder with one card, and a bench for keys. Share files here
@@ -28,7 +32,8 @@ import (
 // Its tests are not parallel: a child that another test starts holds the lock on
 // the card's file from its fork to its exec, and so beyond the end of a command.
 type desk struct {
-	bench
+	t        *testing.T
+	dir      string
 	app      *app
 	out, err bytes.Buffer
 	order    importOrder
@@ -40,7 +45,7 @@ const userPIN = "648219"
 // hexadecimal besides the PINs.
 func newDesk(t *testing.T, firmware, setup string) *desk {
 	t.Helper()
-	d := &desk{bench: newBench(t)}
+	d := &desk{t: t, dir: t.TempDir()}
 	d.app = &app{
 		in: strings.NewReader(""), out: &d.out, err: &d.err, outside: emulator.System(), state: t.TempDir(),
 		env: func(string) string { return "" },
@@ -66,6 +71,44 @@ func newDesk(t *testing.T, firmware, setup string) *desk {
 	return d
 }
 
+func (d *desk) path(name string) string { return filepath.Join(d.dir, name) }
+
+// openssl runs it in the folder and returns what it prints.
+func (d *desk) openssl(line string) []byte {
+	d.t.Helper()
+	cmd := exec.Command("openssl", strings.Fields(line)...)
+	cmd.Dir = d.dir
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	require.NoError(d.t, err, "openssl %s: %s", line, said.String())
+	return out
+}
+
+// join writes several files into one.
+func (d *desk) join(name string, parts ...string) {
+	d.t.Helper()
+	var all []byte
+	for _, p := range parts {
+		data, err := os.ReadFile(d.path(p))
+		require.NoError(d.t, err)
+		all = append(all, data...)
+	}
+	d.write(name, string(all))
+}
+
+// chain makes certificates for a key: its own, that of an issuer, and a root;
+// chain.pem holds the last two.
+func (d *desk) chain(key string) {
+	d.t.Helper()
+	d.openssl("req -new -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout rootkey.pem -subj /CN=root -days 9 -out root.pem")
+	d.openssl("req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout cakey.pem -subj /CN=issuer -out ca.csr")
+	d.openssl("x509 -req -in ca.csr -CA root.pem -CAkey rootkey.pem -CAcreateserial -days 8 -out ca.pem")
+	d.openssl("req -new -key " + key + " -subj /CN=leaf -out leaf.csr")
+	d.openssl("x509 -req -in leaf.csr -CA ca.pem -CAkey cakey.pem -CAcreateserial -days 7 -out cert.pem")
+	d.join("chain.pem", "ca.pem", "root.pem")
+}
+
 func (d *desk) write(name, content string) {
 	d.t.Helper()
 	require.NoError(d.t, os.WriteFile(d.path(name), []byte(content), 0o600))
@@ -77,7 +120,7 @@ func (d *desk) with(do func(context.Context, *session)) {
 	ctx := context.Background()
 	s, err := d.app.session(ctx, defaultCard)
 	require.NoError(d.t, err)
-	require.NoError(d.t, s.enter(ctx))
+	require.NoError(d.t, s.Enter(ctx))
 	do(ctx, s)
 	require.NoError(d.t, s.close())
 }
@@ -88,7 +131,7 @@ func (d *desk) send(command, pin string, more ...string) {
 	d.t.Helper()
 	d.with(func(ctx context.Context, s *session) {
 		if pin != "" {
-			require.NoError(d.t, s.login(ctx, []byte(pin)))
+			require.NoError(d.t, s.Login(ctx, []byte(pin)))
 		}
 		for _, text := range append([]string{command}, more...) {
 			b, err := hex.DecodeString(text)
@@ -98,7 +141,7 @@ func (d *desk) send(command, pin string, more ...string) {
 			}
 			c, err := apdu.Parse(b)
 			require.NoError(d.t, err)
-			_, err = s.send(ctx, c)
+			_, err = s.Send(ctx, c)
 			require.NoError(d.t, err, "%X", text[:8])
 		}
 	})
@@ -148,7 +191,7 @@ func (d *desk) file(id uint16) (content []byte) {
 	d.t.Helper()
 	d.with(func(ctx context.Context, s *session) {
 		var err error
-		content, err = s.file(ctx, id)
+		content, err = s.ReadFile(ctx, id)
 		require.NoError(d.t, err)
 	})
 	return content
@@ -166,14 +209,15 @@ func TestImportKey_OnEveryCurve(t *testing.T) {
 	d.twoShares()
 	for i, c := range curve.All() {
 		id := byte(i + 1)
-		d.openssl("ecparam -genkey -noout -name " + opensslName(c) + " -out key.pem")
+		name := map[string]string{"secp192r1": "prime192v1", "secp256r1": "prime256v1"}[c.Name()]
+		d.openssl("ecparam -genkey -noout -name " + cmp.Or(name, c.Name()) + " -out key.pem")
 		d.openssl("ec -in key.pem -pubout -out public.pem")
 		require.Equal(t, fmt.Sprintf("key check value: %s\nkey %d: EC %s, \"key\"\n", d.kcv(), id, c), d.imports("key.pem"))
-		read, err := pkcs15.ParseKey(d.file(fileKeyDescription | uint16(id)))
+		read, err := pkcs15.ParseKey(d.file(0xC400 | uint16(id)))
 		require.NoError(t, err)
 		require.Equal(t, pkcs15.Key{Kind: pkcs15.EC, Label: "key", ID: []byte{id}, Usage: pkcs15.UsageEC, Bits: 8 * c.FieldLen()}, read)
-		require.Nil(t, d.file(fileCertificate|uint16(id)))
-		d.signs(id, byte(keystore.ECDSASHA256))
+		require.Nil(t, d.file(0xCE00|uint16(id)))
+		d.signs(id, keystore.ECDSASHA256)
 	}
 }
 
@@ -185,24 +229,24 @@ func TestImportKey_OfEveryRSASize(t *testing.T) {
 		d.openssl(fmt.Sprintf("genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:%d -out key.pem", bits))
 		d.openssl("rsa -in key.pem -pubout -out public.pem")
 		require.Contains(t, d.imports("key.pem"), fmt.Sprintf("key %d: RSA %d, \"key\"\n", id, bits))
-		read, err := pkcs15.ParseKey(d.file(fileKeyDescription | uint16(id)))
+		read, err := pkcs15.ParseKey(d.file(0xC400 | uint16(id)))
 		require.NoError(t, err)
 		require.Equal(t, pkcs15.Key{Kind: pkcs15.RSA, Label: "key", ID: []byte{id}, Usage: pkcs15.UsageRSA, Bits: bits}, read)
-		d.signs(id, byte(keystore.RSASignSHA256))
+		d.signs(id, keystore.RSASignSHA256)
 	}
 }
 
 // signs has the card sign and OpenSSL verify with public.pem.
-func (d *desk) signs(id, algorithm byte) {
+func (d *desk) signs(id byte, algorithm keystore.Algorithm) {
 	d.t.Helper()
 	d.write("message", fmt.Sprintf("signed by key %d", id))
 	d.with(func(ctx context.Context, s *session) {
-		require.NoError(d.t, s.login(ctx, []byte(userPIN)))
+		require.NoError(d.t, s.Login(ctx, []byte(userPIN)))
 		message, err := os.ReadFile(d.path("message"))
 		require.NoError(d.t, err)
-		r, err := s.send(ctx, apdu.Command{CLA: 0x80, INS: 0x68, P1: id, P2: algorithm, Data: message, Ne: 65536, Extended: true})
+		signature, err := s.Sign(ctx, id, algorithm, message)
 		require.NoError(d.t, err)
-		d.write("signature", string(r.Data))
+		d.write("signature", string(signature))
 	})
 	require.Contains(d.t, string(d.openssl("dgst -sha256 -verify public.pem -signature signature message")), "Verified OK")
 }
@@ -222,18 +266,18 @@ func TestImportKey_WithItsChain(t *testing.T) {
 	require.Equal(t, "key check value: "+d.kcv()+"\nkey 1: EC secp256r1, \"leaf\"\ncertificate: \"leaf\"\nCA certificate: \"issuer\"\nCA certificate: \"root\"\n", d.imports("all.pem"))
 	require.Equal(t, d.openssl("x509 -in cert.pem -outform DER"), d.file(0xCE01))
 	for i, name := range []string{"issuer", "root"} {
-		content := d.file(fileCA | uint16(i))
+		content := d.file(0xCA00 | uint16(i))
 		c, err := x509.ParseCertificate(content)
 		require.NoError(t, err)
 		require.Equal(t, name, c.Subject.CommonName)
 		id := sha1.Sum(c.RawSubjectPublicKeyInfo)
-		want := pkcs15.Certificate{Label: name, ID: id[:], File: fileCA | uint16(i)}
-		require.Equal(t, want.Bytes(), d.file(fileCADescription|uint16(i)))
+		want := pkcs15.Certificate{Label: name, ID: id[:], File: 0xCA00 | uint16(i)}
+		require.Equal(t, want.Bytes(), d.file(0xC800|uint16(i)))
 	}
 
 	d.order.id, d.order.label = 0x20, "zwei"
 	require.Equal(t, "key check value: "+d.kcv()+"\nkey 32: RSA 1024, \"zwei\"\ncertificate: \"second\"\nCA certificates that were there already: 1\n", d.imports("all2.pem"))
-	require.Nil(t, d.file(fileCA|2))
+	require.Nil(t, d.file(0xCA02))
 
 	// The first free reference is one where nothing at all is.
 	d.order.id, d.order.label = 0, ""
@@ -286,7 +330,7 @@ func TestImportKey_SaysWhatIsWrong(t *testing.T) {
 
 	require.EqualError(t, d.refuses("odd.pem", nil), `card "default" cannot hold the key RSA 1280: its firmware does not have that size`)
 	err = d.refuses("key.pem", func(o *importOrder) { o.pin = d.path("wrong") })
-	require.ErrorContains(t, err, `verify the user PIN of card "default"`)
+	require.ErrorContains(t, err, `card "default": verify the user PIN: `)
 	require.ErrorContains(t, d.refuses("absent.pem", nil), "no such file")
 	require.ErrorContains(t, d.refuses("key.pem", func(o *importOrder) { o.shares = []string{d.path("absent.share")} }), "read the share")
 	require.ErrorContains(t, d.refuses("key.pem", func(o *importOrder) { o.card = "absent" }), "there is no such card")
@@ -332,8 +376,8 @@ func TestImportKey_TakesBackWhatDoesNotFit(t *testing.T) {
 	rest := 32*5 + len(d.openssl("x509 -in cert.pem -outform DER")) + 350
 	filler := make([]byte, durable.Applet.Free()-rest)
 	d.with(func(ctx context.Context, s *session) {
-		require.NoError(t, s.login(ctx, []byte(userPIN)))
-		require.NoError(t, s.update(ctx, 0xCF00, filler))
+		require.NoError(t, s.Login(ctx, []byte(userPIN)))
+		require.NoError(t, s.WriteFile(ctx, 0xCF00, filler))
 	})
 	err = d.refuses("all.pem", nil)
 	require.ErrorIs(t, err, apdu.NotEnoughMemory)
@@ -403,14 +447,14 @@ func TestImportKey_WrongUse(t *testing.T) {
 func TestImportKey_Labels(t *testing.T) {
 	for _, c := range []struct {
 		order importOrder
-		own   *certificate
+		own   *keyfile.Certificate
 		want  string
 	}{
 		{importOrder{file: "/a/b/server.key.pem"}, nil, "server.key"},
-		{importOrder{file: "/a/b/server.pem"}, &certificate{name: "www.example"}, "www.example"},
-		{importOrder{file: "/a/b/server.pem"}, &certificate{}, "server"},
-		{importOrder{file: "/a/b/server.pem", label: "mine"}, &certificate{name: "www.example"}, "mine"},
+		{importOrder{file: "/a/b/server.pem"}, &keyfile.Certificate{Name: "www.example"}, "www.example"},
+		{importOrder{file: "/a/b/server.pem"}, &keyfile.Certificate{}, "server"},
+		{importOrder{file: "/a/b/server.pem", label: "mine"}, &keyfile.Certificate{Name: "www.example"}, "mine"},
 	} {
-		require.Equal(t, c.want, c.order.labelOf(material{own: c.own}))
+		require.Equal(t, c.want, c.order.labelOf(keyfile.Material{Own: c.own}))
 	}
 }

@@ -55,6 +55,7 @@ var layers = map[string]layer{
 
 	"emulator":         {imports: []string{"emulator/chip", "applet", "applet/apdu", "keystore"}}, // keystore: a seeded card's generator
 	"emulator/store":   {imports: []string{"keystore/seal"}, modules: []string{"golang.org/x/crypto"}},
+	"keystore/keyfile": {imports: []string{"keystore", "keystore/curve"}, modules: []string{"software.sslmate.com/src/go-pkcs12"}},
 	"keystore/seal":    {modules: []string{"github.com/google/go-tpm-tools/client", "github.com/google/go-tpm", "golang.org/x/crypto"}},
 	"vsmartcard":       {},
 	"vsmartcard/pcscd": {imports: []string{"vsmartcard"}},
@@ -64,7 +65,7 @@ var layers = map[string]layer{
 	}},
 	"emulator/view":    {imports: []string{"emulator"}},
 	"emulator/conform": {imports: []string{"applet/apdu", "applet/tlv", "applet/cvc", "applet/sm", "vsmartcard"}},
-	"cmd/hsmemu":       {imports: []string{"..."}, modules: []string{"github.com/spf13/cobra", "golang.org/x/term", "software.sslmate.com/src/go-pkcs12"}},
+	"cmd/hsmemu":       {imports: []string{"..."}, modules: []string{"github.com/spf13/cobra", "golang.org/x/term"}},
 }
 
 // forTests are the modules that tests may import in addition.

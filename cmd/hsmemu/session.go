@@ -13,23 +13,17 @@ import (
 
 	"golang.org/x/term"
 
-	"hsmemu/applet"
-	"hsmemu/applet/apdu"
-	"hsmemu/applet/tlv"
+	"hsmemu/applet/client"
 )
 
-// session sends commands to a card: through the process that runs it, in the
-// session that its clients share, or else to a card of our own power-on.
+// session is a client of a card: through the process that runs it, in the
+// session that its clients share, or else of a card of our own power-on.
 type session struct {
-	card     string
-	transmit func(context.Context, []byte) ([]byte, error)
-	close    func() error
-	// shared tells that a process runs the card.
+	*client.Client
+	card string
+	// shared reports whether a process runs the card.
 	shared bool
-	// opened tells that the user was logged in by this session and by nobody
-	// before; pin is what that took, until the end of the session.
-	opened bool
-	pin    []byte
+	close  func() error
 }
 
 // session opens a card for commands.
@@ -37,7 +31,7 @@ func (a *app) session(ctx context.Context, name string) (*session, error) {
 	conn, err := a.dial(ctx, name)
 	switch {
 	case err == nil:
-		return &session{card: name, shared: true, close: conn.Close, transmit: overControl(conn)}, nil
+		return &session{Client: client.New(newOverControl(conn)), card: name, shared: true, close: conn.Close}, nil
 	case !errors.Is(err, errNobody):
 		return nil, fmt.Errorf("reach card %q: %w", name, err)
 	}
@@ -45,143 +39,47 @@ func (a *app) session(ctx context.Context, name string) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &session{card: name, close: h.Close, transmit: h.card.Transmit}, nil
+	return &session{Client: client.New(h.card), card: name, close: h.Close}, nil
 }
 
-// overControl sends commands through a control socket.
-func overControl(conn net.Conn) func(context.Context, []byte) ([]byte, error) {
-	requests, replies := json.NewEncoder(conn), json.NewDecoder(conn)
-	return func(ctx context.Context, command []byte) ([]byte, error) {
-		defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-		if err := requests.Encode(request{Do: doTransmit, APDU: hex.EncodeToString(command)}); err != nil {
-			return nil, err
-		}
-		var r reply
-		if err := replies.Decode(&r); err != nil {
-			return nil, err
-		}
-		if r.Error != "" {
-			return nil, errors.New(r.Error)
-		}
-		return hex.DecodeString(r.APDU)
-	}
-}
-
-// send exchanges one command; the error is the status word, unless it is
-// success or one of those that are answers, too.
-func (s *session) send(ctx context.Context, c apdu.Command, answers ...apdu.SW) (apdu.Response, error) {
-	raw, err := s.transmit(ctx, c.Bytes())
-	if err != nil {
-		return apdu.Response{}, fmt.Errorf("card %q: %w", s.card, err)
-	}
-	r, err := apdu.ParseResponse(raw)
-	if err != nil {
-		return apdu.Response{}, fmt.Errorf("card %q: %w", s.card, err)
-	}
-	for _, sw := range append(answers, apdu.OK) {
-		if r.SW == sw {
-			return r, nil
-		}
-	}
-	return r, r.SW
-}
-
-// selection is the command that selects the application. It ends a login.
-var selection = apdu.Command{INS: 0xA4, P1: 0x04, P2: 0x0C, Data: []byte(applet.AID)}
-
-// enter makes sure that commands reach the application. It selects it only
-// where it is not selected yet, since that would end a login.
-func (s *session) enter(ctx context.Context) error {
-	r, _ := s.send(ctx, apdu.Command{INS: 0x20, P2: 0x81})
-	if !deselected(r.SW) {
-		return nil // whatever the state of the PIN, it is the application that answered
-	}
-	if _, err := s.send(ctx, selection); err != nil {
-		return fmt.Errorf("select the application of card %q: %w", s.card, err)
-	}
-	return nil
-}
-
-// deselected tells the answers of a card that has no application selected to
-// commands that the application has.
-func deselected(sw apdu.SW) bool {
-	return sw == apdu.InstructionNotSupported || sw == apdu.ClassNotSupported
-}
-
-// login presents the user PIN.
-func (s *session) login(ctx context.Context, pin []byte) error {
-	if err := s.enter(ctx); err != nil {
-		return err
-	}
-	before, _ := s.send(ctx, apdu.Command{INS: 0x20, P2: 0x81})
-	if _, err := s.send(ctx, apdu.Command{INS: 0x20, P2: 0x81, Data: pin}); err != nil {
-		return fmt.Errorf("verify the user PIN of card %q: %w", s.card, err)
-	}
-	s.pin, s.opened = pin, s.opened || before.SW != apdu.OK
-	return nil
-}
-
-// ask sends a command that goes on after enter or login. A reader may have
-// taken the power away since, and the login with it: pcscd does half a second
-// after its last client has gone. Then ask does again what came before.
-func (s *session) ask(ctx context.Context, c apdu.Command, answers ...apdu.SW) (apdu.Response, error) {
-	r, err := s.send(ctx, c, answers...)
-	var again error
-	switch {
-	case s.pin != nil && (deselected(r.SW) || r.SW == apdu.SecurityStatus):
-		again = s.login(ctx, s.pin)
-	case deselected(r.SW):
-		again = s.enter(ctx)
-	default:
-		return r, err
-	}
-	if again != nil {
-		return r, errors.Join(err, again)
-	}
-	return s.send(ctx, c, answers...)
-}
-
-// leave closes the session. Where it logged the user in, it ends that login,
-// so that the programs that share the card do not find it open.
+// leave logs out where this session has logged in, and closes it.
 func (s *session) leave(ctx context.Context) error {
-	var err error
-	if s.opened {
-		if _, err = s.send(context.WithoutCancel(ctx), selection); err != nil {
-			err = fmt.Errorf("log out of card %q: %w", s.card, err)
-		}
-	}
-	s.pin, s.opened = nil, false
-	return errors.Join(err, s.close())
+	return errors.Join(s.about(s.Leave(ctx)), s.close())
 }
 
-// file reads a whole elementary file; nil where there is none.
-func (s *session) file(ctx context.Context, id uint16) ([]byte, error) {
-	r, err := s.ask(ctx, apdu.Command{
-		INS: 0xB1, P1: byte(id >> 8), P2: byte(id), Data: []byte{0x54, 0x02, 0x00, 0x00}, Ne: 65536, Extended: true,
-	}, apdu.EndOfFile, apdu.NotFound)
-	if err != nil {
-		return nil, fmt.Errorf("read EF %04X of card %q: %w", id, s.card, err)
+// about says which card an error is about.
+func (s *session) about(err error) error {
+	if err == nil {
+		return nil
 	}
-	return r.Data, nil
+	return fmt.Errorf("card %q: %w", s.card, err)
 }
 
-// updateMax is how much of a file one command writes: less than what the
-// buffers of readers for the real card take.
-const updateMax = 512
+// overControl is a card behind a control socket.
+type overControl struct {
+	conn     net.Conn
+	requests *json.Encoder
+	replies  *json.Decoder
+}
 
-// update writes a whole elementary file.
-func (s *session) update(ctx context.Context, id uint16, content []byte) error {
-	for at := 0; at == 0 || at < len(content); at += updateMax {
-		offset := tlv.Append(nil, 0x54, []byte{byte(at >> 8), byte(at)})
-		part := content[at:min(at+updateMax, len(content))]
-		_, err := s.ask(ctx, apdu.Command{
-			INS: 0xD7, P1: byte(id >> 8), P2: byte(id), Data: tlv.Append(offset, 0x53, part), Extended: true,
-		})
-		if err != nil {
-			return fmt.Errorf("write EF %04X of card %q: %w", id, s.card, err)
-		}
+func newOverControl(conn net.Conn) overControl {
+	return overControl{conn, json.NewEncoder(conn), json.NewDecoder(conn)}
+}
+
+// Transmit has the process that runs the card transmit a command.
+func (o overControl) Transmit(ctx context.Context, command []byte) ([]byte, error) {
+	defer context.AfterFunc(ctx, func() { _ = o.conn.Close() })()
+	if err := o.requests.Encode(request{Do: doTransmit, APDU: hex.EncodeToString(command)}); err != nil {
+		return nil, err
 	}
-	return nil
+	var r reply
+	if err := o.replies.Decode(&r); err != nil {
+		return nil, err
+	}
+	if r.Error != "" {
+		return nil, errors.New(r.Error)
+	}
+	return hex.DecodeString(r.APDU)
 }
 
 // secret gets a PIN or passphrase: from a file, from the environment, or typed

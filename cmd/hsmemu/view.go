@@ -104,7 +104,7 @@ func newCardView(name string, d chip.Durable, info store.Info) cardView {
 	}
 	for _, id := range slices.Sorted(mapKeys(card.Keys)) {
 		k := newKeyView(id, card.Keys[id])
-		k.Label = labelIn(fileOf(card, fileKeyDescription|uint16(id)))
+		k.Label = labelIn(fileOf(card, pkcs15.File(pkcs15.PrefixKeyDescription, id)))
 		v.Keys = append(v.Keys, k)
 	}
 	for _, f := range card.Files {

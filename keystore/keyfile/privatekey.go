@@ -1,4 +1,4 @@
-package main
+package keyfile
 
 import (
 	"bytes"
@@ -23,7 +23,7 @@ var (
 // Parameters are those of a block before it, which an old EC key may need.
 func parsePrivateKey(block *pem.Block, parameters []byte) (keystore.Key, error) {
 	if block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["DEK-Info"] != "" {
-		return keystore.Key{}, hinted{errors.New("the private key is encrypted"), "openssl pkey -in FILE -out key.pem decrypts it"}
+		return keystore.Key{}, ErrEncrypted
 	}
 	switch block.Type {
 	case "PRIVATE KEY":
@@ -33,7 +33,7 @@ func parsePrivateKey(block *pem.Block, parameters []byte) (keystore.Key, error) 
 	case "EC PRIVATE KEY":
 		return parseSEC1(block.Bytes, parameters)
 	}
-	return keystore.Key{}, hinted{fmt.Errorf("a block %q", block.Type), "the card has RSA and EC keys, in PKCS #8, PKCS #1 or SEC 1"}
+	return keystore.Key{}, fmt.Errorf("%w: a block %q", ErrBlock, block.Type)
 }
 
 // unmarshal reads one DER object that fills its bytes.

@@ -1,4 +1,12 @@
-package main
+// Package keyfile reads private keys and the certificates that belong to them
+// from the files in which people keep them: PEM (RFC 7468, with keys in PKCS #8,
+// PKCS #1 or SEC 1) and PKCS #12 (RFC 7292).
+//
+// It reads bytes and not files, and asks for a password only where there is
+// something to open with it. It does not judge certificates.
+//
+//	m, err := keyfile.Read(data, func() ([]byte, error) { return password, nil })
+package keyfile
 
 import (
 	"bytes"
@@ -9,7 +17,6 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
-	"os"
 	"strings"
 
 	"software.sslmate.com/src/go-pkcs12"
@@ -17,49 +24,61 @@ import (
 	"hsmemu/keystore"
 )
 
-// material is what a file brings to a card: a private key, its certificate if
-// there is one, and those of its issuers.
-type material struct {
-	key   keystore.Key
-	own   *certificate
-	chain []certificate
+// Errors that a caller may want to give advice on. Others say in words what is
+// wrong with the file.
+var (
+	// ErrFormat says that the bytes are neither PEM nor PKCS #12.
+	ErrFormat = errors.New("neither PEM nor PKCS #12")
+	// ErrPassword says that a PKCS #12 file does not open with the password.
+	ErrPassword = errors.New("wrong password")
+	// ErrEncrypted says that a private key in PEM is encrypted.
+	ErrEncrypted = errors.New("the private key is encrypted")
+	// ErrBlock says that a PEM block holds a private key in none of the three
+	// forms.
+	ErrBlock = errors.New("a form of private key that cards do not have")
+	// ErrPKCS12 says that the file holds what the PKCS #12 library cannot read:
+	// keys on curves that crypto/x509 does not know, and a few old ciphers.
+	ErrPKCS12 = errors.New("this PKCS #12 file cannot be read")
+)
+
+// Material is what a file brings to a card.
+type Material struct {
+	Key keystore.Key
+	// Own is the key's certificate, nil if the file has none.
+	Own *Certificate
+	// Issuers are all the other certificates, in the file's order.
+	Issuers []Certificate
 }
 
-// certificate is the little of an X.509 certificate that matters to a card.
+// Certificate is the little of an X.509 certificate that matters to a card.
 // It is read here and not by crypto/x509, which refuses certificates with keys
 // on most of the card's curves.
-type certificate struct {
-	raw     []byte
-	name    string // common name, or else the whole subject
-	subject []byte // public key information, DER
-	public  []byte // content of the public key's bit string
+type Certificate struct {
+	// DER is the whole certificate.
+	DER []byte
+	// Name is the common name of the subject, or else the whole subject.
+	Name string
+	// PublicKeyInfo is the SubjectPublicKeyInfo, DER.
+	PublicKeyInfo []byte
+	// public is the content of the public key's bit string.
+	public []byte
 }
 
-// readMaterial reads a PEM or PKCS #12 file. The password is asked for only if
-// there is something to open.
-func readMaterial(path string, password func() ([]byte, error)) (material, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return material{}, fmt.Errorf("read the key: %w", err)
-	}
-	defer clear(data)
-	var m material
+// Read reads a PEM or PKCS #12 file. The password is asked for only if there
+// is a PKCS #12 file to open, and wiped. Errors: those of this package, and
+// whatever else is wrong in words.
+func Read(data []byte, password func() ([]byte, error)) (Material, error) {
 	if bytes.Contains(data, []byte("-----BEGIN ")) {
-		m, err = readPEM(data)
-	} else {
-		m, err = readPKCS12(data, path, password)
+		return readPEM(data)
 	}
-	if err != nil {
-		return material{}, fmt.Errorf("read the key in %s: %w", path, err)
-	}
-	return m, nil
+	return readPKCS12(data, password)
 }
 
 // readPEM takes the private key and the certificates of a PEM file and passes
 // over everything else.
-func readPEM(data []byte) (material, error) {
+func readPEM(data []byte) (Material, error) {
 	var keys []keystore.Key
-	var found []certificate
+	var found []Certificate
 	var parameters []byte
 	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
 		switch kind := block.Type; {
@@ -68,57 +87,55 @@ func readPEM(data []byte) (material, error) {
 		case kind == "CERTIFICATE" || kind == "X509 CERTIFICATE" || kind == "TRUSTED CERTIFICATE":
 			c, err := parseCertificate(block.Bytes)
 			if err != nil {
-				return material{}, err
+				return Material{}, err
 			}
 			found = append(found, c)
 		case strings.HasSuffix(kind, "PRIVATE KEY"):
 			k, err := parsePrivateKey(block, parameters)
 			if err != nil {
-				return material{}, err
+				return Material{}, err
 			}
 			keys = append(keys, k)
 		}
 	}
 	if len(keys) != 1 {
-		return material{}, fmt.Errorf("%d private keys instead of one", len(keys))
+		return Material{}, fmt.Errorf("%d private keys instead of one", len(keys))
 	}
 	return newMaterial(keys[0], found)
 }
 
 // readPKCS12 opens a PKCS #12 file.
-func readPKCS12(data []byte, path string, password func() ([]byte, error)) (material, error) {
+func readPKCS12(data []byte, password func() ([]byte, error)) (Material, error) {
 	var outer asn1.RawValue
 	if rest, err := asn1.Unmarshal(data, &outer); err != nil || len(rest) > 0 || outer.Tag != asn1.TagSequence {
-		return material{}, errors.New("neither PEM nor PKCS #12")
+		return Material{}, ErrFormat
 	}
 	secret, err := password()
 	if err != nil {
-		return material{}, err
+		return Material{}, err
 	}
 	defer clear(secret)
 	private, own, chain, err := pkcs12.DecodeChain(data, string(secret))
 	switch {
 	case errors.Is(err, pkcs12.ErrIncorrectPassword) || errors.Is(err, pkcs12.ErrDecryption):
-		return material{}, errors.New("wrong password")
+		return Material{}, ErrPassword
 	case err != nil:
-		// The library cannot do brainpool curves and a few more, see
-		// docs/adr/0008; OpenSSL turns them into what readPEM can.
-		return material{}, hinted{err, "openssl pkcs12 -in " + path + " -nodes -out key.pem, then import key.pem"}
+		return Material{}, fmt.Errorf("%w: %w", ErrPKCS12, err) // see docs/adr/0008
 	}
 	der, err := x509.MarshalPKCS8PrivateKey(private)
 	if err != nil {
-		return material{}, err
+		return Material{}, err
 	}
 	defer clear(der)
 	k, err := parsePKCS8(der)
 	if err != nil {
-		return material{}, err
+		return Material{}, err
 	}
-	var found []certificate
+	var found []Certificate
 	for _, x := range append([]*x509.Certificate{own}, chain...) {
 		c, err := parseCertificate(x.Raw)
 		if err != nil {
-			return material{}, err
+			return Material{}, err
 		}
 		found = append(found, c)
 	}
@@ -127,25 +144,25 @@ func readPKCS12(data []byte, path string, password func() ([]byte, error)) (mate
 
 // newMaterial sorts the certificates: the one with the key's public part is
 // its own, the others are of its issuers.
-func newMaterial(k keystore.Key, found []certificate) (material, error) {
-	m := material{key: k}
+func newMaterial(k keystore.Key, found []Certificate) (Material, error) {
+	m := Material{Key: k}
 	for i, c := range found {
 		switch {
 		case !c.belongsTo(k):
-			m.chain = append(m.chain, c)
-		case m.own != nil:
-			return material{}, errors.New("two certificates belong to its key")
+			m.Issuers = append(m.Issuers, c)
+		case m.Own != nil:
+			return Material{}, errors.New("two certificates belong to its key")
 		default:
-			m.own = &found[i]
+			m.Own = &found[i]
 		}
 	}
-	if len(found) > 0 && m.own == nil {
-		return material{}, errors.New("no certificate in it belongs to its key")
+	if len(found) > 0 && m.Own == nil {
+		return Material{}, errors.New("no certificate in it belongs to its key")
 	}
 	return m, nil
 }
 
-func (c certificate) belongsTo(k keystore.Key) bool {
+func (c Certificate) belongsTo(k keystore.Key) bool {
 	switch k.Kind() {
 	case keystore.EC:
 		return samePoint(c.public, k.ECPublic().Bytes())
@@ -173,7 +190,7 @@ func samePoint(p, full []byte) bool {
 var oidCommonName = asn1.ObjectIdentifier{2, 5, 4, 3}
 
 // parseCertificate reads what a card needs of a certificate (RFC 5280 §4.1).
-func parseCertificate(der []byte) (certificate, error) {
+func parseCertificate(der []byte) (Certificate, error) {
 	var c struct {
 		TBS struct {
 			Version   int `asn1:"optional,explicit,tag:0"`
@@ -194,16 +211,16 @@ func parseCertificate(der []byte) (certificate, error) {
 	// Behind a trusted certificate there is what it is trusted for.
 	rest, err := asn1.Unmarshal(der, &c)
 	if err != nil {
-		return certificate{}, fmt.Errorf("certificate: %w", err)
+		return Certificate{}, fmt.Errorf("certificate: %w", err)
 	}
-	found := certificate{
-		raw: der[:len(der)-len(rest)], name: c.TBS.Subject.String(),
-		subject: c.TBS.Public.Raw, public: c.TBS.Public.Key.Bytes,
+	found := Certificate{
+		DER: der[:len(der)-len(rest)], Name: c.TBS.Subject.String(),
+		PublicKeyInfo: c.TBS.Public.Raw, public: c.TBS.Public.Key.Bytes,
 	}
 	for _, set := range c.TBS.Subject {
 		for _, attribute := range set {
 			if name, ok := attribute.Value.(string); ok && attribute.Type.Equal(oidCommonName) {
-				found.name = name
+				found.Name = name
 			}
 		}
 	}

@@ -1,4 +1,4 @@
-package main
+package keyfile_test
 
 import (
 	"bytes"
@@ -15,6 +15,7 @@ import (
 
 	"hsmemu/keystore"
 	"hsmemu/keystore/curve"
+	"hsmemu/keystore/keyfile"
 )
 
 // bench is a folder in which OpenSSL makes keys.
@@ -66,6 +67,14 @@ func (b bench) public(key string) []byte {
 	return spki.Key.Bytes
 }
 
+// read reads a file of the folder.
+func (b bench) read(name string, password func() ([]byte, error)) (keyfile.Material, error) {
+	b.t.Helper()
+	data, err := os.ReadFile(b.path(name))
+	require.NoError(b.t, err)
+	return keyfile.Read(data, password)
+}
+
 func noPassword() ([]byte, error) { return nil, errors.New("no password was expected to be asked for") }
 
 func password(p string) func() ([]byte, error) {
@@ -85,7 +94,7 @@ func opensslName(c *curve.Curve) string {
 
 // Every form in which OpenSSL writes a key on any of the card's curves is the
 // same key.
-func TestMaterial_ECOnEveryCurveInEveryForm(t *testing.T) {
+func TestRead_ECOnEveryCurveInEveryForm(t *testing.T) {
 	t.Parallel()
 	for _, c := range curve.All() {
 		t.Run(c.Name(), func(t *testing.T) {
@@ -102,23 +111,23 @@ func TestMaterial_ECOnEveryCurveInEveryForm(t *testing.T) {
 			b.join("with.pem", "cert.pem", "pkcs8.pem")
 			want := b.public("sec1.pem")
 			for _, file := range []string{"sec1", "explicit", "compressed", "both", "pkcs8", "pkcs8explicit", "private", "with"} {
-				m, err := readMaterial(b.path(file+".pem"), noPassword)
+				m, err := b.read(file+".pem", noPassword)
 				require.NoError(t, err, file)
-				require.Equal(t, c, m.key.Curve(), file)
-				require.Equal(t, want, m.key.ECPublic().Bytes(), file)
-				require.Empty(t, m.chain)
+				require.Equal(t, c, m.Key.Curve(), file)
+				require.Equal(t, want, m.Key.ECPublic().Bytes(), file)
+				require.Empty(t, m.Issuers)
 				if file != "with" {
-					require.Nil(t, m.own)
+					require.Nil(t, m.Own)
 					continue
 				}
-				require.Equal(t, "on_the_card", m.own.name)
-				require.Equal(t, b.openssl("x509 -in cert.pem -outform DER"), m.own.raw)
+				require.Equal(t, "on_the_card", m.Own.Name)
+				require.Equal(t, b.openssl("x509 -in cert.pem -outform DER"), m.Own.DER)
 			}
 		})
 	}
 }
 
-func TestMaterial_RSAOfEverySizeWithItsChain(t *testing.T) {
+func TestRead_RSAOfEverySizeWithItsChain(t *testing.T) {
 	t.Parallel()
 	for _, bits := range []string{"1024", "1536", "2048", "3072", "4096"} {
 		t.Run(bits, func(t *testing.T) {
@@ -131,26 +140,26 @@ func TestMaterial_RSAOfEverySizeWithItsChain(t *testing.T) {
 			b.openssl("pkcs12 -export -inkey pkcs8.pem -in cert.pem -certfile chain.pem -out modern.p12 -passout pass:secret")
 			b.openssl("pkcs12 -export -legacy -inkey pkcs8.pem -in cert.pem -certfile chain.pem -out legacy.p12 -passout pass:secret")
 			for _, file := range []string{"pkcs8.pem", "pkcs1.pem", "all.pem", "modern.p12", "legacy.p12"} {
-				m, err := readMaterial(b.path(file), password("secret"))
+				m, err := b.read(file, password("secret"))
 				require.NoError(t, err, file)
-				require.Equal(t, keystore.RSA, m.key.Kind())
-				n, _ := m.key.RSAPublic()
+				require.Equal(t, keystore.RSA, m.Key.Kind())
+				n, _ := m.Key.RSAPublic()
 				require.True(t, bytes.Contains(b.public("pkcs8.pem"), n), file)
 				if strings.HasPrefix(file, "pkcs") {
-					require.Nil(t, m.own)
+					require.Nil(t, m.Own)
 					continue
 				}
-				require.Equal(t, "leaf", m.own.name, file)
+				require.Equal(t, "leaf", m.Own.Name, file)
 				var issuers []string
-				for _, c := range m.chain {
-					issuers = append(issuers, c.name)
+				for _, c := range m.Issuers {
+					issuers = append(issuers, c.Name)
 				}
 				require.ElementsMatch(t, []string{"issuer", "root"}, issuers, file)
 			}
-			_, err := readMaterial(b.path("modern.p12"), password("another"))
-			require.ErrorContains(t, err, "wrong password")
-			_, err = readMaterial(b.path("legacy.p12"), password("another"))
-			require.ErrorContains(t, err, "wrong password")
+			_, err := b.read("modern.p12", password("another"))
+			require.ErrorIs(t, err, keyfile.ErrPassword)
+			_, err = b.read("legacy.p12", password("another"))
+			require.ErrorIs(t, err, keyfile.ErrPassword)
 		})
 	}
 }
@@ -167,9 +176,9 @@ func (b bench) chain(key string) {
 	b.join("chain.pem", "ca.pem", "root.pem")
 }
 
-// What crypto/x509 cannot read, the library for PKCS #12 cannot either; the
-// hint is a way that works.
-func TestMaterial_PKCS12OnOtherCurvesByWayOfPEM(t *testing.T) {
+// What crypto/x509 cannot read, the library for PKCS #12 cannot either; by way
+// of PEM it works.
+func TestRead_PKCS12OnOtherCurvesByWayOfPEM(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"brainpoolP256r1", "brainpoolP256t1", "secp256k1"} {
 		t.Run(name, func(t *testing.T) {
@@ -178,34 +187,32 @@ func TestMaterial_PKCS12OnOtherCurvesByWayOfPEM(t *testing.T) {
 			b.openssl("ecparam -genkey -noout -name " + name + " -out key.pem")
 			b.openssl("req -new -x509 -key key.pem -subj /CN=leaf -days 2 -out cert.pem")
 			b.openssl("pkcs12 -export -inkey key.pem -in cert.pem -out key.p12 -passout pass:secret")
-			_, err := readMaterial(b.path("key.p12"), password("secret"))
-			var h hinted
-			require.ErrorAs(t, err, &h)
-			require.Contains(t, h.hint, "openssl pkcs12 -in "+b.path("key.p12")+" -nodes -out key.pem")
+			_, err := b.read("key.p12", password("secret"))
+			require.ErrorIs(t, err, keyfile.ErrPKCS12)
 
 			b.openssl("pkcs12 -in key.p12 -nodes -out plain.pem -passin pass:secret")
-			m, err := readMaterial(b.path("plain.pem"), noPassword)
+			m, err := b.read("plain.pem", noPassword)
 			require.NoError(t, err)
-			require.Equal(t, "leaf", m.own.name)
-			require.Equal(t, name, m.key.Curve().Name())
-			require.Equal(t, b.public("key.pem"), m.key.ECPublic().Bytes())
+			require.Equal(t, "leaf", m.Own.Name)
+			require.Equal(t, name, m.Key.Curve().Name())
+			require.Equal(t, b.public("key.pem"), m.Key.ECPublic().Bytes())
 		})
 	}
 }
 
-func TestMaterial_PKCS12OnP256(t *testing.T) {
+func TestRead_PKCS12OnP256(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	b.openssl("ecparam -genkey -noout -name prime256v1 -out key.pem")
 	b.chain("key.pem")
 	b.openssl("pkcs12 -export -inkey key.pem -in cert.pem -certfile chain.pem -out key.p12 -passout pass:")
-	m, err := readMaterial(b.path("key.p12"), password(""))
+	m, err := b.read("key.p12", password(""))
 	require.NoError(t, err)
-	require.Equal(t, b.public("key.pem"), m.key.ECPublic().Bytes())
-	require.Len(t, m.chain, 2)
+	require.Equal(t, b.public("key.pem"), m.Key.ECPublic().Bytes())
+	require.Len(t, m.Issuers, 2)
 }
 
-func TestMaterial_SaysWhatIsWrong(t *testing.T) {
+func TestRead_SaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	b.openssl("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem")
@@ -237,7 +244,6 @@ func TestMaterial_SaysWhatIsWrong(t *testing.T) {
 	b.changeD("rsa.pem", "rsabad.pem")
 
 	for file, want := range map[string]string{
-		"absent.pem":      "no such file",
 		"empty.pem":       "neither PEM nor PKCS #12",
 		"text.pem":        "neither PEM nor PKCS #12",
 		"cert.pem":        "0 private keys instead of one",
@@ -259,7 +265,7 @@ func TestMaterial_SaysWhatIsWrong(t *testing.T) {
 		"swapped.pem":     "its public part belongs to another key",
 		"zero.p12":        "pkcs12: ",
 	} {
-		_, err := readMaterial(b.path(file), password("secret"))
+		_, err := b.read(file, password("secret"))
 		require.ErrorContains(t, err, want, file)
 	}
 }
