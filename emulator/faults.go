@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -63,6 +64,8 @@ type faultKind struct {
 	before func(ctx context.Context, one *fault, command []byte) error
 	after  func(one *fault, answer []byte) []byte
 	atr    func(atr []byte) []byte
+	// ends tells the commands that end the fault when the card has done them.
+	ends func(command []byte) bool
 }
 
 // Errors of faults.
@@ -94,8 +97,12 @@ var faultKinds = []faultKind{
 		help: "the card says nothing any more, not even an answer to reset, after N more commands",
 	},
 	{
-		name: "initialize", once: true, instead: strikeInitialize, strikes: isInitialize,
+		name: "initialize", once: true, instead: strikeMemory, strikes: isInitialize,
 		help: "the next INITIALIZE DEVICE answers 6A84, not enough memory, and does nothing",
+	},
+	{
+		name: "unwrap", instead: strikeMemory, strikes: isUnwrap, ends: isGenerate,
+		help: "UNWRAP KEY answers 6A84, not enough memory, until a key is generated, as hardware may after a firmware update",
 	},
 	{
 		name: "cut", keys: []string{"bytes"}, after: strikeCut,
@@ -238,12 +245,22 @@ func (f *Faults) Transmit(ctx context.Context, command []byte) ([]byte, error) {
 		}
 	}
 	answer, err := f.card.Transmit(ctx, command)
+	if bytes.HasSuffix(answer, []byte{0x90, 0x00}) {
+		f.done(command)
+	}
 	for _, one := range due {
 		if one.kind.after != nil {
 			answer = one.kind.after(one, answer)
 		}
 	}
 	return answer, err
+}
+
+// done removes the faults that a command ends which the card has done.
+func (f *Faults) done(command []byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	maps.DeleteFunc(f.active, func(_ string, one *fault) bool { return one.kind.ends != nil && one.kind.ends(command) })
 }
 
 // due counts the command and gives the faults that strike, at most one of them
@@ -280,6 +297,13 @@ func isInitialize(command []byte) bool {
 	return err == nil && c.INS == 0x50 && len(c.Data) > 0
 }
 
+func isUnwrap(command []byte) bool { return len(command) > 1 && command[1] == 0x74 }
+
+// isGenerate knows the commands that generate a key of either kind.
+func isGenerate(command []byte) bool {
+	return len(command) > 1 && (command[1] == 0x46 || command[1] == 0x48)
+}
+
 // strikeRemove pulls the card before it has seen the command, and never
 // answers: what the client gets is the reader's word. Where nobody can pull
 // the card, the transmission fails.
@@ -298,7 +322,7 @@ func strikeMute(context.Context, *Faults) ([]byte, error) { return nil, ErrMute 
 
 func noATR([]byte) []byte { return nil }
 
-func strikeInitialize(context.Context, *Faults) ([]byte, error) {
+func strikeMemory(context.Context, *Faults) ([]byte, error) {
 	return apdu.Response{SW: apdu.NotEnoughMemory}.Bytes(), nil
 }
 

@@ -3,6 +3,7 @@ package emulator_test
 import (
 	"context"
 	"encoding/hex"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -201,6 +202,46 @@ func TestFaults_InitializeFailsOnce(t *testing.T) {
 	require.True(t, r.card.Snapshot().Durable().Applet.PINs.Initialised)
 }
 
+// What the vendor said of devices after a firmware update: a garbage collection
+// is due, and the generation of a key is what runs it (spec 07 §7.2.10).
+func TestFaults_UnwrapFailsUntilAKeyIsGenerated(t *testing.T) {
+	const (
+		verify   = "0020008106363438323139"
+		wrap     = "80720192000000"
+		generate = "004801B003910192"
+		withDKEK = "805000001C8002000181063634383231398208353736323138383091010392" + "0100"
+	)
+	for name, makesKey := range map[string]string{
+		"symmetric": "004803B003910192",
+		"key pair":  "0046030024" + "7F4915" + "060A04007F00070202020102" + "8203010001" + "02020400" + "5F200955544B455930303031",
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRehearsal(t)
+			r.say(selectHSM)
+			r.say(withDKEK)
+			r.say(verify)
+			require.Equal(t, "9000", r.say(generate))
+			blob := strings.TrimSuffix(r.say(wrap), "9000")
+			unwrap := fmt.Sprintf("80740293%02X%s", len(blob)/2, blob)
+			r.fault("unwrap")
+			before := r.card.Snapshot().Durable()
+			for range 2 {
+				require.Equal(t, "6A84", r.say(unwrap))
+				require.Equal(t, "9000", r.say(triesOfPIN), "only UNWRAP fails")
+			}
+			require.Equal(t, "6A88", r.say("80720992000000"))
+			require.NotEqual(t, "9000", r.say("004803B1029201"), "makes none")
+			require.Equal(t, "6A84", r.say(unwrap), "a refused generation collects nothing")
+			require.Equal(t, before, r.card.Snapshot().Durable())
+			require.Equal(t, []string{"unwrap"}, r.List())
+
+			require.Equal(t, "9000", r.say(makesKey))
+			require.Empty(t, r.List())
+			require.Equal(t, "9000", r.say(unwrap))
+		})
+	}
+}
+
 func TestFaults_OneAfterTheOther(t *testing.T) {
 	r := newRehearsal(t)
 	r.say(selectHSM)
@@ -240,6 +281,7 @@ func TestFaults_RefusesWhatMakesNoSense(t *testing.T) {
 		{"cut", "bytes=all"},
 		{"atr", "bytes=3"},
 		{"initialize", "after=1"},
+		{"unwrap", "after=1"},
 		{"slow", "sign"},
 		{"slow", "sign=800"},
 		{"slow", "sign=-1s"},
