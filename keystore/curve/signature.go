@@ -16,6 +16,19 @@ func (s Signature) DER() []byte {
 	return append(appendLength(append(make([]byte, 0, len(body)+4), 0x30), len(body)), body...)
 }
 
+// PaddedDER is DER, but for leading zeros that keep r and s at OrderLen bytes
+// or more. Only BER allows them (X.690 §8.3.2).
+func (s Signature) PaddedDER() []byte {
+	var body []byte
+	for _, n := range [][]byte{s.R, s.S} {
+		if len(n) > 0 && n[0] >= 0x80 {
+			n = append([]byte{0}, n...)
+		}
+		body = append(appendLength(append(body, 0x02), len(n)), n...)
+	}
+	return append(appendLength([]byte{0x30}, len(body)), body...)
+}
+
 func appendInteger(dst, n []byte) []byte {
 	for len(n) > 0 && n[0] == 0 {
 		n = n[1:]

@@ -35,6 +35,20 @@ func TestSignature_SurvivesItsEncodings(t *testing.T) {
 			parsed, err := c.ParseDER(s.DER())
 			require.NoError(t, err)
 			require.Equal(t, s, parsed)
+
+			var padded struct{ R, S asn1.RawValue }
+			rest, err := asn1.Unmarshal(s.PaddedDER(), &padded)
+			require.NoError(t, err)
+			require.Empty(t, rest)
+			for _, n := range []struct {
+				want *big.Int
+				got  asn1.RawValue
+			}{{x, padded.R}, {y, padded.S}} {
+				require.Equal(t, asn1.TagInteger, n.got.Tag)
+				require.Zero(t, n.want.Cmp(new(big.Int).SetBytes(n.got.Bytes)))
+				require.Zero(t, n.got.Bytes[0]&0x80, "it is not negative")
+				require.Len(t, n.got.Bytes, max(w, n.want.BitLen()/8+1))
+			}
 		}
 	})
 	require.Equal(t, []byte{0x30, 6, 2, 1, 0, 2, 1, 0}, curve.Signature{}.DER())
