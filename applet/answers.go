@@ -17,6 +17,7 @@ type Answers struct {
 	DomainDeleted    apdu.SW `json:"domain_deleted,omitzero"`
 	NoMatchingDomain apdu.SW `json:"no_matching_domain,omitzero"`
 	LastTry          apdu.SW `json:"last_try,omitzero"`
+	TooLong          apdu.SW `json:"too_long,omitzero"`
 }
 
 // ErrAnswer says that there is no such answer to choose.
@@ -57,6 +58,12 @@ var answers = []answer{
 		words:   []apdu.SW{apdu.AuthenticationBlocked, apdu.TriesLeft(0)},
 		chosen:  func(a *Answers) *apdu.SW { return &a.LastTry },
 		profile: func(p *Profile) *apdu.SW { return &p.LastTry },
+	},
+	{
+		name: "too-long", to: "a command longer than the chip takes",
+		words:   []apdu.SW{apdu.WrongData, apdu.WrongLength},
+		chosen:  func(a *Answers) *apdu.SW { return &a.TooLong },
+		profile: func(p *Profile) *apdu.SW { return &p.TooLong },
 	},
 }
 

@@ -3,6 +3,7 @@ package applet_test
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -41,6 +42,8 @@ func TestAnswers(t *testing.T) {
 			wrongUser + " => %[1]s !1\n" + wrongUser + " => 6983\n" + again(14, wrongSO+" => *") + badReset + " => %[1]s !1\n" + querySO + " => 6983",
 		"no-matching-domain": lines(selectApplication, initialise("0001", "92(00)"), generate("01", "secp256r1"), "80 72 01 92 00 00 00 => {blob:363} 9000",
 			initialise("0001", "92(00)")) + "\n80 74 02 93 Lcx({blob}) => %s",
+		"too-long": strings.Repeat("00", 1455) + " => %[1]s !0\n" + lines(selectApplication, initialise("0001"), verifyUser) +
+			"\n00 D7 CF 00 Lc(54(0000) 53(" + strings.Repeat("5A", 1440) + ")) => %[1]s !0\n00 20 00 81 => 9000",
 	}
 	for _, a := range applet.AnswerChoices() {
 		require.Contains(t, scripts, a.Name)

@@ -105,7 +105,12 @@ func sign(t *tx, c apdu.Command) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return k.Sign(t.nonceFor(k), a, c.Data)
+	signature, err := k.Sign(t.nonceFor(k), a, c.Data)
+	if err != nil || !t.profile.PaddedP521 || k.Kind() != keystore.EC || k.Bits() != 521 {
+		return signature, err
+	}
+	s, err := k.Curve().ParseDER(signature)
+	return s.PaddedDER(), err
 }
 
 // nonceFor is the randomness for a signature with a key: RSA salts are always

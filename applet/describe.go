@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"hsmemu/applet/apdu"
 )
 
 // CommandInfo is a row of the command table as documentation shows it.
@@ -36,6 +38,21 @@ func Commands() []CommandInfo {
 			}
 		}
 		list = append(list, info)
+	}
+	return list
+}
+
+// Defects says in words what is known to be wrong with this firmware.
+func (p Profile) Defects() []string {
+	var list []string
+	if p.WeakAES {
+		list = append(list, "AES keys made by hardware have little or no entropy (vendor advice of September 2019; not so here)")
+	}
+	if p.RestrictedUnwrap != apdu.OK {
+		list = append(list, "UNWRAP KEY of a key with an algorithm list answers "+p.RestrictedUnwrap.String())
+	}
+	if p.StatusWithXKEK != apdu.OK {
+		list = append(list, "status of public key authentication answers "+p.StatusWithXKEK.String()+" while an XKEK key domain exists")
 	}
 	return list
 }

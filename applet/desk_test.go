@@ -300,7 +300,8 @@ func (tb *table) take(t require.TestingT, name, firmware string) {
 
 // newTable is a table without cards. Its variables are the public key templates
 // that key generation takes: one for each curve, under its name, and rsa1024 to
-// rsa4096; and long, some data.
+// rsa4096; and long, data that every firmware takes in one command, also through a
+// secure channel.
 func newTable() *table {
 	tb := &table{cards: map[string]*card{}, vars: vars{}}
 	for _, c := range curve.All() {
@@ -309,7 +310,7 @@ func newTable() *table {
 	for _, bits := range []int{1024, 1536, 2048, 3072, 4096} {
 		tb.vars[fmt.Sprintf("rsa%d", bits)] = rsaTemplate(bits, cvc.RSASHA256)
 	}
-	tb.vars["long"] = bytes.Repeat([]byte{0x5A}, 4000)
+	tb.vars["long"] = bytes.Repeat([]byte{0x5A}, 1000)
 	return tb
 }
 

@@ -96,6 +96,32 @@ func TestSpec04_RSA(t *testing.T) {
 	}
 }
 
+// spec 04 "Added later" A2: up to 3.x the numbers of a signature on P-521 have
+// a fixed length. What they are is what OpenSSL takes.
+func TestSpec04_P521OfTheThirdGeneration(t *testing.T) {
+	t.Parallel()
+	tb, key := made(t, "3.6", "secp521r1")
+	short := 0
+	for i := range 24 {
+		message := fmt.Appendf(nil, "message %d", i)
+		tb.vars["data"] = message
+		tb.run(t, "80 68 01 73 Lc({data}) 00 => {out:139} 9000")
+		var numbers struct{ R, S asn1.RawValue }
+		_, err := asn1.Unmarshal(tb.vars["out"], &numbers)
+		require.NoError(t, err)
+		for _, n := range [][]byte{numbers.R.Bytes, numbers.S.Bytes} {
+			require.Len(t, n, 66)
+			if n[0] == 0 && n[1] < 0x80 {
+				short++
+			}
+		}
+		if i < 4 {
+			require.True(t, openssl(t, key, message, append(numbers.R.Bytes, numbers.S.Bytes...)))
+		}
+	}
+	require.NotZero(t, short, "a quarter of all numbers need padding")
+}
+
 // Every ECDSA algorithm and ECDH on every curve: spec 04 §2 and §3.
 func TestSpec04_EC(t *testing.T) {
 	t.Parallel()

@@ -32,9 +32,11 @@ type Profile struct {
 	Lacks []keystore.Algorithm
 	// KeyFiles: keys can be selected like files.
 	KeyFiles bool
-	// MaxAPDU is the longest command APDU in bytes. Hardware takes 1232 to 1462
-	// by platform; more is let through, since no client relies on a refusal.
+	// MaxAPDU is the longest command APDU in bytes; one that asks for an answer
+	// has to be a byte shorter.
 	MaxAPDU int
+	// TooLong answers a longer one.
+	TooLong apdu.SW
 	// Memory is the room for files and keys in bytes.
 	Memory int
 	// NotSelected answers every command before the application is selected.
@@ -62,6 +64,12 @@ type Profile struct {
 	AES bool
 	// NoBind: VERIFY with P1 = 01 keeps the login when the channel ends.
 	NoBind bool
+	// WeakAES: hardware makes symmetric keys with little or no entropy, which
+	// the vendor warned of; no key of ours is weaker for it.
+	WeakAES bool
+	// PaddedP521: r and s of a signature on the curve of 521 bits have 66 bytes
+	// each, with leading zeros where they are shorter.
+	PaddedP521 bool
 	// RestrictedUnwrap answers UNWRAP KEY of a key with an algorithm list;
 	// [apdu.OK] on firmware without that defect.
 	RestrictedUnwrap apdu.SW
@@ -70,7 +78,12 @@ type Profile struct {
 	StatusWithXKEK apdu.SW
 }
 
-const maxAPDU = 4096
+// What depends on the chip below: JCOP 2.4.1r3, JCOP 3 or JCOP 4.
+const (
+	maxAPDUJCOP2 = 1462
+	maxAPDUJCOP3 = 1232
+	maxAPDUJCOP4 = 1454
+)
 
 // The answers to reset of the contact interfaces, by platform.
 var (
@@ -83,43 +96,66 @@ var (
 // version adds was stated by the vendor; the split of single answers between
 // versions is inferred where docs/fidelity.md says so.
 var profiles = []Profile{
-	{
+	first(),
+	second("2.5", 5),
+	second("2.6", 6),
+	third("3.1", 1, weakAES, func(p *Profile) { p.RestrictedUnwrap = apdu.Internal }),
+	third("3.2", 2, weakAES),
+	third("3.3", 3),
+	third("3.4", 4),
+	third("3.5", 5, func(p *Profile) { p.StatusWithXKEK = apdu.Internal }),
+	third("3.6", 6),
+	fourth("4.0", 0),
+	fourth("4.1", 1),
+}
+
+func weakAES(p *Profile) { p.WeakAES = true }
+
+func first() Profile {
+	return Profile{
 		Name: "1.2", Major: 1, Minor: 2, ShortAttributes: true, ATR: atrJCOP2,
-		RSA: []int{1024, 1536, 2048}, MaxCurve: 320, Lacks: []keystore.Algorithm{keystore.RSAPSS}, Memory: 36 << 10, MaxAPDU: maxAPDU,
+		RSA: []int{1024, 1536, 2048}, MaxCurve: 320, Lacks: []keystore.Algorithm{keystore.RSAPSS}, Memory: 36 << 10,
+		MaxAPDU: maxAPDUJCOP2, TooLong: apdu.WrongData,
 		NotSelected: apdu.ClassNotSupported, NeverInitialised: apdu.ReferenceDataNotUsable, LastTry: apdu.AuthenticationBlocked,
 		NoTemplate:       apdu.ReferenceNotFound,
 		NoMatchingDomain: apdu.WrongData, FixedPINLength: true,
 		RestrictedUnwrap: apdu.OK, StatusWithXKEK: apdu.OK,
-	},
-	{
-		Name: "2.6", Major: 2, Minor: 6, Platform: 0x06, ATR: atrJCOP2,
-		RSA: []int{1024, 1536, 2048}, MaxCurve: 320, Memory: 36 << 10, MaxAPDU: maxAPDU,
+	}
+}
+
+func second(name string, minor byte) Profile {
+	return Profile{
+		Name: name, Major: 2, Minor: minor, Platform: 0x06, ATR: atrJCOP2,
+		RSA: []int{1024, 1536, 2048}, MaxCurve: 320, Memory: 36 << 10,
+		MaxAPDU: maxAPDUJCOP2, TooLong: apdu.WrongData,
 		NotSelected: apdu.ClassNotSupported, NeverInitialised: apdu.ReferenceNotFound, LastTry: apdu.AuthenticationBlocked,
 		NoTemplate:       apdu.ReferenceDataNotUsable,
 		NoMatchingDomain: apdu.WrongData, NoBind: true,
 		RestrictedUnwrap: apdu.OK, StatusWithXKEK: apdu.OK,
-	},
-	third("3.1", 1, atrJCOP3, apdu.Internal, apdu.OK),
-	third("3.2", 2, atrJCOP3, apdu.OK, apdu.OK),
-	third("3.5", 5, atrJCOP3, apdu.OK, apdu.Internal),
-	fourth(),
-}
-
-// third is a firmware of the third generation, which differ by their defects.
-func third(name string, minor byte, atr []byte, restrictedUnwrap, statusWithXKEK apdu.SW) Profile {
-	return Profile{
-		Name: name, Major: 3, Minor: minor, Platform: 0x06, ATR: atr,
-		RSA: []int{1024, 1536, 2048, 3072, 4096}, MaxCurve: 521, KeyFiles: true, Memory: 76 << 10, MaxAPDU: maxAPDU,
-		NotSelected: apdu.InstructionNotSupported, NeverInitialised: apdu.ReferenceNotFound, LastTry: apdu.AuthenticationBlocked,
-		NoTemplate: apdu.ReferenceNotFound, DomainDeleted: apdu.ReferenceNotFound,
-		NoMatchingDomain: apdu.WrongData, KeyDomains: true, AES: true, NoBind: true,
-		RestrictedUnwrap: restrictedUnwrap, StatusWithXKEK: statusWithXKEK,
 	}
 }
 
-func fourth() Profile {
-	p := third("4.1", 1, atrJCOP4, apdu.OK, apdu.OK)
-	p.Major = 4
+// third is a firmware of the third generation, which differ by their defects.
+func third(name string, minor byte, defects ...func(*Profile)) Profile {
+	p := Profile{
+		Name: name, Major: 3, Minor: minor, Platform: 0x06, ATR: atrJCOP3,
+		RSA: []int{1024, 1536, 2048, 3072, 4096}, MaxCurve: 521, KeyFiles: true, Memory: 76 << 10,
+		MaxAPDU: maxAPDUJCOP3, TooLong: apdu.WrongData,
+		NotSelected: apdu.InstructionNotSupported, NeverInitialised: apdu.ReferenceNotFound, LastTry: apdu.AuthenticationBlocked,
+		NoTemplate: apdu.ReferenceNotFound, DomainDeleted: apdu.ReferenceNotFound,
+		NoMatchingDomain: apdu.WrongData, KeyDomains: true, AES: true, NoBind: true,
+		PaddedP521: true, RestrictedUnwrap: apdu.OK, StatusWithXKEK: apdu.OK,
+	}
+	for _, has := range defects {
+		has(&p)
+	}
+	return p
+}
+
+// fourth is the third generation without its defects on another chip.
+func fourth(name string, minor byte) Profile {
+	p := third(name, minor)
+	p.Major, p.ATR, p.MaxAPDU, p.PaddedP521 = 4, atrJCOP4, maxAPDUJCOP4, false
 	return p
 }
 
@@ -131,11 +167,12 @@ func Profiles() []Profile { return slices.Clone(profiles) }
 
 // ProfileOf finds the profile of a firmware version such as "4.1".
 func ProfileOf(version string) (Profile, bool) {
-	i := slices.IndexFunc(profiles, func(p Profile) bool { return p.Name == version })
-	if i < 0 {
-		return Profile{}, false
+	for i := len(profiles) - 1; i >= 0; i-- { // a copy per profile would cost what a status query does
+		if profiles[i].Name == version {
+			return profiles[i], true
+		}
 	}
-	return profiles[i], true
+	return Profile{}, false
 }
 
 // unhex is for constants of this package only.

@@ -77,7 +77,7 @@ func TestSpec01_ReadBinary(t *testing.T) {
 		{"01 §4.2 Le 0000", "stock", `00 B1 CF 00 Lcx(54(0000)) 0000 => "public data" 9000`},
 		{"01 §4.2 Le 00 of more than 256", "user", "00 D7 CF 00 Lc(54(0000) 53({long}))\n" + read("CF 00", "0000", "00") + "{part:256} 9000"},
 		{"01 §4.2 Le 0000 gives everything", "user", "00 D7 CF 00 Lc(54(0000) 53({long}))\n00 B1 CF 00 Lcx(54(0000)) 0000 => {long} 9000"},
-		{"01 §4.2 Le 0000 with an offset", "user", "00 D7 CF 00 Lc(54(0000) 53({long}))\n00 B1 CF 00 Lcx(54(03E8)) 0000 => {part:3000} 9000"},
+		{"01 §4.2 Le 0000 with an offset", "user", "00 D7 CF 00 Lc(54(0000) 53({long}))\n00 B1 CF 00 Lcx(54(00C8)) 0000 => {part:800} 9000"},
 		{"01 §4.2 explicit Le beyond the end", "stock", read("CF 00", "0000", "20") + `"public data" 6282`},
 		{"01 §4.2 explicit Le beyond the end, with an offset", "stock", read("CF 00", "0007", "05") + `"data" 6282`},
 		{"01 §4.2 explicit Le 256 in extended form", "stock", "00 B1 CF 00 Lcx(54(0000)) 0100 => \"public data\" 6282"},
@@ -168,9 +168,9 @@ func TestSpec01_UpdateBinary(t *testing.T) {
 func TestSpec01_UpdateBinaryMemory(t *testing.T) {
 	t.Parallel()
 	tb := after(t, "4.1", setups["user"])
-	for i := range 19 { // 4000 bytes and what a file costs; 76 KiB in all
-		tb.run(t, fmt.Sprintf("00 D7 CF %02X Lc(54(0000) 53({long}))", i))
-	}
+	fill(t, tb)
+	tb.vars["some"] = tb.vars["long"][:600]
+	tb.run(t, "00 D7 CF 98 Lc(54(0000) 53({some}))")
 	before := stored(t, tb.current.durable())
 	tb.run(t, "00 D7 CF 99 Lc(54(0000) 53({long})) => 6A84 !0")
 	tb.run(t, "00 D7 CF 00 Lc(54(0FA0) 53({long})) => 6A84 !0")
@@ -183,13 +183,21 @@ func TestSpec01_UpdateBinaryMemory(t *testing.T) {
 	tb.run(t, "00 E4 02 00 Lc(CF01)\n00 D7 CF 99 Lc(54(0000) 53({long}))")
 }
 
+// fill writes 19 files of 4000 bytes, which leaves 1520 bytes of 76 KiB.
+func fill(t *testing.T, tb *table) {
+	t.Helper()
+	for i := range 19 {
+		for offset := 0; offset < 4000; offset += len(tb.vars["long"]) {
+			tb.run(t, fmt.Sprintf("00 D7 CF %02X Lc(54(%04X) 53({long}))", i, offset))
+		}
+	}
+}
+
 // A key that does not fit leaves the file that it came in.
 func TestSpec01_UnwrapMemory(t *testing.T) {
 	t.Parallel()
 	tb := after(t, "4.1", lines(setups["dkek"], generate("01", "rsa4096"), "80 72 01 92 00 00 00 => {blob:*} 9000", "00 E4 02 00 Lc(CC01)"))
-	for i := range 19 {
-		tb.run(t, fmt.Sprintf("00 D7 CF %02X Lc(54(0000) 53({long}))", i))
-	}
+	fill(t, tb)
 	tb.run(t, "00 D7 2F 10 Lcx(54(0000) 53({blob}))\n00 A4 00 00 Lc(2F10)")
 	before := stored(t, tb.current.durable())
 	tb.run(t, "80 74 01 93 => 6A84 !0")

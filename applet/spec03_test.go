@@ -314,7 +314,7 @@ func TestSpec03_Initialise(t *testing.T) {
 		{"01 §4.8.4 query, extended Le", "shipped", "80 50 00 00 00 00 00 => 00 01 30 00 06 04 01 9000"},
 		{"01 §4.8.4 query of firmware 2.6", "shipped@2.6", "80 50 00 00 00 => 00 00 90 00 06 02 06 9000"},
 		{"01 §4.8.4 query without Le", "public", "80 50 00 00 => 9000"},
-		{"01 §4.8.4 free memory falls with files", "user", "00 D7 CF 00 Lc(54(0000) 53({long}))\n80 50 00 00 00 => 00 01 20 50 06 04 01 9000"},
+		{"01 §4.8.4 free memory falls with files", "user", "00 D7 CF 00 Lc(54(0000) 53({long}))\n80 50 00 00 00 => 00 01 2C 08 06 04 01 9000"},
 		{"01 §4.8.4 and rises again", "user", "00 D7 CF 00 Lc(54(0000) 53({long}))\n00 E4 02 00 Lc(CF00)\n80 50 00 00 00 => 00 01 30 00 06 04 01 9000"},
 	}
 	for _, rule := range []struct {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"os"
@@ -98,20 +99,21 @@ func TestDocs_EmulatedListsEveryCommandAndProfile(t *testing.T) {
 
 func TestDocs_EmulatedListsEveryProfile(t *testing.T) {
 	var b strings.Builder
-	b.WriteString("\n| Firmware | RSA bits | Largest curve | Memory | Before selection | Known defect |\n|---|---|---|---|---|---|\n")
+	b.WriteString("\n| Firmware | RSA bits | Largest curve | r and s on P-521 | Memory | Longest command | Before selection | Known defects |\n|---|---|---|---|---|---|---|---|\n")
 	for _, p := range applet.Profiles() {
 		var sizes []string
 		for _, n := range p.RSA {
 			sizes = append(sizes, fmt.Sprint(n))
 		}
-		defect := "–"
-		if p.RestrictedUnwrap != 0x9000 {
-			defect = fmt.Sprintf("UNWRAP KEY of a key with an algorithm list answers %s", p.RestrictedUnwrap.String())
+		numbers := "–"
+		if p.MaxCurve >= 521 {
+			numbers = "minimal"
 		}
-		if p.StatusWithXKEK != 0x9000 {
-			defect = fmt.Sprintf("status of public key authentication answers %s while an XKEK key domain exists", p.StatusWithXKEK.String())
+		if p.PaddedP521 {
+			numbers = "66 bytes"
 		}
-		fmt.Fprintf(&b, "| %s | %s | %d | %d KiB | %s | %s |\n", p.Name, strings.Join(sizes, ", "), p.MaxCurve, p.Memory>>10, p.NotSelected.String(), defect)
+		fmt.Fprintf(&b, "| %s | %s | %d | %s | %d KiB | %d | %s | %s |\n", p.Name, strings.Join(sizes, ", "), p.MaxCurve, numbers, p.Memory>>10, p.MaxAPDU,
+			p.NotSelected.String(), cmp.Or(strings.Join(p.Defects(), "; "), "–"))
 	}
 	b.WriteString("\n")
 	generated(t, "emulated.md", "profiles", b.String())

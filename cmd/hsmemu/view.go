@@ -25,6 +25,7 @@ type cardView struct {
 	Serial     string       `json:"serial"`
 	Device     string       `json:"device"`
 	Firmware   string       `json:"firmware"`
+	Defects    []string     `json:"defects,omitempty"` // of the firmware
 	Answers    []string     `json:"answers,omitempty"`
 	Reader     string       `json:"reader"`
 	State      string       `json:"state"`
@@ -87,7 +88,8 @@ func newCardView(name string, d chip.Durable, info store.Info) cardView {
 	card := d.Applet
 	p := card.PINs
 	v := cardView{
-		Name: name, Serial: card.Serial(), Device: card.Device.Name, Firmware: card.Firmware, Answers: card.Answers.Chosen(),
+		Name: name, Serial: card.Serial(), Device: card.Device.Name, Firmware: card.Firmware,
+		Defects: card.Profile().Defects(), Answers: card.Answers.Chosen(),
 		Reader: readerName(d), State: stateWords(p), Options: optionWords(p),
 		Free: card.Free(), Memory: card.Profile().Memory, Generation: info.Generation, Seal: info.Seal,
 		Seeded: d.Seed != nil, KeyPool: d.KeyPool,
@@ -271,6 +273,9 @@ func (v cardView) print(w io.Writer) error {
 	row("Card", "%s", v.Name)
 	row("Serial", "%s", v.Serial)
 	row("Firmware", "%s", v.Firmware)
+	for _, d := range v.Defects {
+		row("Known defect", "%s", d)
+	}
 	if len(v.Answers) > 0 {
 		row("Answers", "%s", strings.Join(v.Answers, ", "))
 	}

@@ -80,8 +80,12 @@ const (
 
 // Step runs one command APDU. Any bytes have an answer.
 func Step(env applet.Env, s State, command []byte) (State, Result) {
+	p := s.Applet.Profile()
 	c, err := apdu.Parse(command)
-	if err != nil || len(command) > s.Applet.Profile().MaxAPDU {
+	switch n := len(command); {
+	case n > p.MaxAPDU || n == p.MaxAPDU && c.Ne > 0:
+		return s, refuse("(too long)", command, p.TooLong)
+	case err != nil:
 		return s, refuse("(not an APDU)", command, apdu.WrongLength)
 	}
 	byName := c.INS == insSelect && c.P1 == selectByName && c.CLA&secureBits == 0
@@ -97,7 +101,7 @@ func Step(env applet.Env, s State, command []byte) (State, Result) {
 	case c.INS == insSelect:
 		return s, refuse("SELECT", command, apdu.NotFound)
 	}
-	return s, refuse("(no application selected)", command, s.Applet.Profile().NotSelected)
+	return s, refuse("(no application selected)", command, p.NotSelected)
 }
 
 // forward passes a command to the application and lifts what it wants saved.

@@ -24,9 +24,16 @@ import (
 // in two bytes; a length of FFFF is a loss of power. The seeds in testdata are
 // the sessions of the scenarios of package applet.
 func FuzzChip(f *testing.F) {
-	for i := range applet.Profiles() {
+	for i, p := range applet.Profiles() {
 		f.Add([]byte{byte(i), 0, 4, 0, 0x20, 0, 0x81})
 		f.Add([]byte{0x80 | byte(i), 0, 4, 0, 0x20, 0, 0x81, 0xFF, 0xFF, 0, 4, 0, 0x20, 0, 0x81})
+		session := []byte{0x80 | byte(i)}
+		for n := p.MaxAPDU - 1; n <= p.MaxAPDU+1; n++ { // a file that is as long as can be, and longer
+			const overhead = 4 + 3 + 4 + 4
+			command := write(0xCF01, 0, make([]byte, n-overhead)).Bytes()
+			session = append(append(session, byte(n>>8), byte(n)), command...)
+		}
+		f.Add(session)
 	}
 	f.Fuzz(func(t *testing.T, session []byte) {
 		if len(session) == 0 {

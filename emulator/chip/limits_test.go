@@ -13,23 +13,53 @@ import (
 	"hsmemu/keystore"
 )
 
-// spec 01 §1.3: any APDU of up to 4096 bytes is taken, a longer one is refused
-// for its length.
-func TestStep_TakesAPDUsOfUpTo4096Bytes(t *testing.T) {
-	env := applet.Env{Rand: rand.Reader, Now: time.Unix(1.7e9, 0), RSA: keystore.SystemGenerator{Rand: rand.Reader}}
-	d, err := chip.Manufacture(env, chip.Order{})
-	require.NoError(t, err)
-	selected, r := chip.Step(env, chip.Boot(d), apdu.Command{INS: 0xA4, P1: 4, P2: 0x0C, Data: []byte(applet.AID)}.Bytes())
-	require.Equal(t, []byte{0x90, 0x00}, r.Response)
+// spec 04 "Added later" A6 and spec 01 §1.3: the longest command by platform.
+// With an answer to come, 1231 bytes pass and 1232 do not on JCOP 3, which is
+// SIGN of 1222 and 1223 bytes as OpenSC sends it (OpenSC 2469, Nitrokey forum
+// 6152).
+func TestStep_TakesCommandsAsLongAsTheChipDoes(t *testing.T) {
+	t.Parallel()
+	longest := map[byte]int{1: 1462, 2: 1462, 3: 1232, 4: 1454}
+	for _, p := range applet.Profiles() {
+		t.Run(p.Name, func(t *testing.T) {
+			t.Parallel()
+			env := applet.Env{Rand: rand.Reader, Now: time.Unix(1.7e9, 0), RSA: keystore.SystemGenerator{Rand: rand.Reader}}
+			d, err := chip.Manufacture(env, chip.Order{Firmware: p.Name})
+			require.NoError(t, err)
+			selected, r := chip.Step(env, chip.Boot(d), apdu.Command{INS: 0xA4, P1: 4, P2: 0x0C, Data: []byte(applet.AID)}.Bytes())
+			require.Equal(t, []byte{0x90, 0x00}, r.Response)
 
-	const header = 7 // of an extended command without Le
-	for _, c := range []struct {
-		size int
-		want apdu.SW
-	}{{4096, apdu.SecurityStatus}, {4097, apdu.WrongLength}} {
-		command := apdu.Command{INS: 0xD7, P1: 0xCF, Data: make([]byte, c.size-header), Extended: true}.Bytes()
-		require.Len(t, command, c.size)
-		_, r := chip.Step(env, selected, command)
-		require.Equal(t, c.want, r.Event.SW, "%d bytes", c.size)
+			most := longest[p.Major]
+			for _, c := range []struct {
+				name string
+				size int
+				ne   int
+				want apdu.SW
+			}{
+				{"longest", most, 0, apdu.SecurityStatus},
+				{"too long", most + 1, 0, apdu.WrongData},
+				{"with Le longest", most - 1, 512, apdu.SecurityStatus},
+				{"with Le too long", most, 512, apdu.WrongData},
+				{"much too long", 65000, 65536, apdu.WrongData},
+			} {
+				command := apdu.Command{INS: 0xD7, P1: 0xCF, Ne: c.ne, Extended: true}
+				overhead := 7 // header and length
+				if c.ne > 0 {
+					overhead += 2
+				}
+				command.Data = make([]byte, c.size-overhead)
+				b := command.Bytes()
+				require.Len(t, b, c.size)
+				next, r := chip.Step(env, selected, b)
+				require.Equal(t, c.want, r.Event.SW, c.name)
+				require.Empty(t, r.Commits, c.name)
+				require.Equal(t, selected, next, "%s changes nothing", c.name)
+			}
+			// What is no APDU at all is too long first.
+			_, r = chip.Step(env, selected, make([]byte, most+1))
+			require.Equal(t, apdu.WrongData, r.Event.SW)
+			_, r = chip.Step(env, selected, make([]byte, most))
+			require.Equal(t, apdu.WrongLength, r.Event.SW)
+		})
 	}
 }
