@@ -96,7 +96,7 @@ func TestSpec04_RSA(t *testing.T) {
 	}
 }
 
-// spec 04 "Added later" A2: up to 3.x the numbers of a signature on P-521 have
+// KEY-42; spec 04 "Added later" A2: up to 3.x the numbers of a signature on P-521 have
 // a fixed length. What they are is what OpenSSL takes.
 func TestSpec04_P521OfTheThirdGeneration(t *testing.T) {
 	t.Parallel()
