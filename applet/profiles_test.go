@@ -87,8 +87,10 @@ func TestProfiles_Differences(t *testing.T) {
 		{"stay logged in", "user", "00 20 01 81", answers{"1.2": "6A86", "*": "9000"}},
 		{"session PIN", "session", verifyUser + "\n80 5A 01 81", answers{"1.2": "6D00", "*": "6982"}},
 		{"deletion of a key domain", "domains", "80 52 01 00 Lc(01) => *\n80 52 03 00", answers{"1.2": "6A86", "2.5": "6A86", "2.6": "6A86", "*": "6A88 !1"}},
-		{"P-521 signature", "user", generate("01", "secp521r1") + "\n" + "80 68 01 70 Lc(07) 00",
-			answers{"1.2": "", "2.5": "", "2.6": "", "4.0": "30 * 9000", "4.1": "30 * 9000", "*": "{s:139} 9000"}},
+		{
+			"P-521 signature", "user", generate("01", "secp521r1") + "\n" + "80 68 01 70 Lc(07) 00",
+			answers{"1.2": "", "2.5": "", "2.6": "", "4.0": "30 * 9000", "4.1": "30 * 9000", "*": "{s:139} 9000"},
+		},
 		// The documented defects.
 		{"unwrapping a restricted key", "dkek", generate("01", "secp256r1", "91(70 92)") + "\n80 72 01 92 00 00 00 => {blob:*} 9000\n80 74 02 93 Lcx({blob})", answers{"3.1": "6F00", "*": "9000"}},
 		{"unwrapping an unrestricted key", "dkek", generate("01", "secp256r1") + "\n80 72 01 92 00 00 00 => {blob:*} 9000\n80 74 02 93 Lcx({blob})", answers{"*": "9000"}},

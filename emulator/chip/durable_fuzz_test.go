@@ -54,11 +54,14 @@ func FuzzDurable(f *testing.F) {
 func asked(d chip.Durable) []apdu.Command {
 	list := []apdu.Command{
 		selectApplication,
-		{INS: 0x20, P2: 0x81}, {INS: 0x20, P2: 0x85}, {INS: 0x20, P2: 0x88},
+		{INS: 0x20, P2: 0x81},
+		{INS: 0x20, P2: 0x85},
+		{INS: 0x20, P2: 0x88},
 		verify(0x81, string(d.Applet.PINs.User.Value)),
 		{INS: 0xB1, P1: 0x2F, P2: 0x02, Data: []byte{0x54, 2, 0, 0}, Ne: 65536, Extended: true},
 		{CLA: 0x80, INS: 0x58, Ne: 65536, Extended: true},
-		{CLA: 0x80, INS: 0x54, Ne: 256}, {CLA: 0x80, INS: 0x54, P1: 1, Ne: 256},
+		{CLA: 0x80, INS: 0x54, Ne: 256},
+		{CLA: 0x80, INS: 0x54, P1: 1, Ne: 256},
 		generate(9, "secp256r1"),
 	}
 	for slot := range byte(3) {
