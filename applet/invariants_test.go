@@ -85,15 +85,7 @@ func checkLegal(t require.TestingT, d chip.Durable, about string) {
 	require.Equal(t, form, stored(t, read), about)
 	require.Equal(t, d.Applet.PINs, read.Applet.PINs, about)
 
-	p := read.Applet.PINs
-	require.LessOrEqual(t, p.SO.Left, p.SO.Max, about)
-	require.LessOrEqual(t, p.User.Left, p.User.Max, about)
-	require.LessOrEqual(t, p.User.Max, uint8(10), about)
-	require.Contains(t, []uint8{0, 15}, p.SO.Max, about)
-	require.Equal(t, p.Initialised, p.SO.Value != nil, about)
-	for _, k := range read.Applet.Keys {
-		require.False(t, k.IsZero(), about)
-	}
+	require.NoError(t, read.Check(), about)
 	require.GreaterOrEqual(t, read.Applet.Free(), 0, about)
 
 	env := world("legal")

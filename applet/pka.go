@@ -143,10 +143,15 @@ func (t *tx) custodian(data []byte) (Custodian, error) {
 		return Custodian{}, err
 	}
 	key := request.Request.Key
-	if key.Curve == nil || key.Curve.Name() != "brainpoolP256r1" && key.Curve.Name() != "secp256r1" {
+	if !custodianCurve(key.Curve) {
 		return Custodian{}, apdu.WrongData
 	}
 	return Custodian{Name: string(request.Request.CHR), Curve: key.Curve.Name(), Point: key.Point}, nil
+}
+
+// custodianCurve reports whether keys on a curve can be registered.
+func custodianCurve(c *curve.Curve) bool {
+	return c != nil && (c.Name() == "brainpoolP256r1" || c.Name() == "secp256r1")
 }
 
 // queryCustodian names the key in a slot and says whether it has

@@ -59,7 +59,7 @@ func unwrapKey(t *tx, c apdu.Command) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !t.fits(k) {
+	if !t.profile.fits(k) {
 		return nil, apdu.FunctionNotSupported
 	}
 	if old, exists := t.d.Keys[c.P1]; exists && !replaceable(old, k) {
@@ -96,15 +96,15 @@ func (t *tx) openBlob(blob []byte) (keystore.Key, error) {
 	return keystore.Key{}, t.profile.NoMatchingDomain
 }
 
-// fits tells whether this firmware has keys of that size.
-func (t *tx) fits(k keystore.Key) bool {
+// fits reports whether this firmware has keys of that size.
+func (p Profile) fits(k keystore.Key) bool {
 	switch k.Kind() {
 	case keystore.RSA:
-		return slices.Contains(t.profile.RSA, k.Bits())
+		return slices.Contains(p.RSA, k.Bits())
 	case keystore.EC:
-		return k.Curve().Bits() <= t.profile.MaxCurve
+		return k.Curve().Bits() <= p.MaxCurve
 	}
-	return t.profile.AES
+	return p.AES
 }
 
 // replaceable: a key that lists REPLACE may be unwrapped again over itself. Of

@@ -1,7 +1,7 @@
 // Package emulator runs one card: it takes commands one at a time, lets the
 // pure core decide, saves what has to be saved, answers, and tells observers.
 //
-//	card := emulator.New(durable, store, emulator.World{Rand: rand.Reader, Clock: time.Now, RSA: generator})
+//	card, err := emulator.New(durable, store, emulator.World{Rand: rand.Reader, Clock: time.Now, RSA: generator})
 //	answer, err := card.Transmit(ctx, command)
 //
 // A [Card] is what a reader of package vsmartcard holds. The package knows no
@@ -27,9 +27,13 @@ import (
 	"hsmemu/keystore"
 )
 
-// Store makes the state of a card durable. Save returns when it is.
+// Store makes the state of a card durable.
 type Store interface {
+	// Save returns when the state is durable.
 	Save(chip.Durable) error
+	// Counts reports whether something counts the saves, to notice an old state
+	// that is brought back.
+	Counts() bool
 }
 
 // World is what a card has around it.
@@ -77,11 +81,14 @@ type Card struct {
 }
 
 // New starts a card from its durable state, powered on and with nothing
-// selected.
-func New(d chip.Durable, s Store, w World) *Card {
+// selected. Error: applet.ErrState for a state that no card can be in.
+func New(d chip.Durable, s Store, w World) (*Card, error) {
+	if err := d.Check(); err != nil {
+		return nil, fmt.Errorf("emulator: %w", err)
+	}
 	c := &Card{store: s, world: w, saved: d}
 	c.become(chip.Boot(d))
-	return c
+	return c, nil
 }
 
 // ATR is the answer to reset. It waits for nothing and changes nothing, so a
@@ -106,9 +113,31 @@ func (c *Card) Reset() error {
 	return nil
 }
 
+// ErrCounted is the answer to a replacement of a card's state where a counter is
+// there to prevent it, and nobody insisted.
+var ErrCounted = errors.New("emulator: the card's counter is there to prevent this")
+
+// Replaceable returns nil if Replace would take that state, or else applet.ErrState
+// for one that no card can be in, or ErrCounted.
+func (c *Card) Replaceable(d chip.Durable, force bool) error {
+	if err := d.Check(); err != nil {
+		return fmt.Errorf("emulator: replace state: %w", err)
+	}
+	if c.store.Counts() && !force {
+		return ErrCounted
+	}
+	return nil
+}
+
 // Replace puts another durable state into the card, saved first, as removing
-// the card and inserting another one does.
-func (c *Card) Replace(d chip.Durable) error {
+// the card and inserting another one does. A card with a counter takes it only
+// if force says that its owner wants it all the same: it may bring back spent
+// tries and deleted keys. Errors: those of Replaceable and of the store; the card
+// is as before.
+func (c *Card) Replace(d chip.Durable, force bool) error {
+	if err := c.Replaceable(d, force); err != nil {
+		return err
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.store.Save(d); err != nil {

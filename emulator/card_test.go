@@ -29,6 +29,7 @@ type shelf struct {
 	states []chip.Durable
 	// failing is the number of saves that still succeed; negative is all.
 	failing int
+	counts  bool
 }
 
 var errFull = errors.New("no space left on device")
@@ -43,6 +44,8 @@ func (s *shelf) Save(d chip.Durable) error {
 	s.states = append(s.states, d)
 	return nil
 }
+
+func (s *shelf) Counts() bool { return s.counts }
 
 func (s *shelf) failAfter(n int) {
 	s.mu.Lock()
@@ -79,13 +82,19 @@ type bench struct {
 // newBench makes a card; change may change the world around it.
 func newBench(t *testing.T, change func(*emulator.World)) *bench {
 	t.Helper()
+	return newBenchOf(t, chip.Order{}, change)
+}
+
+func newBenchOf(t *testing.T, o chip.Order, change func(*emulator.World)) *bench {
+	t.Helper()
 	random := emulator.Seeded(1, [32]byte{})
 	w := emulator.World{Rand: random, Deterministic: true, Clock: clock(), RSA: keystore.PoolGenerator{Rand: random}}
-	d, err := w.Manufacture(chip.Order{})
+	d, err := w.Manufacture(o)
 	require.NoError(t, err)
 	b := &bench{t: t, shelf: &shelf{failing: -1}, log: &bytes.Buffer{}}
 	w.Log = slog.New(slog.NewTextHandler(b.log, nil))
-	setUp := emulator.New(d, b.shelf, w)
+	setUp, err := emulator.New(d, b.shelf, w)
+	require.NoError(t, err)
 	for _, c := range []string{selectHSM, initialise} {
 		answer, err := setUp.Transmit(t.Context(), command(t, c))
 		require.NoError(t, err)
@@ -94,7 +103,8 @@ func newBench(t *testing.T, change func(*emulator.World)) *bench {
 	if change != nil {
 		change(&w)
 	}
-	b.Card = emulator.New(setUp.Snapshot().Durable(), b.shelf, w)
+	b.Card, err = emulator.New(setUp.Snapshot().Durable(), b.shelf, w)
+	require.NoError(t, err)
 	b.shelf.states = nil
 	require.Equal(t, "9000", b.say(selectHSM))
 	return b
@@ -266,6 +276,15 @@ func TestTransmit_Cancelled(t *testing.T) {
 	require.Equal(t, "63C3", b.say(triesOfPIN))
 }
 
+// A card does not start from a state that no card can be in.
+func TestNew_ChecksTheState(t *testing.T) {
+	t.Parallel()
+	d := newBench(t, nil).Snapshot().Durable()
+	d.Applet.PINs.User.Left = 255
+	_, err := emulator.New(d, &shelf{}, emulator.System())
+	require.ErrorIs(t, err, applet.ErrState)
+}
+
 // Reset ends the session and nothing else.
 func TestReset(t *testing.T) {
 	t.Parallel()
@@ -288,19 +307,24 @@ func TestReplace(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, nil)
 	require.Equal(t, "9000", b.say(rightPIN))
-	other := newBench(t, nil)
+	other := newBenchOf(t, chip.Order{Serial: "DENK9900001"}, nil)
 	require.Equal(t, "63C2", other.say(wrongPIN))
 	another := other.Snapshot().Durable()
-	another.Applet.Device.Name = "DENK990000100000"
 
 	b.shelf.failAfter(0)
-	err := b.Replace(another)
+	err := b.Replace(another, false)
 	require.ErrorIs(t, err, errFull)
 	require.True(t, strings.HasPrefix(err.Error(), "emulator: "), err.Error())
 	require.Equal(t, "9000", b.say(triesOfPIN))
 
 	b.shelf.failAfter(-1)
-	require.NoError(t, b.Replace(another))
+	require.ErrorIs(t, b.Replace(chip.Durable{}, true), applet.ErrState)
+	b.shelf.counts = true
+	require.ErrorIs(t, b.Replace(another, false), emulator.ErrCounted)
+	require.Equal(t, "9000", b.say(triesOfPIN))
+	require.NotEqual(t, another, b.Snapshot().Durable())
+
+	require.NoError(t, b.Replace(another, true))
 	require.Equal(t, another, b.shelf.states[len(b.shelf.states)-1])
 	require.Equal(t, another, b.Snapshot().Durable())
 	require.Equal(t, "DENK99000010000", b.TokenSerial())

@@ -27,7 +27,7 @@ func NewCard(o chip.Order, w World) (*Card, error) {
 	if err != nil {
 		return nil, err
 	}
-	return New(d, memory{}, w), nil
+	return New(d, memory{}, w)
 }
 
 // Manufacture makes a card as shipped, see chip.Manufacture.
@@ -48,3 +48,6 @@ type memory struct{}
 
 // Save keeps nothing: the card itself holds its last state.
 func (memory) Save(chip.Durable) error { return nil }
+
+// Counts reports that nobody does: there is no old state to bring back.
+func (memory) Counts() bool { return false }

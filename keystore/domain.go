@@ -167,3 +167,19 @@ func (d Domain) keys() (enc, mac [32]byte) {
 	kek := d.kek.lift()[:]
 	return sha256.Sum256(append(kek, 0, 0, 0, 1)), sha256.Sum256(append(kek, 0, 0, 0, 2))
 }
+
+// pointMax is the length in bytes of x and y of a point on the largest curve.
+const pointMax = 132
+
+// Check returns ErrDomain, with words, for a domain that a card never has, though
+// it can be written down: a DKEK without shares, or an XKEK whose identifier is
+// not the point of a group's signer.
+func (d Domain) Check() error {
+	switch n := len(d.uid); {
+	case d.kind == domainDKEK && d.total == 0:
+		return fmt.Errorf("%w: a DKEK without shares", ErrDomain)
+	case d.kind == domainXKEK && (n == 0 || n%2 != 0 || n > pointMax):
+		return fmt.Errorf("%w: an XKEK with an identifier of %d bytes", ErrDomain, n)
+	}
+	return nil
+}

@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"hsmemu/emulator"
 	"hsmemu/emulator/store"
 )
 
@@ -40,6 +41,8 @@ type request struct {
 	Words []string `json:"words,omitempty"`
 	// State is a whole card, for restore.
 	State json.RawMessage `json:"state,omitempty"`
+	// Force is for a restore of a card with a counter.
+	Force bool `json:"force,omitempty"`
 }
 
 // The verbs of a request.
@@ -63,11 +66,13 @@ const maxRequest = 1 << 20
 
 // reply is one line back. A trace has one for every command of the card.
 type reply struct {
-	Error string    `json:"error,omitempty"`
-	View  *cardView `json:"view,omitempty"`
-	Trace string    `json:"trace,omitempty"`
-	APDU  string    `json:"apdu,omitempty"`
-	Lines []string  `json:"lines,omitempty"`
+	Error string `json:"error,omitempty"`
+	// Counted tells that the error is emulator.ErrCounted.
+	Counted bool      `json:"counted,omitempty"`
+	View    *cardView `json:"view,omitempty"`
+	Trace   string    `json:"trace,omitempty"`
+	APDU    string    `json:"apdu,omitempty"`
+	Lines   []string  `json:"lines,omitempty"`
 }
 
 // errNobody says that no process runs the card.
@@ -209,16 +214,21 @@ func (s *control) answer(ctx context.Context, q request) reply {
 	case doFault, doFaults, doClear:
 		return s.fault(q)
 	case doRestore:
-		return s.restore(ctx, q.State)
+		return s.restore(ctx, q.State, q.Force)
 	case doTransmit:
 		return s.transmit(ctx, q.APDU)
 	default:
 		err = fmt.Errorf("request %q not known", q.Do)
 	}
-	if err != nil {
-		return reply{Error: err.Error()}
+	return failed(err)
+}
+
+// failed is the reply for an error, or for none.
+func failed(err error) reply {
+	if err == nil {
+		return reply{}
 	}
-	return reply{}
+	return reply{Error: err.Error(), Counted: errors.Is(err, emulator.ErrCounted)}
 }
 
 func (s *control) transmit(ctx context.Context, text string) reply {
@@ -228,7 +238,7 @@ func (s *control) transmit(ctx context.Context, text string) reply {
 	}
 	answer, err := s.held.card.Transmit(ctx, command)
 	if err != nil {
-		return reply{Error: err.Error()}
+		return failed(err)
 	}
 	return reply{APDU: hex.EncodeToString(answer)}
 }
@@ -297,7 +307,10 @@ func (a *app) ask(ctx context.Context, card string, q request) (reply, error) {
 	if err := json.NewDecoder(conn).Decode(&r); err != nil {
 		return reply{}, fmt.Errorf("the process that runs the card ended: %w", err)
 	}
-	if r.Error != "" {
+	switch {
+	case r.Counted:
+		return reply{}, emulator.ErrCounted
+	case r.Error != "":
 		return reply{}, errors.New(r.Error)
 	}
 	return r, nil

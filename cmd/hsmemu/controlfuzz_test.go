@@ -22,6 +22,7 @@ import (
 type unkept struct{}
 
 func (unkept) Save(chip.Durable) error { return nil }
+func (unkept) Counts() bool            { return false }
 
 // FuzzControl says any lines to a running card: every line that is a request
 // gets one line back, and whatever was asked, the card is one afterwards and
@@ -53,7 +54,9 @@ func FuzzControl(f *testing.F) {
 		synctest.Test(t, func(t *testing.T) {
 			w := emulator.World{Rand: rand.NewChaCha8([32]byte{1}), RSA: a.outside.RSA, Clock: time.Now}
 			c := *h
-			c.card = emulator.New(d, unkept{}, w)
+			var err error
+			c.card, err = emulator.New(d, unkept{}, w)
+			require.NoError(t, err)
 			c.faults = emulator.NewFaults(c.card)
 			control := &control{app: a, held: &c, reader: &shelf{}}
 
@@ -63,7 +66,7 @@ func FuzzControl(f *testing.F) {
 				require.NoError(t, json.Unmarshal(line, &r), "%s", line)
 			}
 			require.LessOrEqual(t, len(lines), bytes.Count(said, []byte("\n"))+1)
-			require.NoError(t, c.card.Snapshot().Durable().Applet.Check())
+			require.NoError(t, c.card.Snapshot().Durable().Check())
 			lines = answered(t, control, []byte(`{"do":"show"}`))
 			require.Len(t, lines, 1)
 			var r reply

@@ -44,6 +44,15 @@ func (a *app) folder() (string, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", fmt.Errorf("make the state folder: %w", err)
 	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return "", fmt.Errorf("look at the state folder: %w", err)
+	}
+	// Whoever can write into it can put a card there that is not the user's, or
+	// the socket of a process that is not his. A group may be the user's own.
+	if info.Mode().Perm()&0o002 != 0 {
+		return "", hinted{fmt.Errorf("state folder %s: everybody can write into it, and could put cards there", dir), "chmod o-w " + dir}
+	}
 	return dir, nil
 }
 
@@ -161,7 +170,10 @@ func (a *app) hold(name string, missing absent) (*held, error) {
 	}
 	w := a.world(d)
 	w.Log = slog.New(voice{out: a.err, about: fmt.Sprintf("card %q: ", name)})
-	card := emulator.New(d, file, w)
+	card, err := emulator.New(d, file, w)
+	if err != nil {
+		return nil, errors.Join(a.explain(name, err), file.Close())
+	}
 	return &held{name: name, file: file, card: card, faults: emulator.NewFaults(card)}, nil
 }
 

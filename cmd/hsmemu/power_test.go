@@ -69,7 +69,9 @@ func (s *cutting) insert(d *disk) {
 	s.disk, s.under, s.dead, s.driver.out = d, nil, 0, true
 	w := testWorld(s.chance.Uint64())
 	w.Log = slog.New(voice{out: &s.said, about: `card "alice": `})
-	s.card = emulator.New(durable, file, w)
+	var err error
+	s.card, err = emulator.New(durable, file, w)
+	require.NoError(s.t, err)
 	s.transmit(wireSelect)
 	s.disk.before = s.think
 }
@@ -109,7 +111,8 @@ func (s *cutting) think(operation string) error {
 	s.cuts++
 	file, d := s.open(s.disk.cut(s.chance))
 	found := checkFound(s.t, s.before, s.under, d, s.about()+", before "+operation)
-	card := emulator.New(d, file, testWorld(1))
+	card, err := emulator.New(d, file, testWorld(1))
+	require.NoError(s.t, err)
 	checkAlive(s.t, func(command []byte) []byte {
 		answer, err := card.Transmit(s.t.Context(), command)
 		require.NoError(s.t, err)

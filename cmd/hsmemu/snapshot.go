@@ -12,6 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hsmemu/applet"
+	"hsmemu/emulator"
 	"hsmemu/emulator/chip"
 	"hsmemu/emulator/store"
 	"hsmemu/keystore/seal"
@@ -175,15 +177,8 @@ func newCardRestoreCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			info, err := a.inspect(args[0])
-			if err != nil {
+			if _, err := a.inspect(args[0]); err != nil {
 				return err
-			}
-			if info.Seal == seal.KindTPM && !force {
-				return hinted{
-					fmt.Errorf("restore card %q: its counter in the TPM is there to prevent this", args[0]),
-					"--force restores it all the same",
-				}
 			}
 			if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 				return hinted{fmt.Errorf("restore card %q: no snapshot %q", args[0], args[1]), "hsmemu card snapshots " + args[0]}
@@ -192,7 +187,7 @@ func newCardRestoreCommand(a *app) *cobra.Command {
 			if err != nil {
 				return explain("restore", args[0], err)
 			}
-			return a.restore(cmd.Context(), args[0], d)
+			return a.restore(cmd.Context(), args[0], d, force)
 		},
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "restore a card with a counter, too")
@@ -212,31 +207,37 @@ func (a *app) then(phraseFile string) store.Options {
 }
 
 // restore gives a card another state, in its reader or in its file.
-func (a *app) restore(ctx context.Context, name string, d chip.Durable) error {
-	raw, err := json.Marshal(d)
-	if err != nil {
-		return fmt.Errorf("restore card %q: %w", name, err)
-	}
-	defer clear(raw)
-	r, err := a.ask(ctx, name, request{Do: doRestore, State: raw})
+func (a *app) restore(ctx context.Context, name string, d chip.Durable, force bool) error {
+	undone, err := a.replace(ctx, name, d, force)
 	if err == nil {
-		a.warn(name, r.Lines)
+		a.warn(name, undone)
 		return nil
 	}
+	err = fmt.Errorf("restore card %q: %w", name, err)
+	if errors.Is(err, emulator.ErrCounted) {
+		return hinted{err, "--force restores it all the same"}
+	}
+	return err
+}
+
+// replace has the process that runs a card replace its state, or does so itself.
+// It returns what that undoes.
+func (a *app) replace(ctx context.Context, name string, d chip.Durable, force bool) (undone []string, err error) {
+	raw, err := json.Marshal(d)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(raw)
+	r, err := a.ask(ctx, name, request{Do: doRestore, State: raw, Force: force})
 	if !errors.Is(err, errNobody) {
-		return fmt.Errorf("restore card %q: %w", name, err)
+		return r.Lines, err
 	}
 	h, err := a.hold(name, refuseAbsent)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	undone := undoes(h.card.Snapshot().Durable(), d)
-	err = errors.Join(h.card.Replace(d), h.Close())
-	if err != nil {
-		return fmt.Errorf("restore card %q: %w", name, err)
-	}
-	a.warn(name, undone)
-	return nil
+	undone = undoes(h.card.Snapshot().Durable(), d)
+	return undone, errors.Join(h.card.Replace(d, force), h.Close())
 }
 
 func (a *app) warn(name string, undone []string) {
@@ -258,26 +259,33 @@ func undoes(now, then chip.Durable) []string {
 	return list
 }
 
-// restoreRunning is restore in the process that runs the card.
-func (s *control) restore(ctx context.Context, raw json.RawMessage) reply {
+// restore replaces the card in its reader. What will not be taken does not take
+// the card out.
+func (s *control) restore(ctx context.Context, raw json.RawMessage, force bool) reply {
 	defer clear(raw)
 	var d chip.Durable
-	if err := json.Unmarshal(raw, &d); err != nil {
+	switch err := json.Unmarshal(raw, &d); {
+	case errors.Is(err, applet.ErrState):
+		return failed(err)
+	case err != nil:
 		return reply{Error: "state not understood"}
+	}
+	if err := s.held.card.Replaceable(d, force); err != nil {
+		return failed(err)
 	}
 	undone := undoes(s.held.card.Snapshot().Durable(), d)
 	out := s.ejected.Load()
 	if !out {
 		if err := s.reader.Eject(ctx); err != nil {
-			return reply{Error: err.Error()}
+			return failed(err)
 		}
 	}
-	err := s.held.card.Replace(d)
+	err := s.held.card.Replace(d, force)
 	if !out {
 		err = errors.Join(err, s.reader.Insert(ctx))
 	}
 	if err != nil {
-		return reply{Error: err.Error()}
+		return failed(err)
 	}
 	return reply{Lines: undone}
 }

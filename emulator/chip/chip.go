@@ -43,6 +43,11 @@ type State struct {
 // Durable is the part of the state that survives.
 func (s State) Durable() Durable { return s.chip.with(s.Applet.Durable) }
 
+// Check returns applet.ErrState, with words that say what is wrong and tell no
+// secret, unless Manufacture and commands alone can have led to this state. What
+// Step returns need not be checked if what it was given was.
+func (d Durable) Check() error { return d.Applet.Check() }
+
 // with is the chip with another state of its application.
 func (d Durable) with(a applet.Durable) Durable {
 	d.Applet = a

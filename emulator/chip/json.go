@@ -17,7 +17,7 @@ func (d *Durable) UnmarshalJSON(b []byte) error {
 	if err := strict.Decode(&read); err != nil {
 		return err
 	}
-	if err := read.Applet.Check(); err != nil {
+	if err := Durable(read).Check(); err != nil {
 		return err
 	}
 	*d = Durable(read)

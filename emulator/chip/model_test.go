@@ -168,6 +168,7 @@ func (m *machine) change(c apdu.Command, next modelState) []byte {
 // compare tells whether a saved state is what the model says.
 func (m *machine) compare(want *modelState, d chip.Durable) {
 	p, t := d.Applet.PINs, m.t
+	require.NoError(t, d.Check(), "I9: commands led to a state that no card can be in")
 	require.Equal(t, want.initialised, p.Initialised)
 	require.Equal(t, want.transport, p.Transport)
 	require.Equal(t, pinstate.Options(want.options), p.Options)

@@ -263,6 +263,14 @@ func (f *File[T]) Generation() uint64 {
 	return f.header.Generation
 }
 
+// Counts reports whether the file has a counter, which notices an old value that
+// is brought back.
+func (f *File[T]) Counts() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.guard.counter != nil
+}
+
 // Seal names what protects the content of the file, seal.KindNone if nothing
 // does.
 func (f *File[T]) Seal() string {

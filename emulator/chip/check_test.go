@@ -1,0 +1,162 @@
+package chip_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"hsmemu/applet"
+	"hsmemu/applet/apdu"
+	"hsmemu/keystore"
+	"hsmemu/keystore/curve"
+	"hsmemu/pinstate"
+)
+
+// Cards of every firmware, as shipped and set up, are cards; so are those of
+// older programs.
+func TestCheck_CardsAreCards(t *testing.T) {
+	t.Parallel()
+	for _, p := range applet.Profiles() {
+		for _, equipped := range []bool{false, true} {
+			require.NoError(t, start(t, p.Name, equipped).state.Durable().Check(), "%s %t", p.Name, equipped)
+		}
+	}
+	require.NoError(t, goldenCard(t).Check())
+	for version := 1; version <= goldenForm; version++ {
+		require.NoError(t, readGolden(t, golden(t, version)).Check(), version)
+	}
+}
+
+// Each of these is one step away from a card that is in order (spec 03 §1 and
+// §3 for PINs and policies, spec 01 §6 for files).
+func TestCheck_RefusesWhatNoCommandLeadsTo(t *testing.T) {
+	t.Parallel()
+	type a = applet.Durable
+	wide := keyOf(t, "rsa", 4096)
+	other, err := keystore.GenerateEC(seeded(9), named(t, "brainpoolP256r1"))
+	require.NoError(t, err)
+	elsewhere, err := keystore.GenerateEC(seeded(9), named(t, "secp256r1"))
+	require.NoError(t, err)
+	for name, c := range map[string]struct {
+		change func(*applet.Durable)
+		says   string
+	}{
+		"nothing at all":          {func(d *a) { *d = a{} }, `firmware "" is not known`},
+		"unknown firmware":        {func(d *a) { d.Firmware = "9.9" }, `firmware "9.9" is not known`},
+		"unknown answer":          {func(d *a) { d.Answers.NotSelected = 0x9000 }, "an answer not-selected=9000"},
+		"no device key":           {func(d *a) { d.Device.Key = keystore.Key{} }, "no device key"},
+		"device key of a kind":    {func(d *a) { d.Device.Key = wide }, "no device key"},
+		"device key with a list":  {func(d *a) { d.Device.Key.Algorithms = []keystore.Algorithm{} }, "no device key"},
+		"device key, few uses":    {func(d *a) { d.Device.Key.Uses.Limited = true }, "no device key"},
+		"device key in a domain":  {func(d *a) { d.Device.Key.Domain = 1 }, "no device key"},
+		"device key on a curve":   {func(d *a) { d.Device.Key = elsewhere }, "no device key"},
+		"another device key":      {func(d *a) { d.Device.Key = other }, "a device key with another key's certificate"},
+		"another device name":     {func(d *a) { d.Device.Name = "DENK990000200000" }, "a device DENK990000200000 with a certificate for DENK990000100000"},
+		"no device certificate":   {func(d *a) { d.Files = d.Files[1:] }, "no device certificate"},
+		"no files":                {func(d *a) { d.Files = nil }, "no device certificate"},
+		"a cut off certificate":   {func(d *a) { d.Files[0].Data = d.Files[0].Data[:100] }, "device certificate: "},
+		"certificate not first":   {func(d *a) { d.Files[0], d.Files[1] = d.Files[1], d.Files[0] }, "no device certificate"},
+		"a file twice":            {func(d *a) { d.Files = append(d.Files, d.Files[2]) }, "two files CD00"},
+		"300,000 equal files":     {func(d *a) { d.Files = append(d.Files, make([]applet.File, 300_000)...) }, "a file 0000"},
+		"an unknown file":         {func(d *a) { d.Files[1].ID = 0x2F04 }, "a file 2F04"},
+		"a key as a file":         {func(d *a) { d.Files[1].ID = 0xCC01 }, "a file CC01"},
+		"more than the memory":    {func(d *a) { d.Files[2].Data = make([]byte, 76<<10) }, "bytes in a memory of 77824"},
+		"key 0":                   {func(d *a) { d.Keys[0] = d.Keys[1] }, "key 0 without a key"},
+		"a key of nothing":        {func(d *a) { d.Keys[1] = keystore.Key{} }, "key 1 without a key"},
+		"a key too large":         {func(d *a) { d.Firmware = "2.6"; d.Keys = map[byte]keystore.Key{1: wide} }, "key 1, RSA 4096, on firmware 2.6"},
+		"an AES key on 1.2":       {func(d *a) { d.Firmware = "1.2"; d.Keys = map[byte]keystore.Key{1: keyOf(t, "aes", 128)} }, "key 1, AES 128, on firmware 1.2"},
+		"a key in no domain":      {func(d *a) { in(d, 1, byte(len(d.Domains))) }, "key 1 in key domain 7, which is not there"},
+		"a key in an empty slot":  {func(d *a) { in(d, 1, 4) }, "key 1 in key domain 4, which is not there"},
+		"key domains on 2.6":      {func(d *a) { d.Firmware, d.Keys = "2.6", nil }, "7 key domains on firmware 2.6"},
+		"an XKEK on 2.6":          {func(d *a) { d.Firmware, d.Keys, d.Domains = "2.6", nil, d.Domains[5:6] }, "key domain 0 is not a DKEK on firmware 2.6"},
+		"256 key domains":         {func(d *a) { d.Domains = append(d.Domains, make([]keystore.Domain, 249)...) }, "256 key domains"},
+		"a DKEK without shares":   {func(d *a) { d.Domains[1] = keystore.NewDKEK(0) }, "key domain 1: "},
+		"an XKEK without a group": {func(d *a) { d.Domains[1] = keystore.NewXKEK(nil) }, "key domain 1: "},
+		"an XKEK of a long point": {func(d *a) { d.Domains[1] = keystore.NewXKEK(make([]byte, 134)) }, "key domain 1: "},
+		"an XKEK of half a point": {func(d *a) { d.Domains[1] = keystore.NewXKEK(make([]byte, 33)) }, "key domain 1: "},
+
+		"SO-PIN of 7 bytes":      {func(d *a) { d.PINs.SO.Value = d.PINs.SO.Value[:7] }, "an SO-PIN of 7 bytes"},
+		"no SO-PIN":              {func(d *a) { d.PINs.SO.Value = nil }, "an SO-PIN of 0 bytes"},
+		"SO-PIN with 255 tries":  {func(d *a) { d.PINs.SO.Left = 255 }, "SO-PIN with 255 of 15 tries"},
+		"SO-PIN of 255 tries":    {func(d *a) { d.PINs.SO.Left, d.PINs.SO.Max = 255, 255 }, "SO-PIN with 255 of 255 tries"},
+		"user PIN of 5 bytes":    {func(d *a) { d.PINs.User.Value = d.PINs.User.Value[:5] }, "a user PIN of 5 bytes"},
+		"user PIN of 17 bytes":   {func(d *a) { d.PINs.User.Value = make(pinstate.Value, 17) }, "a user PIN of 17 bytes"},
+		"an empty user PIN":      {func(d *a) { d.PINs.User.Value = pinstate.Value{} }, "a user PIN of 0 bytes"},
+		"user PIN, 255 tries":    {func(d *a) { d.PINs.User.Left = 255 }, "with 255 of 3 tries"},
+		"more than 6 bytes give": {func(d *a) { d.PINs.User.Max = 4 }, "with 2 of 4 tries"},
+		"user PIN of no tries":   {func(d *a) { d.PINs.User.Left, d.PINs.User.Max = 0, 0 }, "with 0 of 0 tries"},
+		"any length":             {func(d *a) { d.PINs.MinLength = 0 }, "a user PIN of at least 0 bytes"},
+		"a transport PIN":        {func(d *a) { d.PINs.Options = 0 }, "a transport PIN that no initialisation gave"},
+		"tries of no PIN":        {func(d *a) { d.PINs.User.Value = nil }, "no user PIN, and yet what belongs to one"},
+		"most tries of no PIN":   {func(d *a) { without(d); d.PINs.User.Max = 3 }, "no user PIN, and yet what belongs to one"},
+		"length of no PIN":       {func(d *a) { without(d); d.PINs.MinLength = 6 }, "no user PIN, and yet what belongs to one"},
+		"no transport PIN":       {func(d *a) { without(d); d.PINs.Transport = true }, "no user PIN, and yet what belongs to one"},
+		"a length of 17":         {func(d *a) { d.PINs.MinLength, d.PINs.Transport = 17, false }, "a user PIN of at least 17 bytes"},
+		"for a longer PIN":       {func(d *a) { d.PINs.MinLength, d.PINs.Transport, d.PINs.User.Max = 8, false, 10 }, "user PIN of 6 bytes, at least 8, with 2 of 10 tries"},
+		"for a PIN once longer":  {func(d *a) { d.PINs.User.Value, d.PINs.Transport, d.PINs.User.Max = make(pinstate.Value, 8), false, 10 }, "user PIN of 8 bytes, at least 6, with 2 of 10 tries"},
+		"no login":               {func(d *a) { nobodys(d) }, "no user PIN, and yet what belongs to one"},
+		"0 of 2 public keys":     {func(d *a) { d.PINs.Keys.Required = 0 }, "a login by 0 of 2 public keys"},
+		"3 of 2 public keys":     {func(d *a) { d.PINs.Keys.Required = 3 }, "a login by 3 of 2 public keys"},
+		"91 public keys":         {func(d *a) { d.PINs.Keys.Total = 91 }, "a login by 1 of 91 public keys"},
+		"one slot too many":      {func(d *a) { d.Custodians = append(d.Custodians, applet.Custodian{}) }, "3 slots for 2 public keys"},
+		"a name twice":           {func(d *a) { d.Custodians[1] = d.Custodians[0] }, "public key 1"},
+		"a key without a name":   {func(d *a) { d.Custodians[0].Name = "" }, "public key 0 without a name"},
+		"a point without a name": {func(d *a) { d.Custodians[1].Point = d.Custodians[0].Point }, "public key 1 without a name"},
+		"a curve without a name": {func(d *a) { d.Custodians[1].Curve = "secp256r1" }, "public key 1 without a name"},
+		"an unknown curve":       {func(d *a) { d.Custodians[0].Curve = "" }, "public key 0"},
+		"a curve not allowed":    {func(d *a) { register(d, named(t, "secp256k1")) }, "public key 0"},
+		"a name too long":        {func(d *a) { d.Custodians[0].Name = strings.Repeat("x", 5000) }, "public key 0"},
+		"a point off the curve":  {func(d *a) { d.Custodians[0].Point = make([]byte, 65) }, "public key 0"},
+		"set up, never was":      {func(d *a) { d.PINs.Initialised = false }, "PINs or options before the first initialisation"},
+		"shipped with keys":      {func(d *a) { d.PINs, d.Custodians = pinstate.Card{}, nil }, "files or keys before the first initialisation"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := goldenCard(t)
+			c.change(&d.Applet)
+			err := d.Check()
+			require.ErrorIs(t, err, applet.ErrState)
+			require.Contains(t, err.Error(), c.says)
+			for _, secret := range []string{"648219", string(goldenSecret), fmt.Sprintf("%x", goldenSecret)} {
+				require.NotContains(t, err.Error(), secret)
+			}
+		})
+	}
+}
+
+func in(d *applet.Durable, id, domain byte) {
+	k := d.Keys[id]
+	k.Domain = domain
+	d.Keys[id] = k
+}
+
+// nobodys is a card without any way to log in.
+func nobodys(d *applet.Durable) {
+	without(d)
+	d.PINs.Keys, d.Custodians = pinstate.KeyPolicy{}, nil
+}
+
+// without is a card without a PIN.
+func without(d *applet.Durable) {
+	d.PINs.User, d.PINs.MinLength, d.PINs.Transport = pinstate.Reference{}, 0, false
+}
+
+// register puts a point of a curve into the first slot.
+func register(d *applet.Durable, c *curve.Curve) {
+	k, _ := keystore.GenerateEC(seeded(9), c)
+	d.Custodians[0].Curve, d.Custodians[0].Point = c.Name(), k.ECPublic().Bytes()
+}
+
+// keyOf is a key that a card of firmware 4.1 has made.
+func keyOf(t *testing.T, kind string, bits int) keystore.Key {
+	t.Helper()
+	c := start(t, "4.1", true)
+	command := generateRSA(7, bits)
+	if kind == "aes" {
+		command = apdu.Command{INS: 0x48, P1: 7, P2: 0xB0}
+	}
+	c.ok(t, command)
+	return c.state.Durable().Applet.Keys[7]
+}

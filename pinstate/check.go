@@ -1,0 +1,50 @@
+package pinstate
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+)
+
+// Check returns an error, which says in words what is wrong, unless commands
+// alone can have brought the card into its present state: nothing is set before
+// the first initialisation; the SO-PIN has 8 bytes and at most 15 tries; the user
+// PIN has 6 to 16 bytes and no more tries than its length allows; a card without
+// a PIN has a policy for public keys (spec 03 §1, §3). It is for states that come
+// from a file or from elsewhere, and it never tells a secret.
+func (c Card) Check() error {
+	switch {
+	case !c.Initialised && !reflect.DeepEqual(c, Card{}):
+		return errors.New("PINs or options before the first initialisation")
+	case !c.Initialised:
+		return nil
+	case len(c.SO.Value) != soPIN:
+		return fmt.Errorf("an SO-PIN of %d bytes", len(c.SO.Value))
+	case c.SO.Max != soTries || c.SO.Left > c.SO.Max:
+		return fmt.Errorf("SO-PIN with %d of %d tries", c.SO.Left, c.SO.Max)
+	case !c.Keys.valid():
+		return fmt.Errorf("a login by %d of %d public keys", c.Keys.Required, c.Keys.Total)
+	}
+	return c.checkUser()
+}
+
+func (c Card) checkUser() error {
+	if !c.User.defined() {
+		if c.User.Left != 0 || c.User.Max != 0 || c.MinLength != 0 || c.Transport || !c.Keys.active() {
+			return errors.New("no user PIN, and yet what belongs to one")
+		}
+		return nil
+	}
+	length := len(c.User.Value)
+	switch {
+	case length < minPIN || length > maxPIN:
+		return fmt.Errorf("a user PIN of %d bytes", length)
+	case c.MinLength < minPIN || c.MinLength > maxPIN:
+		return fmt.Errorf("a user PIN of at least %d bytes", c.MinLength)
+	case c.User.Left > c.User.Max || c.User.Max == 0 || c.User.Max > triesAllowed(length) || c.User.Max > triesAllowed(int(c.MinLength)):
+		return fmt.Errorf("user PIN of %d bytes, at least %d, with %d of %d tries", length, c.MinLength, c.User.Left, c.User.Max)
+	case c.Transport && (!c.Options.Has(OptionTransportPIN) || length != int(c.MinLength)):
+		return errors.New("a transport PIN that no initialisation gave")
+	}
+	return nil
+}
