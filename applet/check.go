@@ -57,6 +57,9 @@ func (a Answers) check() error {
 	return nil
 }
 
+// longest is more bytes than a command of any firmware has.
+const longest = 4096
+
 // deviceCurve is the curve of every device key.
 const deviceCurve = "brainpoolP256r1"
 
@@ -109,7 +112,7 @@ func (d Durable) checkKeys() error {
 			return fmt.Errorf("key %d without a key", id)
 		case !p.fits(k):
 			return fmt.Errorf("key %d, %s, on firmware %s", id, k, d.Firmware)
-		case len(k.Algorithms) > maxAPDU:
+		case len(k.Algorithms) > longest:
 			return fmt.Errorf("key %d with %d algorithms", id, len(k.Algorithms))
 		case k.Domain != 0 && (int(k.Domain) >= len(d.Domains) || d.Domains[k.Domain].IsZero()):
 			return fmt.Errorf("key %d in key domain %d, which is not there", id, k.Domain)
@@ -149,7 +152,7 @@ func (d Durable) checkCustodians() error {
 			continue
 		}
 		known, ok := curve.ByName(c.Curve)
-		if !ok || !custodianCurve(known) || seen[c.Name] || len(c.Name) > maxAPDU {
+		if !ok || !custodianCurve(known) || seen[c.Name] || len(c.Name) > longest {
 			return fmt.Errorf("public key %d", i)
 		}
 		seen[c.Name] = true
