@@ -55,17 +55,13 @@ func (t *tx) occupied(n byte) (keystore.Domain, error) {
 	return domain, nil
 }
 
-// vacant checks that a key domain can be made in a slot. Keys that were made
-// while it was empty belong to no key domain; one that came later would let
-// them out.
+// vacant checks that a key domain can be made in a slot.
 func (t *tx) vacant(n byte) error {
 	switch err := t.slot(n); {
 	case err != nil:
 		return err
 	case !t.domain(n).IsZero():
 		return apdu.ConditionsNotSatisfied
-	case t.inUse(n):
-		return apdu.AlreadyExists
 	}
 	return nil
 }

@@ -160,7 +160,13 @@ func TestLimits_KeyDomains(t *testing.T) {
 	const wrap = "80 72 01 92 00 00 00 => "
 	one := lines("80 52 01 00 Lc(01) => *", share("00", shareOne)+"01 00 {kcv:8} 9000", generate("01", "secp256r1")) + "\n"
 	two := lines("80 52 01 00 Lc(02) => *", share("00", shareOne)+"*", share("00", shareTwo)+"02 00 {kcv:8} 9000", generate("01", "secp256r1")) + "\n"
-	const clear = "80 52 04 00 00 => * 9000 !1\n"
+	const (
+		clear      = "80 52 04 00 00 => * 9000 !1\n"
+		membership = "Lcx({requestg|value} 54({member|plain})) le"
+	)
+	// The card D may become a member, and has an empty slot.
+	late := lines("card D", selectApplication, initialise("0001", "97(02)"), "00 B1 2F 02 Lcx(54(0000)) le => {efd:*} 9000",
+		"card G", "80 68 01 73 Lc(54 {efd|7F21.7F4E.7F49.86|x}) 00 => {member:*} 9000", "card D", trusting("G"))
 	play(t, []row{
 		{"06 added A3 a share of the user's own", "domains", one + clear + share("00", shareTwo) + "6A80 !0\n" + wrap + "6985\n80 52 00 00 00 => 01 01 0000000000000000 9000"},
 		{"06 added A3 the share again", "domains", one + clear + share("00", shareTwo) + "6A80 !0\n" + share("00", shareOne) + "01 00 {kcv} 9000\n" + wrap + "* 9000"},
@@ -177,14 +183,10 @@ func TestLimits_KeyDomains(t *testing.T) {
 		{"06 added A3 nothing comes in meanwhile", "domains", one + wrap + "{blob:*} 9000\n" + clear + "80 74 02 93 Lcx({blob}) => 6985\n00 48 02 B0 => 6985"},
 		{"06 §7.5.6 a group's key is agreed anew by members alone", "group", exchange("A", "B") + "\n80 52 04 00 00 => 00 00 0000000000000000 {uid} 9000 !1\n" + share("00", shareOne) + "6985 !0\n" + exchange("A", "B")},
 
-		{"04 §1.3 no key domain comes to a key later", "domains", generate("01", "secp256r1") + "\n80 52 01 00 Lc(01) => 6A89 !0\n80 52 01 00 Lc(00) => 6A89 !0\n" + wrap + "6985"},
-		{"04 §1.3 another slot is free", "domains", generate("01", "secp256r1") + "\n80 52 01 01 Lc(01) 00 => 01 01 * 9000"},
-		{"04 §1.3 the slot is free without the key", "domains", generate("01", "secp256r1") + "\n00 E4 02 00 Lc(CC01)\n80 52 01 00 Lc(01) 00 => 01 01 * 9000"},
-		{"04 §1.3 an AES key likewise", "domains", "00 48 01 B0\n80 52 01 00 Lc(01) => 6A89 !0"},
-		{"04 §1.3 a slot whose domain was deleted", "dkek", "80 52 03 00 => 6A88 !1\n" + generate("01", "secp256r1") + "\n80 52 01 00 Lc(01) => 6A89 !0"},
-		{"04 §1.3 no group either", "group", lines("card D", selectApplication, initialise("0001", "97(02)"), generate("01", "secp256r1"), "00 B1 2F 02 Lcx(54(0000)) le => {efd:*} 9000",
-			"card G", "80 68 01 73 Lc(54 {efd|7F21.7F4E.7F49.86|x}) 00 => {member:*} 9000", "card D", trusting("G"),
-			"80 52 02 00 Lcx({requestg|value} 54({member|plain})) le => 6A89 !0", "80 52 02 01 Lcx({requestg|value} 54({member|plain})) le => 00 00 * 9000")},
+		{"04 §1.3 a key domain that comes later", "domains", generate("01", "secp256r1") + "\n" + wrap + "6985\n80 52 01 00 Lc(01) => *\n" + share("00", shareOne) + "*\n" + wrap + "* 9000"},
+		{"06 §7.1 a group that comes later, to a key that is none of its exchange keys", "group", lines(late, generate("01", "secp256r1"), "80 52 02 00 "+membership+" => 00 00 * 9000")},
+		{"06 §7.1 a group that comes later, to an exchange key", "group", lines(late, generate("01", "brainpoolP256r1", "91(80 84)"), "80 62 01 80 Lc({exchangeb|67.7F21.7F4E.7F49.86}) 00 => {secret:65} 9000",
+			"80 52 02 00 "+membership+" => 6A89 !0", "80 52 02 01 "+membership+" => 00 00 * 9000", "00 E4 02 00 Lc(CC01)", "80 52 02 00 "+membership+" => 00 00 * 9000")},
 	})
 }
 
@@ -226,7 +228,6 @@ func TestLimits_RefusalsLeaveTheSession(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ setup, script, command string }{
 		{"group", "", exchangeKey("02", "91(84)", "73("+uidOID+" 80({uid}))")},
-		{"domains", generate("01", "secp256r1"), "80 52 01 00 Lc(01)"},
 		{"random", generate("01", "secp256r1") + "\n80 52 04 00 => *", "80 52 00 00 Lc(" + shareOne + ")"},
 		{"group", "", "80 62 01 80 Lc({exchangeb|67.7F21.7F4E.7F49.86})"},
 	} {

@@ -23,6 +23,13 @@ func associateDomain(t *tx, c apdu.Command) ([]byte, error) {
 	if err := t.vacant(c.P2); err != nil {
 		return nil, err
 	}
+	// An exchange key that was there before the group could have told by ECDH
+	// what it would agree on.
+	for _, k := range t.d.Keys {
+		if k.Domain == c.P2 && k.Allows(keystore.ECDHExchange) {
+			return nil, apdu.AlreadyExists
+		}
+	}
 	list, err := tlv.Parse(c.Data)
 	if err != nil || len(list) < 2 || list[len(list)-1].Tag != tagMembership {
 		return nil, apdu.WrongData

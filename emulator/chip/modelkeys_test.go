@@ -258,8 +258,6 @@ func (m *machine) ManageDomain(t *rapid.T) {
 		m.refuse(c, apdu.IncorrectP1P2)
 	case what == "create" && d.total > 0:
 		m.refuse(c, apdu.ConditionsNotSatisfied)
-	case what == "create" && m.keysIn(slot):
-		m.refuse(c, apdu.AlreadyExists)
 	case what == "create":
 		next.domains[slot] = modelDomain{total: int(n), missing: int(n)}
 		if n == 0 {
