@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -40,7 +41,7 @@ var expected = []outcome{
 	{opEnd, pcscd.OK}, {opEnd, pcscd.ErrReset}, {opEnd, pcscd.ErrNotTransacted}, {opEnd, pcscd.ErrUnsupportedFeature},
 	{opStatus, pcscd.OK}, {opStatus, pcscd.ErrReset}, {opTransmit, pcscd.OK}, {opTransmit, pcscd.ErrReset},
 	{opTransmit, pcscd.ErrInsufficientBuffer}, {opTransmit, pcscd.ErrProtocolMismatch},
-	{opTransmit, pcscd.ErrSharingViolation},
+	{opTransmit, pcscd.ErrSharingViolation}, {opStatus, pcscd.ErrRemoved}, {opConnect, pcscd.ErrNoSmartcard},
 }
 
 // tolerated are the fields of replies that differ, and why.
@@ -111,11 +112,12 @@ const (
 	opEstablish
 	opRelease
 	opLeave // the client goes, and another comes
+	opMove  // somebody takes the card out, or puts it in
 )
 
 var opNames = []string{
 	"connect", "reconnect", "disconnect", "begin", "end", "status", "transmit", "control", "get", "set",
-	"cancel", "wait", "establish", "release", "leave",
+	"cancel", "wait", "establish", "release", "leave", "move",
 }
 
 func (s act) String() string {
@@ -123,8 +125,12 @@ func (s act) String() string {
 		opNames[s.op], s.client, s.handle, s.share, s.protocols, s.how, s.room, s.length, s.wrong)
 }
 
-// draw makes up a request, mostly one that has a chance.
-func draw(r *rand.Rand) act {
+// draw makes up a request, mostly one that has a chance. pcscd takes a while to
+// see that a card has moved, so that not every sequence has such acts.
+func draw(r *rand.Rand, moves bool) act {
+	if moves && r.IntN(6) == 0 {
+		return act{op: opMove}
+	}
 	return act{
 		op: pick(r, slices.Concat(
 			often(8, opConnect, opReconnect, opTransmit),
@@ -186,6 +192,8 @@ type side struct {
 	socket  string
 	reader  string
 	card    *tally
+	eject   func() error
+	insert  func() error
 	clients [3]sideClient
 	watcher wire
 }
@@ -205,32 +213,38 @@ func (s *side) open(t testing.TB, n int) {
 	c.context = c.establish(4)
 }
 
-// state is the reader as clients see it, its count of events left out.
-func (s *side) state() string {
+// entry is what clients are told of the reader.
+func (s *side) entry() []byte {
 	s.watcher.send(0x12, nil, nil)
-	b := s.watcher.read(2944)
-	for ; len(b) > 0; b = b[184:] {
+	for b := s.watcher.read(2944); len(b) > 0; b = b[184:] {
 		if string(b[:len(s.reader)+1]) == s.reader+"\x00" {
-			return fmt.Sprintf("events %d state %02X sharing %d ATR %X protocol %d", codeAt(b, 128), uint32(codeAt(b, 132)),
-				int32(codeAt(b, 136)), b[140:140+min(33, uint32(codeAt(b, 176)))], codeAt(b, 180))
+			return b[:184]
 		}
 	}
-	return "no reader"
+	panic("no reader")
 }
 
-// sharing waits until the reader has that many handles: the end of a client is
-// noticed in its own time.
-func (s *side) sharing(t testing.TB, want int32) {
-	for ctx := soon(t); ; {
-		s.watcher.send(0x12, nil, nil)
-		b := s.watcher.read(2944)
-		for ; len(b) > 0; b = b[184:] {
-			if string(b[:len(s.reader)+1]) == s.reader+"\x00" && int32(codeAt(b, 136)) == want {
-				return
-			}
-		}
-		require.NoError(t, ctx.Err(), "%s: sharing does not become %d", s.name, want)
+// shown is one field of that.
+func (s *side) shown(at int) pcscd.Code { return codeAt(s.entry(), at) }
+
+// state is all of it.
+func (s *side) state() string {
+	b := s.entry()
+	return fmt.Sprintf("events %d state %02X sharing %d ATR %X protocol %d", codeAt(b, 128), uint32(codeAt(b, 132)),
+		int32(codeAt(b, 136)), b[140:140+min(33, uint32(codeAt(b, 176)))], uint32(codeAt(b, 180)))
+}
+
+// await waits for something that a daemon does in its own time.
+func (s *side) await(t testing.TB, is func() bool) {
+	for ctx := soon(t); !is(); {
+		require.NoError(t, ctx.Err(), "%s: %s", s.name, s.state())
+		runtime.Gosched()
 	}
+}
+
+// sharing waits until the reader has that many handles.
+func (s *side) sharing(t testing.TB, want int32) {
+	s.await(t, func() bool { return int32(s.shown(136)) == want })
 }
 
 // do makes the request and returns the reply without the numbers that are
@@ -318,6 +332,16 @@ func (s *side) do(t testing.TB, x act) []byte {
 			c.context = c.establish(4)
 		}
 		return got[4:]
+	case opMove:
+		// Clients see it when the reader has counted it.
+		before := s.shown(128)
+		if s.shown(132) == pcscd.Code(pcscd.StateAbsent) {
+			require.NoError(t, s.insert())
+		} else {
+			require.NoError(t, s.eject())
+		}
+		s.await(t, func() bool { return s.shown(128) != before })
+		return nil
 	case opLeave:
 		require.NoError(t, c.conn.Close())
 		s.open(t, x.client)
@@ -333,7 +357,8 @@ type model struct {
 	owner     int
 	locks     int
 	exclusive bool
-	unused    time.Time // since when, zero while the card is in use
+	out       bool      // the card
+	unused    time.Time // since when, zero while the card is in use or out
 	met       map[outcome]int
 }
 
@@ -355,7 +380,7 @@ func (m *model) foreign(s act) bool { return m.owner != 0 && m.owner != m.handle
 // needs reports whether a act is one with a handle.
 func (s act) needs() bool {
 	switch s.op {
-	case opConnect, opCancel, opWait, opEstablish, opRelease, opLeave:
+	case opConnect, opCancel, opWait, opEstablish, opRelease, opLeave, opMove:
 		return false
 	}
 	return true
@@ -379,7 +404,7 @@ func (m *model) drop(client, handle int) {
 	if m.owner == handle {
 		m.owner, m.locks, m.exclusive = 0, 0, false
 	}
-	if m.count() == 0 && m.unused.IsZero() {
+	if m.count() == 0 && m.unused.IsZero() && !m.out {
 		m.unused = time.Now()
 	}
 }
@@ -390,6 +415,13 @@ func (m *model) drop(client, handle int) {
 func (m *model) after(s act, code pcscd.Code) (phantom bool) {
 	h := m.handle(s)
 	switch {
+	case s.op == opMove:
+		m.out, m.owner, m.locks = !m.out, 0, 0
+		m.unused = time.Time{}
+		if !m.out {
+			m.unused = time.Now()
+		}
+		return false
 	case s.op == opRelease && code == pcscd.OK, s.op == opLeave:
 		for _, h := range slices.Clone(m.handles[s.client]) {
 			m.drop(s.client, h)
@@ -451,6 +483,9 @@ func perform(t testing.TB, sides [2]*side, script []act, met map[outcome]int) er
 	}
 	defer func() {
 		for _, s := range sides {
+			if s.shown(132) == pcscd.Code(pcscd.StateAbsent) {
+				s.do(t, act{op: opMove})
+			}
 			for _, c := range s.clients {
 				require.NoError(t, c.conn.Close())
 			}
@@ -532,12 +567,16 @@ var (
 
 func TestDifferential_RandomSequencesAgainstPCSCD(t *testing.T) {
 	real := &side{name: "pcscd", reader: vpcdName, card: &tally{}}
-	real.socket, _ = systemDaemon(t, real.card)
+	socket, bridge := systemDaemon(t, real.card)
+	real.socket = socket
+	real.eject = func() error { return bridge.Eject(soon(t)) }
+	real.insert = func() error { return bridge.Insert(soon(t)) }
 	ours := &side{name: "ours", reader: vpcdName, card: &tally{}, socket: filepath.Join(t.TempDir(), "s")}
 	server := &pcscd.Server{Grace: -1}
 	r, err := server.Add(pcscd.Description{Name: vpcdName})
 	require.NoError(t, err)
 	require.NoError(t, r.Insert(ours.card))
+	ours.eject, ours.insert = r.Eject, func() error { return r.Insert(ours.card) }
 	l, err := pcscd.Listen(ours.socket)
 	require.NoError(t, err)
 	done := at(func() error { return server.Serve(l) })
@@ -569,7 +608,7 @@ func TestDifferential_RandomSequencesAgainstPCSCD(t *testing.T) {
 		r := rand.New(rand.NewPCG(*seed, uint64(n)))
 		script := make([]act, 1+r.IntN(40))
 		for i := range script {
-			script[i] = draw(r)
+			script[i] = draw(r, n%25 == 9)
 		}
 		switch err := differ(script); err {
 		case nil:
