@@ -33,6 +33,19 @@ var (
 	seed      = flag.Uint64("seed", 1, "what the sequences follow from")
 )
 
+// atrs are those of other cards: T=0, both, either in specific mode, others, and
+// that of the token again.
+var atrs = [][]byte{
+	{0x3B, 0x00},
+	{0x3B, 0x80, 0x80, 0x01, 0x01},
+	{0x3B, 0x90, 0x11, 0x91, 0x00, 0x01, 0x91},
+	{0x3B, 0x90, 0x11, 0x90, 0x01, 0x00, 0x80},
+	{0x3B, 0x90, 0x11, 0x91, 0x0E, 0x00, 0x8E},
+	{0x3B, 0x80, 0x8F, 0x01, 0x0E},
+	{0x3F, 0x80, 0x0E},
+	atr,
+}
+
 // expected is what has to be met in any run, lest the sequences are about nothing.
 var expected = []outcome{
 	{opConnect, pcscd.OK}, {opConnect, pcscd.ErrSharingViolation}, {opConnect, pcscd.ErrProtocolMismatch},
@@ -157,11 +170,16 @@ func pick[T any](r *rand.Rand, from []T) T { return from[r.IntN(len(from))] }
 // had no power. Bytes 2 and 3 of a command say how long the answer is.
 type tally struct {
 	mu    sync.Mutex
+	atr   []byte
 	count byte
 	seen  [][]byte
 }
 
-func (c *tally) ATR() []byte { return atr }
+func (c *tally) ATR() []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.atr
+}
 
 func (c *tally) Reset() error {
 	c.mu.Lock()
@@ -566,12 +584,12 @@ var (
 )
 
 func TestDifferential_RandomSequencesAgainstPCSCD(t *testing.T) {
-	real := &side{name: "pcscd", reader: vpcdName, card: &tally{}}
+	real := &side{name: "pcscd", reader: vpcdName, card: &tally{atr: atr}}
 	socket, bridge := systemDaemon(t, real.card)
 	real.socket = socket
 	real.eject = func() error { return bridge.Eject(soon(t)) }
 	real.insert = func() error { return bridge.Insert(soon(t)) }
-	ours := &side{name: "ours", reader: vpcdName, card: &tally{}, socket: filepath.Join(t.TempDir(), "s")}
+	ours := &side{name: "ours", reader: vpcdName, card: &tally{atr: atr}, socket: filepath.Join(t.TempDir(), "s")}
 	server := &pcscd.Server{Grace: -1}
 	r, err := server.Add(pcscd.Description{Name: vpcdName})
 	require.NoError(t, err)
@@ -602,6 +620,18 @@ func TestDifferential_RandomSequencesAgainstPCSCD(t *testing.T) {
 			}
 		}
 		return errHeldUp
+	}
+	// More handles than there can be, and cards of other sorts.
+	require.NoError(t, differ(slices.Repeat([]act{{op: opConnect, share: 2, protocols: 2}}, 202)))
+	for _, other := range atrs {
+		for _, s := range sides {
+			s.card.become(other)
+		}
+		require.NoError(t, differ([]act{
+			{op: opReconnect, share: 2, protocols: 1, how: 1}, {op: opReconnect, share: 2, protocols: 2, how: 1},
+			{op: opReconnect, share: 2, protocols: 3, how: 2}, {op: opReconnect, share: 2, protocols: 0x1000, how: 1},
+			{op: opTransmit, protocols: 1, length: 2, room: 2}, {op: opTransmit, protocols: 2, length: 2, room: 2},
+		}), "ATR %X", other)
 	}
 	unjudged := 0
 	for n := range *sequences {
@@ -640,6 +670,13 @@ func shorten(script []act, err error, differ func([]act) error) ([]act, error) {
 		}
 	}
 	return script, err
+}
+
+// become gives the card another ATR from its next reset on.
+func (c *tally) become(atr []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.atr = atr
 }
 
 func (c *tally) forget() {

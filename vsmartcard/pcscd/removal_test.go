@@ -254,13 +254,15 @@ func TestATR_Protocols(t *testing.T) {
 		{[]byte{0x3B, 0x00}, pcscd.T0 | pcscd.T1, pcscd.T0},
 		{[]byte{0x3B, 0x00}, pcscd.T1, 0},
 		{[]byte{0x3F, 0x02, 0xAA, 0xBB}, pcscd.T0, pcscd.T0},
-		{[]byte{0x3B, 0x80, 0x80, 0x01, 0x01}, pcscd.T0 | pcscd.T1, pcscd.T1},       // both
-		{[]byte{0x3B, 0x80, 0x80, 0x01, 0x01}, pcscd.T0, pcscd.T0},                  // both
-		{[]byte{0x3B, 0x90, 0x11, 0x81, 0x1F, 0x00}, pcscd.T0 | pcscd.T1, pcscd.T1}, // TA1, TD1; TD2 of T=15 with TA3
-		{[]byte{0x3B, 0x02, 0xAA}, pcscd.T0, 0},                                     // a historical byte is missing
-		{[]byte{0x3B, 0x10}, pcscd.T0, 0},                                           // TA1 is missing
-		{[]byte{0x3B, 0x80}, pcscd.T0 | pcscd.T1, 0},                                // TD1 is missing
-		{[]byte{0x3B, 0x80, 0x0E}, pcscd.T0 | pcscd.T1, 0},                          // T=14
+		{[]byte{0x3B, 0x80, 0x80, 0x01, 0x01}, pcscd.T0 | pcscd.T1, pcscd.T1},             // both
+		{[]byte{0x3B, 0x80, 0x80, 0x01, 0x01}, pcscd.T0, pcscd.T0},                        // both
+		{[]byte{0x3B, 0x90, 0x11, 0x81, 0x1F, 0x00}, pcscd.T0 | pcscd.T1, pcscd.T1},       // TA1, TD1; TD2 of T=15 with TA3
+		{[]byte{0x3B, 0x02, 0xAA}, pcscd.T0, 0},                                           // a historical byte is missing
+		{[]byte{0x3B, 0x10}, pcscd.T0, 0},                                                 // TA1 is missing
+		{[]byte{0x3B, 0x80}, pcscd.T0 | pcscd.T1, 0},                                      // TD1 is missing
+		{[]byte{0x3B, 0x90, 0x11, 0x91, 0x00, 0x01, 0x91}, pcscd.T0 | pcscd.T1, pcscd.T0}, // TA2: T=0 and nothing else
+		{[]byte{0x3B, 0x80, 0x8F, 0x01, 0x0E}, pcscd.T0 | pcscd.T1, 0},                    // T=15 first
+		{[]byte{0x3B, 0x80, 0x0E}, pcscd.T0 | pcscd.T1, 0},                                // T=14
 		{[]byte{0x3B}, pcscd.T0 | pcscd.T1, 0},
 		{[]byte{0x00, 0x00}, pcscd.T0 | pcscd.T1, 0},
 	} {

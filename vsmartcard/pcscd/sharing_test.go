@@ -298,3 +298,182 @@ func TestTransaction_EndsEvenIfTheCardWasReset(t *testing.T) {
 	require.NoError(t, hb.Reconnect(soon(t), pcscd.Leave))
 	require.NoError(t, hb.Begin(soon(t)), "nobody holds it any more")
 }
+
+// The tests below name what differed from pcscd 1.9.9 once; the sequences that
+// are compared with it find all of it again.
+
+func TestReconnect_ExclusiveBesideOthersResetsFirst(t *testing.T) {
+	t.Parallel()
+	for _, how := range []int{1, 2} {
+		s := newService(t)
+		w := wire{t, s.raw()}
+		h := w.handle(name0)
+		other := s.connect(s.client())
+		before := s.card.resetCount()
+		got := w.call(0x05, word(h), word(1), word(2), word(how), word(9), word(9))
+		require.Equal(t, join(word(2), word(pcscd.ErrSharingViolation)), got[16:], "the protocol is chosen by then")
+		require.Equal(t, before+1, s.card.resetCount())
+		require.ErrorIs(t, other.Status(soon(t)), pcscd.ErrReset)
+		require.Equal(t, word(pcscd.ErrReset), w.call(0x0B, word(h), word(0))[4:], "its own mark stays")
+	}
+}
+
+func TestReconnect_DirectWithRaw(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	w := wire{t, s.raw()}
+	h := w.handle(name0)
+	require.Equal(t, join(word(4), word(0)), w.call(0x05, word(h), word(3), word(7), word(0), word(9), word(9))[16:])
+	require.Equal(t, pcscd.Raw, s.state(s.client()).Protocol)
+	require.Equal(t, join(word(4), word(0)), w.call(0x05, word(h), word(3), word(3), word(0), word(9), word(9))[16:], "and without, as it is")
+}
+
+func TestReconnect_ChecksInOrder(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	w := wire{t, s.raw()}
+	h := w.handle(name0)
+	reconnect := func(share, protocols, how int) []byte {
+		return w.call(0x05, word(h), word(share), word(protocols), word(how), word(9), word(9))[16:]
+	}
+	require.Equal(t, join(word(0), word(pcscd.ErrInvalidValue)), reconnect(2, 0, 3))
+	require.Equal(t, join(word(0), word(pcscd.ErrInvalidValue)), reconnect(9, 0, 0), "the sharing comes before the protocols")
+	require.Equal(t, join(word(0), word(pcscd.ErrProtocolMismatch)), reconnect(2, 0, 0))
+	require.Equal(t, join(word(0), word(pcscd.ErrProtocolMismatch)), reconnect(2, 0x1000, 0), "any, but one is chosen")
+	require.Equal(t, join(word(2), word(0)), reconnect(2, 0x1000, 1), "any, of a card that was reset")
+}
+
+func TestConnect_ProtocolComesBeforeSharing(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	s.connect(s.client())
+	w := wire{t, s.raw()}
+	number := w.establish(4)
+	got := w.call(0x04, w.connectBody(number, name0, 1, 1))
+	require.Equal(t, pcscd.ErrProtocolMismatch, codeAt(got, 148))
+	got = w.call(0x04, w.connectBody(number, name0, 1, 2))
+	require.Equal(t, join(word(0), word(2), word(pcscd.ErrSharingViolation)), got[140:], "no handle, but a protocol")
+}
+
+func TestConnect_ContextIsLookedAtLast(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	w := wire{t, s.raw()}
+	number := w.establish(4)
+	require.Equal(t, pcscd.ErrUnknownReader, codeAt(w.call(0x04, w.connectBody(number^1, "nobody", 2, 2)), 148))
+	require.Equal(t, pcscd.ErrInvalidValue, codeAt(w.call(0x04, w.connectBody(number^1, name0, 2, 2)), 148))
+	state := s.state(s.client())
+	require.Equal(t, pcscd.T1, state.Protocol, "the card has been taken up")
+	require.Zero(t, state.Sharing, "and given back")
+}
+
+func TestTransaction_EndWithUnpowerPowersAgain(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	c := s.client()
+	h := s.connect(c)
+	before := s.card.resetCount()
+	require.NoError(t, h.Begin(soon(t)))
+	require.NoError(t, h.End(soon(t), pcscd.Unpower))
+	require.Equal(t, before+1, s.card.resetCount())
+	state := s.state(c)
+	require.EqualValues(t, 0x34, state.State)
+	require.Zero(t, state.Protocol)
+}
+
+func TestTransaction_EndWithEjectEndsIt(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	h := s.connect(s.client())
+	require.NoError(t, h.Begin(soon(t)))
+	require.ErrorIs(t, h.End(soon(t), pcscd.Eject), pcscd.ErrUnsupportedFeature)
+	require.ErrorIs(t, h.End(soon(t), pcscd.Leave), pcscd.ErrNotTransacted)
+}
+
+func TestTransaction_OfAMarkedHandleStaysOpen(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	ha := s.connect(s.client())
+	w := wire{t, s.raw()}
+	hw := w.handle(name0)
+	require.NoError(t, ha.Begin(soon(t)))
+	require.NoError(t, ha.Begin(soon(t)))
+	require.NoError(t, ha.End(soon(t), pcscd.Reset))
+	require.ErrorIs(t, ha.End(soon(t), pcscd.Leave), pcscd.ErrReset)
+	require.Equal(t, word(pcscd.ErrSharingViolation), w.call(0x0B, word(hw), word(0))[4:])
+	require.NoError(t, ha.Reconnect(soon(t), pcscd.Leave))
+	require.NoError(t, ha.End(soon(t), pcscd.Leave))
+	require.Equal(t, word(pcscd.ErrReset), w.call(0x0B, word(hw), word(0))[4:])
+}
+
+// pcscd keeps the lock of an exclusive handle that becomes a shared one, and
+// others who connect then wait for good; we do not. A transaction stays.
+func TestReconnect_FromExclusiveLeavesTransactions(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	w := wire{t, s.raw()}
+	number := w.establish(4)
+	h := int(codeAt(w.call(0x04, w.connectBody(number, name0, 1, 2)), 140))
+	shared := func() pcscd.Code {
+		return codeAt(w.call(0x05, word(h), word(2), word(2), word(0), word(0), word(0)), 20)
+	}
+	require.Equal(t, pcscd.OK, shared())
+	other := s.connect(s.client())
+	require.NoError(t, other.Status(soon(t)))
+	require.NoError(t, other.Disconnect(soon(t), pcscd.Leave))
+
+	require.Equal(t, pcscd.OK, codeAt(w.call(0x05, word(h), word(1), word(2), word(0), word(0), word(0)), 20))
+	require.Equal(t, word(0), w.call(0x07, word(h), word(0))[4:])
+	require.Equal(t, pcscd.OK, shared())
+	connected := at(func() error {
+		_, err := s.client().Connect(soon(t), name0, pcscd.Shared, pcscd.T1)
+		return err
+	})
+	require.Equal(t, word(0), w.call(0x0B, word(h), word(0))[4:])
+	require.Empty(t, connected)
+	require.Equal(t, word(0), w.call(0x08, word(h), word(0), word(0))[8:])
+	require.NoError(t, <-connected)
+}
+
+// In pcscd it waits for itself, for good.
+func TestConnect_InOnesOwnTransactionIsRefused(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	c := s.client()
+	h := s.connect(c)
+	require.NoError(t, h.Begin(soon(t)))
+	_, err := c.Connect(soon(t), name0, pcscd.Shared, pcscd.T1)
+	require.ErrorIs(t, err, pcscd.ErrSharingViolation)
+}
+
+func TestConnect_CardWithoutPowerThatIsInUse(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	a, b := s.client(), s.client()
+	ha, hb := s.connect(a), s.connect(b)
+	require.NoError(t, ha.Disconnect(soon(t), pcscd.Unpower))
+	require.NoError(t, hb.Reconnect(soon(t), pcscd.Leave))
+	_, err := a.Connect(soon(t), name0, pcscd.Shared, pcscd.T1)
+	require.ErrorIs(t, err, pcscd.ErrUnpowered)
+	require.NoError(t, hb.Reconnect(soon(t), pcscd.Reset))
+	s.connect(a)
+}
+
+func TestConnect_TwoHundredHandlesOnAReader(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	_, err := s.server.Add(pcscd.Description{Name: "other"})
+	require.NoError(t, err)
+	c := s.client()
+	var last *pcscd.Handle
+	for range 200 {
+		last = s.connect(c)
+	}
+	_, err = s.client().Connect(soon(t), name0, pcscd.Shared, pcscd.T1)
+	require.ErrorIs(t, err, pcscd.ErrInternal)
+	_, err = c.Connect(soon(t), "other", pcscd.Direct, 0)
+	require.ErrorIs(t, err, pcscd.ErrNoMemory, "nor for a client")
+	require.EqualValues(t, 200, s.state(c).Sharing)
+	require.NoError(t, last.Disconnect(soon(t), pcscd.Leave))
+	s.connect(c)
+}

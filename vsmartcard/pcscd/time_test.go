@@ -82,6 +82,29 @@ func TestGrace_UnusedCardLosesItsPower(t *testing.T) {
 	})
 }
 
+// Who has the reader alone does not use the card.
+func TestGrace_DirectHandleDoesNotKeepThePower(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBubble(t, 0)
+		c := b.client()
+		h, err := c.Connect(context.Background(), name0, pcscd.Direct, 0)
+		require.NoError(t, err)
+		value, err := h.Attrib(context.Background(), pcscd.AttribATR)
+		require.NoError(t, err)
+		require.Equal(t, atr, value)
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		require.Equal(t, 2, b.card.resetCount())
+		require.Equal(t, atr, b.state(c).ATR)
+		value, err = h.Attrib(context.Background(), pcscd.AttribATR)
+		require.NoError(t, err)
+		require.Empty(t, value, "the driver forgets it, the daemon does not")
+		b.connect(c)
+		require.Equal(t, 3, b.card.resetCount())
+	})
+}
+
 func TestGrace_CanBeChangedOrTurnedOff(t *testing.T) {
 	t.Parallel()
 	for grace, resets := range map[time.Duration]int{-1: 1, time.Second: 2, time.Hour: 1} {
