@@ -436,8 +436,9 @@ func (m *model) count() int32 {
 func (m *model) drop(client, handle int) {
 	m.handles[client] = slices.DeleteFunc(m.handles[client], func(h int) bool { return h == handle })
 	if m.owner == handle {
-		m.owner, m.locks, m.exclusive = 0, 0, false
+		m.owner, m.locks = 0, 0
 	}
+	m.exclusive = false // if it was, it was the only one
 	if m.count() == 0 && m.unused.IsZero() && !m.out {
 		m.unused = time.Now()
 	}
@@ -492,7 +493,7 @@ func (m *model) after(s act, code pcscd.Code) (phantom bool) {
 			if m.locks == 1 {
 				return true
 			}
-			m.locks--
+			m.locks = max(m.locks-1, 0)
 		}
 		if s.share != 3 && s.protocols&4 == 0 {
 			m.unused = time.Time{}

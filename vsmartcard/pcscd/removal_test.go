@@ -84,6 +84,22 @@ func stuck(s *service) (started <-chan struct{}, release func()) {
 	return begin, func() { close(end) }
 }
 
+// A removal ends the lock of an exclusive handle, but not that it is one.
+func TestEject_ExclusiveHandleCanBeSharedAfterwards(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	w := wire{t, s.raw()}
+	number := w.establish(4)
+	h := int(codeAt(w.call(0x04, w.connectBody(number, name0, 1, 2)), 140))
+	require.NoError(t, s.reader.Eject())
+	require.NoError(t, s.reader.Insert(s.card))
+	require.EqualValues(t, -1, s.state(s.client()).Sharing)
+	require.Equal(t, pcscd.OK, codeAt(w.call(0x05, word(h), word(2), word(2), word(0), word(0), word(0)), 20))
+	require.Equal(t, word(0), w.call(0x07, word(h), word(0))[4:])
+	require.Equal(t, word(0), w.call(0x08, word(h), word(0), word(0))[8:])
+	require.NoError(t, s.connect(s.client()).Begin(soon(t)))
+}
+
 func TestEject_InTheMiddleOfACommand(t *testing.T) {
 	everyMinor(t, func(t *testing.T, minor int) {
 		s := newService(t)

@@ -210,7 +210,9 @@ func (r *Reader) reconnect(h *handle, share Share, protocols Protocol, how Dispo
 		r.owner, r.locks = h, r.locks+1
 	case share != Exclusive && h.exclusive:
 		h.exclusive = false
-		r.lower()
+		if r.owner == h { // unless the card was taken out meanwhile
+			r.lower()
+		}
 	}
 	h.event = OK
 	return protocol, OK
