@@ -16,6 +16,7 @@ type Answers struct {
 	NotSelected      apdu.SW `json:"not_selected,omitzero"`
 	DomainDeleted    apdu.SW `json:"domain_deleted,omitzero"`
 	NoMatchingDomain apdu.SW `json:"no_matching_domain,omitzero"`
+	BadBlob          apdu.SW `json:"bad_blob,omitzero"`
 	LastTry          apdu.SW `json:"last_try,omitzero"`
 	TooLong          apdu.SW `json:"too_long,omitzero"`
 }
@@ -49,9 +50,15 @@ var answers = []answer{
 	},
 	{
 		name: "no-matching-domain", to: "UNWRAP KEY of a blob that no key domain fits",
-		words:   []apdu.SW{apdu.WrongData, apdu.ReferenceNotFound},
+		words:   []apdu.SW{apdu.ReferenceNotFound, apdu.WrongData},
 		chosen:  func(a *Answers) *apdu.SW { return &a.NoMatchingDomain },
 		profile: func(p *Profile) *apdu.SW { return &p.NoMatchingDomain },
+	},
+	{
+		name: "bad-blob", to: "UNWRAP KEY of a blob that is malformed or was altered",
+		words:   []apdu.SW{apdu.ExecutionFailed, apdu.WrongData},
+		chosen:  func(a *Answers) *apdu.SW { return &a.BadBlob },
+		profile: func(p *Profile) *apdu.SW { return &p.BadBlob },
 	},
 	{
 		name: "last-try", to: "the wrong PIN or SO-PIN that empties its counter",

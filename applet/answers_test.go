@@ -44,6 +44,8 @@ func TestAnswers(t *testing.T) {
 			initialise("0001", "92(00)")) + "\n80 74 02 93 Lcx({blob}) => %s",
 		"too-long": strings.Repeat("00", 1455) + " => %[1]s !0\n" + lines(selectApplication, initialise("0001"), verifyUser) +
 			"\n00 D7 CF 00 Lc(54(0000) 53(" + strings.Repeat("5A", 1440) + ")) => %[1]s !0\n00 20 00 81 => 9000",
+		"bad-blob": lines(selectApplication, initialise("0001", "92(00)"), generate("01", "secp256r1"), "80 72 01 92 00 00 00 => {blob:363} 9000") +
+			"\n80 74 02 93 Lcx({blob|flip}) => %[1]s\n80 74 02 93 Lcx({blob|-1}) => %[1]s\n80 74 02 93 Lc({blob|head 8}) => %[1]s",
 	}
 	for _, a := range applet.AnswerChoices() {
 		require.Contains(t, scripts, a.Name)

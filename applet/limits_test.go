@@ -79,7 +79,7 @@ func TestLimits_Membership(t *testing.T) {
 		{"06 §7.1 a member of two groups: keys stay in theirs", "group", lines(secondGroup(), exchange("A", "B"), "card A", trusting("C"), "80 62 02 84 Lcx({secondc|value})",
 			"card C", trusting("A"), "80 62 01 84 Lcx({seconda|value})", "card A", generate("05", "secp256r1", "92(00)"),
 			"80 72 05 92 00 00 00 => {blob:*} 9000", "80 74 06 93 Lcx({blob})", "00 A4 00 00 Lc(CC06) 00 => * 83 02 CC06 9000",
-			"card C", "80 74 06 93 Lcx({blob}) => 6A80 !0")},
+			"card C", "80 74 06 93 Lcx({blob}) => 6A88 !0")},
 		{"06 §7.1 a member of two groups states the other", "group", secondGroup() + "\n" + exchangeKey("03", "91(84) 92(00)", "73("+uidOID+" 80({uidh}))") + " => 6A80 !0"},
 	})
 }

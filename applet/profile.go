@@ -52,6 +52,8 @@ type Profile struct {
 	// NoMatchingDomain answers UNWRAP KEY when no key domain has the blob's key
 	// check value.
 	NoMatchingDomain apdu.SW
+	// BadBlob answers UNWRAP KEY of a blob that is malformed or was altered.
+	BadBlob apdu.SW
 	// LastTry answers the wrong PIN or SO-PIN that empties its counter.
 	LastTry apdu.SW
 	// FixedPINLength: only INITIALIZE DEVICE can change the length of the
@@ -118,7 +120,7 @@ func first() Profile {
 		MaxAPDU: maxAPDUJCOP2, TooLong: apdu.WrongData,
 		NotSelected: apdu.ClassNotSupported, NeverInitialised: apdu.ReferenceDataNotUsable, LastTry: apdu.AuthenticationBlocked,
 		NoTemplate:       apdu.ReferenceNotFound,
-		NoMatchingDomain: apdu.WrongData, FixedPINLength: true,
+		NoMatchingDomain: apdu.WrongData, BadBlob: apdu.WrongData, FixedPINLength: true,
 		RestrictedUnwrap: apdu.OK, StatusWithXKEK: apdu.OK,
 	}
 }
@@ -130,7 +132,7 @@ func second(name string, minor byte) Profile {
 		MaxAPDU: maxAPDUJCOP2, TooLong: apdu.WrongData,
 		NotSelected: apdu.ClassNotSupported, NeverInitialised: apdu.ReferenceNotFound, LastTry: apdu.AuthenticationBlocked,
 		NoTemplate:       apdu.ReferenceDataNotUsable,
-		NoMatchingDomain: apdu.WrongData, NoBind: true,
+		NoMatchingDomain: apdu.WrongData, BadBlob: apdu.WrongData, NoBind: true,
 		RestrictedUnwrap: apdu.OK, StatusWithXKEK: apdu.OK,
 	}
 }
@@ -143,7 +145,7 @@ func third(name string, minor byte, defects ...func(*Profile)) Profile {
 		MaxAPDU: maxAPDUJCOP3, TooLong: apdu.WrongData,
 		NotSelected: apdu.InstructionNotSupported, NeverInitialised: apdu.ReferenceNotFound, LastTry: apdu.AuthenticationBlocked,
 		NoTemplate: apdu.ReferenceNotFound, DomainDeleted: apdu.ReferenceNotFound,
-		NoMatchingDomain: apdu.WrongData, KeyDomains: true, AES: true, NoBind: true,
+		NoMatchingDomain: apdu.WrongData, BadBlob: apdu.WrongData, KeyDomains: true, AES: true, NoBind: true,
 		PaddedP521: true, RestrictedUnwrap: apdu.OK, StatusWithXKEK: apdu.OK,
 	}
 	for _, has := range defects {
@@ -156,6 +158,7 @@ func third(name string, minor byte, defects ...func(*Profile)) Profile {
 func fourth(name string, minor byte) Profile {
 	p := third(name, minor)
 	p.Major, p.ATR, p.MaxAPDU, p.PaddedP521 = 4, atrJCOP4, maxAPDUJCOP4, false
+	p.NoMatchingDomain, p.BadBlob = apdu.ReferenceNotFound, apdu.ExecutionFailed
 	return p
 }
 

@@ -54,6 +54,7 @@ func TestProfiles_ATR(t *testing.T) {
 func TestProfiles_Differences(t *testing.T) {
 	t.Parallel()
 	type answers map[string]string // by firmware; "*" is all others
+	foreignBlob := lines(generate("01", "secp256r1"), "80 72 01 92 00 00 00 => {blob:*} 9000", initialise("0001", "92(00)"))
 	xkek := strings.TrimSuffix(joined(), "\n")
 	for _, d := range []struct {
 		name, setup, script string
@@ -91,6 +92,10 @@ func TestProfiles_Differences(t *testing.T) {
 			"P-521 signature", "user", generate("01", "secp521r1") + "\n" + "80 68 01 70 Lc(07) 00",
 			answers{"1.2": "", "2.5": "", "2.6": "", "4.0": "30 * 9000", "4.1": "30 * 9000", "*": "{s:139} 9000"},
 		},
+		// A4 of spec 04, "Added later": measured on 4.1; before, what sc-hsm-tool explains.
+		{"blob under another DKEK", "dkek", foreignBlob + "\n80 74 02 93 Lcx({blob})", answers{"4.0": "6A88", "4.1": "6A88", "*": "6A80"}},
+		{"malformed blob", "dkek", foreignBlob + "\n80 74 02 93 Lc({blob|head 24})", answers{"4.0": "6400", "4.1": "6400", "*": "6A80"}},
+		{"altered blob", "dkek", generate("01", "secp256r1") + "\n80 72 01 92 00 00 00 => {blob:*} 9000\n80 74 02 93 Lcx({blob|flip})", answers{"4.0": "6400", "4.1": "6400", "*": "6A80"}},
 		// The documented defects.
 		{"unwrapping a restricted key", "dkek", generate("01", "secp256r1", "91(70 92)") + "\n80 72 01 92 00 00 00 => {blob:*} 9000\n80 74 02 93 Lcx({blob})", answers{"3.1": "6F00", "*": "9000"}},
 		{"unwrapping an unrestricted key", "dkek", generate("01", "secp256r1") + "\n80 72 01 92 00 00 00 => {blob:*} 9000\n80 74 02 93 Lcx({blob})", answers{"*": "9000"}},

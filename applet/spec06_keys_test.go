@@ -201,9 +201,9 @@ func TestSpec06_XKEK(t *testing.T) {
 		{"06 §7.5.7 wrap before the agreement", "group", generate("05", "secp256r1", "92(00)") + "\n80 72 05 92 00 00 00 => 6985"},
 		{"06 §7.5.7 a member without the agreement", "group", ready + lines("card A", generate("05", "secp256r1", "92(00)"), "80 72 05 92 00 00 00 => {blob:363} 9000",
 			"card C", selectApplication, initialise("0001", "97(02)"), group("C"), "80 74 06 93 Lcx({blob}) => 6985",
-			exchange("C", "B"), "80 74 06 93 Lcx({blob}) => 6A80", "80 58 00 00 00 => 2F02 CC00 CC01 9000")},
+			exchange("C", "B"), "80 74 06 93 Lcx({blob}) => 6A88", "80 58 00 00 00 => 2F02 CC00 CC01 9000")},
 		{"06 §7.5.7 a card outside of the group", "group", ready + lines("card A", generate("05", "secp256r1", "92(00)"), "80 72 05 92 00 00 00 => {blob:363} 9000",
-			"card C", selectApplication, initialise("0001", "92(00)"), "80 74 06 93 Lcx({blob}) => 6A80")},
+			"card C", selectApplication, initialise("0001", "92(00)"), "80 74 06 93 Lcx({blob}) => 6A88")},
 		{"06 §7 mixed with a DKEK in the other slot", "group", ready + lines("card A", "80 52 01 01 Lc(01) 00 => *", "80 52 00 01 Lc("+shareOne+") 00 => 01 00 ................ 9000", status("00")+"00 00 ................ {uid} 9000")},
 	})
 }

@@ -82,6 +82,8 @@ func (t *tx) openBlob(blob []byte) (keystore.Key, error) {
 		switch {
 		case errors.Is(err, keystore.ErrKCV):
 			continue
+		case errors.Is(err, keystore.ErrBlob) || errors.Is(err, keystore.ErrMAC) || errors.Is(err, keystore.ErrKey):
+			return keystore.Key{}, t.profile.BadBlob
 		case err != nil:
 			return keystore.Key{}, err
 		case k.Algorithms != nil && t.profile.RestrictedUnwrap != apdu.OK:

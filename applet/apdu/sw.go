@@ -13,6 +13,7 @@ const (
 	KeyAuthenticated        SW = 0x9001 // the key asked for has already authenticated
 	EndOfFile               SW = 0x6282 // fewer bytes than asked for, and here they are
 	VerificationFailed      SW = 0x6300 // a signature is wrong, or too few keys have authenticated
+	ExecutionFailed         SW = 0x6400 // nothing was changed
 	MemoryFailure           SW = 0x6581 // the change could not be stored
 	WrongLength             SW = 0x6700
 	ChannelNotSupported     SW = 0x6881 // logical channels

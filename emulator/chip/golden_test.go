@@ -55,7 +55,7 @@ func goldenCard(t *testing.T) chip.Durable {
 	d, err := chip.Manufacture(env, chip.Order{
 		Serial: "DENK9900001",
 		Answers: applet.Answers{
-			NotSelected: 0x6D00, DomainDeleted: 0x6A88, NoMatchingDomain: 0x6A80, LastTry: 0x63C0,
+			NotSelected: 0x6D00, DomainDeleted: 0x6A88, NoMatchingDomain: 0x6A80, BadBlob: 0x6400, LastTry: 0x63C0,
 			TooLong: 0x6700,
 		},
 	})

@@ -193,7 +193,9 @@ func (m *machine) Unwrap(t *rapid.T) {
 	m.t = t
 	id := rapid.SampledFrom(keyIDs).Draw(t, "key")
 	blob := rapid.SampledFrom(m.blobs).Draw(t, "blob")
-	c := apdu.Command{CLA: 0x80, INS: 0x74, P1: id, P2: 0x93, Data: blob.bytes, Extended: true}
+	c := apdu.Command{CLA: 0x80, INS: 0x74, P1: id, P2: 0x93, Data: slices.Clone(blob.bytes), Extended: true}
+	altered := max(0, rapid.IntRange(-8, 1).Draw(t, "altered"))
+	c.Data[len(c.Data)-1] ^= byte(altered)
 	ready, slot := 0, -1
 	for i, d := range m.s.domains {
 		if d.ready() {
@@ -214,7 +216,9 @@ func (m *machine) Unwrap(t *rapid.T) {
 	case ready == 0:
 		m.refuse(c, apdu.ConditionsNotSatisfied)
 	case slot < 0:
-		m.refuse(c, apdu.WrongData)
+		m.refuse(c, apdu.ReferenceNotFound)
+	case altered > 0:
+		m.refuse(c, apdu.ExecutionFailed)
 	case exists && !same:
 		m.refuse(c, apdu.AlreadyExists)
 	default:
