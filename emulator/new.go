@@ -2,6 +2,8 @@ package emulator
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"time"
 
@@ -37,6 +39,20 @@ func (w World) Manufacture(o chip.Order) (chip.Durable, error) {
 		return chip.Durable{}, fmt.Errorf("emulator: new card: %w", err)
 	}
 	return d, nil
+}
+
+// For is the world of a card: this one, or for a card made from a seed one whose
+// randomness depends on the seed and on the card's state alone, so that the same
+// commands give the same answers again.
+func (w World) For(d chip.Durable) World {
+	if d.Seed != nil {
+		state, _ := json.Marshal(d) // of a state that was just read or made, which cannot fail
+		w.Rand, w.Deterministic = Seeded(*d.Seed, sha256.Sum256(state)), true
+	}
+	if d.KeyPool || d.Seed != nil {
+		w.RSA = keystore.PoolGenerator{Rand: w.Rand}
+	}
+	return w
 }
 
 func (w World) env(now time.Time) applet.Env {

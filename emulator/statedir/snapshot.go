@@ -1,0 +1,115 @@
+package statedir
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"hsmemu/emulator/chip"
+	"hsmemu/emulator/store"
+)
+
+func (d *Dir) snapshotFolder(card string) string { return filepath.Join(d.path, snapshotFolder, card) }
+
+func (d *Dir) snapshotFile(card, tag string) (string, error) {
+	if err := checkName("card name", card); err != nil {
+		return "", err
+	}
+	if err := checkName("tag", tag); err != nil {
+		return "", err
+	}
+	return filepath.Join(d.snapshotFolder(card), tag+cardSuffix), nil
+}
+
+// Snapshot keeps the present state of a card, which may be running, under a
+// tag. The copy is protected as the card's file is. Errors: ErrName, ErrNoCard,
+// ErrSnapshotExists.
+func (d *Dir) Snapshot(card, tag string) error {
+	to, err := d.snapshotFile(card, tag)
+	if err != nil {
+		return err
+	}
+	from, err := d.file(card, cardSuffix)
+	if err != nil {
+		return err
+	}
+	if _, err := store.Inspect(from, d.opt); err != nil {
+		return d.failed("open", card, err)
+	}
+	err = copyFile(from, to)
+	if errors.Is(err, fs.ErrExist) {
+		err = fmt.Errorf("snapshot %q: %w", tag, ErrSnapshotExists)
+	}
+	return failed("snapshot", card, err)
+}
+
+// copyFile copies a card's file, which is replaced whole whenever it changes,
+// to a new file of its own. There is no copy until it is whole.
+func copyFile(from, to string) (err error) {
+	data, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(to), "new-*") // for its owner alone
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.Remove(f.Name())) }()
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Link(f.Name(), to)
+}
+
+// Snapshot is what was kept of a card under a tag.
+type Snapshot struct {
+	Tag string
+	store.Info
+	// Err is why nothing can be said of it, nil if something can.
+	Err error
+}
+
+// Snapshots lists what was kept of a card, sorted by tag. A damaged snapshot
+// does not hide the others.
+func (d *Dir) Snapshots(card string) ([]Snapshot, error) {
+	if _, err := d.Inspect(card); err != nil {
+		return nil, err
+	}
+	tags, err := listed(d.snapshotFolder(card))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, failed("list the snapshots of", card, err)
+	}
+	list := make([]Snapshot, len(tags))
+	for i, tag := range tags {
+		list[i].Tag = tag
+		path, err := d.snapshotFile(card, tag)
+		if err == nil {
+			list[i].Info, err = store.Inspect(path, d.opt)
+		}
+		list[i].Err = err
+	}
+	return list, nil
+}
+
+// ReadSnapshot gives the state that was kept under a tag. opt is how the card's
+// files were sealed then. Error: ErrNoSnapshot.
+func (d *Dir) ReadSnapshot(card, tag string, opt store.Options) (chip.Durable, error) {
+	path, err := d.snapshotFile(card, tag)
+	if err != nil {
+		return chip.Durable{}, err
+	}
+	if _, err := d.Inspect(card); err != nil {
+		return chip.Durable{}, err
+	}
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return chip.Durable{}, failed("restore", card, fmt.Errorf("snapshot %q: %w", tag, ErrNoSnapshot))
+	}
+	state, _, err := store.Read[chip.Durable](path, opt)
+	return state, failed("restore", card, err)
+}

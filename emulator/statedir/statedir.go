@@ -1,0 +1,341 @@
+// Package statedir keeps cards by name in a folder: it makes, opens, copies and
+// removes them, and says which process has one.
+//
+// A card called alice is the file alice.card of package store; its snapshots
+// are files in snapshots/alice, and a process that runs it listens at
+// alice.sock. The package knows neither readers nor sockets beyond that name.
+//
+//	dir, err := statedir.Open(path, store.Options{Sealers: sealers})
+//	err = dir.Make("alice", statedir.Order{}, store.Options{}, emulator.System())
+//	card, err := dir.Run("alice", emulator.System())
+//	defer card.Close()
+package statedir
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"hsmemu/emulator"
+	"hsmemu/emulator/chip"
+	"hsmemu/emulator/store"
+	"hsmemu/keystore/seal"
+)
+
+// Suffixes of the names of a card's files, and the folder of the snapshots.
+const (
+	cardSuffix     = ".card"
+	socketSuffix   = ".sock"
+	snapshotFolder = "snapshots"
+)
+
+// The errors of this package. Most come inside an [Error], beside those of
+// package store.
+var (
+	// ErrName says that a card or a snapshot cannot be called that.
+	ErrName = errors.New("letters, digits, dot, dash and underscore, 64 at most")
+	// ErrNoCard says that there is no card of that name.
+	ErrNoCard = errors.New("there is no such card")
+	// ErrCardExists says that there is a card of that name already.
+	ErrCardExists = errors.New("it exists already")
+	// ErrNoSnapshot says that the card has no snapshot of that name.
+	ErrNoSnapshot = errors.New("no such snapshot")
+	// ErrSnapshotExists says that the card has a snapshot of that name already.
+	ErrSnapshotExists = errors.New("there is one of that name")
+	// ErrWritable says that everybody may write into the folder. Whoever can
+	// put a card there puts one that is not the user's, or the socket of a
+	// process that is not.
+	ErrWritable = errors.New("everybody can write into it, and could put cards there")
+)
+
+// Error says what could not be done with which card.
+type Error struct {
+	// Op is what failed, as in "open".
+	Op string
+	// Card is the card's name.
+	Card string
+	Err  error
+}
+
+// Error is the operation, the card, and why.
+func (e *Error) Error() string { return fmt.Sprintf("%s card %q: %v", e.Op, e.Card, e.Err) }
+
+// Unwrap is why.
+func (e *Error) Unwrap() error { return e.Err }
+
+func failed(op, card string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &Error{op, card, err}
+}
+
+// Dir is a state folder.
+type Dir struct {
+	path string
+	opt  store.Options
+}
+
+// Open takes a folder for cards, and makes it with mode 0700 where there is
+// none. The options are those with which cards are opened, whatever seals them.
+// Error: ErrWritable.
+func Open(path string, opt store.Options) (*Dir, error) {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, fmt.Errorf("make the state folder: %w", err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("look at the state folder: %w", err)
+	}
+	if info.Mode().Perm()&0o002 != 0 { // a group may be the user's own
+		return nil, fmt.Errorf("state folder %s: %w", path, ErrWritable)
+	}
+	return &Dir{path, opt}, nil
+}
+
+// Path is where the folder is.
+func (d *Dir) Path() string { return d.path }
+
+// nameShape is what a card or a snapshot may be called: it becomes a file name
+// and nothing else.
+var nameShape = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+
+func checkName(what, name string) error {
+	if !nameShape.MatchString(name) {
+		return fmt.Errorf("%s %q: %w", what, name, ErrName)
+	}
+	return nil
+}
+
+func (d *Dir) file(card, suffix string) (string, error) {
+	if err := checkName("card name", card); err != nil {
+		return "", err
+	}
+	return filepath.Join(d.path, card+suffix), nil
+}
+
+// Socket is where a process that runs the card listens. Error: ErrName.
+func (d *Dir) Socket(card string) (string, error) { return d.file(card, socketSuffix) }
+
+// Names lists the cards, sorted.
+func (d *Dir) Names() ([]string, error) {
+	names, err := listed(d.path)
+	if err != nil {
+		return nil, fmt.Errorf("list cards: %w", err)
+	}
+	return names, nil
+}
+
+// listed is the names of the card files in a folder, sorted.
+func listed(folder string) ([]string, error) {
+	found, err := os.ReadDir(folder)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, entry := range found {
+		name, isCard := strings.CutSuffix(entry.Name(), cardSuffix)
+		if isCard && nameShape.MatchString(name) {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
+// exists reports whether there is a file for the card.
+func (d *Dir) exists(card string) bool {
+	path, err := d.file(card, cardSuffix)
+	if err == nil {
+		_, err = os.Stat(path)
+	}
+	return err == nil
+}
+
+// failed is an Error about an existing card. A passphrase's file may be what is
+// missing, and not the card's.
+func (d *Dir) failed(op, card string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) && !d.exists(card) {
+		err = ErrNoCard
+	}
+	return failed(op, card, err)
+}
+
+// Order is what a new card is to be.
+type Order struct {
+	chip.Order
+	// Seed derives everything random from a number, for tests only; nil does
+	// not.
+	Seed *uint64
+	// KeyPool takes RSA keys from a public pool, for tests only.
+	KeyPool bool
+}
+
+// Make makes a card as shipped, kept as the first of the sealers says. Errors:
+// ErrName, ErrCardExists.
+func (d *Dir) Make(card string, o Order, opt store.Options, w emulator.World) error {
+	if err := checkName("card name", card); err != nil {
+		return err
+	}
+	if d.exists(card) { // before anybody is asked for a passphrase
+		return failed("make", card, ErrCardExists)
+	}
+	made, err := w.For(chip.Durable{Seed: o.Seed, KeyPool: o.KeyPool}).Manufacture(o.Order)
+	if err != nil {
+		return failed("make", card, err)
+	}
+	made.Seed, made.KeyPool = o.Seed, o.KeyPool
+	return d.create("make", card, made, opt)
+}
+
+func (d *Dir) create(op, card string, v chip.Durable, opt store.Options) error {
+	path, err := d.file(card, cardSuffix)
+	if err != nil {
+		return err
+	}
+	file, err := store.Create(path, v, opt)
+	if errors.Is(err, store.ErrExist) {
+		err = ErrCardExists
+	}
+	if err != nil {
+		return failed(op, card, err)
+	}
+	return failed(op, card, file.Close())
+}
+
+// Card is a card that this process runs and nobody else.
+type Card struct {
+	*emulator.Card
+	// Name is the card's name.
+	Name string
+	file *store.File[chip.Durable]
+}
+
+// Generation counts the saves of the card's file.
+func (c *Card) Generation() uint64 { return c.file.Generation() }
+
+// Seal names what protects the card's file.
+func (c *Card) Seal() string { return c.file.Seal() }
+
+// Close gives the card back.
+func (c *Card) Close() error { return c.file.Close() }
+
+// Run opens a card for this process and powers it on. Errors: ErrName,
+// ErrNoCard, *store.LockedError, and those of store.Open and emulator.New.
+func (d *Dir) Run(card string, w emulator.World) (*Card, error) {
+	file, err := d.open("open", card)
+	if err != nil {
+		return nil, err
+	}
+	state, err := file.Load()
+	if err != nil {
+		return nil, errors.Join(d.failed("open", card, err), file.Close())
+	}
+	c, err := emulator.New(state, file, w.For(state))
+	if err != nil {
+		return nil, errors.Join(d.failed("open", card, err), file.Close())
+	}
+	return &Card{Card: c, Name: card, file: file}, nil
+}
+
+func (d *Dir) open(op, card string) (*store.File[chip.Durable], error) {
+	path, err := d.file(card, cardSuffix)
+	if err != nil {
+		return nil, err
+	}
+	file, err := store.Open[chip.Durable](path, d.opt)
+	if err != nil {
+		return nil, d.failed(op, card, err)
+	}
+	return file, nil
+}
+
+// Read gives the last saved state of a card, which another process may run.
+func (d *Dir) Read(card string) (chip.Durable, store.Info, error) {
+	path, err := d.file(card, cardSuffix)
+	if err != nil {
+		return chip.Durable{}, store.Info{}, err
+	}
+	state, info, err := store.Read[chip.Durable](path, d.opt)
+	return state, info, d.failed("open", card, err)
+}
+
+// Inspect tells what can be told of a card without opening it.
+func (d *Dir) Inspect(card string) (store.Info, error) {
+	path, err := d.file(card, cardSuffix)
+	if err != nil {
+		return store.Info{}, err
+	}
+	info, err := store.Inspect(path, d.opt)
+	return info, d.failed("open", card, err)
+}
+
+// Remove removes a card, its snapshots, and a socket that is nobody's.
+func (d *Dir) Remove(card string) error {
+	path, err := d.file(card, cardSuffix)
+	if err != nil {
+		return err
+	}
+	if err := store.Remove(path, d.opt); err != nil {
+		return d.failed("remove", card, err)
+	}
+	if err := os.RemoveAll(d.snapshotFolder(card)); err != nil {
+		return failed("remove the snapshots of", card, err)
+	}
+	socket, err := d.Socket(card)
+	if err == nil {
+		err = os.Remove(socket)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return failed("remove the control socket of", card, err)
+}
+
+// Reseal changes how the card's file is protected. Snapshots stay under the
+// seal they had.
+func (d *Dir) Reseal(card string, to seal.Sealer) error {
+	file, err := d.open("open", card)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.failed("reseal", card, file.Reseal(to)), file.Close())
+}
+
+// Accept takes an old file of a card as its present state: see store.Accept.
+func (d *Dir) Accept(card string) error {
+	path, err := d.file(card, cardSuffix)
+	if err != nil {
+		return err
+	}
+	file, err := store.Accept[chip.Durable](path, d.opt)
+	if err != nil {
+		return d.failed("open", card, err)
+	}
+	return failed("open", card, file.Close())
+}
+
+// Export writes a whole card into a new file outside of the folder.
+func (d *Dir) Export(card, file string, opt store.Options) error {
+	state, _, err := d.Read(card)
+	if err != nil {
+		return err
+	}
+	return failed("export", card, store.Write(file, state, opt))
+}
+
+// Import makes a card from a file that Export wrote: a copy with the same
+// identity. in is how the file may be sealed, opt how the card is to be.
+func (d *Dir) Import(file string, in store.Options, card string, opt store.Options) error {
+	if err := checkName("card name", card); err != nil {
+		return err
+	}
+	state, _, err := store.Read[chip.Durable](file, in)
+	if err != nil {
+		return failed("import", card, err)
+	}
+	return d.create("import", card, state, opt)
+}
