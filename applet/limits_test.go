@@ -97,7 +97,8 @@ func vouched(t *testing.T, by string, sign cvc.Signer, e cvc.Extensions) cvc.Aut
 	return a
 }
 
-// A request that names two groups belongs to none, whoever vouches for it.
+// XKEK-9: a request that names two groups belongs to none, whoever vouches for
+// it.
 func TestLimits_TwoGroupsInARequest(t *testing.T) {
 	t.Parallel()
 	tb := after(t, "4.1", lines(setups["group"], secondGroup(), custodian("O"), initialise("0001", "93(0101)"), "card A"))
@@ -142,7 +143,7 @@ func TestLimits_TwoGroupsInARequest(t *testing.T) {
 	}
 }
 
-// Devices vouch for keys: not their issuer, and not the root.
+// XKEK-15: devices vouch for keys: not their issuer, and not the root.
 func TestLimits_OnlyDevicesVouch(t *testing.T) {
 	t.Parallel()
 	tb := after(t, "4.1", setups["group"])
@@ -154,6 +155,7 @@ func TestLimits_OnlyDevicesVouch(t *testing.T) {
 	}
 }
 
+// DOM-40.
 func TestLimits_KeyDomains(t *testing.T) {
 	t.Parallel()
 	share := func(slot, share string) string { return "80 52 00 " + slot + " Lc(" + share + ") 00 => " }
@@ -190,6 +192,7 @@ func TestLimits_KeyDomains(t *testing.T) {
 	})
 }
 
+// XKEK-14.
 func TestLimits_ExchangeKeys(t *testing.T) {
 	t.Parallel()
 	const (
@@ -208,7 +211,7 @@ func TestLimits_ExchangeKeys(t *testing.T) {
 	})
 }
 
-// The vendor's own example gives an AES key a counter, and 92 and 94 in its
+// DOM-41, KEY-56. The vendor's own example gives an AES key a counter, and 92 and 94 in its
 // list (sc-hsm-embedded, issue 30): such a key can leave, and its counter stays
 // behind. A list without 92 keeps both.
 func TestLimits_UseCounters(t *testing.T) {

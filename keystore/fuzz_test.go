@@ -97,7 +97,7 @@ func FuzzDomainJSON(f *testing.F) {
 	agreed, err := keystore.NewXKEK(share).Agree(share)
 	require.NoError(f, err)
 	for _, d := range []keystore.Domain{
-		{}, keystore.NewDKEK(1), first, domainOf(f, kek), keystore.NewXKEK(share), agreed,
+		{}, keystore.NewDKEK(1), first, domainOf(f, kek), domainOf(f, kek).Cleared(true), keystore.NewXKEK(share), agreed,
 	} {
 		f.Add([]byte(stored(f, d)))
 	}
@@ -114,6 +114,7 @@ func FuzzDomainJSON(f *testing.F) {
 		require.Equal(t, once, stored(t, again))
 		_, _ = d.Import(share)
 		_, _ = d.Agree(share)
+		_, _ = d.Cleared(true).Import(share)
 		blob, err := d.Wrap(seeded(1), k)
 		require.Equal(t, d.Ready(), err == nil)
 		if err == nil {

@@ -240,6 +240,14 @@ func FuzzParse(f *testing.F) {
 	p := cvc.PKAFile{Request: r, Chain: c}
 	f.Add(p.Bytes())
 	f.Add(p.PlainBytes())
+	named := cvc.Extensions(nil).With(cvc.KeyDomainUID, []byte{1})
+	for _, e := range []cvc.Extensions{named, named.With(cvc.KeyDomainUID, []byte{2}), named.With("\x2A\x03"), append(named, 0x73)} {
+		s, err := cvc.RequestBody{
+			CHR: "UTKEY00001", Key: cvc.NewEC(cvc.ECDSASHA256, userKey(f).Public()), Extensions: e,
+		}.Sign(cvc.SignEC(userKey(f), nil))
+		require.NoError(f, err)
+		f.Add(s.Raw)
+	}
 	f.Add(slices.Concat(cvc.KnownRoots()[0].Raw, cvc.KnownRoots()[1].Raw))
 	n := append(append([]byte{0xC1}, make([]byte, 126)...), 1)
 	for s := cvc.RSASHA1; s.RSA(); s++ { // signatures need not be right to be read

@@ -65,3 +65,58 @@ func TestCertificate_ExtensionsAreAbsentOrEmptyOrFull(t *testing.T) {
 		require.Equal(t, c, read)
 	}
 }
+
+// Spec 06, added A1: of two statements of one kind no reader can say which one
+// counts.
+func TestExtensions_StatedTwice(t *testing.T) {
+	t.Parallel()
+	uid := []byte{1}
+	one := cvc.Extensions(nil).With("\x2A\x03").With(cvc.KeyDomainUID, uid)
+	for _, twice := range []cvc.Extensions{
+		one.With(cvc.KeyDomainUID, uid), one.With(cvc.KeyDomainUID, []byte{2}), one.With("\x2A\x03", []byte{2}),
+		append(one.With("\x2A\x04"), 0x73), append(cvc.Extensions{0x73}, one...),
+	} {
+		r, err := cvc.RequestBody{
+			CHR: "UTKEY00001", Key: cvc.NewEC(cvc.ECDSASHA256, userKey(t).Public()), Extensions: twice,
+		}.Sign(cvc.SignEC(userKey(t), nil))
+		require.NoError(t, err)
+		_, err = cvc.ParseRequest(r.Raw)
+		require.ErrorIs(t, err, cvc.ErrExtension, "%X", []byte(twice))
+		b := body(t)
+		b.Extensions = twice
+		c, err := b.Sign(cvc.ECDSASHA256, cvc.SignEC(userKey(t), nil))
+		require.NoError(t, err)
+		_, err = cvc.ParseCertificate(c.Raw)
+		require.ErrorIs(t, err, cvc.ErrExtension)
+		require.ErrorIs(t, twice.Check(), cvc.ErrExtension)
+	}
+	require.NoError(t, one.Check())
+}
+
+// What a device vouches for has one meaning for every reader: BSI TR-03110
+// part 3, C.3, and X.690 §8.19.
+func TestExtensions_Check(t *testing.T) {
+	t.Parallel()
+	for s, fine := range map[string]bool{
+		"": true, "730306012A": true, "730406022A03": true, "730606022A038000": true, "7305060381C31F": true,
+		"73":              false, // cut
+		"7300":            false, // nothing in it
+		"73028000":        false, // no identifier
+		"73058000060103":  false, // not at the front
+		"30040602 2A03":   false, // another template
+		"73020600":        false, // empty
+		"730406022A80":    false, // a zero digit
+		"7305060380032A":  false, // in front
+		"730506032A80 03": false, // in the middle
+		"730406022A83":    false, // no end
+		"73810306012A":    false, // a length that is longer than it must be
+		"730306012A 00":   false,
+	} {
+		err := cvc.Extensions(unhex(t, s)).Check()
+		if fine {
+			require.NoError(t, err, s)
+		} else {
+			require.ErrorIs(t, err, cvc.ErrExtension, s)
+		}
+	}
+}
