@@ -155,7 +155,7 @@ func TestLimits_OnlyDevicesVouch(t *testing.T) {
 	}
 }
 
-// DOM-40.
+// DOM-45.
 func TestLimits_KeyDomains(t *testing.T) {
 	t.Parallel()
 	share := func(slot, share string) string { return "80 52 00 " + slot + " Lc(" + share + ") 00 => " }
@@ -211,7 +211,7 @@ func TestLimits_ExchangeKeys(t *testing.T) {
 	})
 }
 
-// DOM-41, KEY-56. The vendor's own example gives an AES key a counter, and 92 and 94 in its
+// DOM-46, KEY-56. The vendor's own example gives an AES key a counter, and 92 and 94 in its
 // list (sc-hsm-embedded, issue 30): such a key can leave, and its counter stays
 // behind. A list without 92 keeps both.
 func TestLimits_UseCounters(t *testing.T) {
