@@ -231,7 +231,7 @@ func (f *Faults) Reset() error { return f.card.Reset() }
 // Transmit gives the card a command, unless a fault strikes. Errors: those of
 // [Card.Transmit], and that of a transmission that has to fail.
 func (f *Faults) Transmit(ctx context.Context, command []byte) ([]byte, error) {
-	due := f.due(command)
+	due, ends := f.due(command)
 	for _, one := range due {
 		if one.kind.instead != nil {
 			return one.kind.instead(ctx, f)
@@ -245,7 +245,7 @@ func (f *Faults) Transmit(ctx context.Context, command []byte) ([]byte, error) {
 		}
 	}
 	answer, err := f.card.Transmit(ctx, command)
-	if bytes.HasSuffix(answer, []byte{0x90, 0x00}) {
+	if ends && bytes.HasSuffix(answer, []byte{0x90, 0x00}) {
 		f.done(command)
 	}
 	for _, one := range due {
@@ -264,15 +264,16 @@ func (f *Faults) done(command []byte) {
 }
 
 // due counts the command and gives the faults that strike, at most one of them
-// in place of the card. Those that strike once are removed.
-func (f *Faults) due(command []byte) []*fault {
+// in place of the card. Those that strike once are removed. It reports whether
+// the command ends a fault when the card has done it.
+func (f *Faults) due(command []byte) (due []*fault, ends bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var due []*fault
 	replaced := false
 	for i := range faultKinds {
 		kind := &faultKinds[i]
 		one := f.active[kind.name]
+		ends = ends || one != nil && kind.ends != nil && kind.ends(command)
 		switch {
 		case one == nil, kind.strikes != nil && !kind.strikes(command), one.at != "" && one.at != classOf(command):
 			continue
@@ -288,7 +289,7 @@ func (f *Faults) due(command []byte) []*fault {
 			delete(f.active, kind.name)
 		}
 	}
-	return due
+	return due, ends
 }
 
 // isInitialize knows INITIALIZE DEVICE with data: without, it is a query.
