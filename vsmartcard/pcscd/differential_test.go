@@ -33,8 +33,8 @@ var (
 	seed      = flag.Uint64("seed", 1, "what the sequences follow from")
 )
 
-// atrs are those of other cards: T=0, both, either in specific mode, others, and
-// that of the token again.
+// atrs are those of other cards: T=0, both, either in specific mode, others, none
+// of a mute card, and that of the token again.
 var atrs = [][]byte{
 	{0x3B, 0x00},
 	{0x3B, 0x80, 0x80, 0x01, 0x01},
@@ -43,6 +43,7 @@ var atrs = [][]byte{
 	{0x3B, 0x90, 0x11, 0x91, 0x0E, 0x00, 0x8E},
 	{0x3B, 0x80, 0x8F, 0x01, 0x0E},
 	{0x3F, 0x80, 0x0E},
+	nil,
 	atr,
 }
 
@@ -651,12 +652,21 @@ func TestDifferential_RandomSequencesAgainstPCSCD(t *testing.T) {
 			s.card.become(other)
 		}
 		require.NoError(t, differ([]act{
+			{op: opConnect, share: 3, client: 1},
 			{op: opReconnect, share: 2, protocols: 1, how: 1},
 			{op: opReconnect, share: 2, protocols: 2, how: 1},
 			{op: opReconnect, share: 2, protocols: 3, how: 2},
 			{op: opReconnect, share: 2, protocols: 0x1000, how: 1},
 			{op: opTransmit, protocols: 1, length: 2, room: 2},
 			{op: opTransmit, protocols: 2, length: 2, room: 2},
+			{op: opReconnect, share: 2, protocols: 3},
+			{op: opConnect, share: 2, protocols: 3},
+			{op: opBegin},
+			{op: opEnd, how: 1},
+			{op: opStatus},
+			{op: opReconnect, share: 2, protocols: 3},
+			{op: opDisconnect, how: 1},
+			{op: opConnect, share: 2, protocols: 3},
 		}), "ATR %X", other)
 	}
 	unjudged := 0
