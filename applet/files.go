@@ -144,7 +144,7 @@ func readBinary(t *tx, c apdu.Command) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, err := tlv.Parse(c.Data)
+	list, err := tlv.ParseBER(c.Data)
 	if err != nil {
 		return nil, apdu.WrongData
 	}
@@ -195,7 +195,7 @@ func updateBinary(t *tx, c apdu.Command) ([]byte, error) {
 	if err := t.allow(rule.write); err != nil {
 		return nil, err
 	}
-	list, err := tlv.Parse(c.Data)
+	list, err := tlv.ParseBER(c.Data)
 	if err != nil {
 		return nil, apdu.WrongData
 	}

@@ -79,7 +79,7 @@ func initializeDevice(t *tx, c apdu.Command) ([]byte, error) {
 }
 
 func parseSetup(p Profile, data []byte) (setup, error) {
-	list, err := tlv.Parse(data)
+	list, err := tlv.ParseBER(data)
 	if err != nil {
 		return setup{}, apdu.WrongData
 	}

@@ -60,7 +60,7 @@ func (t *tx) newKey(c apdu.Command) (tlv.List, attributes, error) {
 	if c.P1 == 0 {
 		return nil, attributes{}, apdu.IncorrectP1P2
 	}
-	list, err := tlv.Parse(c.Data)
+	list, err := tlv.ParseBER(c.Data)
 	if err != nil {
 		return nil, attributes{}, apdu.WrongData
 	}
@@ -135,7 +135,7 @@ func (t *tx) generate(list tlv.List) (keystore.Key, cvc.Scheme, error) {
 	if !ok {
 		return keystore.Key{}, 0, apdu.WrongData
 	}
-	parts, err := node.Children()
+	parts, err := tlv.ParseBER(node.Value)
 	if err != nil {
 		return keystore.Key{}, 0, apdu.WrongData
 	}
@@ -157,9 +157,12 @@ func (t *tx) generate(list tlv.List) (keystore.Key, cvc.Scheme, error) {
 
 func (t *tx) generateRSA(parts tlv.List) (keystore.Key, error) {
 	exponent, ok := parts.Find(0x82)
+	if !ok {
+		exponent.Value = []byte{1, 0, 1} // 65537, as clients that name none expect
+	}
 	size, sized := parts.Find(0x02)
 	bits, valid := size.Uint()
-	if !ok || !sized || !valid {
+	if !sized || !valid {
 		return keystore.Key{}, apdu.WrongData
 	}
 	if bits > 1<<16 || !slices.Contains(t.profile.RSA, int(bits)) {

@@ -154,7 +154,7 @@ func TestSpec01_UpdateBinary(t *testing.T) {
 		{"01 §4.3 no 54 and no P1P2", "stock", "00 A4 00 00 Lc(CF00)\n" + `00 D7 00 00 Lc(53("x")) => 6A80`},
 		{"01 §4.3 not TLV", "user", "00 D7 CF 00 Lc(54 02 00) => 6A80"},
 		{"01 §4.3 length in one byte", "user", "00 D7 CF 00 Lc(54(0000) 53 81 80 {long|head 128})" + all + "{long|head 128} 9000"},
-		{"01 §4.3 length in more bytes than DER allows", "user", `00 D7 CF 00 Lc(54(0000) 53 81 03 "new") => 6A80`},
+		{"01 §4.3 length in more bytes than needed", "user", `00 D7 CF 00 Lc(54(0000) 53 81 03 "new") => 9000`},
 		{"01 §4.3 length in two bytes", "user", "00 D7 CF 00 Lc(54(0000) 53({long}))" + all + "{long} 9000"},
 		{"01 §4.3 no data field", "user", "00 D7 CF 00 => 6700"},
 		{"01 §4.3 creation in an extended command", "user", "00 D7 CF 00 00 00 06 54 02 00 00 53 00 => 9000 !1" + all + "9000"},

@@ -215,7 +215,7 @@ func TestSpec01_GenerateKeyPair(t *testing.T) {
 		{"04 §4.2 unknown OID", "user", of("01 00", template("06(04007F00070202020209) 82(010001) 02(0400)"), "le") + "6A81"},
 		{"04 §4.2 no OID", "user", of("01 00", template("82(010001) 02(0400)"), "le") + "6A80"},
 		{"04 §4.2 no size", "user", of("01 00", template(rsa+"82(010001)"), "le") + "6A80"},
-		{"04 §4.2 no exponent", "user", of("01 00", template(rsa+"02(0400)"), "le") + "6A80"},
+		{"04 §4.2 no exponent", "user", of("01 00", template(rsa+"02(0400)"), "le") + "67 * 9000"},
 		{"04 §4.2 a domain parameter missing", "user", of("01 00", template("{secp256r1|7F49|head 114}"), "le") + "6A80"},
 		{"04 §4.2 no cofactor", "user", of("01 00", template("{secp256r1|7F49|-1|-1|-1}"), "le") + "67 * 9000"},
 		{"04 §4.2 template not TLV", "user", of("01 00", template("06 0A 04"), "le") + "6A80"},

@@ -94,7 +94,7 @@ var table = []command{
 	{name: "UPDATE BINARY", ins: 0xD7, data: someOf, need: user, evidence: OnHardware, run: updateBinary, quiet: true},
 	{name: "DELETE FILE", ins: 0xE4, p1: []byte{0x00, 0x02}, p2: zero, data: size{2, 2}, need: user, evidence: ByClient, run: deleteFile},
 	{name: "ENUMERATE OBJECTS", ins: 0x58, p1: zero, p2: zero, data: anySize, evidence: OnHardware, run: enumerateObjects},
-	{name: "GET CHALLENGE", ins: 0x84, p1: zero, p2: zero, data: noData, evidence: ByClient, run: getChallenge, quiet: true},
+	{name: "GET CHALLENGE", ins: 0x84, p1: zero, p2: zero, data: noData, evidence: OnHardware, run: getChallenge, quiet: true},
 
 	{name: "VERIFY", ins: 0x20, p1: []byte{0x00, 0x01}, p2: nil, data: anySize, quiet: true, evidence: OnHardware, run: verify},
 	{name: "CHANGE REFERENCE DATA", ins: 0x24, p1: zero, p2: nil, data: anySize, quiet: true, evidence: OnHardware, run: changeReferenceData},

@@ -53,7 +53,7 @@ func (t *tx) anchors() []trusted {
 // next step of chip authentication, public key authentication or certificate
 // verification.
 func manageEnvironment(t *tx, c apdu.Command) ([]byte, error) {
-	list, err := tlv.Parse(c.Data)
+	list, err := tlv.ParseBER(c.Data)
 	if err != nil {
 		return nil, apdu.WrongData
 	}

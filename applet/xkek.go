@@ -30,7 +30,7 @@ func associateDomain(t *tx, c apdu.Command) ([]byte, error) {
 			return nil, apdu.AlreadyExists
 		}
 	}
-	list, err := tlv.Parse(c.Data)
+	list, err := tlv.ParseBER(c.Data)
 	if err != nil || len(list) < 2 || list[len(list)-1].Tag != tagMembership {
 		return nil, apdu.WrongData
 	}

@@ -66,7 +66,7 @@ func TestOpen_RefusesWrongObjectsWithRightChecksum(t *testing.T) {
 			{"form of odd INS for an even one", 0x20, data85, sm.ErrMissing},
 			{"form of even INS for an odd one", 0xB1, data87, sm.ErrMissing},
 			{"checksum twice", 0x20, f.checksum(t, 1, []byte{0x0C, 0x20, 0, 0x81}, nil), sm.ErrMissing},
-			{"length in a longer form than needed", 0x20, []byte{0x97, 0x81, 0x01, 0x00}, sm.ErrMissing},
+			{"indefinite length", 0x20, []byte{0x97, 0x80, 0x00, 0x00, 0x00}, sm.ErrMissing},
 			{"object longer than the data", 0x20, []byte{0x97, 0x7F, 0x00}, sm.ErrMissing},
 			{"tag 00", 0x20, []byte{0x00}, sm.ErrMissing},
 			{"no indicator", 0x20, []byte{0x87, 0x00}, sm.ErrWrong},
@@ -89,6 +89,26 @@ func TestOpen_RefusesWrongObjectsWithRightChecksum(t *testing.T) {
 				require.False(t, after.Active())
 				require.True(t, card.Active())
 			})
+		}
+	}
+}
+
+// BER lets a length be longer than it needs to be; the checksum is over the
+// objects as they came.
+func TestOpen_TakesLongerLengths(t *testing.T) {
+	t.Parallel()
+	for _, s := range suites {
+		f := newForger(t, s)
+		short := append([]byte{1}, f.cryptogram(t, 1, f.padded([]byte("648219")))...)
+		for _, objects := range [][]byte{
+			join([]byte{0x87, 0x81, byte(len(short))}, short, []byte{0x97, 0x82, 0x00, 0x01, 0x00}),
+			join([]byte{0x87, 0x83, 0x00, 0x00, byte(len(short))}, short, []byte{0x97, 0x84, 0x00, 0x00, 0x00, 0x01, 0x00}),
+		} {
+			card, _ := open(t, s)
+			got, after, err := card.Open(f.command(t, 0x20, objects))
+			require.NoError(t, err)
+			require.True(t, after.Active())
+			require.Equal(t, "648219", string(got.Data))
 		}
 	}
 }

@@ -123,11 +123,11 @@ func (s Suite) publicKey(host *curve.Public) []byte {
 // dynamic reads one object 7C and in it exactly the given objects, and
 // returns their values.
 func dynamic(data []byte, tags ...tlv.Tag) ([][]byte, error) {
-	outer, err := tlv.Parse(data)
+	outer, err := tlv.ParseBER(data)
 	if err != nil || len(outer) != 1 || outer[0].Tag != tagDynamic {
 		return nil, ErrData
 	}
-	inner, err := tlv.Parse(outer[0].Value)
+	inner, err := tlv.ParseBER(outer[0].Value)
 	if err != nil || len(inner) != len(tags) {
 		return nil, ErrData
 	}

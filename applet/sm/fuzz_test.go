@@ -38,6 +38,8 @@ func FuzzOpen(f *testing.F) {
 			f.Add(row[0][0]-'1', true, b[1], b[5:len(b)-11])
 		}
 	}
+	f.Add(byte(1), true, byte(0x20), unhex(f, "978100"))
+	f.Add(byte(1), true, byte(0x20), unhex(f, "9784000000010087820000"))
 	ends := openers(f)
 	f.Fuzz(func(t *testing.T, which byte, forged bool, ins byte, b []byte) {
 		end := ends[int(which)%len(ends)]

@@ -127,7 +127,7 @@ func objects(data []byte, tags ...tlv.Tag) ([]tlv.Node, error) {
 	nodes := make([]tlv.Node, len(tags))
 	at := 0
 	for len(data) > 0 {
-		n, rest, err := tlv.Next(data)
+		n, rest, err := tlv.NextBER(data)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrMissing, err)
 		}

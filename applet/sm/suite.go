@@ -52,7 +52,7 @@ func SuiteByOID(oid []byte) (Suite, bool) {
 // authenticate with. ErrData for any other content, ErrSuite for an object
 // identifier that is not of a suite.
 func ParseSelection(data []byte) (Suite, error) {
-	list, err := tlv.Parse(data)
+	list, err := tlv.ParseBER(data)
 	if err != nil {
 		return 0, ErrData
 	}

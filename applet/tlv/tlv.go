@@ -1,9 +1,11 @@
 // Package tlv reads and writes BER-TLV data objects the way cards use them:
 // definite lengths, tags of one to three bytes (ISO 7816-4 §5.2.2).
 //
-// The reader is strict: lengths must be in their shortest form and nothing may
-// be missing. It does not know any schema and does not descend by itself; a
-// constructed object is read with Children.
+// The reader is strict: nothing may be missing, and lengths must be in their
+// shortest form, as in DER (X.690 §10.1), except for [ParseBER] and [NextBER].
+// These are for what is said to a card; what is signed is read by the others. The
+// reader does not know any schema and does not descend by itself; a constructed
+// object is read with Children.
 //
 //	l, err := tlv.Parse(data)
 //	if n, ok := l.Find(0x5F20); ok {
@@ -41,17 +43,22 @@ var (
 	// ErrTag says that a tag is 00, has more than three bytes, or is longer
 	// than its number needs.
 	ErrTag = errors.New("tlv: invalid tag")
-	// ErrLength says that a length is indefinite, has more than three bytes
-	// after the first, or is longer than its value needs.
+	// ErrLength says that a length is indefinite, has more than four bytes
+	// after the first, or, in DER, is longer than its value needs.
 	ErrLength = errors.New("tlv: invalid length")
 )
 
 // Parse reads a concatenation of data objects that fills b exactly. No bytes
 // give an empty list.
-func Parse(b []byte) (List, error) {
+func Parse(b []byte) (List, error) { return parse(b, Next) }
+
+// ParseBER is Parse for lengths in any definite form: 53 82 00 03 … is 53 03 ….
+func ParseBER(b []byte) (List, error) { return parse(b, NextBER) }
+
+func parse(b []byte, next func([]byte) (Node, []byte, error)) (List, error) {
 	var l List
 	for len(b) > 0 {
-		n, rest, err := Next(b)
+		n, rest, err := next(b)
 		if err != nil {
 			return nil, err
 		}
@@ -63,6 +70,18 @@ func Parse(b []byte) (List, error) {
 
 // Next reads the first data object of b and returns what follows it.
 func Next(b []byte) (n Node, rest []byte, err error) {
+	n, rest, err = NextBER(b)
+	if err != nil {
+		return Node{}, nil, err
+	}
+	if len(n.Raw)-len(n.Value) != tagLen(n.Tag)+lengthLen(len(n.Value)) {
+		return Node{}, nil, ErrLength
+	}
+	return n, rest, nil
+}
+
+// NextBER is Next for a length in any definite form.
+func NextBER(b []byte) (n Node, rest []byte, err error) {
 	t, tagLen, err := readTag(b)
 	if err != nil {
 		return Node{}, nil, err
@@ -72,10 +91,10 @@ func Next(b []byte) (n Node, rest []byte, err error) {
 		return Node{}, nil, err
 	}
 	start := tagLen + lengthLen
-	if size > len(b)-start {
+	if uint64(size) > uint64(len(b)-start) {
 		return Node{}, nil, ErrTruncated
 	}
-	end := start + size
+	end := start + int(size)
 	return Node{Tag: t, Value: b[start:end:end], Raw: b[:end:end]}, b[end:], nil
 }
 
@@ -84,7 +103,7 @@ const (
 	moreBit  = 0x80 // in later tag bytes: more bytes follow
 	longForm = 0x80 // in the first length byte: number of length bytes follows
 	maxTag   = 3
-	maxLong  = 3
+	maxLong  = 4
 )
 
 func readTag(b []byte) (t Tag, n int, err error) {
@@ -115,12 +134,12 @@ func readTag(b []byte) (t Tag, n int, err error) {
 	return 0, 0, ErrTag
 }
 
-func readLength(b []byte) (size, n int, err error) {
+func readLength(b []byte) (size uint32, n int, err error) {
 	if len(b) == 0 {
 		return 0, 0, ErrTruncated
 	}
 	if b[0] < longForm {
-		return int(b[0]), 1, nil
+		return uint32(b[0]), 1, nil
 	}
 	k := int(b[0] &^ longForm)
 	if k == 0 || k > maxLong {
@@ -130,12 +149,18 @@ func readLength(b []byte) (size, n int, err error) {
 		return 0, 0, ErrTruncated
 	}
 	for _, v := range b[1 : 1+k] {
-		size = size<<8 | int(v)
-	}
-	if 1+k != lengthLen(size) {
-		return 0, 0, ErrLength
+		size = size<<8 | uint32(v)
 	}
 	return size, 1 + k, nil
+}
+
+// tagLen is the number of bytes of a tag field.
+func tagLen(t Tag) int {
+	n := 1
+	for t >>= 8; t > 0; t >>= 8 {
+		n++
+	}
+	return n
 }
 
 // lengthLen is the number of bytes of the shortest length field for size.
@@ -152,8 +177,6 @@ func lengthLen(size int) int {
 
 // Append appends one data object to dst and returns the extended slice. The
 // value is the concatenation of the parts; the length takes its shortest form.
-// Values of 2^24 bytes and more are written but no longer read by this
-// package.
 func Append(dst []byte, t Tag, parts ...[]byte) []byte {
 	size := 0
 	for _, p := range parts {

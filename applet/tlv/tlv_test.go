@@ -89,7 +89,10 @@ func TestParse_Refuses(t *testing.T) {
 		{"81 for 7F", "42817F" + strings.Repeat("AA", 127), tlv.ErrLength},
 		{"82 for FF", "428200FF" + strings.Repeat("AA", 255), tlv.ErrLength},
 		{"83 for 0100", "4283000100" + strings.Repeat("AA", 256), tlv.ErrLength},
-		{"four length bytes", "428401000000", tlv.ErrLength},
+		{"84 for 00", "428400000000", tlv.ErrLength},
+		{"five length bytes", "42850000000000", tlv.ErrLength},
+		{"four length bytes, cut short", "428401000000", tlv.ErrTruncated},
+		{"the largest length", "4284FFFFFFFF", tlv.ErrTruncated},
 		{"reserved first length byte", "42FF", tlv.ErrLength},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -97,6 +100,25 @@ func TestParse_Refuses(t *testing.T) {
 			_, err := tlv.Parse(unhex(t, c.in))
 			require.ErrorIs(t, err, c.want)
 		})
+	}
+}
+
+// X.690 §8.1.3.5: a length may have more bytes than it needs.
+func TestParseBER_TakesLongerLengths(t *testing.T) {
+	t.Parallel()
+	for _, in := range []string{"5303414243 8100", "538103414243 8100", "53820003414243 818100", "5383000003414243 81820000", "538400000003414243 8184 00000000"} {
+		l, err := tlv.ParseBER(unhex(t, in))
+		require.NoError(t, err, in)
+		require.Len(t, l, 2)
+		require.Equal(t, []byte("ABC"), l[0].Value)
+		require.Empty(t, l[1].Value)
+	}
+	for in, want := range map[string]error{
+		"53850000000003414243": tlv.ErrLength, "5380414243 0000": tlv.ErrLength, "53FF": tlv.ErrLength,
+		"53820004414243": tlv.ErrTruncated, "5384FFFFFFFF": tlv.ErrTruncated, "5382 00": tlv.ErrTruncated,
+	} {
+		_, err := tlv.ParseBER(unhex(t, in))
+		require.ErrorIs(t, err, want, in)
 	}
 }
 
@@ -186,11 +208,25 @@ func TestAppend_IsReadBackUnchanged(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{
-		"5F2901004203444556", "7F2100", "9F810101FF", "42820100AA", "3080020101", "6F0A82017885050001060401", "42817F",
+		"5F2901004203444556", "7F2100", "9F810101FF", "42820100AA", "3080020101", "428200034142435481020000", "538300000341424354840000000100", "4284FFFFFFFF", "6F0A82017885050001060401", "42817F",
 	} {
 		f.Add(unhex(f, s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
+		// What BER allows is, written down again, what DER demands.
+		long, _ := tlv.ParseBER(b)
+		var short []byte
+		for _, n := range long {
+			short = tlv.Append(short, n.Tag, n.Value)
+		}
+		require.LessOrEqual(t, len(short), len(b))
+		again, err := tlv.Parse(short)
+		require.NoError(t, err)
+		require.Len(t, again, len(long))
+		for i, n := range again {
+			require.Equal(t, long[i].Tag, n.Tag)
+			require.Equal(t, long[i].Value, n.Value)
+		}
 		l, err := tlv.Parse(b)
 		if err != nil {
 			require.Nil(t, l)
@@ -204,5 +240,8 @@ func FuzzParse(f *testing.F) {
 			_, _ = n.Children()
 		}
 		require.True(t, bytes.Equal(b, back))
+		same, err := tlv.ParseBER(b)
+		require.NoError(t, err)
+		require.Equal(t, l, same)
 	})
 }
