@@ -100,8 +100,18 @@ func TestGrace_DirectHandleDoesNotKeepThePower(t *testing.T) {
 		value, err = h.Attrib(context.Background(), pcscd.AttribATR)
 		require.NoError(t, err)
 		require.Empty(t, value, "the driver forgets it, the daemon does not")
+
+		require.NoError(t, b.reader.Eject())
+		other := newFake()
+		require.NoError(t, b.reader.Insert(other))
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		require.Equal(t, 2, other.resetCount(), "nor does it that of a card that comes")
 		b.connect(c)
-		require.Equal(t, 3, b.card.resetCount())
+		require.Equal(t, 3, other.resetCount())
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		require.Equal(t, 3, other.resetCount(), "this one does")
 	})
 }
 
