@@ -235,12 +235,13 @@ func newCardRemoveCommand(a *app) *cobra.Command {
 // newCardActCommand is a command that only the process running the card can
 // carry out.
 func newCardActCommand(a *app, do, short string) *cobra.Command {
-	return &cobra.Command{
+	var force bool
+	cmd := &cobra.Command{
 		Use:   do + " NAME",
 		Short: short,
 		Args:  exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			_, err := a.ask(cmd.Context(), args[0], request{Do: do})
+			_, err := a.ask(cmd.Context(), args[0], request{Do: do, Force: force})
 			if errors.Is(err, errNobody) {
 				if _, _, err := a.read(args[0]); err != nil {
 					return err
@@ -257,4 +258,8 @@ func newCardActCommand(a *app, do, short string) *cobra.Command {
 			return nil
 		},
 	}
+	if do != doInsert {
+		cmd.Flags().BoolVar(&force, "force", false, "do it in the middle of a program's transaction, too")
+	}
+	return cmd
 }

@@ -17,7 +17,9 @@ import (
 	"time"
 
 	"hsmemu/emulator"
+	"hsmemu/emulator/chip"
 	"hsmemu/emulator/store"
+	"hsmemu/vsmartcard"
 )
 
 // reader is what a process that runs a card can do with it from outside the
@@ -30,6 +32,17 @@ type reader interface {
 	Reset() error
 	// Place says where the card is, for people.
 	Place() string
+	// Turn waits until no client has the card in a transaction, as long as ctx,
+	// and keeps clients from it; the error names the client that has it.
+	Turn(context.Context) (turn, error)
+}
+
+// turn is a card that clients are kept from.
+type turn interface {
+	// Tell tells clients that their logins are over, as a reset does.
+	Tell()
+	// End lets clients go on.
+	End()
 }
 
 // request is one line from a command to the process that runs a card.
@@ -41,7 +54,8 @@ type request struct {
 	Words []string `json:"words,omitempty"`
 	// State is a whole card, for restore.
 	State json.RawMessage `json:"state,omitempty"`
-	// Force is for a restore of a card with a counter.
+	// Force is for a restore of a card with a counter, and for taking a card out
+	// or resetting it whoever uses it.
 	Force bool `json:"force,omitempty"`
 }
 
@@ -112,6 +126,7 @@ type control struct {
 	reader reader
 
 	ejected atomic.Bool
+	traces  atomic.Int32
 }
 
 // serve listens on the control socket. The card's file is held by this
@@ -140,8 +155,9 @@ func (s *control) serve(ctx context.Context) (wait func(), err error) {
 		return nil, errors.Join(fmt.Errorf("open the control socket: %w", err), listener.Close())
 	}
 	// The one who asks for this fault comes through the socket.
-	s.held.faults.Remove = func() { s.answer(ctx, request{Do: doEject}) }
+	s.held.faults.Remove = func() { s.answer(ctx, request{Do: doEject, Force: true}) }
 	var open sync.WaitGroup
+	var talking atomic.Int32
 	open.Go(func() {
 		for {
 			conn, err := listener.Accept()
@@ -152,7 +168,16 @@ func (s *control) serve(ctx context.Context) (wait func(), err error) {
 				<-time.After(acceptPause)
 				continue
 			}
-			open.Go(func() { s.talk(ctx, conn) })
+			if talking.Load() >= maxTalks || vsmartcard.KeptBack(conn) {
+				_ = json.NewEncoder(conn).Encode(reply{Error: "too many are talking to this card"})
+				_ = conn.Close()
+				continue
+			}
+			talking.Add(1)
+			open.Go(func() {
+				defer talking.Add(-1)
+				s.talk(ctx, conn)
+			})
 		}
 	})
 	// It ends Accept; nothing else can be done about its error.
@@ -164,6 +189,17 @@ func (s *control) serve(ctx context.Context) (wait func(), err error) {
 		open.Wait()
 	}, nil
 }
+
+// maxTalks and maxTraces are how many can talk to a card at a time, and how many
+// of them can follow it.
+const (
+	maxTalks  = 200
+	maxTraces = 16
+)
+
+// turnPatience is how long a request waits for the end of a client's
+// transaction.
+const turnPatience = 5 * time.Second
 
 // acceptPause is how long the control socket waits after a failure.
 const acceptPause = 20 * time.Millisecond
@@ -196,13 +232,15 @@ func (s *control) answer(ctx context.Context, q request) reply {
 	var err error
 	switch q.Do {
 	case doEject:
-		s.ejected.Store(true)
-		err = s.reader.Eject(ctx)
+		err = s.inTurn(ctx, q.Force, func(turn) error {
+			s.ejected.Store(true)
+			return s.reader.Eject(ctx)
+		})
 	case doInsert:
 		s.ejected.Store(false)
 		err = s.reader.Insert(ctx)
 	case doReset:
-		err = s.reader.Reset()
+		err = s.inTurn(ctx, q.Force, func(turn) error { return s.reader.Reset() })
 	case doShow:
 		v := newCardView(s.held.name, s.held.card.Snapshot().Durable(), store.Info{Generation: s.held.file.Generation(), Seal: s.held.file.Seal()})
 		place := s.reader.Place()
@@ -231,16 +269,46 @@ func failed(err error) reply {
 	return reply{Error: err.Error(), Counted: errors.Is(err, emulator.ErrCounted)}
 }
 
+// inTurn does something to the card when no client of its reader has it in a
+// transaction or for itself; at once if force says so.
+func (s *control) inTurn(ctx context.Context, force bool, do func(turn) error) error {
+	if force {
+		return do(nil)
+	}
+	patient, cancel := context.WithTimeout(ctx, turnPatience)
+	defer cancel()
+	t, err := s.reader.Turn(patient)
+	if err != nil {
+		return err
+	}
+	defer t.End()
+	return do(t)
+}
+
 func (s *control) transmit(ctx context.Context, text string) reply {
 	command, err := hex.DecodeString(text)
 	if err != nil {
 		return reply{Error: "not a command in hexadecimal digits"}
 	}
-	answer, err := s.held.card.Transmit(ctx, command)
+	var answer []byte
+	err = s.inTurn(ctx, false, func(t turn) (err error) {
+		before := s.held.card.Snapshot()
+		answer, err = s.held.card.Transmit(ctx, command)
+		if loggedOut(before, s.held.card.Snapshot()) {
+			t.Tell()
+		}
+		return err
+	})
 	if err != nil {
 		return failed(err)
 	}
 	return reply{APDU: hex.EncodeToString(answer)}
+}
+
+// loggedOut reports whether somebody was logged in before and is no more.
+func loggedOut(before, after chip.State) bool {
+	was, is := before.Applet.Login, after.Applet.Login
+	return was.User && !is.User || was.PIN && !is.PIN || was.SO && !is.SO || was.Keys > is.Keys
 }
 
 // traceBuffer is how many commands a slow observer may lag behind.
@@ -248,6 +316,11 @@ const traceBuffer = 4096
 
 // trace sends a line for every command until the other side hangs up.
 func (s *control) trace(ctx context.Context, lines *bufio.Scanner, answers *json.Encoder) {
+	defer s.traces.Add(-1)
+	if s.traces.Add(1) > maxTraces {
+		_ = answers.Encode(reply{Error: "too many are following this card"})
+		return
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {

@@ -35,6 +35,8 @@ func (s *shelf) Insert(context.Context) error { s.inserted.Add(1); return errShe
 func (s *shelf) Reset() error                 { s.reset.Add(1); return nil }
 func (s *shelf) Place() string                { return "on the shelf" }
 
+func (s *shelf) Turn(context.Context) (turn, error) { return nobodys{}, nil }
+
 // newApp is the program with a state folder of its own.
 func newApp(t *testing.T, state string) *app {
 	t.Helper()

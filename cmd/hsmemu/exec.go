@@ -152,6 +152,9 @@ func unless(err, that error) error {
 // Reset resets the card, as its clients are told.
 func (p *place) Reset() error { return p.reader.Reset() }
 
+// Turn keeps the reader's clients from the card.
+func (p *place) Turn(ctx context.Context) (turn, error) { return p.reader.Turn(ctx) }
+
 // Place says where the card is.
 func (p *place) Place() string { return "private daemon " + p.socket }
 

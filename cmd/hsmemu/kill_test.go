@@ -91,9 +91,17 @@ func (s *said) String() string {
 }
 
 // start starts a process that runs a card.
-func (h *home) start(card string) *runner {
+func (h *home) start(card string) *runner { return h.startBy(card) }
+
+// startBy has another program start it.
+func (h *home) startBy(card string, by ...string) *runner {
 	h.t.Helper()
 	p := &runner{cmd: h.command("run", "--card", card, "--socket", h.socket()), said: &said{}}
+	if len(by) > 0 {
+		path, err := exec.LookPath(by[0])
+		require.NoError(h.t, err)
+		p.cmd.Path, p.cmd.Args = path, append(by, p.cmd.Args...)
+	}
 	p.cmd.Stderr = p.said
 	out, err := p.cmd.StdoutPipe()
 	require.NoError(h.t, err)

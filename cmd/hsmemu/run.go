@@ -75,6 +75,16 @@ func (s *slot) Insert(ctx context.Context) error { return s.bridge.Insert(ctx) }
 // Reset resets the card; clients notice at their next command.
 func (s *slot) Reset() error { return s.card.Reset() }
 
+// Turn waits for nobody: whose turn it is, the system's daemon knows and does not
+// tell.
+func (s *slot) Turn(context.Context) (turn, error) { return nobodys{}, nil }
+
+// nobodys is a turn that keeps nobody from the card.
+type nobodys struct{}
+
+func (nobodys) Tell() {}
+func (nobodys) End()  {}
+
 // Place says where the card is.
 func (s *slot) Place() string { return s.place }
 

@@ -273,17 +273,21 @@ func (s *control) restore(ctx context.Context, raw json.RawMessage, force bool) 
 	if err := s.held.card.Replaceable(d, force); err != nil {
 		return failed(err)
 	}
-	undone := undoes(s.held.card.Snapshot().Durable(), d)
-	out := s.ejected.Load()
-	if !out {
-		if err := s.reader.Eject(ctx); err != nil {
-			return failed(err)
+	var undone []string
+	err := s.inTurn(ctx, false, func(turn) error {
+		undone = undoes(s.held.card.Snapshot().Durable(), d)
+		out := s.ejected.Load()
+		if !out {
+			if err := s.reader.Eject(ctx); err != nil {
+				return err
+			}
 		}
-	}
-	err := s.held.card.Replace(d, force)
-	if !out {
-		err = errors.Join(err, s.reader.Insert(ctx))
-	}
+		err := s.held.card.Replace(d, force)
+		if !out {
+			err = errors.Join(err, s.reader.Insert(ctx))
+		}
+		return err
+	})
 	if err != nil {
 		return failed(err)
 	}

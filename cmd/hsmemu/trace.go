@@ -50,7 +50,7 @@ func (a *app) follow(ctx context.Context, card string) error {
 	for lines, attached := json.NewDecoder(conn), false; ; attached = true {
 		var r reply
 		err := lines.Decode(&r)
-		if err == nil && !attached {
+		if err == nil && r.Error == "" && !attached {
 			fmt.Fprintf(a.err, "following card %q\n", card)
 		}
 		switch {
@@ -58,6 +58,8 @@ func (a *app) follow(ctx context.Context, card string) error {
 			return nil
 		case err != nil:
 			return fmt.Errorf("trace card %q: %w", card, err)
+		case r.Error != "":
+			return fmt.Errorf("trace card %q: %s", card, r.Error)
 		case r.Trace != "":
 			if _, err := fmt.Fprintln(a.out, r.Trace); err != nil {
 				return err

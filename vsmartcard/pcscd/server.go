@@ -10,11 +10,17 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"hsmemu/vsmartcard"
 )
 
 // ReadersMax is the number of readers a daemon can have; clients before
 // version 4.6 know no more.
 const ReadersMax = tableLength
+
+// ClientsMax is the number of clients a daemon can have at a time, as pcscd's
+// own. More are hung up on.
+const ClientsMax = 200
 
 // The time a card keeps its power when nobody uses it, as readers on USB have
 // it (spec 08 C6).
@@ -116,11 +122,11 @@ func (s *Server) ServeConn(stream net.Conn) {
 }
 
 // join makes a client of a connection and serves it, unless the server is
-// closed.
+// closed or full.
 func (s *Server) join(stream net.Conn) (*conn, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	if s.closed || len(s.conns) >= ClientsMax || vsmartcard.KeptBack(stream) {
 		_ = stream.Close()
 		return nil, false
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -127,4 +128,9 @@ func (l *tap) settled(t testing.TB) {
 			return
 		}
 	}
+}
+
+// SyscallConn lets the server ask who the client is.
+func (c *tapped) SyscallConn() (syscall.RawConn, error) {
+	return c.Conn.(syscall.Conn).SyscallConn()
 }

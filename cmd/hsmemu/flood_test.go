@@ -1,0 +1,162 @@
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"hsmemu/applet/apdu"
+	"hsmemu/vsmartcard/pcscd"
+)
+
+// However many connect, and to whatever, a process that may have few files open
+// saves its card: connections never get the last of its descriptors.
+func TestFlood_CannotMakeASaveFail(t *testing.T) {
+	t.Parallel()
+	h := newHome(t)
+	h.setUp("alice")
+	p := h.startBy("alice", "prlimit", "--nofile=60:60")
+	t.Cleanup(p.kill)
+	p.ready(t)
+	c := h.client(t.Context())
+	c.send(t, wireSelect)
+	driver := newDriver(1)
+	wrong := driver.verify(account{"PIN": driverPIN}, "000000").command
+	right := driver.verify(account{"PIN": driverPIN}, driverPIN).command
+
+	var flood []net.Conn
+	defer func() {
+		for _, conn := range flood {
+			_ = conn.Close()
+		}
+	}()
+	control := filepath.Join(h.dir, "alice"+controlSuffix)
+	for range 300 {
+		for _, path := range []string{h.socket(), control} {
+			conn, err := net.Dial("unix", path)
+			require.NoError(t, err)
+			flood = append(flood, conn)
+		}
+	}
+	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid))
+	require.NoError(t, err)
+	require.Greater(t, len(open), 25, "the flood is there")
+	require.LessOrEqual(t, len(open), 33, "and leaves some")
+	for range 20 {
+		require.NotEqual(t, apdu.MemoryFailure, statusOf(t, c.send(t, wrong)))
+		require.Equal(t, apdu.OK, statusOf(t, c.send(t, right)))
+		for range 10 {
+			conn, err := net.Dial("unix", h.socket())
+			require.NoError(t, err)
+			flood = append(flood, conn)
+		}
+	}
+	for _, conn := range flood {
+		_ = conn.Close()
+	}
+	require.Eventually(t, func() bool { _, said, code := h.tell("card", "show", "alice"); return code == 0 && said == "" }, patience, 10*time.Millisecond)
+	require.Empty(t, p.said.String())
+	p.end(t)
+}
+
+// So many can follow a card and talk to it, and no more; they are told.
+func TestFlood_OfObservers(t *testing.T) {
+	t.Parallel()
+	c := newControlled(t, t.TempDir())
+	follow := func() string {
+		conn := c.connect(t)
+		_, err := fmt.Fprintf(conn, "{\"do\":%q}\n", doTrace)
+		require.NoError(t, err)
+		line, err := bufio.NewReader(conn).ReadBytes('\n')
+		require.NoError(t, err)
+		var r reply
+		require.NoError(t, json.Unmarshal(line, &r))
+		return r.Error
+	}
+	for range maxTraces {
+		require.Empty(t, follow())
+	}
+	require.Equal(t, "too many are following this card", follow())
+	c.works(t)
+	for range maxTalks {
+		c.connect(t)
+	}
+	require.Eventually(t, func() bool {
+		_, err := c.app.ask(soon(t), "alice", request{Do: doShow})
+		return err != nil && err.Error() == "too many are talking to this card"
+	}, patience, time.Millisecond)
+}
+
+// What comes through the control socket waits for a program's transaction, or
+// says whose it is; --force takes a card out all the same, as a hand does.
+func TestControl_RespectsTransactions(t *testing.T) {
+	t.Parallel()
+	h, p := served(t)
+	c := h.client(t.Context())
+	other := h.client(t.Context())
+	c.send(t, wireSelect)
+	driver := newDriver(1)
+	right := driver.verify(account{"PIN": driverPIN}, driverPIN).command
+	require.Equal(t, apdu.OK, statusOf(t, c.send(t, right)))
+	h.must("card", "snapshot", "alice", "then")
+	a := newApp(t, h.dir)
+	status := func(command string) (string, error) {
+		r, err := a.ask(soon(t), "alice", request{Do: doTransmit, APDU: command})
+		return r.APDU, err
+	}
+
+	// A logout through the control socket is told to all.
+	answer, err := status(fmt.Sprintf("%X", wireSelect))
+	require.NoError(t, err)
+	require.Equal(t, "9000", answer)
+	for _, one := range []*pcscClient{c, other} {
+		_, err := one.card.Transmit(t.Context(), right)
+		require.ErrorIs(t, err, pcscd.ErrReset)
+		require.NoError(t, one.card.Reconnect(t.Context(), pcscd.Leave))
+	}
+	// A command that ends no login is not.
+	require.Equal(t, apdu.OK, statusOf(t, c.send(t, right)))
+	answer, err = status("00200081")
+	require.NoError(t, err)
+	require.Equal(t, "9000", answer)
+	require.NoError(t, other.card.Status(t.Context()))
+
+	require.NoError(t, c.card.Begin(t.Context()))
+	holder := fmt.Sprintf(`process %d \(.+\) has the card in a transaction`, os.Getpid())
+	for _, command := range [][]string{
+		{"card", "eject", "alice"}, {"card", "reset", "alice"}, {"card", "restore", "alice", "then"},
+	} {
+		_, said, code := h.tell(command...)
+		require.Equal(t, exitFailed, code, command)
+		require.Regexp(t, holder, said, command)
+	}
+	_, err = status("00200081")
+	require.Error(t, err)
+	require.Regexp(t, holder, err.Error())
+	require.Equal(t, apdu.OK, statusOf(t, c.send(t, right)), "nothing of it happened")
+	done := make(chan error, 1)
+	go func() {
+		_, err := status("00200081")
+		done <- err
+	}()
+	require.NoError(t, c.card.End(t.Context(), pcscd.Leave))
+	require.NoError(t, <-done)
+
+	require.NoError(t, c.card.Begin(t.Context()))
+	h.must("card", "eject", "alice", "--force")
+	_, err = c.card.Transmit(t.Context(), right)
+	require.ErrorIs(t, err, pcscd.ErrRemoved)
+	h.must("card", "insert", "alice")
+	require.NoError(t, c.Close())
+	require.NoError(t, other.Close())
+	p.end(t)
+}

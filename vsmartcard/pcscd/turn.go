@@ -1,0 +1,78 @@
+package pcscd
+
+import (
+	"context"
+	"fmt"
+)
+
+// InUseError says which client keeps the owner of a reader from its card.
+type InUseError struct {
+	// Client names it, "process 1234 (scdaemon)", as far as the system tells.
+	Client string
+	// Exclusive: the client has the card for itself, and not for the length of a
+	// transaction.
+	Exclusive bool
+}
+
+// Error says who has the card.
+func (e *InUseError) Error() string {
+	if e.Exclusive {
+		return fmt.Sprintf("pcscd: %s has the card for itself", e.Client)
+	}
+	return fmt.Sprintf("pcscd: %s has the card in a transaction", e.Client)
+}
+
+// Turn is the card in the hands of the reader's owner, as a transaction has it
+// in a client's: clients wait until it ends. What the owner says to the card, it
+// says to the card itself.
+type Turn struct{ handle *handle }
+
+// Turn waits for the end of a client's transaction, as long as ctx, and begins
+// the owner's turn. Taking the card out ends it. Errors: *InUseError, at once for
+// a card that a client has for itself, or [ErrClosed].
+func (r *Reader) Turn(ctx context.Context) (*Turn, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	h := &handle{reader: r}
+	for r.owner != nil && !r.closed {
+		if r.owner.exclusive || !r.await(ctx.Done(), nil) {
+			return nil, &InUseError{Client: r.owner.name(), Exclusive: r.owner.exclusive}
+		}
+	}
+	if r.closed {
+		return nil, ErrClosed
+	}
+	r.owner, r.locks = h, 1
+	return &Turn{h}, nil
+}
+
+// Tell tells clients that what they had with the card is over, a login say, as
+// they are told of a reset (SCARD_W_RESET_CARD).
+func (t *Turn) Tell() {
+	r := t.handle.reader
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.present() {
+		r.flagReset()
+		r.show(true)
+	}
+}
+
+// End lets clients go on.
+func (t *Turn) End() {
+	r := t.handle.reader
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.unlock(t.handle)
+}
+
+// unnamed stands for a client that the system does not name.
+const unnamed = "a program"
+
+// name is the client of a handle for people.
+func (h *handle) name() string {
+	if h.conn == nil {
+		return "another command of its owner"
+	}
+	return nameOf(h.conn.stream)
+}

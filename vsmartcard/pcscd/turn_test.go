@@ -1,0 +1,143 @@
+package pcscd_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"hsmemu/vsmartcard/pcscd"
+)
+
+// in is a context for something that is not to happen.
+func in(t *testing.T, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// The reader's owner waits for the end of a transaction, and is told whose it is
+// if that takes too long.
+func TestTurn_ComesAfterATransaction(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	h := s.connect(s.client())
+	require.NoError(t, h.Begin(soon(t)))
+	_, err := s.reader.Turn(in(t, 20*time.Millisecond))
+	used, is := errors.AsType[*pcscd.InUseError](err)
+	require.True(t, is, "%v", err)
+	require.False(t, used.Exclusive)
+	require.Contains(t, used.Client, fmt.Sprintf("process %d (", os.Getpid()))
+	waiting := at(func() error {
+		turn, err := s.reader.Turn(soon(t))
+		if err == nil {
+			turn.End()
+		}
+		return err
+	})
+	require.NoError(t, h.End(soon(t), pcscd.Leave))
+	require.NoError(t, <-waiting)
+}
+
+// It is refused at once by a client that has the card for itself.
+func TestTurn_IsRefusedByAnExclusiveHandle(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	c := s.client()
+	h, err := c.Connect(soon(t), s.reader.Name(), pcscd.Exclusive, pcscd.T1)
+	require.NoError(t, err)
+	_, err = s.reader.Turn(soon(t))
+	require.ErrorContains(t, err, ") has the card for itself")
+	require.NoError(t, h.Disconnect(soon(t), pcscd.Leave))
+	turn, err := s.reader.Turn(soon(t))
+	require.NoError(t, err)
+	turn.End()
+}
+
+// Clients wait for its end, whatever they want of the card; none is turned away.
+func TestTurn_KeepsClientsFromTheCard(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	h := s.connect(s.client())
+	turn, err := s.reader.Turn(soon(t))
+	require.NoError(t, err)
+	_, err = s.reader.Turn(in(t, 20*time.Millisecond))
+	require.ErrorContains(t, err, "another command of its owner has the card")
+	late := s.client()
+	connected := at(func() error {
+		_, err := late.Connect(soon(t), s.reader.Name(), pcscd.Shared, pcscd.T1)
+		return err
+	})
+	sent := at(func() error {
+		_, err := h.Transmit(soon(t), []byte{0, 1, 2, 3})
+		return err
+	})
+	time.Sleep(30 * time.Millisecond)
+	require.Empty(t, s.card.seen())
+	turn.End()
+	require.NoError(t, <-sent)
+	require.NoError(t, <-connected)
+	require.Len(t, s.card.seen(), 1)
+}
+
+// What ends the clients' logins is told to them as a reset is, though the card
+// has not been reset; a removal in a turn is a removal.
+func TestTurn_Tells(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	h := s.connect(s.client())
+	resets := s.card.resetCount()
+	turn, err := s.reader.Turn(soon(t))
+	require.NoError(t, err)
+	turn.Tell()
+	turn.End()
+	_, err = h.Transmit(soon(t), []byte{0, 1, 2, 3})
+	require.ErrorIs(t, err, pcscd.ErrReset)
+	require.Equal(t, resets, s.card.resetCount())
+	require.NoError(t, h.Reconnect(soon(t), pcscd.Leave))
+	_, err = h.Transmit(soon(t), []byte{0, 1, 2, 3})
+	require.NoError(t, err)
+
+	turn, err = s.reader.Turn(soon(t))
+	require.NoError(t, err)
+	require.NoError(t, s.reader.Eject())
+	turn.End()
+	require.ErrorIs(t, h.Status(soon(t)), pcscd.ErrRemoved)
+}
+
+// As pcscd, a daemon has 200 clients at most. Who comes next is hung up on, and
+// there is room again when one has gone.
+func TestServer_TakesSoManyClientsAndNoMore(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	h := s.connect(s.client())
+	var crowd []net.Conn
+	for range pcscd.ClientsMax - 1 {
+		crowd = append(crowd, s.raw())
+	}
+	require.Eventually(t, func() bool {
+		one := s.raw()
+		require.NoError(t, one.SetDeadline(time.Now().Add(100*time.Millisecond)))
+		_, err := one.Read(make([]byte, 1))
+		return errors.Is(err, io.EOF)
+	}, 10*time.Second, time.Millisecond)
+	_, err := h.Transmit(soon(t), []byte{0, 1, 2, 3})
+	require.NoError(t, err)
+	require.NoError(t, crowd[0].Close())
+	require.Eventually(t, func() bool {
+		conn, err := net.Dial("unix", s.path)
+		require.NoError(t, err)
+		c, err := pcscd.Open(soon(t), conn, 6)
+		if err != nil {
+			return false
+		}
+		return c.Close() == nil
+	}, 10*time.Second, 10*time.Millisecond)
+}
