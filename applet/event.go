@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"hsmemu/applet/apdu"
+	"hsmemu/keystore"
 	"hsmemu/pinstate"
 )
 
@@ -69,6 +70,9 @@ func meaning(r apdu.Response, query bool, err error) string {
 			return fmt.Sprintf("done, %d bytes", len(r.Data))
 		}
 		return "done"
+	}
+	if errors.Is(err, keystore.ErrKCV) {
+		return r.SW.Meaning() + ": not the key encryption key of its keys"
 	}
 	return r.SW.Meaning()
 }
