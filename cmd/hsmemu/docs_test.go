@@ -99,7 +99,7 @@ func TestDocs_EmulatedListsEveryCommandAndProfile(t *testing.T) {
 
 func TestDocs_EmulatedListsEveryProfile(t *testing.T) {
 	var b strings.Builder
-	b.WriteString("\n| Firmware | RSA bits | Largest curve | r and s on P-521 | Memory | Longest command | Before selection | Known defects |\n|---|---|---|---|---|---|---|---|\n")
+	b.WriteString("\n| Firmware | RSA bits | Largest curve | r and s on P-521 | Memory | Longest command | Before selection | Lacks | Known defects |\n|---|---|---|---|---|---|---|---|---|\n")
 	for _, p := range applet.Profiles() {
 		var sizes []string
 		for _, n := range p.RSA {
@@ -112,8 +112,12 @@ func TestDocs_EmulatedListsEveryProfile(t *testing.T) {
 		if p.PaddedP521 {
 			numbers = "66 bytes"
 		}
-		fmt.Fprintf(&b, "| %s | %s | %d | %s | %d KiB | %d | %s | %s |\n", p.Name, strings.Join(sizes, ", "), p.MaxCurve, numbers, p.Memory>>10, p.MaxAPDU,
-			p.NotSelected.String(), cmp.Or(strings.Join(p.Defects(), "; "), "–"))
+		var lacks []string
+		for _, a := range p.Lacks {
+			lacks = append(lacks, fmt.Sprintf("%v of a hash value made outside (%02X)", a, byte(a)))
+		}
+		fmt.Fprintf(&b, "| %s | %s | %d | %s | %d KiB | %d | %s | %s | %s |\n", p.Name, strings.Join(sizes, ", "), p.MaxCurve, numbers, p.Memory>>10, p.MaxAPDU,
+			p.NotSelected.String(), cmp.Or(strings.Join(lacks, "; "), "–"), cmp.Or(strings.Join(p.Defects(), "; "), "–"))
 	}
 	b.WriteString("\n")
 	generated(t, "emulated.md", "profiles", b.String())
