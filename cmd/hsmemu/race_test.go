@@ -257,7 +257,7 @@ func TestRaces_RestoreDuringCommands(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, 2*times, readers[0].Events-events)
 	_, err = seen.card.Transmit(t.Context(), wireSelect)
-	require.ErrorIs(t, err, pcscd.ErrRemoved)
+	require.Contains(t, []error{pcscd.ErrRemoved, pcscd.ErrReset}, err, "removed, or reset by the other client since")
 	p.end(t)
 	w.check(t, h.durable(t))
 }
@@ -291,7 +291,7 @@ func TestRaces_RestoreIsWhole(t *testing.T) {
 		enough := busy.Load() + i%5
 		require.Eventually(t, func() bool { return busy.Load() >= enough }, patience, 100*time.Microsecond)
 		h.must("card", "restore", "alice", "then")
-		require.ErrorIs(t, <-removed, pcscd.ErrRemoved)
+		require.Contains(t, []error{pcscd.ErrRemoved, pcscd.ErrNotTransacted}, <-removed, "between two commands, or in one")
 		require.Equal(t, kept, accountOf(h.durable(t)))
 		before = kept
 		require.NoError(t, c.Close())
