@@ -79,8 +79,7 @@ func TestTurn_KeepsClientsFromTheCard(t *testing.T) {
 		_, err := h.Transmit(soon(t), []byte{0, 1, 2, 3})
 		return err
 	})
-	time.Sleep(30 * time.Millisecond)
-	require.Empty(t, s.card.seen())
+	require.Never(t, func() bool { return len(s.card.seen()) > 0 }, 30*time.Millisecond, time.Millisecond)
 	turn.End()
 	require.NoError(t, <-sent)
 	require.NoError(t, <-connected)
