@@ -18,6 +18,7 @@ package applet
 
 import (
 	"io"
+	"slices"
 	"time"
 
 	"hsmemu/applet/apdu"
@@ -171,6 +172,15 @@ func (d Durable) Serial() string {
 		return d.Device.Name[:n-5]
 	}
 	return d.Device.Name
+}
+
+// File is the elementary file with an identifier, and whether there is one.
+func (d Durable) File(id uint16) (File, bool) {
+	i := slices.IndexFunc(d.Files, func(f File) bool { return f.ID == id })
+	if i < 0 {
+		return File{}, false
+	}
+	return d.Files[i], true
 }
 
 // Profile is the firmware profile of the card with the answers it was told to

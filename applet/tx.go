@@ -78,13 +78,7 @@ func (t *tx) attempt(try pinstate.Try, err error) error {
 }
 
 // file finds an elementary file.
-func (t *tx) file(id uint16) (File, bool) {
-	i := slices.IndexFunc(t.d.Files, func(f File) bool { return f.ID == id })
-	if i < 0 {
-		return File{}, false
-	}
-	return t.d.Files[i], true
-}
+func (t *tx) file(id uint16) (File, bool) { return t.d.File(id) }
 
 // putFile creates a file or replaces its content.
 func (t *tx) putFile(id uint16, data []byte) error {

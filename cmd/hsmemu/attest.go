@@ -11,8 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"hsmemu/applet"
 	"hsmemu/applet/cvc"
+	"hsmemu/applet/pkcs15"
 	"hsmemu/applet/tlv"
 )
 
@@ -110,27 +110,18 @@ func (a *app) evidenceOf(name string, key int) (chain, request []byte, err error
 	if key < 0 || key > 0xFF {
 		return nil, nil, usageError{fmt.Errorf("key reference %d: 1 to 255", key)}
 	}
-	chain = fileOf(d.Applet, 0x2F02)
+	device, _ := d.Applet.File(pkcs15.FileDevice)
 	if key == 0 {
-		return chain, nil, nil
+		return device.Data, nil, nil
 	}
-	request = fileOf(d.Applet, 0xCE00|uint16(key))
-	if n, _, err := tlv.Next(request); err != nil || n.Tag != tagRequest {
+	attested, _ := d.Applet.File(pkcs15.File(pkcs15.PrefixCertificate, byte(key)))
+	if n, _, err := tlv.Next(attested.Data); err != nil || n.Tag != tagRequest {
 		return nil, nil, hinted{
 			fmt.Errorf("attest key %d: card %q holds no request for it", key, name),
 			"the request is in EF CExx from generation until a certificate replaces it",
 		}
 	}
-	return chain, request, nil
-}
-
-func fileOf(d applet.Durable, id uint16) []byte {
-	for _, f := range d.Files {
-		if f.ID == id {
-			return f.Data
-		}
-	}
-	return nil
+	return device.Data, attested.Data, nil
 }
 
 // readEvidence sorts what is in the files: certificates make the chain, a

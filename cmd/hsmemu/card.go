@@ -10,12 +10,13 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
-	"text/tabwriter"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"hsmemu/applet"
 	"hsmemu/emulator/store"
+	"hsmemu/emulator/view"
 	"hsmemu/keystore/seal"
 )
 
@@ -89,6 +90,15 @@ func newCardNewCommand(a *app) *cobra.Command {
 	return cmd
 }
 
+// firmwareList names every profile for help texts and errors.
+func firmwareList() string {
+	var names []string
+	for _, p := range applet.Profiles() {
+		names = append(names, p.Name)
+	}
+	return strings.Join(names, ", ")
+}
+
 // nearestFirmware is the profile closest in number to what was asked.
 func nearestFirmware(asked string) string {
 	want, err := strconv.ParseFloat(asked, 64)
@@ -106,19 +116,23 @@ func nearestFirmware(asked string) string {
 
 // view is what can be told of a card, asked from the process that runs it or
 // read from its file.
-func (a *app) view(ctx context.Context, name string) (cardView, error) {
+func (a *app) view(ctx context.Context, name string) (view.Card, error) {
 	r, err := a.ask(ctx, name, request{Do: doShow})
 	switch {
 	case err == nil && r.View != nil:
 		return *r.View, nil
 	case err != nil && !errors.Is(err, errNobody):
-		return cardView{}, fmt.Errorf("show card %q: %w", name, err)
+		return view.Card{}, fmt.Errorf("show card %q: %w", name, err)
 	}
 	d, info, err := a.read(name)
 	if err != nil {
-		return cardView{}, err
+		return view.Card{}, err
 	}
-	return newCardView(name, d, info), nil
+	v := view.Of(name, d, info.Seal, info.Generation)
+	if info.Refusal != nil {
+		v.Refused = new(refusal(info.Refusal))
+	}
+	return v, nil
 }
 
 func newCardShowCommand(a *app) *cobra.Command {
@@ -135,7 +149,7 @@ func newCardShowCommand(a *app) *cobra.Command {
 			if asJSON {
 				return a.printJSON(v)
 			}
-			return v.print(a.out)
+			return v.Print(a.out)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
@@ -150,19 +164,17 @@ func (a *app) printJSON(v any) error {
 
 // summary is a view for lists: it asks for no passphrase and no TPM, and a
 // damaged card does not hide the others.
-func (a *app) summary(ctx context.Context, name string) cardView {
+func (a *app) summary(ctx context.Context, name string) view.Card {
 	if r, err := a.ask(ctx, name, request{Do: doShow}); err == nil && r.View != nil {
 		return *r.View
 	}
 	info, err := a.inspect(name)
-	v := emptyView(name)
-	v.Seal, v.Generation, v.State = info.Seal, info.Generation, "sealed by "+info.Seal
+	v := view.Closed(name, info.Seal, info.Generation)
 	if err == nil && info.Seal == seal.KindNone {
 		v, err = a.view(ctx, name)
 	}
 	if err != nil {
-		v = emptyView(name)
-		v.State = spoken(err.Error())
+		v = view.Broken(name, spoken(err.Error()))
 	}
 	return v
 }
@@ -178,26 +190,14 @@ func newCardListCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			views := []cardView{}
+			views := []view.Card{}
 			for _, name := range names {
 				views = append(views, a.summary(cmd.Context(), name))
 			}
 			if asJSON {
 				return a.printJSON(views)
 			}
-			t := tabwriter.NewWriter(a.out, 0, 4, 2, ' ', 0)
-			for _, v := range views {
-				used := ""
-				if v.Process > 0 {
-					used = fmt.Sprintf("\tprocess %d", v.Process)
-				}
-				firmware := ""
-				if v.Firmware != "" {
-					firmware = "firmware " + v.Firmware
-				}
-				fmt.Fprintf(t, "%s\t%s\t%s\t%s%s\n", v.Name, v.Serial, firmware, v.State, used)
-			}
-			return t.Flush()
+			return view.PrintList(a.out, views)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")

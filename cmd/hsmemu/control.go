@@ -18,7 +18,7 @@ import (
 
 	"hsmemu/emulator"
 	"hsmemu/emulator/chip"
-	"hsmemu/emulator/store"
+	"hsmemu/emulator/view"
 	"hsmemu/vsmartcard"
 )
 
@@ -82,11 +82,11 @@ const maxRequest = 1 << 20
 type reply struct {
 	Error string `json:"error,omitempty"`
 	// Counted tells that the error is emulator.ErrCounted.
-	Counted bool      `json:"counted,omitempty"`
-	View    *cardView `json:"view,omitempty"`
-	Trace   string    `json:"trace,omitempty"`
-	APDU    string    `json:"apdu,omitempty"`
-	Lines   []string  `json:"lines,omitempty"`
+	Counted bool       `json:"counted,omitempty"`
+	View    *view.Card `json:"view,omitempty"`
+	Trace   string     `json:"trace,omitempty"`
+	APDU    string     `json:"apdu,omitempty"`
+	Lines   []string   `json:"lines,omitempty"`
 }
 
 // errNobody says that no process runs the card.
@@ -242,12 +242,9 @@ func (s *control) answer(ctx context.Context, q request) reply {
 	case doReset:
 		err = s.inTurn(ctx, q.Force, func(turn) error { return s.reader.Reset() })
 	case doShow:
-		v := newCardView(s.held.name, s.held.card.Snapshot().Durable(), store.Info{Generation: s.held.file.Generation(), Seal: s.held.file.Seal()})
-		place := s.reader.Place()
-		if s.ejected.Load() {
-			place += ", ejected"
-		}
-		v.running(os.Getpid(), place, s.held.card.Snapshot())
+		now := s.held.card.Snapshot()
+		v := view.Of(s.held.name, now.Durable(), s.held.file.Seal(), s.held.file.Generation())
+		v = v.Runs(os.Getpid(), s.reader.Place(), s.ejected.Load(), now)
 		return reply{View: &v}
 	case doFault, doFaults, doClear:
 		return s.fault(q)

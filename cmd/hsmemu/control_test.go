@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hsmemu/emulator"
+	"hsmemu/emulator/view"
 )
 
 // shelf is a reader that only counts.
@@ -88,7 +89,7 @@ func (c *controlled) works(t *testing.T) {
 	require.NoError(t, err)
 	require.NotNil(t, r.View)
 	require.Equal(t, "alice", r.View.Name)
-	require.Equal(t, os.Getpid(), r.View.Process)
+	require.Equal(t, os.Getpid(), r.View.Running.Process)
 }
 
 func (c *controlled) connect(t *testing.T) net.Conn {
@@ -117,12 +118,12 @@ func TestControl_SaysWhatWasDone(t *testing.T) {
 	require.EqualValues(t, 1, c.shelf.ejected.Load())
 	r, err := c.app.ask(soon(t), "alice", request{Do: doShow})
 	require.NoError(t, err)
-	require.Equal(t, "on the shelf, ejected", r.View.Place)
+	require.Equal(t, &view.Running{Process: os.Getpid(), Place: "on the shelf", Ejected: true, Session: view.NotSelected}, r.View.Running)
 	_, err = c.app.ask(soon(t), "alice", request{Do: doInsert})
 	require.EqualError(t, err, errShelf.Error())
 	r, err = c.app.ask(soon(t), "alice", request{Do: doShow})
 	require.NoError(t, err)
-	require.Equal(t, "on the shelf", r.View.Place)
+	require.False(t, r.View.Running.Ejected)
 	_, err = c.app.ask(soon(t), "alice", request{Do: doReset})
 	require.NoError(t, err)
 	require.EqualValues(t, 1, c.shelf.reset.Load())

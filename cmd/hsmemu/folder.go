@@ -15,6 +15,7 @@ import (
 	"hsmemu/emulator"
 	"hsmemu/emulator/chip"
 	"hsmemu/emulator/store"
+	"hsmemu/emulator/view"
 	"hsmemu/keystore"
 	"hsmemu/keystore/seal"
 )
@@ -218,7 +219,7 @@ func explain(what, name string, err error) error {
 	case errors.As(err, &locked):
 		return fmt.Errorf("card %q is in use by another process", name)
 	case errors.Is(err, store.ErrRolledBack), errors.Is(err, store.ErrAhead), errors.Is(err, seal.ErrNoCounter):
-		return hinted{fmt.Errorf("%s: refused: %s", failed, refusal(err)), onPurpose(name)}
+		return hinted{fmt.Errorf("%s: refused: %s", failed, refusal(err).Text), onPurpose(name)}
 	case errors.Is(err, seal.ErrPassphrase):
 		return fmt.Errorf("%s: wrong passphrase", failed)
 	case errors.Is(err, seal.ErrNoTPM):
@@ -228,16 +229,16 @@ func explain(what, name string, err error) error {
 }
 
 // refusal says why a file does not fit its counter.
-func refusal(err error) string {
+func refusal(err error) view.Refusal {
 	switch {
 	case errors.Is(err, store.ErrRolledBack):
-		return "this file is older than the card's counter"
+		return view.Refusal{Reason: view.OlderThanCounter, Text: "this file is older than the card's counter"}
 	case errors.Is(err, store.ErrAhead):
-		return "this file is newer than the card's counter, which was turned back"
+		return view.Refusal{Reason: view.NewerThanCounter, Text: "this file is newer than the card's counter, which was turned back"}
 	case errors.Is(err, seal.ErrNoCounter):
-		return "the card's counter is gone from the TPM"
+		return view.Refusal{Reason: view.CounterGone, Text: "the card's counter is gone from the TPM"}
 	}
-	return spoken(err.Error())
+	return view.Refusal{Reason: view.CounterFailed, Text: spoken(err.Error())}
 }
 
 func onPurpose(name string) string { return "hsmemu card accept " + name + " takes it on purpose" }

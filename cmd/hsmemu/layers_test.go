@@ -64,7 +64,7 @@ var layers = map[string]layer{
 	"emulator/portal": {imports: []string{
 		"emulator/ram", "emulator/scp03", "emulator/store", "applet/cvc", "applet/sm", "applet/apdu", "applet/tlv", "keystore/curve",
 	}},
-	"emulator/view":    {imports: []string{"emulator"}},
+	"emulator/view":    {pure: true, imports: []string{"applet", "applet/pkcs15", "emulator/chip", "keystore", "pinstate"}},
 	"emulator/conform": {imports: []string{"applet/apdu", "applet/tlv", "applet/cvc", "applet/sm", "vsmartcard"}},
 	"cmd/hsmemu":       {imports: []string{"..."}, modules: []string{"github.com/spf13/cobra", "golang.org/x/term"}},
 }
@@ -73,6 +73,7 @@ var layers = map[string]layer{
 var forTests = []string{
 	"github.com/stretchr/testify/require", "pgregory.net/rapid", "github.com/rogpeppe/go-internal/testscript",
 	"github.com/google/go-tpm-tools/simulator", "github.com/chromedp/chromedp", "golang.org/x/tools/txtar",
+	"github.com/santhosh-tekuri/jsonschema/v6",
 }
 
 // The card does no I/O, has no clock and no randomness of its own, and is a

@@ -1,0 +1,402 @@
+// Package view describes a card as data, for programs, and in words, for people.
+//
+//	c := view.Of("lab", durable, "none", 1)
+//	json.NewEncoder(w).Encode(c) // what `hsmemu card show --json` prints
+//	c.Print(w)                   // what `hsmemu card show` prints
+//
+// The JSON form of [Card] is described in docs/json.md and, for programs, in
+// docs/hsmemu.schema.json. The words are made from the same data and from nothing
+// else. The package reads no file and asks no process: it is given values.
+package view
+
+import (
+	"bytes"
+	"encoding/hex"
+	"fmt"
+	"strings"
+
+	"hsmemu/applet"
+	"hsmemu/applet/pkcs15"
+	"hsmemu/emulator/chip"
+	"hsmemu/keystore"
+	"hsmemu/pinstate"
+)
+
+// Schema is the version of the JSON form. It changes when a member goes away or
+// comes to mean something else, not when one is added.
+const Schema = 1
+
+// Card is what can be told of a card: what its owner may know, and what only an
+// emulator can tell. Nil, in JSON null, is what is not known or does not apply;
+// State tells whether the content is known. A known list is never nil.
+type Card struct {
+	Schema int    `json:"schema"`
+	Name   string `json:"name"` // in the state folder
+
+	Serial       *string  `json:"serial"`
+	Device       *string  `json:"device"` // name in the device certificate
+	Firmware     *string  `json:"firmware"`
+	KnownDefects []string `json:"known_defects"` // of the firmware, in words
+	Answers      []string `json:"answers"`       // chosen for it, as NAME=SW
+	Reader       *string  `json:"reader"`        // its name in PC/SC if it were hardware
+
+	State      *State      `json:"state"`
+	Options    []Option    `json:"options"`     // those with a name
+	OptionsHex *string     `json:"options_hex"` // the option bytes of INITIALIZE DEVICE
+	SOPIN      *PIN        `json:"so_pin"`
+	UserPIN    *PIN        `json:"user_pin"`
+	PublicKeys *PublicKeys `json:"public_key_authentication"`
+
+	Keys        []Key       `json:"keys"`
+	Files       []File      `json:"files"`
+	KeyDomains  []KeyDomain `json:"key_domains"`
+	FreeBytes   *int        `json:"free_bytes"`
+	MemoryBytes *int        `json:"memory_bytes"`
+
+	Seeded     *bool    `json:"seeded"`     // its randomness follows from a number
+	KeyPool    *bool    `json:"key_pool"`   // its RSA keys come from a public pool
+	Seal       *string  `json:"seal"`       // of its file: "none", "passphrase", "tpm"
+	Generation *uint64  `json:"generation"` // of its file, 1 for a new one
+	Refused    *Refusal `json:"refused"`    // why it cannot be used
+	Running    *Running `json:"running"`    // in a reader
+}
+
+// State says where in its life a card is.
+type State string
+
+// The states of a card. Whether its SO-PIN is blocked is told by SOPIN.
+const (
+	Uninitialised       State = "uninitialised"
+	Operational         State = "operational"
+	TransportPIN        State = "transport-pin" // to be changed before its first use
+	TransportPINBlocked State = "transport-pin-blocked"
+	UserPINBlocked      State = "user-pin-blocked"
+	PublicKeysOnly      State = "public-keys-only" // no user PIN
+)
+
+// Option is an option of INITIALIZE DEVICE.
+type Option string
+
+// optionWords are the options that have an effect.
+var optionWords = []struct {
+	bit  pinstate.Options
+	word Option
+}{
+	{pinstate.OptionResetEnabled, "reset-with-so-pin"},
+	{pinstate.OptionTransportPIN, "transport-pin"},
+	{pinstate.OptionSessionPIN, "session-pin"},
+	{pinstate.OptionReplaceKeys, "replaceable-public-keys"},
+	{pinstate.OptionPINAndKeys, "pin-and-public-keys"},
+	{pinstate.OptionResetOnly, "reset-counter-only"},
+}
+
+// PIN is a PIN and its retry counter.
+type PIN struct {
+	State     PINState `json:"state"`
+	TriesLeft *int     `json:"tries_left"` // nil where no PIN is set
+	Tries     *int     `json:"tries"`      // what a right PIN sets TriesLeft to
+	// NextWrong is what another wrong PIN does.
+	NextWrong NextWrong `json:"next_wrong"`
+	// Unblock is what helps when it is blocked; nil where no PIN is set.
+	Unblock *Unblock `json:"unblock"`
+}
+
+// PINState says whether a PIN can be used.
+type PINState string
+
+// The states of a PIN.
+const (
+	PINUnset   PINState = "unset"
+	PINReady   PINState = "ready"
+	PINBlocked PINState = "blocked"
+)
+
+// NextWrong is what another wrong PIN does.
+type NextWrong string
+
+// What another wrong PIN does.
+const (
+	NothingNext   NextWrong = "none" // not set, or blocked already
+	LeavesTries   NextWrong = "leaves-tries"
+	Blocks        NextWrong = "blocks"          // Unblock tells the way out
+	BlocksForGood NextWrong = "blocks-for-good" // there is none
+)
+
+// Unblock is what helps when a PIN is blocked.
+type Unblock string
+
+// What helps when a PIN is blocked.
+const (
+	SOPINSetsNew       Unblock = "so-pin-sets-new"
+	SOPINResetsCounter Unblock = "so-pin-resets-counter"
+	InitialiseOnly     Unblock = "initialise-only" // with the SO-PIN; erases the keys
+	Never              Unblock = "never"
+)
+
+// PublicKeys is the policy for login by public keys.
+type PublicKeys struct {
+	Required   int `json:"required"` // to authenticate for a login
+	Total      int `json:"total"`
+	Registered int `json:"registered"` // of Total
+}
+
+// Key is a key of the user.
+type Key struct {
+	Reference int     `json:"reference"` // on the card, 1 to 255
+	ID        *string `json:"id"`        // CKA_ID in hexadecimal; nil without a description
+	Label     *string `json:"label"`     // CKA_LABEL; nil without a description
+	Kind      string  `json:"kind"`      // "EC", "RSA", "AES"
+	Bits      int     `json:"bits"`
+	Curve     *string `json:"curve"` // nil unless Kind is "EC"
+	KeyDomain int     `json:"key_domain"`
+	// Algorithms are those that the key is limited to; nil is no limit.
+	Algorithms []Algorithm `json:"algorithms"`
+	UsesLeft   *uint32     `json:"uses_left"` // nil is any number
+}
+
+// Algorithm is an algorithm of the card.
+type Algorithm struct {
+	Code string `json:"code"` // one byte in hexadecimal, as in commands
+	Name string `json:"name"`
+}
+
+// File is an elementary file.
+type File struct {
+	ID    string `json:"id"`    // four hexadecimal digits
+	Holds string `json:"holds"` // what clients keep in it, "key description"
+	Bytes int    `json:"bytes"`
+}
+
+// KeyDomain is a slot for a key domain.
+type KeyDomain struct {
+	Slot    int        `json:"slot"`
+	Kind    DomainKind `json:"kind"`
+	Shares  *int       `json:"shares"`  // nil unless Kind is DKEK
+	Missing *int       `json:"missing"` // of Shares
+	KCV     *string    `json:"kcv"`     // nil while there is no key
+	UID     *string    `json:"uid"`     // nil unless Kind is XKEK
+}
+
+// DomainKind is what a key domain's key comes from.
+type DomainKind string
+
+// The kinds of key domains.
+const (
+	EmptyDomain DomainKind = "empty"
+	DKEK        DomainKind = "dkek" // from shares
+	XKEK        DomainKind = "xkek" // agreed on between cards
+)
+
+// Refusal is why a card cannot be used, for programs and for people.
+type Refusal struct {
+	Reason Reason `json:"reason"`
+	Text   string `json:"text"`
+}
+
+// Reason is why a card cannot be used.
+type Reason string
+
+// Why a card cannot be used.
+const (
+	OlderThanCounter Reason = "older-than-counter"
+	NewerThanCounter Reason = "newer-than-counter"
+	CounterGone      Reason = "counter-gone"
+	CounterFailed    Reason = "counter-failed"
+	Unreadable       Reason = "unreadable" // nothing else is known of it
+)
+
+// Running is what the process that runs a card knows of it.
+type Running struct {
+	Process int     `json:"process"` // its number
+	Place   string  `json:"place"`   // the reader, in words
+	Ejected bool    `json:"ejected"`
+	Session Session `json:"session"`
+}
+
+// Session says who is logged in.
+type Session string
+
+// Who may be logged in.
+const (
+	NotSelected Session = "not-selected" // the application is not
+	Nobody      Session = "nobody"
+	User        Session = "user"
+)
+
+// Closed is a card whose file is not opened: nothing is known but how it is
+// sealed and how often it was saved.
+func Closed(name, seal string, generation uint64) Card {
+	return Card{Schema: Schema, Name: name, Seal: &seal, Generation: &generation}
+}
+
+// Broken is a card of which nothing can be read, with the reason in words.
+func Broken(name, why string) Card {
+	return Card{Schema: Schema, Name: name, Refused: &Refusal{Unreadable, why}}
+}
+
+// Of is a card whose content is known.
+func Of(name string, d chip.Durable, seal string, generation uint64) Card {
+	c := Closed(name, seal, generation)
+	card, p := d.Applet, d.Applet.PINs
+	c.Serial, c.Device, c.Firmware = new(card.Serial()), &card.Device.Name, &card.Firmware
+	c.KnownDefects, c.Answers = list(card.Profile().Defects()), list(card.Answers.Chosen())
+	// 15 characters of the device name, blank-padded to 24, as hardware has it.
+	c.Reader = new(fmt.Sprintf("Nitrokey Nitrokey HSM (%-24.15s) 00 00", card.Device.Name))
+	c.State, c.Options, c.OptionsHex = new(stateOf(p)), optionsOf(p.Options), new(fmt.Sprintf("%04X", uint16(p.Options)))
+	c.SOPIN, c.UserPIN = new(soPIN(p)), new(userPIN(p))
+	c.Keys, c.Files, c.KeyDomains = []Key{}, []File{}, []KeyDomain{}
+	for id := range 0x100 {
+		if k, exists := card.Keys[byte(id)]; exists {
+			description, _ := card.File(pkcs15.File(pkcs15.PrefixKeyDescription, byte(id)))
+			c.Keys = append(c.Keys, keyOf(id, k, description.Data))
+		}
+	}
+	for _, f := range card.Files {
+		c.Files = append(c.Files, fileOf(f))
+	}
+	for slot, domain := range card.Domains {
+		c.KeyDomains = append(c.KeyDomains, domainOf(slot, domain))
+	}
+	if p.Keys.Total > 0 {
+		c.PublicKeys = &PublicKeys{Required: int(p.Keys.Required), Total: int(p.Keys.Total)}
+		for _, custodian := range card.Custodians {
+			if custodian.Name != "" {
+				c.PublicKeys.Registered++
+			}
+		}
+	}
+	c.FreeBytes, c.MemoryBytes = new(card.Free()), new(card.Profile().Memory)
+	c.Seeded, c.KeyPool = new(d.Seed != nil), &d.KeyPool
+	return c
+}
+
+// list is the same list, empty where it was nil.
+func list(words []string) []string { return append([]string{}, words...) }
+
+func stateOf(p pinstate.Card) State {
+	switch {
+	case !p.Initialised:
+		return Uninitialised
+	case p.Transport && p.User.Left == 0:
+		return TransportPINBlocked
+	case p.Transport:
+		return TransportPIN
+	case p.User.Value == nil:
+		return PublicKeysOnly
+	case p.User.Left == 0:
+		return UserPINBlocked
+	}
+	return Operational
+}
+
+func optionsOf(o pinstate.Options) []Option {
+	words := []Option{}
+	for _, option := range optionWords {
+		if o.Has(option.bit) {
+			words = append(words, option.word)
+		}
+	}
+	return words
+}
+
+func soPIN(p pinstate.Card) PIN {
+	if !p.Initialised {
+		return PIN{State: PINUnset, NextWrong: NothingNext}
+	}
+	return pinOf(p.SO, Never)
+}
+
+func userPIN(p pinstate.Card) PIN {
+	switch {
+	case p.User.Value == nil:
+		return PIN{State: PINUnset, NextWrong: NothingNext}
+	case p.SO.Left == 0:
+		return pinOf(p.User, Never)
+	case p.Options.Has(pinstate.OptionResetEnabled | pinstate.OptionResetOnly):
+		return pinOf(p.User, SOPINResetsCounter)
+	case p.Options.Has(pinstate.OptionResetEnabled):
+		return pinOf(p.User, SOPINSetsNew)
+	}
+	return pinOf(p.User, InitialiseOnly)
+}
+
+func pinOf(r pinstate.Reference, u Unblock) PIN {
+	p := PIN{State: PINReady, TriesLeft: new(int(r.Left)), Tries: new(int(r.Max)), Unblock: &u}
+	switch {
+	case r.Left == 0:
+		p.State, p.NextWrong = PINBlocked, NothingNext
+	case r.Left > 1:
+		p.NextWrong = LeavesTries
+	case u == Never:
+		p.NextWrong = BlocksForGood
+	default:
+		p.NextWrong = Blocks
+	}
+	return p
+}
+
+func keyOf(reference int, k keystore.Key, description []byte) Key {
+	v := Key{Reference: reference, Kind: k.Kind().String(), Bits: k.Bits(), KeyDomain: int(k.Domain)}
+	if d, err := pkcs15.ParseKey(description); err == nil {
+		v.Label = new(strings.ToValidUTF8(d.Label, "�"))
+		if len(d.ID) > 0 {
+			v.ID = new(upper(d.ID))
+		}
+	}
+	if k.Kind() == keystore.EC {
+		v.Curve = new(k.Curve().Name())
+	}
+	if k.Algorithms != nil {
+		v.Algorithms = []Algorithm{}
+	}
+	for _, a := range k.Algorithms {
+		v.Algorithms = append(v.Algorithms, Algorithm{fmt.Sprintf("%02X", byte(a)), a.String()})
+	}
+	if k.Uses.Limited {
+		v.UsesLeft = new(k.Uses.Left)
+	}
+	return v
+}
+
+// firstOfRequest is the first byte of a certificate request as the card makes
+// them; it is in the place of a certificate until there is one.
+const firstOfRequest = 0x67
+
+func fileOf(f applet.File) File {
+	v := File{ID: fmt.Sprintf("%04X", f.ID), Holds: f.Holds(), Bytes: len(f.Data)}
+	if f.ID>>8 == uint16(pkcs15.PrefixCertificate) && bytes.HasPrefix(f.Data, []byte{firstOfRequest}) {
+		v.Holds = "certificate request"
+	}
+	return v
+}
+
+func domainOf(slot int, d keystore.Domain) KeyDomain {
+	v := KeyDomain{Slot: slot, Kind: EmptyDomain}
+	switch {
+	case d.IsZero():
+		return v
+	case d.XKEK():
+		v.Kind, v.UID = XKEK, new(upper(d.UID()))
+	default:
+		v.Kind, v.Shares, v.Missing = DKEK, new(d.Total()), new(d.Outstanding())
+	}
+	if d.Ready() {
+		kcv := d.KCV()
+		v.KCV = new(upper(kcv[:]))
+	}
+	return v
+}
+
+func upper(b []byte) string { return strings.ToUpper(hex.EncodeToString(b)) }
+
+// Runs is the card in a reader of a running process, whose number it is given.
+func (c Card) Runs(process int, place string, ejected bool, s chip.State) Card {
+	c.Running = &Running{Process: process, Place: place, Ejected: ejected, Session: Nobody}
+	switch {
+	case !s.Selected:
+		c.Running.Session = NotSelected
+	case s.Applet.Login.User:
+		c.Running.Session = User
+	}
+	return c
+}

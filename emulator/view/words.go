@@ -1,0 +1,220 @@
+package view
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"hsmemu/pinstate"
+)
+
+var stateText = map[State]string{
+	Uninitialised:       "never initialised",
+	Operational:         "operational",
+	TransportPIN:        "transport PIN has to be changed",
+	TransportPINBlocked: "transport PIN blocked",
+	UserPINBlocked:      "user PIN blocked",
+	PublicKeysOnly:      "public key authentication only",
+}
+
+// unblockText is what helps when the user PIN is blocked.
+var unblockText = map[Unblock]string{
+	SOPINSetsNew:       "the SO-PIN can unblock it and set a new one",
+	SOPINResetsCounter: "the SO-PIN can reset the counter",
+	InitialiseOnly:     "only INITIALIZE with the SO-PIN helps, which erases the keys",
+	Never:              "nothing can unblock it, since the SO-PIN is blocked",
+}
+
+var sessionText = map[Session]string{
+	NotSelected: "application not selected",
+	Nobody:      "application selected, nobody logged in",
+	User:        "user logged in",
+}
+
+// known is what p points to, or nothing.
+func known[T any](p *T) T {
+	if p == nil {
+		var nothing T
+		return nothing
+	}
+	return *p
+}
+
+// Print describes the card for people, in a line for each property.
+func (c Card) Print(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	row := func(name, format string, args ...any) { fmt.Fprintf(t, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
+	row("Card", "%s", c.Name)
+	if c.State != nil {
+		row("Serial", "%s", known(c.Serial))
+		row("Firmware", "%s", known(c.Firmware))
+		for _, d := range c.KnownDefects {
+			row("Known defect", "%s", d)
+		}
+		if len(c.Answers) > 0 {
+			row("Answers", "%s", strings.Join(c.Answers, ", "))
+		}
+		row("Reader", "%s", known(c.Reader))
+		row("State", "%s", c.stateWords())
+		row("Options", "%s", c.optionWords())
+		row("SO-PIN", "%s", known(c.SOPIN).words(soNext))
+		row("User PIN", "%s", known(c.UserPIN).words(userNext))
+		if k := c.PublicKeys; k != nil {
+			row("Public keys", "%d of %d keys needed, %d registered", k.Required, k.Total, k.Registered)
+		}
+		printList(t, "Keys", c.Keys)
+		printList(t, "Key domains", c.KeyDomains)
+		printList(t, "Files", c.Files)
+		row("Free", "%d of %d bytes", known(c.FreeBytes), known(c.MemoryBytes))
+	}
+	if c.Seal != nil {
+		row("Generation", "%d", known(c.Generation))
+		row("Seal", "%s", sealWords(*c.Seal))
+	}
+	if c.Refused != nil {
+		row("Refused", "%s", c.Refused.Text)
+	}
+	if known(c.Seeded) {
+		row("Seeded", "keys and challenges follow from a number: for tests only")
+	}
+	if known(c.KeyPool) {
+		row("Key pool", "RSA keys come from a public pool: for tests only")
+	}
+	if r := c.Running; r != nil {
+		place := r.Place
+		if r.Ejected {
+			place += ", ejected"
+		}
+		row("Process", "%d, %s", r.Process, place)
+		row("Session", "%s", sessionText[r.Session])
+	}
+	return t.Flush()
+}
+
+// PrintList describes cards for people, in a line for each.
+func PrintList(w io.Writer, cards []Card) error {
+	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	for _, c := range cards {
+		firmware, used := "", ""
+		if c.Firmware != nil {
+			firmware = "firmware " + *c.Firmware
+		}
+		if c.Running != nil {
+			used = fmt.Sprintf("\tprocess %d", c.Running.Process)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s%s\n", c.Name, known(c.Serial), firmware, c.stateWords(), used)
+	}
+	return t.Flush()
+}
+
+// printList prints a line for each item, the first one beside the name.
+func printList[T interface{ words() string }](w io.Writer, name string, items []T) {
+	if len(items) == 0 {
+		fmt.Fprintf(w, "%s\tnone\n", name)
+	}
+	for _, item := range items {
+		fmt.Fprintf(w, "%s\t%s\n", name, item.words())
+		name = ""
+	}
+}
+
+// stateWords says where in its life the card is, or why that is not known.
+func (c Card) stateWords() string {
+	switch {
+	case c.State == nil && c.Refused != nil:
+		return c.Refused.Text
+	case c.State == nil:
+		return "sealed by " + known(c.Seal)
+	case known(c.SOPIN).State == PINBlocked:
+		return stateText[*c.State] + ", SO-PIN blocked for good"
+	}
+	return stateText[*c.State]
+}
+
+// optionWords names also the options that have no effect.
+func (c Card) optionWords() string {
+	o, _ := strconv.ParseUint(known(c.OptionsHex), 16, 16) // our own writing
+	return pinstate.Options(o).String()
+}
+
+func sealWords(seal string) string {
+	if seal == "none" {
+		return "none: whoever reads the file has the keys"
+	}
+	return seal
+}
+
+// words needs to be told what becomes of the PIN next.
+func (p PIN) words(next func(PIN) string) string {
+	switch p.State {
+	case PINUnset:
+		return "not set"
+	case PINBlocked:
+		return fmt.Sprintf("blocked, 0 of %d tries left; %s", known(p.Tries), next(p))
+	}
+	return fmt.Sprintf("%d of %d tries left; the next wrong one %s", known(p.TriesLeft), known(p.Tries), next(p))
+}
+
+func soNext(p PIN) string {
+	switch {
+	case p.State == PINBlocked:
+		return "the card can never be initialised again; only the vendor's firmware update makes a new card of it"
+	case p.NextWrong == LeavesTries:
+		return fmt.Sprintf("leaves %d; at 0 nothing ever unblocks the SO-PIN", known(p.TriesLeft)-1)
+	}
+	return "blocks the SO-PIN for good; keys stay usable with the user PIN"
+}
+
+func userNext(p PIN) string {
+	switch {
+	case p.State == PINBlocked:
+		return unblockText[known(p.Unblock)]
+	case p.NextWrong == LeavesTries:
+		return fmt.Sprintf("leaves %d", known(p.TriesLeft)-1)
+	}
+	return "blocks the user PIN: " + unblockText[known(p.Unblock)]
+}
+
+func (k Key) words() string {
+	s := fmt.Sprintf("%d: %s-%d", k.Reference, k.Kind, k.Bits)
+	if k.Curve != nil {
+		s = fmt.Sprintf("%d: %s %s", k.Reference, k.Kind, *k.Curve)
+	}
+	if l := known(k.Label); l != "" {
+		s += fmt.Sprintf(", %q", l)
+	}
+	if len(k.Algorithms) > 0 {
+		var names []string
+		for _, a := range k.Algorithms {
+			names = append(names, a.Name)
+		}
+		s += ", only " + strings.Join(names, ", ")
+	}
+	if k.UsesLeft != nil {
+		s += fmt.Sprintf(", %d uses left", *k.UsesLeft)
+	}
+	if k.KeyDomain != 0 {
+		s += fmt.Sprintf(", key domain %d", k.KeyDomain)
+	}
+	return s
+}
+
+func (d KeyDomain) words() string {
+	if d.Kind == EmptyDomain {
+		return fmt.Sprintf("%d: empty", d.Slot)
+	}
+	s := fmt.Sprintf("%d: %s", d.Slot, strings.ToUpper(string(d.Kind)))
+	switch {
+	case known(d.Missing) > 0:
+		return s + fmt.Sprintf(", %d of %d shares missing", *d.Missing, known(d.Shares))
+	case d.KCV != nil:
+		return s + ", key check value " + *d.KCV
+	}
+	return s + ", no key yet"
+}
+
+func (f File) words() string {
+	return fmt.Sprintf("%s %s, %d bytes", f.ID, f.Holds, f.Bytes)
+}

@@ -1,0 +1,100 @@
+package view_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"hsmemu/emulator/chip"
+	"hsmemu/emulator/view"
+	"hsmemu/pinstate"
+)
+
+// printed are the lines of a card by their names.
+func printed(t *testing.T, c view.Card) map[string]string {
+	t.Helper()
+	var b strings.Builder
+	require.NoError(t, c.Print(&b))
+	lines := map[string]string{}
+	name := ""
+	for line := range strings.Lines(b.String()) {
+		first, rest, _ := strings.Cut(line, "  ")
+		if first != "" {
+			name = first
+		}
+		lines[name] = strings.TrimSpace(lines[name] + "\n" + strings.TrimSpace(rest))
+	}
+	return lines
+}
+
+func TestPrint_TellsWhatTheNextWrongPINDoes(t *testing.T) {
+	const reset, only = pinstate.OptionResetEnabled, pinstate.OptionResetEnabled | pinstate.OptionResetOnly
+	for _, c := range []struct {
+		options       pinstate.Options
+		so, user      uint8
+		transport     bool
+		state         string
+		soPIN, userIs string
+	}{
+		{0, 15, 3, false, "operational", "15 of 15 tries left; the next wrong one leaves 14; at 0 nothing ever unblocks the SO-PIN", "3 of 3 tries left; the next wrong one leaves 2"},
+		{0, 1, 1, false, "operational", "1 of 15 tries left; the next wrong one blocks the SO-PIN for good; keys stay usable with the user PIN", "1 of 3 tries left; the next wrong one blocks the user PIN: only INITIALIZE with the SO-PIN helps, which erases the keys"},
+		{reset, 2, 0, false, "user PIN blocked", "2 of 15 tries left; the next wrong one leaves 1; at 0 nothing ever unblocks the SO-PIN", "blocked, 0 of 3 tries left; the SO-PIN can unblock it and set a new one"},
+		{only, 2, 1, true, "transport PIN has to be changed", "2 of 15 tries left; the next wrong one leaves 1; at 0 nothing ever unblocks the SO-PIN", "1 of 3 tries left; the next wrong one blocks the user PIN: the SO-PIN can reset the counter"},
+		{only, 0, 0, true, "transport PIN blocked, SO-PIN blocked for good", "blocked, 0 of 15 tries left; the card can never be initialised again; only the vendor's firmware update makes a new card of it", "blocked, 0 of 3 tries left; nothing can unblock it, since the SO-PIN is blocked"},
+		{reset, 0, 1, false, "operational, SO-PIN blocked for good", "blocked, 0 of 15 tries left; the card can never be initialised again; only the vendor's firmware update makes a new card of it", "1 of 3 tries left; the next wrong one blocks the user PIN: nothing can unblock it, since the SO-PIN is blocked"},
+	} {
+		d := full(t)
+		d.Applet.PINs = pinstate.Card{
+			Initialised: true, Options: c.options, Transport: c.transport,
+			SO: pinstate.Reference{Value: pinstate.Value("57621880"), Left: c.so, Max: 15}, User: pinstate.Reference{Value: pinstate.Value("648219"), Left: c.user, Max: 3},
+		}
+		lines := printed(t, view.Of("lab", d, "none", 1))
+		require.Equal(t, c.state, lines["State"])
+		require.Equal(t, c.soPIN, lines["SO-PIN"])
+		require.Equal(t, c.userIs, lines["User PIN"])
+	}
+}
+
+func TestPrint_TellsOfKeysDomainsAndFiles(t *testing.T) {
+	d := filled(t)
+	lines := printed(t, view.Of("lab", d, "none", 1).Runs(7, "reader 0", true, chip.Boot(d)))
+	for name, wants := range map[string][]string{
+		"Options":     {"reset with SO-PIN, transport PIN, replaceable public keys, unknown 8000"},
+		"Public keys": {"1 of 2 keys needed, 1 registered"},
+		"Keys": {
+			"1: RSA-1024, \"sign\uFFFDing\", 4294967295 uses left\n", "\n5: EC secp224r1, 0 uses left\n", "\n6: EC secp256r1, only ECDSA, wrap\n",
+			"\n7: EC secp384r1, key domain 3\n", "\n25: AES-256",
+		},
+		"Key domains": {"0: DKEK, key check value ", "\n2: DKEK, 2 of 3 shares missing\n", "\n4: empty\n5: XKEK, no key yet\n6: XKEK, key check value "},
+		"Files":       {"2F02 device certificate, 466 bytes\n", "\nCE01 certificate request, 2 bytes\nCE02 certificate, 2 bytes"},
+		"Seal":        {"none: whoever reads the file has the keys"},
+		"Process":     {"7, reader 0, ejected"},
+		"Session":     {"application not selected"},
+	} {
+		for _, want := range wants {
+			require.Contains(t, lines[name], want, name)
+		}
+	}
+}
+
+func TestPrintList_TellsWhatIsKnown(t *testing.T) {
+	d := full(t)
+	open := view.Of("open", d, "none", 1).Runs(7, "reader 0", false, chip.Boot(d))
+	var b strings.Builder
+	require.NoError(t, view.PrintList(&b, []view.Card{view.Closed("shut", "tpm", 1), open, view.Broken("odd", "damaged file")}))
+	require.Equal(t, "shut                             sealed by tpm\n"+
+		"open  DENK9900001  firmware 4.1  transport PIN has to be changed  process 7\n"+
+		"odd                              damaged file\n", b.String())
+}
+
+// A description comes from another process, too: whatever is missing in it, it
+// is printed.
+func TestPrint_TakesAnyDescription(t *testing.T) {
+	state := view.Operational
+	for _, c := range []view.Card{{}, {State: &state}, {State: &state, SOPIN: &view.PIN{}, UserPIN: &view.PIN{State: view.PINBlocked}}, view.Closed("lab", "tpm", 1)} {
+		var b strings.Builder
+		require.NoError(t, c.Print(&b))
+		require.NoError(t, view.PrintList(&b, []view.Card{c}))
+	}
+}
