@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rogpeppe/go-internal/diff"
 	"github.com/stretchr/testify/require"
 
 	"hsmemu/applet"
@@ -51,8 +52,8 @@ func TestScenarios(t *testing.T) {
 			played := strings.Join(s.out, "\n")
 			if *update {
 				require.NoError(t, os.WriteFile(file, []byte(played), 0o644))
-			} else {
-				require.Equal(t, string(text), played)
+			} else if d := diff.Diff(file, text, "played", []byte(played)); d != nil {
+				t.Fatalf("the scenario went another way; if that is right, write it with go test ./applet -run TestScenarios -update\n%s", d)
 			}
 			s.seed(t, file)
 		})
@@ -248,7 +249,7 @@ func (s *scenario) seed(t *testing.T, file string) {
 	}
 	kept, err := os.ReadFile(name)
 	require.NoError(t, err)
-	require.Equal(t, string(kept), text, "the seed %s is not up to date: run with -update", name)
+	require.True(t, string(kept) == text, "the seed %s is not up to date: run with -update", name)
 }
 
 // escaped writes every byte as \x and two digits.

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rogpeppe/go-internal/diff"
 	"github.com/stretchr/testify/require"
 
 	"hsmemu/applet"
@@ -36,7 +37,9 @@ func generated(t *testing.T, document, mark, want string) {
 		require.NoError(t, os.WriteFile(path, []byte(before+begin+want+end+after), 0o644))
 		return
 	}
-	require.Equal(t, want, have, "docs/%s is out of date: go test ./cmd/hsmemu -run TestDocs -update", document)
+	if d := diff.Diff("docs/"+document, []byte(have), "generated", []byte(want)); d != nil {
+		t.Errorf("docs/%s is out of date: go test ./cmd/hsmemu -run TestDocs -update\n%s", document, d)
+	}
 }
 
 func TestDocs_FidelityListsEveryCommand(t *testing.T) {
