@@ -8,9 +8,9 @@ SESSIONTIME ?= 60s
 
 # Packages that may start goroutines run under the race detector. In the others
 # there is nothing to find, and the arithmetic would take ten times as long.
-RACED := ^hsmemu/(cmd|vsmartcard|emulator$$|emulator/(store|ram|portal|view|conform))
+RACED = ^$(shell $(GO) list -m)/(cmd|vsmartcard|emulator$$|emulator/(store|ram|portal|view|conform))
 
-.PHONY: all check fmt test clients languages fuzz bench build demo cover release reproducible accept ci
+.PHONY: all check fmt test clients languages fuzz bench build demo cover release reproducible accept module ci
 .DELETE_ON_ERROR:
 
 all: check test
@@ -83,6 +83,11 @@ accept:
 	.ci/install
 	$(MAKE) build
 	.ci/accept $(ACCEPT)
+
+# Gives the module another path, in go.mod, imports, the linter's settings and
+# the documentation: make module MODULE=example.org/you/hsmemu
+module:
+	@$(GO) run -modfile=.ci/tools/go.mod .ci/module.go "$$MODULE"
 
 ci:
 	.ci/run

@@ -1,5 +1,5 @@
 // Tools that check the project. They have their own module so that the product's go.mod stays at what the product uses.
-module hsmemu/tools
+module tools
 
 go 1.26.8
 

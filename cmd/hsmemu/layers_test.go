@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -71,7 +72,7 @@ var layers = map[string]layer{
 
 // forTests are the modules that tests may import in addition.
 var forTests = []string{
-	"github.com/stretchr/testify/require", "pgregory.net/rapid", "github.com/rogpeppe/go-internal/testscript",
+	"github.com/stretchr/testify/require", "pgregory.net/rapid", "github.com/rogpeppe/go-internal/testscript", "github.com/rogpeppe/go-internal/diff",
 	"github.com/google/go-tpm-tools/simulator", "github.com/chromedp/chromedp", "golang.org/x/tools/txtar",
 	"github.com/santhosh-tekuri/jsonschema/v6",
 }
@@ -85,7 +86,14 @@ var exceptions = map[string]string{
 	"keystore: log/slog": "the type of LogValue, by which a secret hides itself",
 }
 
-const module = "hsmemu"
+// module returns the path of the module, which go.mod alone knows.
+var module = sync.OnceValue(func() string {
+	out, err := exec.Command("go", "list", "-m").Output()
+	if err != nil {
+		panic(err)
+	}
+	return strings.TrimSpace(string(out))
+})
 
 // pkg is a package of the module with all its files, whatever their build tags.
 type pkg struct {
@@ -124,7 +132,7 @@ func packages(t *testing.T) []pkg {
 		} else {
 			require.NoError(t, err)
 		}
-		p := pkg{path: strings.TrimPrefix(l.ImportPath, module+"/"), dir: l.Dir, files: map[string]*ast.File{}, fset: token.NewFileSet()}
+		p := pkg{path: strings.TrimPrefix(l.ImportPath, module()+"/"), dir: l.Dir, files: map[string]*ast.File{}, fset: token.NewFileSet()}
 		names, err := filepath.Glob(filepath.Join(l.Dir, "*.go"))
 		require.NoError(t, err)
 		for _, name := range names {
@@ -191,7 +199,7 @@ func TestA(t *testing.T) {
 
 // forbids says why a package may not import a path, or nothing.
 func (l layer) forbids(from, path string, test bool) string {
-	if own, ok := strings.CutPrefix(path, module+"/"); ok {
+	if own, ok := strings.CutPrefix(path, module()+"/"); ok {
 		if test || own == from || slices.Contains(l.imports, own) || slices.Contains(l.imports, "...") {
 			return ""
 		}
@@ -216,8 +224,8 @@ func TestLayers_RulesCatch(t *testing.T) {
 		test       bool
 		forbidden  bool
 	}{
-		{from: "applet", path: "hsmemu/keystore"},
-		{from: "applet", path: "hsmemu/emulator", forbidden: true},
+		{from: "applet", path: module() + "/keystore"},
+		{from: "applet", path: module() + "/emulator", forbidden: true},
 		{from: "applet", path: "net/http", forbidden: true},
 		{from: "applet", path: "net/http", test: true},
 		{from: "applet", path: "log/slog", forbidden: true},
@@ -225,9 +233,9 @@ func TestLayers_RulesCatch(t *testing.T) {
 		{from: "keystore", path: "log", forbidden: true},
 		{from: "keystore/curve", path: "filippo.io/bigmod"},
 		{from: "applet", path: "filippo.io/bigmod", forbidden: true},
-		{from: "vsmartcard", path: "hsmemu/applet", forbidden: true},
-		{from: "vsmartcard", path: "hsmemu/vsmartcard", test: true},
-		{from: "cmd/hsmemu", path: "hsmemu/applet"},
+		{from: "vsmartcard", path: module() + "/applet", forbidden: true},
+		{from: "vsmartcard", path: module() + "/vsmartcard", test: true},
+		{from: "cmd/hsmemu", path: module() + "/applet"},
 		{from: "cmd/hsmemu", path: "github.com/stretchr/testify/assert", test: true, forbidden: true},
 		{from: "cmd/hsmemu", path: "github.com/stretchr/testify/require", test: true},
 		{from: "cmd/hsmemu", path: "github.com/stretchr/testify/require", forbidden: true},

@@ -1,4 +1,4 @@
-module hsmemu/lang
+module lang
 
 go 1.26.8
 
