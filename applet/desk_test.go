@@ -21,7 +21,6 @@ import (
 	"hsmemu/applet/apdu"
 	"hsmemu/applet/cvc"
 	"hsmemu/applet/sm"
-	"hsmemu/applet/tlv"
 	"hsmemu/emulator/chip"
 	"hsmemu/keystore"
 	"hsmemu/keystore/curve"
@@ -305,28 +304,13 @@ func (tb *table) take(t require.TestingT, name, firmware string) {
 func newTable() *table {
 	tb := &table{cards: map[string]*card{}, vars: vars{}}
 	for _, c := range curve.All() {
-		tb.vars[c.Name()] = curveTemplate(c, cvc.ECDSASHA256)
+		tb.vars[c.Name()] = cvc.ECTemplate(cvc.ECDSASHA256, c)
 	}
 	for _, bits := range []int{1024, 1536, 2048, 3072, 4096} {
-		tb.vars[fmt.Sprintf("rsa%d", bits)] = rsaTemplate(bits, cvc.RSASHA256)
+		tb.vars[fmt.Sprintf("rsa%d", bits)] = cvc.RSATemplate(cvc.RSASHA256, bits)
 	}
 	tb.vars["long"] = bytes.Repeat([]byte{0x5A}, 1000)
 	return tb
-}
-
-// curveTemplate asks for a key on a curve, in the order of the clients.
-func curveTemplate(c *curve.Curve, s cvc.Scheme) []byte {
-	p := c.Parameters()
-	v := tlv.Append(nil, 0x06, s.OID())
-	for i, part := range [][]byte{p.P, p.A, p.B, p.G, p.N} {
-		v = tlv.Append(v, 0x81+tlv.Tag(i), part)
-	}
-	return tlv.Append(nil, 0x7F49, tlv.Append(v, 0x87, []byte{1}))
-}
-
-func rsaTemplate(bits int, s cvc.Scheme) []byte {
-	return tlv.Append(nil, 0x7F49,
-		tlv.Append(nil, 0x06, s.OID()), tlv.Append(nil, 0x82, []byte{1, 0, 1}), tlv.Append(nil, 0x02, []byte{byte(bits >> 8), byte(bits)}))
 }
 
 func (tb *table) copied() *table {

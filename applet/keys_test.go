@@ -202,16 +202,16 @@ func TestSpec04_Attestation(t *testing.T) {
 	templates := map[string][]byte{}
 	for s := cvc.RSASHA1; s <= cvc.ECDSASHA512; s++ {
 		if s.RSA() {
-			templates[s.String()] = rsaTemplate(2048, s)
+			templates[s.String()] = cvc.RSATemplate(s, 2048)
 		} else {
-			templates[s.String()] = curveTemplate(named(t, "brainpoolP384r1"), s)
+			templates[s.String()] = cvc.ECTemplate(s, named(t, "brainpoolP384r1"))
 		}
 	}
 	for _, c := range curve.All() {
-		templates[c.Name()] = curveTemplate(c, cvc.ECDSASHA256)
+		templates[c.Name()] = cvc.ECTemplate(cvc.ECDSASHA256, c)
 	}
 	for _, bits := range []int{1024, 1536, 2048, 3072, 4096} {
-		templates[fmt.Sprint(bits)] = rsaTemplate(bits, cvc.RSASHA256)
+		templates[fmt.Sprint(bits)] = cvc.RSATemplate(cvc.RSASHA256, bits)
 	}
 	require.Len(t, templates, 11+19+5)
 	other := manufacture(t, "4.1", "other")

@@ -16,6 +16,7 @@ import (
 
 	"hsmemu/applet"
 	"hsmemu/applet/apdu"
+	"hsmemu/applet/cvc"
 	"hsmemu/applet/tlv"
 	"hsmemu/emulator"
 	"hsmemu/emulator/chip"
@@ -40,28 +41,18 @@ func newScale(b *testing.B) scale {
 	setup = tlv.Append(setup, 0x82, []byte("57621880"))
 	setup = tlv.Append(setup, 0x91, []byte{3})
 	t.say(apdu.Command{CLA: 0x80, INS: 0x50, Data: setup})
-	t.generate(1, tlv.Append(tlv.Append(oid(1, 2), 0x82, []byte{1, 0, 1}), 0x02, []byte{8, 0}))
+	t.generate(1, cvc.RSATemplate(cvc.RSASHA256, 2048))
 	for i, name := range []string{"secp256r1", "brainpoolP256r1", "secp256k1"} {
 		c, _ := curve.ByName(name)
-		p := c.Parameters()
-		domain := oid(2, 3)
-		for tag, v := range [][]byte{p.P, p.A, p.B, p.G, p.N} {
-			domain = tlv.Append(domain, tlv.Tag(0x81+tag), v)
-		}
-		t.generate(byte(2+i), domain)
+		t.generate(byte(2+i), cvc.ECTemplate(cvc.ECDSASHA256, c))
 	}
 	t.say(apdu.Command{INS: 0x48, P1: 5, P2: 0xB0, Data: tlv.Append(nil, 0x91, []byte{0x10, 0x11, 0x18})})
 	return t
 }
 
 // oid begins a public key template with an algorithm of BSI TR-03110.
-func oid(family, scheme byte) []byte {
-	return tlv.Append(nil, 0x06, []byte{0x04, 0x00, 0x7F, 0x00, 0x07, 0x02, 0x02, 0x02, family, scheme})
-}
-
 func (t scale) generate(id byte, template []byte) {
-	data := tlv.Append(nil, 0x7F49, template)
-	t.say(apdu.Command{INS: 0x46, P1: id, Data: tlv.Append(data, 0x5F20, []byte("UTBENCH000001")), Ne: 65536, Extended: true})
+	t.say(apdu.Command{INS: 0x46, P1: id, Data: tlv.Append(template, 0x5F20, []byte("UTBENCH000001")), Ne: 65536, Extended: true})
 }
 
 func (t scale) say(c apdu.Command) {

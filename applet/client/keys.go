@@ -38,9 +38,7 @@ const (
 	tagRequestVersion tlv.Tag = 0x5F29
 	tagAuthority      tlv.Tag = 0x42
 	tagHolder         tlv.Tag = 0x5F20
-	tagPublicKey      tlv.Tag = 0x7F49
 	tagOuter          tlv.Tag = 0x45
-	tagOID            tlv.Tag = 0x06
 	tagUses           tlv.Tag = 0x90
 	tagAlgorithms     tlv.Tag = 0x91
 	tagKeyDomain      tlv.Tag = 0x92
@@ -51,21 +49,13 @@ const (
 // SHA-256, and countersigned by the device, which makes it an attestation. The
 // request is not stored on the card; clients write it to EF CExx.
 func (c *Client) GenerateEC(ctx context.Context, ref byte, on *curve.Curve, spec KeySpec) (cvc.Authenticated, error) {
-	p := on.Parameters()
-	template := tlv.Append(nil, tagOID, cvc.ECDSASHA256.OID())
-	for i, value := range [][]byte{p.P, p.A, p.B, p.G, p.N} {
-		template = tlv.Append(template, tlv.Tag(0x81+i), value)
-	}
-	return c.generate(ctx, ref, tlv.Append(template, 0x87, []byte{1}), spec)
+	return c.generate(ctx, ref, cvc.ECTemplate(cvc.ECDSASHA256, on), spec)
 }
 
 // GenerateRSA makes an RSA key with the exponent 65537, see [Client.GenerateEC];
 // the request is signed with PKCS #1 v1.5 and SHA-256.
 func (c *Client) GenerateRSA(ctx context.Context, ref byte, bits int, spec KeySpec) (cvc.Authenticated, error) {
-	template := tlv.Append(nil, tagOID, cvc.RSASHA256.OID())
-	template = tlv.Append(template, 0x82, []byte{1, 0, 1})
-	template = tlv.Append(template, 0x02, binary.BigEndian.AppendUint16(nil, uint16(bits)))
-	return c.generate(ctx, ref, template, spec)
+	return c.generate(ctx, ref, cvc.RSATemplate(cvc.RSASHA256, bits), spec)
 }
 
 func (c *Client) generate(ctx context.Context, ref byte, template []byte, spec KeySpec) (cvc.Authenticated, error) {
@@ -75,7 +65,7 @@ func (c *Client) generate(ctx context.Context, ref byte, template []byte, spec K
 	}
 	data := tlv.Append(nil, tagRequestVersion, []byte{0})
 	data = tlv.Append(data, tagAuthority, []byte(authority))
-	data = tlv.Append(data, tagPublicKey, template)
+	data = append(data, template...)
 	data = tlv.Append(data, tagHolder, []byte(spec.Holder))
 	if spec.Countersigner != "" {
 		data = tlv.Append(data, tagOuter, []byte(spec.Countersigner))

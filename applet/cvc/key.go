@@ -138,16 +138,35 @@ func (k PublicKey) Bytes() ([]byte, error) {
 	case k.Curve == nil:
 		v = tlv.Append(v, tagPoint, k.Point)
 	default:
-		d := k.Curve.Parameters()
-		v = tlv.Append(v, tagP, d.P)
-		v = tlv.Append(v, tagA, d.A)
-		v = tlv.Append(v, tagB, d.B)
-		v = tlv.Append(v, tagG, d.G)
-		v = tlv.Append(v, tagN, d.N)
+		v = appendDomain(v, k.Curve)
 		v = tlv.Append(v, tagPoint, k.Point)
 		v = tlv.Append(v, tagCofactor, []byte{1})
 	}
 	return tlv.Append(nil, tagKey, v), nil
+}
+
+// ECTemplate is the 7F49 that asks a card for a key on a curve whose request is
+// signed with a scheme: 06 81 82 83 84 85 87, the form the clients send.
+func ECTemplate(s Scheme, on *curve.Curve) []byte {
+	v := appendDomain(tlv.Append(nil, tagOID, s.OID()), on)
+	return tlv.Append(nil, tagKey, tlv.Append(v, tagCofactor, []byte{1}))
+}
+
+// RSATemplate is the 7F49 that asks a card for an RSA key of a size in bits, with
+// the exponent 65537: 06 82 02.
+func RSATemplate(s Scheme, bits int) []byte {
+	v := tlv.Append(nil, tagOID, s.OID())
+	v = tlv.Append(v, tagExponent, []byte{1, 0, 1})
+	return tlv.Append(nil, tagKey, tlv.Append(v, tagBits, []byte{byte(bits >> 8), byte(bits)}))
+}
+
+func appendDomain(v []byte, c *curve.Curve) []byte {
+	d := c.Parameters()
+	v = tlv.Append(v, tagP, d.P)
+	v = tlv.Append(v, tagA, d.A)
+	v = tlv.Append(v, tagB, d.B)
+	v = tlv.Append(v, tagG, d.G)
+	return tlv.Append(v, tagN, d.N)
 }
 
 // check tells whether the fields fit the scheme and each other.

@@ -263,11 +263,7 @@ func (d *driver) importShare() deed {
 // KEY PAIR.
 func keyTemplate() []byte {
 	c, _ := curve.ByName("secp256r1")
-	p := c.Parameters()
-	ecdsaSHA256 := []byte{0x04, 0x00, 0x7F, 0x00, 0x07, 0x02, 0x02, 0x02, 0x02, 0x03} // BSI TR-03110: TA-ECDSA-SHA-256
-	return tlv.Append(nil, 0x7F49, tlv.Append(nil, 0x06, ecdsaSHA256),
-		tlv.Append(nil, 0x81, p.P), tlv.Append(nil, 0x82, p.A), tlv.Append(nil, 0x83, p.B),
-		tlv.Append(nil, 0x84, p.G), tlv.Append(nil, 0x85, p.N), tlv.Append(nil, 0x87, []byte{1}))
+	return cvc.ECTemplate(cvc.ECDSASHA256, c)
 }
 
 // generate makes an EC key in place of what was there: with its certificate

@@ -96,23 +96,16 @@ func setup(options uint16, pin, so string, tries byte, more ...[]byte) apdu.Comm
 // generate is GENERATE ASYMMETRIC KEY PAIR on a curve, with further objects.
 func generate(id byte, name string, more ...[]byte) apdu.Command {
 	c, _ := curve.ByName(name)
-	p := c.Parameters()
-	v := tlv.Append(nil, 0x06, cvc.ECDSASHA256.OID())
-	for i, part := range [][]byte{p.P, p.A, p.B, p.G, p.N} {
-		v = tlv.Append(v, 0x81+tlv.Tag(i), part)
-	}
-	return generation(id, v, more...)
+	return generation(id, cvc.ECTemplate(cvc.ECDSASHA256, c), more...)
 }
 
 func generateRSA(id byte, bits int, more ...[]byte) apdu.Command {
-	v := tlv.Append(nil, 0x06, cvc.RSASHA256.OID())
-	v = tlv.Append(v, 0x82, []byte{1, 0, 1})
-	return generation(id, tlv.Append(v, 0x02, []byte{byte(bits >> 8), byte(bits)}), more...)
+	return generation(id, cvc.RSATemplate(cvc.RSASHA256, bits), more...)
 }
 
 func generation(id byte, template []byte, more ...[]byte) apdu.Command {
 	data := tlv.Append(nil, 0x42, []byte("UTCA00001"))
-	data = tlv.Append(data, 0x7F49, template)
+	data = append(data, template...)
 	data = tlv.Append(data, 0x5F20, fmt.Appendf(nil, "UTKEY%02X00001", id))
 	for _, m := range more {
 		data = append(data, m...)

@@ -1,0 +1,30 @@
+package cvc_test
+
+import (
+	"encoding/hex"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"hsmemu/applet/cvc"
+	"hsmemu/keystore/curve"
+)
+
+// The templates that ask for keys: the objects in the order of their tags (BSI
+// TR-03110-3 D.3), with the parameters of SEC 2.
+func TestTemplates(t *testing.T) {
+	t.Parallel()
+	p256, ok := curve.ByName("secp256r1")
+	require.True(t, ok)
+	require.Equal(t, "7F4981DA"+"060A04007F00070202020203"+
+		"8120FFFFFFFF00000001000000000000000000000000FFFFFFFFFFFFFFFFFFFFFFFF"+
+		"8220FFFFFFFF00000001000000000000000000000000FFFFFFFFFFFFFFFFFFFFFFFC"+
+		"83205AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B"+
+		"8441046B17D1F2E12C4247F8BCE6E563A440F277037D812DEB33A0F4A13945D898C296"+
+		"4FE342E2FE1A7F9B8EE7EB4A7C0F9E162BCE33576B315ECECBB6406837BF51F5"+
+		"8520FFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551"+
+		"870101", strings.ToUpper(hex.EncodeToString(cvc.ECTemplate(cvc.ECDSASHA256, p256))))
+	require.Equal(t, "7F4915"+"060A04007F00070202020102"+"8203010001"+"02020800",
+		strings.ToUpper(hex.EncodeToString(cvc.RSATemplate(cvc.RSASHA256, 2048))))
+}
