@@ -16,110 +16,110 @@ import (
 	"hsmemu/keystore/curve"
 )
 
-func TestSpec06_ChipAuthentication(t *testing.T) {
+func TestProtocol_ChipAuthentication(t *testing.T) {
 	t.Parallel()
 	choose := func(nn string) string { return "00 22 41 A4 Lc(80(04007F000702020302" + nn + "))" }
 	present := "00 86 00 00 Lc(7C(80({point}))) 00"
 	with := func(script string) string { return "let point = {brainpoolP256r1|7F49.84}\n" + script }
 	play(t, []row{
-		{"06 §2.2 3DES", "shipped", with(choose("01") + "\n" + present + " => 7C 14 81 08 {nonce:8} 82 08 {token:8} 9000 !0")},
-		{"06 §2.2 AES-128", "shipped", with(choose("02") + "\n" + present + " => 7C 14 81 08 {nonce:8} 82 08 {token:8} 9000")},
-		{"06 §2.2 AES-192", "shipped", with(choose("03") + "\n" + present + " => 7C 14 * 9000")},
-		{"06 §2.2 AES-256", "shipped", with(choose("04") + "\n" + present + " => 7C 14 * 9000")},
-		{"06 §2.2.3 unknown protocol", "shipped", choose("05") + " => 6A80"},
-		{"06 §2.2.3 version 1 of the protocol", "shipped", "00 22 41 A4 Lc(80(04007F000702020301)) => 6A80"},
-		{"06 §2.2.3 no 80", "shipped", "00 22 41 A4 Lc(84(00)) => 6A80"},
-		{"06 §2.2.3 empty 80", "shipped", "00 22 41 A4 Lc(80()) => 6A80"},
-		{"06 §2.2.4 84 beside it", "shipped", "00 22 41 A4 Lc(80(04007F00070202030202) 84(00))"},
-		{"06 §2.2.4 83 beside it", "shipped", "00 22 41 A4 Lc(80(04007F00070202030202) 83(00))"},
-		{"06 §2.3.4 point not on the curve", "shipped", with("let point = {point|flip}\n" + choose("02") + "\n" + present + " => 6A80")},
-		{"06 §2.3.4 point too short", "shipped", with("let point = {point|-1}\n" + choose("02") + "\n" + present + " => 6A80")},
-		{"06 §2.3.4 compressed point", "shipped", with("let point = 02 {point|x}\n" + choose("02") + "\n" + present + " => 6A80")},
-		{"06 §2.3.4 not TLV", "shipped", choose("02") + "\n00 86 00 00 Lc(7C 05 00) 00 => 6A80"},
-		{"06 §2.3.4 no data", "shipped", choose("02") + "\n00 86 00 00 00 => 6A80"},
-		{"06 §2.3.4 other object", "shipped", with(choose("02") + "\n00 86 00 00 Lc(7C(81({point}))) 00 => 6A80")},
-		{"06 §2.3.4 no MSE", "shipped", with(present + " => 6985")},
-		{"06 §2.3.4 after a refused MSE", "shipped", with(choose("05") + " => 6A80\n" + present + " => 6985")},
-		{"06 §2.3.4 a second time", "shipped", with(choose("02") + "\n" + present + " => * 9000\n" + present + " => 6985")},
-		{"06 §2.3.4 again after a wrong point", "shipped", with(choose("02") + "\n00 86 00 00 Lc(7C(80(00))) 00 => 6A80\n" + present + " => * 9000")},
-		{"06 §2.3 P1", "shipped", with(choose("02") + "\n00 86 01 00 Lc(7C(80({point}))) 00 => 6A86")},
-		{"06 §2.3 P2", "shipped", with(choose("02") + "\n00 86 00 01 Lc(7C(80({point}))) 00 => 6A86")},
-		{"06 §2.3.5 without PIN", "public", "sm on aes128\n" + queryUser + " => 63C3"},
-		{"06 §2.3.5 never initialised", "shipped", "sm on 3des\n" + queryUser + " => 6A88"},
-		{"06 §2 not on firmware 1.2", "public@1.2", with(choose("02") + " => 6A80\n" + present + " => 6D00")},
-		{"06 §2 on firmware 2.6", "public@2.6", "sm on aes128\n" + queryUser + " => 63C3"},
+		{"SM-1 3DES", "shipped", with(choose("01") + "\n" + present + " => 7C 14 81 08 {nonce:8} 82 08 {token:8} 9000 !0")},
+		{"SM-1 AES-128", "shipped", with(choose("02") + "\n" + present + " => 7C 14 81 08 {nonce:8} 82 08 {token:8} 9000")},
+		{"SM-2 AES-192", "shipped", with(choose("03") + "\n" + present + " => 7C 14 * 9000")},
+		{"SM-2 AES-256", "shipped", with(choose("04") + "\n" + present + " => 7C 14 * 9000")},
+		{"SM-7 unknown protocol", "shipped", choose("05") + " => 6A80"},
+		{"SM-7 version 1 of the protocol", "shipped", "00 22 41 A4 Lc(80(04007F000702020301)) => 6A80"},
+		{"SM-7 no 80", "shipped", "00 22 41 A4 Lc(84(00)) => 6A80"},
+		{"SM-7 empty 80", "shipped", "00 22 41 A4 Lc(80()) => 6A80"},
+		{"SM-9 84 beside it", "shipped", "00 22 41 A4 Lc(80(04007F00070202030202) 84(00))"},
+		{"SM-9 83 beside it", "shipped", "00 22 41 A4 Lc(80(04007F00070202030202) 83(00))"},
+		{"SM-7 point not on the curve", "shipped", with("let point = {point|flip}\n" + choose("02") + "\n" + present + " => 6A80")},
+		{"SM-7 point too short", "shipped", with("let point = {point|-1}\n" + choose("02") + "\n" + present + " => 6A80")},
+		{"SM-7 compressed point", "shipped", with("let point = 02 {point|x}\n" + choose("02") + "\n" + present + " => 6A80")},
+		{"SM-7 not TLV", "shipped", choose("02") + "\n00 86 00 00 Lc(7C 05 00) 00 => 6A80"},
+		{"SM-7 no data", "shipped", choose("02") + "\n00 86 00 00 00 => 6A80"},
+		{"SM-7 other object", "shipped", with(choose("02") + "\n00 86 00 00 Lc(7C(81({point}))) 00 => 6A80")},
+		{"SM-6 no MSE", "shipped", with(present + " => 6985")},
+		{"SM-6 after a refused MSE", "shipped", with(choose("05") + " => 6A80\n" + present + " => 6985")},
+		{"SM-6 a second time", "shipped", with(choose("02") + "\n" + present + " => * 9000\n" + present + " => 6985")},
+		{"SM-6 again after a wrong point", "shipped", with(choose("02") + "\n00 86 00 00 Lc(7C(80(00))) 00 => 6A80\n" + present + " => * 9000")},
+		{"APDU-14 P1", "shipped", with(choose("02") + "\n00 86 01 00 Lc(7C(80({point}))) 00 => 6A86")},
+		{"APDU-14 P2", "shipped", with(choose("02") + "\n00 86 00 01 Lc(7C(80({point}))) 00 => 6A86")},
+		{"SM-4 without PIN", "public", "sm on aes128\n" + queryUser + " => 63C3"},
+		{"SM-4 never initialised", "shipped", "sm on 3des\n" + queryUser + " => 6A88"},
+		{"APDU-38 not on firmware 1.2", "public@1.2", with(choose("02") + " => 6A80\n" + present + " => 6D00")},
+		{"SM-4 on firmware 2.6", "public@2.6", "sm on aes128\n" + queryUser + " => 63C3"},
 	})
 }
 
-func TestSpec06_SecureMessaging(t *testing.T) {
+func TestProtocol_SecureMessaging(t *testing.T) {
 	t.Parallel()
 	for suite := range suites {
 		on := "sm on " + suite + "\n"
 		play(t, []row{
-			{"06 §3 query, case 1, " + suite, "public", on + queryUser + " => 63C3"},
-			{"06 §3 query, case 2, " + suite, "public", on + queryUser + " 00 => 63C3"},
-			{"06 §3 data and none, " + suite, "public", on + verifyUser + "\n" + queryUser + " => 9000"},
-			{"06 §3 odd instruction, " + suite, "stock", on + `00 B1 CF 00 Lc(54(0000)) 00 => "public data" 9000`},
-			{"06 §3 odd instruction that writes, " + suite, "stock", on + `00 D7 CF 00 Lc(54(0000) 53("new")) => 9000
+			{"SM-18 query, case 1, " + suite, "public", on + queryUser + " => 63C3"},
+			{"SM-18 query, case 2, " + suite, "public", on + queryUser + " 00 => 63C3"},
+			{"SM-21 data and none, " + suite, "public", on + verifyUser + "\n" + queryUser + " => 9000"},
+			{"SM-11 odd instruction, " + suite, "stock", on + `00 B1 CF 00 Lc(54(0000)) 00 => "public data" 9000`},
+			{"SM-11 odd instruction that writes, " + suite, "stock", on + `00 D7 CF 00 Lc(54(0000) 53("new")) => 9000
 				00 B1 CF 00 Lcx(54(0000)) 0000 => "new" 9000`},
-			{"06 §3 long data both ways, " + suite, "user", on + "00 D7 CF 00 Lc(54(0000) 53({long}))\n00 B1 CF 00 Lcx(54(0000)) 0000 => {long} 9000"},
-			{"06 §3 class 80, " + suite, "user", on + "80 58 00 00 00 => 2F02 CC00 9000"},
-			{"06 §3 warnings, " + suite, "stock", on + `00 B1 CF 00 Lc(54(0000)) 20 => "public data" 6282`},
-			{"06 §3 errors, " + suite, "public", on + "00 D7 CF 00 Lc(54(0000) 53(00)) => 6982\n" + wrongUser + " => 63C2\n00 99 00 00 => 6D00\n00 A4 00 00 Lc(CF77) => 6A82"},
-			{"06 §3 many commands, " + suite, "stock", on + again(40, "80 68 01 73 Lc(00) 00 => 30 * 9000", queryUser+" => 9000")},
-			{"06 §3 a new channel in the old one, " + suite, "user", on + queryUser + "\nsm on aes128\n" + queryUser + " => 9000\nsm on " + suite + "\n" + queryUser + " => 9000"},
+			{"SM-13 long data both ways, " + suite, "user", on + "00 D7 CF 00 Lc(54(0000) 53({long}))\n00 B1 CF 00 Lcx(54(0000)) 0000 => {long} 9000"},
+			{"SM-12 class 80, " + suite, "user", on + "80 58 00 00 00 => 2F02 CC00 9000"},
+			{"SM-19 warnings, " + suite, "stock", on + `00 B1 CF 00 Lc(54(0000)) 20 => "public data" 6282`},
+			{"SM-19 errors, " + suite, "public", on + "00 D7 CF 00 Lc(54(0000) 53(00)) => 6982\n" + wrongUser + " => 63C2\n00 99 00 00 => 6D00\n00 A4 00 00 Lc(CF77) => 6A82"},
+			{"SM-13 many commands, " + suite, "stock", on + again(40, "80 68 01 73 Lc(00) 00 => 30 * 9000", queryUser+" => 9000")},
+			{"SM-8 a new channel in the old one, " + suite, "user", on + queryUser + "\nsm on aes128\n" + queryUser + " => 9000\nsm on " + suite + "\n" + queryUser + " => 9000"},
 		})
 	}
 	for suite := range suites { // the longest command there is a use for, on the chip with the least room for it
-		play(t, []row{{"04 §7.2 RSA 4096 unwrapped, " + suite, "dkek@3.6", lines(generate("04", "rsa4096"), "80 72 04 92 00 00 00 => {blob:1099} 9000",
+		play(t, []row{{"DOM-10 RSA 4096 unwrapped, " + suite, "dkek@3.6", lines(generate("04", "rsa4096"), "80 72 04 92 00 00 00 => {blob:1099} 9000",
 			"sm on "+suite, "80 74 09 93 Lcx({blob})", `80 68 09 33 Lcx("m") 0000 => {s:512} 9000`)}})
 	}
 	play(t, []row{
-		{"06 §1.5 login before the channel", "user", "sm on aes128\n" + queryUser + " => 9000"},
-		{"06 §3.4 #1 no channel", "user", "0C 20 00 81 0D 97 01 00 8E 08 D5B19DF5B9E45799 00 => 6985"},
-		{"06 §3.4 #1 no channel, login stays", "user", "0C 20 00 81 0D 97 01 00 8E 08 D5B19DF5B9E45799 00 => 6985\n" + queryUser + " => 9000"},
-		{"06 §3.4 #7 plain command", "public", "sm on aes128\n" + verifyUser + "\nsm off\n" + queryUser + " => 63C3\n0C 20 00 81 0D 97 01 00 8E 08 D5B19DF5B9E45799 00 => 6985"},
-		{"06 §3.4 #7 plain SELECT", "public", "sm on aes128\nsm off\n" + selectApplication + "\n0C 20 00 81 0D 97 01 00 8E 08 D5B19DF5B9E45799 00 => 6985"},
-		{"06 §3.4 #7 plain command that is refused", "public", "sm on aes128\n" + verifyUser + "\nsm off\n00 99 00 00 => 6D00\n" + queryUser + " => 63C3"},
-		{"06 §1.1 SELECT in the channel logs out and ends it", "user", "sm on aes128\n" + selectApplication + "\nsm off\n0C 20 00 81 0D 97 01 00 8E 08 D5B19DF5B9E45799 00 => 6985\n" + queryUser + " => 63C3"},
+		{"SM-10 login before the channel", "user", "sm on aes128\n" + queryUser + " => 9000"},
+		{"SM-22 no channel", "user", "0C 20 00 81 0D 97 01 00 8E 08 D5B19DF5B9E45799 00 => 6985"},
+		{"SM-22 no channel, login stays", "user", "0C 20 00 81 0D 97 01 00 8E 08 D5B19DF5B9E45799 00 => 6985\n" + queryUser + " => 9000"},
+		{"SM-25 plain command", "public", "sm on aes128\n" + verifyUser + "\nsm off\n" + queryUser + " => 63C3\n0C 20 00 81 0D 97 01 00 8E 08 D5B19DF5B9E45799 00 => 6985"},
+		{"SM-27 plain SELECT", "public", "sm on aes128\nsm off\n" + selectApplication + "\n0C 20 00 81 0D 97 01 00 8E 08 D5B19DF5B9E45799 00 => 6985"},
+		{"SM-25 plain command that is refused", "public", "sm on aes128\n" + verifyUser + "\nsm off\n00 99 00 00 => 6D00\n" + queryUser + " => 63C3"},
+		{"SM-27 SELECT in the channel logs out and ends it", "user", "sm on aes128\n" + selectApplication + "\nsm off\n0C 20 00 81 0D 97 01 00 8E 08 D5B19DF5B9E45799 00 => 6985\n" + queryUser + " => 63C3"},
 
-		{"06 §4.1 login in the channel ends with it", "public", "sm on aes128\n" + verifyUser + "\nsm off\n" + queryUser + " => 63C3"},
-		{"06 §4.2 NoBindSM", "public", "sm on aes128\n" + verifyUser + "\n00 20 01 81\nsm off\n" + queryUser + " => 9000"},
-		{"06 §4.2 the flag ends with the channel", "public", lines("sm on aes128", verifyUser, "00 20 01 81", "sm off", queryUser, "sm on aes128", verifyUser, "sm off", queryUser+" => 63C3")},
-		{"06 §4.4 with PIN in the channel", "public", "sm on aes128\n" + `00 20 01 81 Lc("648219")` + "\nsm off\n" + queryUser + " => 9000"},
-		{"06 §4.4 with PIN outside", "public", `00 20 01 81 Lc("648219")
+		{"SM-25 login in the channel ends with it", "public", "sm on aes128\n" + verifyUser + "\nsm off\n" + queryUser + " => 63C3"},
+		{"SM-28 NoBindSM", "public", "sm on aes128\n" + verifyUser + "\n00 20 01 81\nsm off\n" + queryUser + " => 9000"},
+		{"SM-28 the flag ends with the channel", "public", lines("sm on aes128", verifyUser, "00 20 01 81", "sm off", queryUser, "sm on aes128", verifyUser, "sm off", queryUser+" => 63C3")},
+		{"SM-29 with PIN in the channel", "public", "sm on aes128\n" + `00 20 01 81 Lc("648219")` + "\nsm off\n" + queryUser + " => 9000"},
+		{"SM-31 with PIN outside", "public", `00 20 01 81 Lc("648219")
 			sm on aes128
 			` + verifyUser + "\nsm off\n" + queryUser + " => 63C3"},
-		{"06 §4.4 cleared by P1 00 with PIN", "public", lines("sm on aes128", `00 20 01 81 Lc("648219")`, verifyUser, "sm off", queryUser+" => 63C3")},
-		{"06 §4.4 P1 02", "user", "00 20 02 81 => 6A86"},
-		{"06 §4.5 outside of a channel", "user", "00 20 01 81 => 9000\nsm on aes128\n" + verifyUser + "\nsm off\n" + queryUser + " => 63C3"},
-		{"06 §4.5 not logged in", "public", "00 20 01 81 => 63C3"},
-		{"06 §4.5 other P2", "user", "00 20 01 88 => 6A86"},
-		{"06 §4.6 SELECT logs out all the same", "public", lines("sm on aes128", `00 20 01 81 Lc("648219")`, "sm off", selectApplication, queryUser+" => 63C3")},
-		{"06 §4 not before firmware 2", "user@1.2", "00 20 01 81 => 6A86"},
-		{"06 §4 on firmware 2.6", "public@2.6", "sm on aes128\n" + `00 20 01 81 Lc("648219")` + "\nsm off\n" + queryUser + " => 9000"},
+		{"SM-33 cleared by P1 00 with PIN", "public", lines("sm on aes128", `00 20 01 81 Lc("648219")`, verifyUser, "sm off", queryUser+" => 63C3")},
+		{"PIN-49 P1 02", "user", "00 20 02 81 => 6A86"},
+		{"SM-32 outside of a channel", "user", "00 20 01 81 => 9000\nsm on aes128\n" + verifyUser + "\nsm off\n" + queryUser + " => 63C3"},
+		{"SM-34 not logged in", "public", "00 20 01 81 => 63C3"},
+		{"PIN-49 other P2", "user", "00 20 01 88 => 6A86"},
+		{"SM-27 SELECT logs out all the same", "public", lines("sm on aes128", `00 20 01 81 Lc("648219")`, "sm off", selectApplication, queryUser+" => 63C3")},
+		{"SM-30 not before firmware 2", "user@1.2", "00 20 01 81 => 6A86"},
+		{"SM-30 on firmware 2.6", "public@2.6", "sm on aes128\n" + `00 20 01 81 Lc("648219")` + "\nsm off\n" + queryUser + " => 9000"},
 
-		{"06 §5.3 session PIN", "session", lines("sm on aes128", verifyUser, "80 5A 01 81 00 => {pin:16} 9000 !0", "80 5A 01 81 00 => {other:16} 9000", "differ pin other")},
-		{"06 §5.5 the new one replaces the old", "session", lines("sm on aes128", verifyUser, "80 5A 01 81 00 => {pin:16} 9000", "80 5A 01 81 00 => {other:16} 9000", "00 20 00 81 Lc({pin}) => 63C2", "00 20 00 81 Lc({other})")},
-		{"06 §5.5 outlives the channel", "session", lines("sm on aes128", verifyUser, "80 5A 01 81 00 => {pin:16} 9000", "sm off", queryUser+" => 63C3", "00 20 00 81 Lc({pin})", queryUser)},
+		{"SM-40 session PIN", "session", lines("sm on aes128", verifyUser, "80 5A 01 81 00 => {pin:16} 9000 !0", "80 5A 01 81 00 => {other:16} 9000", "differ pin other")},
+		{"SM-41 the new one replaces the old", "session", lines("sm on aes128", verifyUser, "80 5A 01 81 00 => {pin:16} 9000", "80 5A 01 81 00 => {other:16} 9000", "00 20 00 81 Lc({pin}) => 63C2", "00 20 00 81 Lc({other})")},
+		{"SM-26 outlives the channel", "session", lines("sm on aes128", verifyUser, "80 5A 01 81 00 => {pin:16} 9000", "sm off", queryUser+" => 63C3", "00 20 00 81 Lc({pin})", queryUser)},
 		{"06 added A2 ends with a change of the user PIN", "session", lines("sm on aes128", verifyUser, "80 5A 01 81 00 => {pin:16} 9000", "sm off", changeUser, "00 20 00 81 Lc({pin}) => 6700 !0")},
 		{"06 added A2 ends with a reset of the user PIN", "session", lines("sm on aes128", verifyUser, "80 5A 01 81 00 => {pin:16} 9000", "sm off", resetNew, "00 20 00 81 Lc({pin}) => 6700 !0")},
 		{"06 added A2 ends with a reset of the counter", "session", lines("sm on aes128", verifyUser, "80 5A 01 81 00 => {pin:16} 9000", "sm off", again(3, wrongUser+" => *")+resetOnly, "00 20 00 81 Lc({pin}) => 6700 !0")},
-		{"06 §5.6 without a channel", "session", verifyUser + "\n80 5A 01 81 00 => 6982"},
-		{"06 §5.6 not logged in", "session", "sm on aes128\n80 5A 01 81 00 => 6982"},
-		{"06 §5.6 option off", "user", "sm on aes128\n80 5A 01 81 00 => 6D00"},
-		{"06 §5.6 other P1", "session", "sm on aes128\n80 5A 00 81 00 => 6A86"},
-		{"06 §5.6 other P2", "session", "sm on aes128\n80 5A 01 88 00 => 6A86"},
-		{"06 §5.6 data", "session", "sm on aes128\n80 5A 01 81 Lc(00) 00 => 6700"},
-		{"06 §5.7 wrong counts", "session", lines("sm on aes128", verifyUser, "80 5A 01 81 00 => {pin:16} 9000", "00 20 00 81 Lc({pin|flip}) => 63C2 !1", "holds U=2/3 S=15 session")},
-		{"06 §5.7 right does not restore", "session", lines("sm on aes128", verifyUser, "80 5A 01 81 00 => {pin:16} 9000", wrongUser+" => 63C2", "00 20 00 81 Lc({pin})", "holds U=2/3 S=15 user session")},
-		{"06 §5 blocked all the same", "session", lines("sm on aes128", verifyUser, "80 5A 01 81 00 => {pin:16} 9000", again(3, wrongUser+" => *")+"00 20 00 81 Lc({pin}) => 6983")},
+		{"SM-36 without a channel", "session", verifyUser + "\n80 5A 01 81 00 => 6982"},
+		{"SM-36 not logged in", "session", "sm on aes128\n80 5A 01 81 00 => 6982"},
+		{"SM-37 option off", "user", "sm on aes128\n80 5A 01 81 00 => 6D00"},
+		{"APDU-14 other P1", "session", "sm on aes128\n80 5A 00 81 00 => 6A86"},
+		{"APDU-14 other P2", "session", "sm on aes128\n80 5A 01 88 00 => 6A86"},
+		{"APDU-14 data", "session", "sm on aes128\n80 5A 01 81 Lc(00) 00 => 6700"},
+		{"SM-41 wrong counts", "session", lines("sm on aes128", verifyUser, "80 5A 01 81 00 => {pin:16} 9000", "00 20 00 81 Lc({pin|flip}) => 63C2 !1", "holds U=2/3 S=15 session")},
+		{"SM-41 right does not restore", "session", lines("sm on aes128", verifyUser, "80 5A 01 81 00 => {pin:16} 9000", wrongUser+" => 63C2", "00 20 00 81 Lc({pin})", "holds U=2/3 S=15 user session")},
+		{"SM-42 blocked all the same", "session", lines("sm on aes128", verifyUser, "80 5A 01 81 00 => {pin:16} 9000", again(3, wrongUser+" => *")+"00 20 00 81 Lc({pin}) => 6983")},
 	})
 }
 
 // A message that is not what the other end sent ends the channel, and with it
 // the login made in it, and changes nothing.
-func TestSpec06_ForgedMessages(t *testing.T) {
+func TestProtocol_ForgedMessages(t *testing.T) {
 	t.Parallel()
 	mac := func(c apdu.Command, change func(b []byte) []byte) apdu.Command {
 		n := len(c.Data) - 8
@@ -185,7 +185,7 @@ func TestSpec06_ForgedMessages(t *testing.T) {
 
 // The published example, byte for byte: the card's key and nonce are given, so
 // is the host's point.
-func TestSpec06_Vectors(t *testing.T) {
+func TestProtocol_Vectors(t *testing.T) {
 	t.Parallel()
 	for _, v := range []struct {
 		suite, selection, answer string
@@ -237,7 +237,7 @@ func unhex(t require.TestingT, s string) []byte {
 }
 
 // Answers that concern secure messaging itself come bare, all others protected.
-func TestSpec06_ErrorsAreProtected(t *testing.T) {
+func TestProtocol_ErrorsAreProtected(t *testing.T) {
 	t.Parallel()
 	c := after(t, "4.1", lines(setups["public"], "sm on aes128")).current
 	wrapped, host, err := c.host.Wrap(apdu.Command{INS: 0x20, P2: 0x81, Data: []byte("000000")})
@@ -254,7 +254,7 @@ func TestSpec06_ErrorsAreProtected(t *testing.T) {
 
 // The answer to the command that opens a new channel is under the keys of the
 // old one; the next command needs the new keys.
-func TestSpec06_NewChannelInTheOldOne(t *testing.T) {
+func TestProtocol_NewChannelInTheOldOne(t *testing.T) {
 	t.Parallel()
 	c := after(t, "4.1", lines(setups["public"], "sm on aes128", verifyUser)).current
 	old := c.host

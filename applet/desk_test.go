@@ -342,7 +342,7 @@ func after(t require.TestingT, firmware, script string) *table {
 	return made.copied()
 }
 
-// row is one row of a table of the specification, as a script on a card.
+// row is one row of a table of docs/protocol, as a script on a card.
 type row struct {
 	name   string
 	from   string // a setup, for another firmware than the default "public@1.2"

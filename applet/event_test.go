@@ -113,6 +113,7 @@ func TestEvent_Defect(t *testing.T) {
 	require.NotContains(t, fmt.Sprint(tb.current.result.Event), "timeout")
 }
 
+// Shows CVC-20.
 func TestDurable_Serial(t *testing.T) {
 	t.Parallel()
 	for name, serial := range map[string]string{"DENK040414400000": "DENK0404144", "123456": "1", "12345": "12345", "": ""} {

@@ -46,8 +46,9 @@ func digest(h crypto.Hash, message []byte) []byte {
 	return state.Sum(nil)
 }
 
-// Every RSA algorithm on every size, against crypto/rsa: spec 04 §2 and §3.
-func TestSpec04_RSA(t *testing.T) {
+// Every RSA algorithm on every size, against crypto/rsa: KEY-1,
+// KEY-35 and KEY-43.
+func TestProtocol_RSA(t *testing.T) {
 	t.Parallel()
 	message := []byte("a message to be signed")
 	for _, bits := range []int{1024, 1536, 2048, 3072, 4096} {
@@ -96,9 +97,9 @@ func TestSpec04_RSA(t *testing.T) {
 	}
 }
 
-// KEY-42; spec 04 "Added later" A2: up to 3.x the numbers of a signature on P-521 have
+// KEY-42 and KEY-58: up to 3.x the numbers of a signature on P-521 have
 // a fixed length. What they are is what OpenSSL takes.
-func TestSpec04_P521OfTheThirdGeneration(t *testing.T) {
+func TestProtocol_P521OfTheThirdGeneration(t *testing.T) {
 	t.Parallel()
 	tb, key := made(t, "3.6", "secp521r1")
 	short := 0
@@ -122,8 +123,11 @@ func TestSpec04_P521OfTheThirdGeneration(t *testing.T) {
 	require.NotZero(t, short, "a quarter of all numbers need padding")
 }
 
-// Every ECDSA algorithm and ECDH on every curve: spec 04 §2 and §3.
-func TestSpec04_EC(t *testing.T) {
+// Every ECDSA algorithm and ECDH on every curve: KEY-36, KEY-37
+// and KEY-45.
+//
+// Shows KEY-17, KEY-18 and KEY-59.
+func TestProtocol_EC(t *testing.T) {
 	t.Parallel()
 	message := []byte("a message to be signed")
 	for _, c := range curve.All() {
@@ -165,8 +169,8 @@ func TestSpec04_EC(t *testing.T) {
 	}
 }
 
-// AES in every size, against the standard library: spec 04 §5.
-func TestSpec04_AES(t *testing.T) {
+// AES in every size, against the standard library: KEY-48 and KEY-49.
+func TestProtocol_AES(t *testing.T) {
 	t.Parallel()
 	data := bytes.Repeat([]byte("0123456789ABCDEF"), 5)
 	for p2, bits := range map[byte]int{0xB0: 128, 0xB1: 192, 0xB2: 256} {
@@ -197,7 +201,7 @@ func TestSpec04_AES(t *testing.T) {
 
 // The request of a key is an attestation: it verifies for every kind of key and
 // scheme, and only for the card that made it.
-func TestSpec04_Attestation(t *testing.T) {
+func TestProtocol_Attestation(t *testing.T) {
 	t.Parallel()
 	templates := map[string][]byte{}
 	for s := cvc.RSASHA1; s <= cvc.ECDSASHA512; s++ {
@@ -256,8 +260,8 @@ func TestSpec04_Attestation(t *testing.T) {
 	}
 }
 
-// Requests are laid out as on hardware, to the byte: spec 02 §5, 04 §4.4.
-func TestSpec04_RequestLayout(t *testing.T) {
+// Requests are laid out as on hardware, to the byte: CVC-29.
+func TestProtocol_RequestLayout(t *testing.T) {
 	t.Parallel()
 	tb, _ := made(t, "4.1", "secp256k1")
 	p := named(t, "secp256k1").Parameters()
@@ -277,7 +281,7 @@ func TestSpec04_RequestLayout(t *testing.T) {
 }
 
 // The outer signature of a key other than the device key.
-func TestSpec04_Countersignature(t *testing.T) {
+func TestProtocol_Countersignature(t *testing.T) {
 	t.Parallel()
 	for _, signer := range []string{"secp256r1", "brainpoolP512r1", "rsa2048"} {
 		tb, key := made(t, "4.1", signer)

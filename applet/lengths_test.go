@@ -3,7 +3,7 @@ package applet_test
 import "testing"
 
 // BER lets a length be longer than it needs to be, and clients say 53 82 00 03.
-// Where the value is right, the command is: spec 04, "Added later", A9. What is
+// Where the value is right, the command is (APDU-48). What is
 // signed stays in DER.
 func TestLengths_LongerThanNeeded(t *testing.T) {
 	t.Parallel()

@@ -58,29 +58,29 @@ func TestLimits_Membership(t *testing.T) {
 		{"06 added A1 an outsider with firmware 1.2", "group", lines("card O 1.2", selectApplication, initialise("0001"), exchangeKey("01", "", forged)+" => 6A80 !0")},
 
 		// What two readers could take for different things.
-		{"05 §8.1 the identifier with a zero digit", "group", outsider + exchangeKey("01", "91(84)", "73(06(2B0601040181C31F80030202) 80({uid}))") + " => 6A80 !0"},
-		{"05 §8.1 a template that is none", "group", outsider + exchangeKey("01", "91(84)", "30("+uidOID+" 80({uid}))") + " => 6A80 !0"},
-		{"05 §8.1 a template without identifier", "group", outsider + exchangeKey("01", "91(84)", "73(80({uid}))") + " => 6A80 !0"},
-		{"05 §8.1 an identifier twice", "user", exchangeKey("01", "91(84)", "73(06(2A03) 80(01)) 73(06(2A03) 80(02))") + " => 6A80 !0"},
-		{"05 §8.1 an identifier that ends in the middle", "user", exchangeKey("01", "91(84)", "73(06(2A83) 80(01))") + " => 6A80 !0"},
-		{"05 §8.1 bytes that are no objects", "user", exchangeKey("01", "91(84)", "73") + " => 6A80 !0"},
-		{"04 §4.2 extensions of the client's own", "user", exchangeKey("01", "91(84)", "73(06(2A03) 80(01)) 73(06(2A04))") + " => {r:*} 9000\nlet e = {r|67.7F21.7F4E.65.73.80}\n00 D7 CF 00 Lc(54(0000) 53({e}))\n00 B1 CF 00 Lc(54(0000)) 00 => 01 9000"},
-		{"05 §8.1 empty extensions", "user", exchangeKey("01", "", "") + " => * 9000"},
+		{"XKEK-9 the identifier with a zero digit", "group", outsider + exchangeKey("01", "91(84)", "73(06(2B0601040181C31F80030202) 80({uid}))") + " => 6A80 !0"},
+		{"XKEK-9 a template that is none", "group", outsider + exchangeKey("01", "91(84)", "30("+uidOID+" 80({uid}))") + " => 6A80 !0"},
+		{"XKEK-9 a template without identifier", "group", outsider + exchangeKey("01", "91(84)", "73(80({uid}))") + " => 6A80 !0"},
+		{"XKEK-9 an identifier twice", "user", exchangeKey("01", "91(84)", "73(06(2A03) 80(01)) 73(06(2A03) 80(02))") + " => 6A80 !0"},
+		{"XKEK-9 an identifier that ends in the middle", "user", exchangeKey("01", "91(84)", "73(06(2A83) 80(01))") + " => 6A80 !0"},
+		{"XKEK-9 bytes that are no objects", "user", exchangeKey("01", "91(84)", "73") + " => 6A80 !0"},
+		{"XKEK-9 extensions of the client's own", "user", exchangeKey("01", "91(84)", "73(06(2A03) 80(01)) 73(06(2A04))") + " => {r:*} 9000\nlet e = {r|67.7F21.7F4E.65.73.80}\n00 D7 CF 00 Lc(54(0000) 53({e}))\n00 B1 CF 00 Lc(54(0000)) 00 => 01 9000"},
+		{"XKEK-9 empty extensions", "user", exchangeKey("01", "", "") + " => * 9000"},
 
 		{"06 added A1 a member states its own group", "group", exchangeKey("02", "91(84) 92(00)", forged) + " => 6A80 !0"},
 		{"06 added A1 a member's extensions stand before the card's", "group", exchangeKey("02", "91(84) 92(00)", "73(06(2A03))") + " => {exchangea:*} 9000\n" + exchange("B", "A")},
-		{"06 §7.1 a member of two groups: each group by its own key", "group", lines(secondGroup(), exchange("A", "B"), exchange("B", "A"),
+		{"XKEK-11 a member of two groups: each group by its own key", "group", lines(secondGroup(), exchange("A", "B"), exchange("B", "A"),
 			trusting("A"), "80 62 01 84 Lcx({exchangea|value})",
 			"card C", trusting("A"), "80 62 01 84 Lcx({seconda|value})", "card A", trusting("C"), "80 62 02 84 Lcx({secondc|value})",
 			"80 52 00 00 00 => 00 00 {kcv:8} {uid} 9000", "80 52 00 01 00 => 00 00 {other:8} {uidh} 9000", "differ kcv other", "differ uid uidh")},
-		{"06 §7.1 a member of two groups: no key for the other group", "group", lines(secondGroup(), trusting("B"), "80 62 02 84 Lcx({exchangeb|value}) => 6985 !0",
+		{"XKEK-11 a member of two groups: no key for the other group", "group", lines(secondGroup(), trusting("B"), "80 62 02 84 Lcx({exchangeb|value}) => 6985 !0",
 			trusting("C"), "80 62 01 84 Lcx({secondc|value}) => 6985 !0", "card B", trusting("A"), "80 62 01 84 Lcx({seconda|value}) => 6985 !0",
 			"card C", trusting("A"), "80 62 01 84 Lcx({exchangea|value}) => 6985 !0")},
-		{"06 §7.1 a member of two groups: keys stay in theirs", "group", lines(secondGroup(), exchange("A", "B"), "card A", trusting("C"), "80 62 02 84 Lcx({secondc|value})",
+		{"XKEK-11 a member of two groups: keys stay in theirs", "group", lines(secondGroup(), exchange("A", "B"), "card A", trusting("C"), "80 62 02 84 Lcx({secondc|value})",
 			"card C", trusting("A"), "80 62 01 84 Lcx({seconda|value})", "card A", generate("05", "secp256r1", "92(00)"),
 			"80 72 05 92 00 00 00 => {blob:*} 9000", "80 74 06 93 Lcx({blob})", "00 A4 00 00 Lc(CC06) 00 => * 83 02 CC06 9000",
 			"card C", "80 74 06 93 Lcx({blob}) => 6A88 !0")},
-		{"06 §7.1 a member of two groups states the other", "group", secondGroup() + "\n" + exchangeKey("03", "91(84) 92(00)", "73("+uidOID+" 80({uidh}))") + " => 6A80 !0"},
+		{"XKEK-9 a member of two groups states the other", "group", secondGroup() + "\n" + exchangeKey("03", "91(84) 92(00)", "73("+uidOID+" 80({uidh}))") + " => 6A80 !0"},
 	})
 }
 
@@ -99,6 +99,8 @@ func vouched(t *testing.T, by string, sign cvc.Signer, e cvc.Extensions) cvc.Aut
 
 // XKEK-9: a request that names two groups belongs to none, whoever vouches for
 // it.
+//
+// Shows XKEK-16.
 func TestLimits_TwoGroupsInARequest(t *testing.T) {
 	t.Parallel()
 	tb := after(t, "4.1", lines(setups["group"], secondGroup(), custodian("O"), initialise("0001", "93(0101)"), "card A"))
@@ -183,11 +185,11 @@ func TestLimits_KeyDomains(t *testing.T) {
 		{"06 added A3 cleared once more without keys", "domains", one + clear + "00 E4 02 00 Lc(CC01)\n" + share("00", shareTwo) + "6A80 !0\n" + clear + share("00", shareTwo) + "01 00 ................ 9000"},
 		{"06 added A3 keys of another domain do not count", "domains", one + "80 52 01 01 Lc(01) => *\n" + share("01", shareOne) + "*\n80 52 04 01 00 => * 9000\n" + share("01", shareTwo) + "01 00 ................ 9000"},
 		{"06 added A3 nothing comes in meanwhile", "domains", one + wrap + "{blob:*} 9000\n" + clear + "80 74 02 93 Lcx({blob}) => 6985\n00 48 02 B0 => 6985"},
-		{"06 §7.5.6 a group's key is agreed anew by members alone", "group", exchange("A", "B") + "\n80 52 04 00 00 => 00 00 0000000000000000 {uid} 9000 !1\n" + share("00", shareOne) + "6985 !0\n" + exchange("A", "B")},
+		{"XKEK-12 a group's key is agreed anew by members alone", "group", exchange("A", "B") + "\n80 52 04 00 00 => 00 00 0000000000000000 {uid} 9000 !1\n" + share("00", shareOne) + "6985 !0\n" + exchange("A", "B")},
 
-		{"04 §1.3 a key domain that comes later", "domains", generate("01", "secp256r1") + "\n" + wrap + "6985\n80 52 01 00 Lc(01) => *\n" + share("00", shareOne) + "*\n" + wrap + "* 9000"},
-		{"06 §7.1 a group that comes later, to a key that is none of its exchange keys", "group", lines(late, generate("01", "secp256r1"), "80 52 02 00 "+membership+" => 00 00 * 9000")},
-		{"06 §7.1 a group that comes later, to an exchange key", "group", lines(late, generate("01", "brainpoolP256r1", "91(80 84)"), "80 62 01 80 Lc({exchangeb|67.7F21.7F4E.7F49.86}) 00 => {secret:65} 9000",
+		{"DOM-48 a key domain that comes later", "domains", generate("01", "secp256r1") + "\n" + wrap + "6985\n80 52 01 00 Lc(01) => *\n" + share("00", shareOne) + "*\n" + wrap + "* 9000"},
+		{"XKEK-14 a group that comes later, to a key that is none of its exchange keys", "group", lines(late, generate("01", "secp256r1"), "80 52 02 00 "+membership+" => 00 00 * 9000")},
+		{"XKEK-14 a group that comes later, to an exchange key", "group", lines(late, generate("01", "brainpoolP256r1", "91(80 84)"), "80 62 01 80 Lc({exchangeb|67.7F21.7F4E.7F49.86}) 00 => {secret:65} 9000",
 			"80 52 02 00 "+membership+" => 6A89 !0", "80 52 02 01 "+membership+" => 00 00 * 9000", "00 E4 02 00 Lc(CC01)", "80 52 02 00 "+membership+" => 00 00 * 9000")},
 	})
 }
@@ -201,13 +203,13 @@ func TestLimits_ExchangeKeys(t *testing.T) {
 	)
 	play(t, []row{
 		// The exchange keys of the setup list 80 and 84.
-		{"06 §7.1 the secret of a group is not told", "group", ecdh + "6A81 !0\n" + exchange("A", "B") + "\n" + ecdh + "6A81 !0"},
-		{"06 §7.1 nor by ECDH with an authenticated key", "group", generate("02", "brainpoolP256r1", "90(03) 91(80 83 84) 92(00)") + "\n" + trusting("B") + "\n80 62 02 83 Lcx({exchangeb|value}) le => 6A81 !0\n80 62 02 84 Lcx({exchangeb|value}) => 9000 !2"},
-		{"06 §7.1 nor by a key derived from it", "group", generate("02", "brainpoolP256r1", "91(80 84 98) 92(00)") + "\n80 76 02 03 Lc(98 01)\n80 62 03 80 Lc(" + point + ") 00 => 6A81 !0"},
-		{"06 §7.1 nor by its copy on another member", "group", lines(exchange("A", "B"), exchange("B", "A"), "card A", "80 72 01 92 00 00 00 => {blob:*} 9000",
+		{"XKEK-14 the secret of a group is not told", "group", ecdh + "6A81 !0\n" + exchange("A", "B") + "\n" + ecdh + "6A81 !0"},
+		{"XKEK-14 nor by ECDH with an authenticated key", "group", generate("02", "brainpoolP256r1", "90(03) 91(80 83 84) 92(00)") + "\n" + trusting("B") + "\n80 62 02 83 Lcx({exchangeb|value}) le => 6A81 !0\n80 62 02 84 Lcx({exchangeb|value}) => 9000 !2"},
+		{"XKEK-14 nor by a key derived from it", "group", generate("02", "brainpoolP256r1", "91(80 84 98) 92(00)") + "\n80 76 02 03 Lc(98 01)\n80 62 03 80 Lc(" + point + ") 00 => 6A81 !0"},
+		{"XKEK-14 nor by its copy on another member", "group", lines(exchange("A", "B"), exchange("B", "A"), "card A", "80 72 01 92 00 00 00 => {blob:*} 9000",
 			"card B", "80 74 05 93 Lcx({blob})", "80 62 05 80 Lc("+point+") 00 => 6A81 !0")},
-		{"04 §3 ECDH with another key of the group", "group", generate("02", "brainpoolP256r1", "91(80) 92(00)") + "\n80 62 02 80 Lc(" + point + ") 00 => 04 {x:32} {y:32} 9000"},
-		{"04 §3 ECDH with such a key outside of a group", "dkek", generate("01", "secp256r1", "91(80 84)") + "\n80 62 01 80 Lc({secp256r1|7F49.84}) 00 => 04 {x:32} {y:32} 9000"},
+		{"XKEK-14 ECDH with another key of the group", "group", generate("02", "brainpoolP256r1", "91(80) 92(00)") + "\n80 62 02 80 Lc(" + point + ") 00 => 04 {x:32} {y:32} 9000"},
+		{"XKEK-14 ECDH with such a key outside of a group", "dkek", generate("01", "secp256r1", "91(80 84)") + "\n80 62 01 80 Lc({secp256r1|7F49.84}) 00 => 04 {x:32} {y:32} 9000"},
 	})
 }
 
@@ -217,11 +219,11 @@ func TestLimits_ExchangeKeys(t *testing.T) {
 func TestLimits_UseCounters(t *testing.T) {
 	t.Parallel()
 	play(t, []row{
-		{"04 §1.2 a counter does not leave with its key", "dkek", lines("00 48 01 B0 Lc(90(01) 91(10 11 18 92 94 99))", "80 72 01 92 00 00 00 => {blob:*} 9000 !0", "80 78 01 18 Lc(00) 00 => * 9000 !1", "80 78 01 18 Lc(00) 00 => 6984 !0",
+		{"DOM-46 a counter does not leave with its key", "dkek", lines("00 48 01 B0 Lc(90(01) 91(10 11 18 92 94 99))", "80 72 01 92 00 00 00 => {blob:*} 9000 !0", "80 78 01 18 Lc(00) 00 => * 9000 !1", "80 78 01 18 Lc(00) 00 => 6984 !0",
 			"80 74 01 93 Lcx({blob})", again(2, "80 78 01 18 Lc(00) 00 => * 9000 !0"))},
-		{"04 §1.2 a key that cannot leave keeps it", "dkek", lines("00 48 01 B0 Lc(90(01) 91(10 11 18 94 99))", "80 72 01 92 00 00 00 => 6A81 !0", "80 78 01 18 Lc(00) 00 => * 9000 !1", "80 78 01 18 Lc(00) 00 => 6984 !0")},
-		{"04 §6 a parameter that changes nothing", "user", generate("02", "secp256r1", "90(02) 91(73 98)") + "\n80 76 02 03 Lc(98 00) => 6A80 !1\n80 76 02 03 Lc(98 {secp256r1|7F49.85}) => 6A80 !1\n80 58 00 00 00 => 2F02 CC00 CC02 9000"},
-		{"04 §6 it costs nothing where nothing is counted", "user", generate("02", "secp256r1", "91(73 98)") + "\n80 76 02 03 Lc(98 0000) => 6A80 !0\n80 76 02 03 Lc(98 {secp256r1|7F49.85} 00) => 6A80 !0"},
+		{"DOM-46 a key that cannot leave keeps it", "dkek", lines("00 48 01 B0 Lc(90(01) 91(10 11 18 94 99))", "80 72 01 92 00 00 00 => 6A81 !0", "80 78 01 18 Lc(00) 00 => * 9000 !1", "80 78 01 18 Lc(00) 00 => 6984 !0")},
+		{"KEY-56 a parameter that changes nothing", "user", generate("02", "secp256r1", "90(02) 91(73 98)") + "\n80 76 02 03 Lc(98 00) => 6A80 !1\n80 76 02 03 Lc(98 {secp256r1|7F49.85}) => 6A80 !1\n80 58 00 00 00 => 2F02 CC00 CC02 9000"},
+		{"KEY-56 it costs nothing where nothing is counted", "user", generate("02", "secp256r1", "91(73 98)") + "\n80 76 02 03 Lc(98 0000) => 6A80 !0\n80 76 02 03 Lc(98 {secp256r1|7F49.85} 00) => 6A80 !0"},
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 	"hsmemu/applet"
 )
 
+// Shows APDU-47.
 func TestProfiles_AreTheDocumentedOnes(t *testing.T) {
 	t.Parallel()
 	var names []string
@@ -25,7 +26,7 @@ func TestProfiles_AreTheDocumentedOnes(t *testing.T) {
 	require.Equal(t, "4.1", applet.DefaultFirmware)
 }
 
-// The answers to reset that clients recognise: spec 01 §0.3.
+// The answers to reset that clients recognise: APDU-1 and APDU-2.
 func TestProfiles_ATR(t *testing.T) {
 	t.Parallel()
 	atrs := map[byte]string{ // by generation
@@ -51,6 +52,8 @@ func TestProfiles_ATR(t *testing.T) {
 }
 
 // What each firmware has and how its answers differ.
+//
+// Shows DOM-26, KEY-3, KEY-4, PKA-2, PKA-42, PKA-9, APDU-26, APDU-38, DOM-28, DOM-40, KEY-15, KEY-33, PIN-29 and SM-30.
 func TestProfiles_Differences(t *testing.T) {
 	t.Parallel()
 	type answers map[string]string // by firmware; "*" is all others
@@ -69,7 +72,7 @@ func TestProfiles_Differences(t *testing.T) {
 		{"PIN of another length", "user", `00 24 00 81 Lc("648219" "1234567")`, answers{"1.2": "6A80", "*": "9000"}},
 		{"RSA 3072", "user", `00 46 01 00 Lc(42("UTCA00001") {rsa3072} 5F20("UTKEY00001"))`, answers{"1.2": "6A81", "2.5": "6A81", "2.6": "6A81", "*": "9000"}},
 		{"RSA 2048", "user", `00 46 01 00 Lc(42("UTCA00001") {rsa2048} 5F20("UTKEY00001"))`, answers{"*": "9000"}},
-		// A1 of spec 04, "Added later": OpenSC issue 529 and the vendor.
+		// KEY-3 and KEY-4.
 		{"RSA PSS of a hash value", "user", generate("01", "rsa1024", "90(05)") + "\n80 68 01 40 Lc(" + strings.Repeat("AB", 32) + ") 00", answers{"1.2": "6A81", "*": "* 9000 !1"}},
 		{"RSA PSS of a hash value, listed", "user", generate("01", "rsa1024", "91(40)") + "\n80 68 01 40 Lc(" + strings.Repeat("AB", 32) + ") 00", answers{"1.2": "6A81", "*": "* 9000"}},
 		{"RSA PSS of a message", "user", generate("01", "rsa1024") + "\n80 68 01 43 Lc(AB) 00", answers{"*": "* 9000"}},
@@ -92,7 +95,7 @@ func TestProfiles_Differences(t *testing.T) {
 			"P-521 signature", "user", generate("01", "secp521r1") + "\n" + "80 68 01 70 Lc(07) 00",
 			answers{"1.2": "", "2.5": "", "2.6": "", "4.0": "30 * 9000", "4.1": "30 * 9000", "*": "{s:139} 9000"},
 		},
-		// A4 of spec 04, "Added later": measured on 4.1; before, what sc-hsm-tool explains.
+		// DOM-24 to DOM-26: measured on 4.1; before, what sc-hsm-tool explains.
 		{"blob under another DKEK", "dkek", foreignBlob + "\n80 74 02 93 Lcx({blob})", answers{"4.0": "6A88", "4.1": "6A88", "*": "6A80"}},
 		{"malformed blob", "dkek", foreignBlob + "\n80 74 02 93 Lc({blob|head 24})", answers{"4.0": "6400", "4.1": "6400", "*": "6A80"}},
 		{"altered blob", "dkek", generate("01", "secp256r1") + "\n80 72 01 92 00 00 00 => {blob:*} 9000\n80 74 02 93 Lcx({blob|flip})", answers{"4.0": "6400", "4.1": "6400", "*": "6A80"}},

@@ -18,7 +18,7 @@ const (
 // zeros do in curve parameters.
 const foreignCode = "2718281828459045"
 
-// initialise is INITIALIZE DEVICE with the test PINs of spec 03 §1 and further
+// initialise is INITIALIZE DEVICE with the test PINs of PIN-1 and further
 // objects.
 func initialise(options string, more ...string) string {
 	return "80 50 00 00 Lc(80(" + options + `) 81("648219") 82(3537363231383830) 91(03) ` + strings.Join(more, " ") + ")"

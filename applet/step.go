@@ -50,7 +50,7 @@ func carriesData(sw apdu.SW) bool {
 // caller.
 func (t *tx) dispatch(c apdu.Command) ([]byte, *command, error) {
 	if c.CLA&secureBits != secureBits {
-		t.endChannel() // whatever else becomes of a plain command (spec 06 §3.4)
+		t.endChannel() // whatever else becomes of a plain command (SM-25)
 	}
 	switch class := c.CLA &^ secureBits; {
 	case class == classISO || class == classProprietary:

@@ -244,6 +244,8 @@ func TestTransmit_Panic(t *testing.T) {
 }
 
 // A world that fails with an error is told of, too, but not as a panic.
+//
+// Shows APDU-40.
 func TestTransmit_Defect(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, func(w *emulator.World) { w.Rand = iotest.ErrReader(io.ErrClosedPipe) })

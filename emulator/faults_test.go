@@ -203,7 +203,7 @@ func TestFaults_InitializeFailsOnce(t *testing.T) {
 }
 
 // What the vendor said of devices after a firmware update: a garbage collection
-// is due, and the generation of a key is what runs it (UPDATE-10, spec 07 §7.2.10).
+// is due, and the generation of a key is what runs it (UPDATE-10, UPDATE-12).
 func TestFaults_UnwrapFailsUntilAKeyIsGenerated(t *testing.T) {
 	const (
 		verify   = "0020008106363438323139"
@@ -302,6 +302,7 @@ func (r *rehearsal) takes(text string) time.Duration {
 	return time.Since(start)
 }
 
+// Shows APDU-43.
 func TestFaults_SlowIsLikeHardware(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRehearsal(t)

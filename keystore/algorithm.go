@@ -112,7 +112,7 @@ func (a Algorithm) String() string {
 // DefaultAlgorithms returns what a key without an algorithm list may be used
 // for: the operations every client of the card counts on, and Wrap. Not
 // among them are what clients ask for explicitly (ECDHAuthenticated,
-// ECDHExchange, DeriveEC) and, on RSA and EC keys, all of AES (spec 04 §1.1).
+// ECDHExchange, DeriveEC) and, on RSA and EC keys, all of AES (KEY-6 to KEY-9).
 func DefaultAlgorithms(k Kind) []Algorithm {
 	switch k {
 	case RSA:

@@ -9,7 +9,7 @@ import (
 	"hsmemu/keystore"
 )
 
-// Spec 04 §1, row by row.
+// The algorithms of KEY-1 and KEY-2, one by one.
 func TestAlgorithm_IDsAndNames(t *testing.T) {
 	t.Parallel()
 	names := map[keystore.Algorithm]string{
@@ -77,7 +77,7 @@ func TestAlgorithm_IDsAndNames(t *testing.T) {
 	})
 }
 
-// Spec 04 §1.1.
+// KEY-6 to KEY-9.
 func TestAllows_DefaultsByKind(t *testing.T) {
 	t.Parallel()
 	defaults := map[keystore.Kind][]keystore.Algorithm{

@@ -13,7 +13,7 @@ import (
 	"hsmemu/keystore/curve"
 )
 
-// The key types of a blob (spec 04 §7.2).
+// The key types of a blob (DOM-10).
 const (
 	blobRSA    = 0x05 // d, n, e
 	blobRSACRT = 0x06 // CRT parts, n, e

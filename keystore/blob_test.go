@@ -13,7 +13,7 @@ import (
 
 var kek = bytes.Repeat([]byte{0x44}, 32)
 
-// Spec 04 §7.2, the table of sizes. Its last row is one too high for all
+// DOM-44, the table of sizes. Its last row is one too high for all
 // three AES keys: by its own layout the header of an AES blob has 29 bytes,
 // 8 + 1 + 10 + 6 + 2 + 2.
 func TestWrap_Sizes(t *testing.T) {
@@ -174,7 +174,7 @@ func TestWrap_UnwrapGivesTheKeyBack(t *testing.T) {
 		require.NoError(t, err, "%v", k)
 		require.Equal(t, stored(t, bare), stored(t, back))
 	}
-	// Without a list: none comes back, except for AES (spec 04 §7.2).
+	// Without a list: none comes back, except for AES (DOM-14).
 	for _, k := range []keystore.Key{rsaKey(t, 1024), ecKey(t, "secp192r1"), aesKey(t, 256)} {
 		blob, err := d.Wrap(seeded(1), k)
 		require.NoError(t, err)
@@ -271,6 +271,8 @@ func TestUnwrap_MalformedBlobs(t *testing.T) {
 }
 
 // Widths, paddings and object identifiers that other cards and tools write.
+//
+// Shows DOM-43.
 func TestUnwrap_IsLiberalInForm(t *testing.T) {
 	t.Parallel()
 	d := domainOf(t, kek)
@@ -332,6 +334,8 @@ func aesBytes(t testing.TB, n int) []byte {
 }
 
 // Blobs with a right MAC and parts that do not belong together.
+//
+// Shows DOM-27.
 func TestUnwrap_InconsistentKeys(t *testing.T) {
 	t.Parallel()
 	d := domainOf(t, kek)

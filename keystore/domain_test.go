@@ -45,7 +45,7 @@ func TestDKEK_SharesCombineInAnyOrder(t *testing.T) {
 	require.True(t, a.Ready())
 }
 
-// Spec 06, added A3: keys of a domain do not get another KEK.
+// DOM-45: keys of a domain do not get another KEK.
 func TestDKEK_ClearedInUseTakesItsOwnKeyOnly(t *testing.T) {
 	t.Parallel()
 	full := keystore.NewDKEK(2)
@@ -128,7 +128,7 @@ func TestDKEK_Refusals(t *testing.T) {
 	}
 }
 
-// Spec 04 §7.1: one share, none outstanding, a check value.
+// DOM-6: one share, none outstanding, a check value.
 func TestDKEK_Random(t *testing.T) {
 	t.Parallel()
 	d, err := keystore.RandomDKEK(bytes.NewReader(share(9)))
@@ -139,7 +139,7 @@ func TestDKEK_Random(t *testing.T) {
 	require.Equal(t, 1, d.Cleared(false).Outstanding())
 }
 
-// Spec 06 §7: KEK = SHA-256(K || UID).
+// XKEK-12: KEK = SHA-256(K || UID).
 func TestXKEK_AgreedKey(t *testing.T) {
 	t.Parallel()
 	uid := bytes.Repeat([]byte{5}, 64)

@@ -108,7 +108,7 @@ func domainOf(t testing.TB, kek []byte) keystore.Domain {
 	return d
 }
 
-// A plain second implementation of the blob format (spec 04 §7), from the
+// A plain second implementation of the blob format (DOM-10), from the
 // side of a host that knows the KEK.
 
 func blobKey(kek []byte, which byte) []byte {

@@ -17,7 +17,7 @@ import (
 // storedKey is the JSON form of a Key. Its field names are the version: a
 // field may be added, with a new name, but never change its meaning, and a
 // reader refuses names it does not know. Byte strings are base64, the
-// algorithm list is hexadecimal as in spec 04 §1.
+// algorithm list is hexadecimal as in KEY-1.
 type storedKey struct {
 	Kind       string  `json:"kind"`
 	UsesLeft   *uint32 `json:"usesLeft,omitempty"`

@@ -81,7 +81,7 @@ func TestSpend_CountsDownAndStops(t *testing.T) {
 	require.Equal(t, twice.Uses, still.Uses)
 }
 
-// Spec 04 §6: d' = (d + parameter) mod n.
+// KEY-53: d' = (d + parameter) mod n.
 func TestDerive_AddsModuloTheOrder(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
@@ -140,7 +140,7 @@ func TestDerive_AttributesAndRefusals(t *testing.T) {
 }
 
 // Every operation of every kind of key, with every identifier: what the table
-// of spec 04 §1 does not name is refused.
+// of KEY-1 does not name is refused.
 func TestOperations_RefuseForeignAlgorithms(t *testing.T) {
 	t.Parallel()
 	inSet := func(set string, a int) bool { return bytes.IndexByte([]byte(set), byte(a)) >= 0 }
@@ -235,7 +235,7 @@ func TestOperations_RefuseWrongValues(t *testing.T) {
 	require.ErrorIs(t, err, keystore.ErrAlgorithm)
 }
 
-// Spec 04 §3: the answer is the whole point, and the same for both sides.
+// KEY-45: the answer is the whole point, and the same for both sides.
 func TestECDH_BothSidesAgree(t *testing.T) {
 	t.Parallel()
 	for _, c := range curve.All() {
@@ -324,7 +324,7 @@ func TestNewAES_KeepsItsOwnCopy(t *testing.T) {
 	require.Equal(t, before, stored(t, k))
 }
 
-// Spec 04 §5, algorithm 99.
+// KEY-52.
 func TestCipher_DerivesInOneStep(t *testing.T) {
 	t.Parallel()
 	value := bytes.Repeat([]byte{7}, 32)

@@ -206,7 +206,7 @@ func (k Key) Prepared() Key {
 
 // Spend returns the key with one use less. It returns ErrExhausted, and the
 // key unchanged, if no use is left. Make the result durable before the key is
-// used (spec 04 §1.2).
+// used (KEY-10).
 func (k Key) Spend() (Key, error) {
 	if !k.Uses.Limited {
 		return k, nil
@@ -219,7 +219,7 @@ func (k Key) Spend() (Key, error) {
 }
 
 // Derive makes a new EC key on the same curve with the private scalar
-// d + int(param) mod n, param being big-endian and not empty (spec 04 §6,
+// d + int(param) mod n, param being big-endian and not empty (KEY-53,
 // inferred). The new key has no use counter, belongs to the same domain, and
 // its algorithm list is that of k without DeriveEC. Derive returns
 // ErrAlgorithm if k is no EC key, ErrLength for an empty param, and ErrData if

@@ -183,7 +183,7 @@ func TestVectors_PengutronixKeys(t *testing.T) {
 	}
 }
 
-// Spec 04 §9: a share file of DENK0105702 and the EC key it wrapped.
+// DOM-1, DOM-39 and DOM-10: a share file of DENK0105702 and the EC key it wrapped.
 const (
 	denkShare1 = `53616C7465645F5F3B2B00CCE8B70B2B7F0D0B632C92F3CBDD2E91F3F4F1F65593C2AFD11409A9990B89AEC513664B5C36E57CE8AF10746EED02442BE23209B9`
 	denkDKEK   = `2848CB6E994F5A00C365C3C255ED130512CE1EB06BF08D348EEB8B2F866E3E50`
@@ -200,7 +200,7 @@ C5B5040DA7F9A7A5450D33F49722137F479F9F34BF8D79D08FF109C756EDB3C1FF77B5B2EDC548DA
 	denkPoint  = `04A19764D69D2AEADA6B3766B7109B26285F478F7116D19C2558BD3A6CB46B62047D2CB0C1D4F7B7C1140744CF5B0410701F4BDE469D5E7785A57555F6EEEDD84C`
 )
 
-func TestVectors_ShareFileOfSpec(t *testing.T) {
+func TestVectors_ShareFileOfDENK(t *testing.T) {
 	t.Parallel()
 	share, err := keystore.OpenShare(unhex(t, denkShare1), []byte("passwordpassword"))
 	require.NoError(t, err)
@@ -209,7 +209,7 @@ func TestVectors_ShareFileOfSpec(t *testing.T) {
 	require.Equal(t, "DKEK 97E303855DC1C54D", d.String())
 }
 
-func TestVectors_ECBlobOfSpec(t *testing.T) {
+func TestVectors_ECBlobOfDENK(t *testing.T) {
 	t.Parallel()
 	blob, dkek := unhex(t, denkBlob), unhex(t, denkDKEK)
 	d := domainOf(t, dkek)

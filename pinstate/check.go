@@ -10,7 +10,7 @@ import (
 // alone can have brought the card into its present state: nothing is set before
 // the first initialisation; the SO-PIN has 8 bytes and at most 15 tries; the user
 // PIN has 6 to 16 bytes and no more tries than its length allows; a card without
-// a PIN has a policy for public keys (spec 03 §1, §3). It is for states that come
+// a PIN has a policy for public keys (PIN-1, PIN-4, PIN-5). It is for states that come
 // from a file or from elsewhere, and it never tells a secret.
 func (c Card) Check() error {
 	switch {

@@ -22,7 +22,7 @@ type Setup struct {
 }
 
 // triesAllowed is the largest retry counter for a user PIN of a length in bytes
-// (spec 03 §3).
+// (PIN-5).
 func triesAllowed(length int) uint8 {
 	switch {
 	case length < minPIN || length > maxPIN:

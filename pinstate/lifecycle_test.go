@@ -13,59 +13,59 @@ import (
 
 func itoa(n int) string { return strconv.Itoa(n) }
 
-// TestLifeCycle_Transitions holds the 35 transitions of spec 03 §7. A
+// TestLifeCycle_Transitions holds the 35 transitions of PIN-74. A
 // transition from several states has a row for each.
 func TestLifeCycle_Transitions(t *testing.T) {
 	const user, so = pinstate.User, pinstate.SO
 	rows := []row{
-		{"03 §7 #1", stateF(), initialise(order()), "9000", []mod{made()}},
-		{"03 §7 #2", stateF(), initialise(order(orderOptions(0x0003))), "9000", []mod{made(), options(0x0003), transport(true)}},
-		{"03 §7 #3", stateF(), initialise(order(noPIN, orderKeys(3, 2))), "9000", []mod{func(d *desk) { *d = stateP().with(justUser()) }}},
-		{"03 §7 #3 then 6300 in a new session", stateF(), series(initialise(order(noPIN, orderKeys(3, 2))), cleared(), query(user)), "6300", []mod{func(d *desk) { *d = stateP() }}},
-		{"03 §7 #4 rule", stateF(), initialise(order(orderPIN(newPIN, 4))), "6A80", nil},
-		{"03 §7 #4 length", stateF(), initialise(order(orderCode("1"))), "6700", nil},
-		{"03 §7 #5 VERIFY 81", stateF(), verify(user, pin), "6A88", nil},
-		{"03 §7 #5 VERIFY 88", stateF(), verify(so, code), "6A88", nil},
-		{"03 §7 #5 CHANGE 81", stateF(), change(user, pin+newPIN), "6A88", nil},
-		{"03 §7 #5 CHANGE 88", stateF(), change(so, code+newCode), "6A88", nil},
-		{"03 §7 #6 nobody can log in", stateF(), series(authenticated(90), query(user)), "6A88", []mod{keys(90)}},
-		{"03 §7 #7 right", stateT(), verify(user, pin), "6984", nil},
-		{"03 §7 #7 wrong", stateT(), verify(user, badPIN), "6984", nil},
-		{"03 §7 #8", stateT().with(u(2)), change(user, pin+newPIN), "9000", []mod{transport(false), pinIs(newPIN), u(3), in()}},
-		{"03 §7 #9", stateT(), change(user, badPIN+newPIN), "63C2", []mod{u(2)}},
-		{"03 §7 #10", stateT().with(u(1)), change(user, badPIN+newPIN), "6983", []mod{u(0)}},
-		{"03 §7 #10 is blocked then", stateT().with(u(1)), series(change(user, badPIN+newPIN), change(user, pin+newPIN)), "6983", []mod{u(0)}},
-		{"03 §7 #11", stateO().with(u(2)), verify(user, pin), "9000", []mod{u(3), in()}},
-		{"03 §7 #12", stateO().with(in()), verify(user, badPIN), "63C2", []mod{u(2), out()}},
-		{"03 §7 #13", stateO().with(u(1), in()), verify(user, badPIN), "6983", []mod{u(0), out()}},
-		{"03 §7 #14", stateO().with(in()), verify(user, pin+"1"), "6700", nil},
-		{"03 §7 #15", stateO().with(u(2)), change(user, pin+newPIN), "9000", []mod{pinIs(newPIN), u(3), in()}},
-		{"03 §7 #16 O", stateO().with(in()), change(user, badPIN+newPIN), "63C2", []mod{u(2), out()}},
-		{"03 §7 #16 B", stateO().with(u(1), in()), change(user, badPIN+newPIN), "6983", []mod{u(0), out()}},
-		{"03 §7 #17", stateO().with(in()), change(user, pin+"12345"), "6A80", nil},
-		{"03 §7 #18 O", stateO().with(u(1), s(4), in()), reset(withNew, code+newPIN), "9000", []mod{pinIs(newPIN), u(3), s(15), out()}},
-		{"03 §7 #18 B", stateB().with(s(4)), reset(withNew, code+newPIN), "9000", []mod{pinIs(newPIN), u(3), s(15)}},
-		{"03 §7 #18 T", stateT().with(u(1), s(4), justUser()), reset(withNew, code+newPIN), "9000", []mod{transport(false), pinIs(newPIN), u(3), s(15), out()}},
-		{"03 §7 #19 O", stateO().with(u(1), s(4), in()), reset(counter, code), "9000", []mod{u(3), s(15)}},
-		{"03 §7 #19 B", stateB().with(s(4)), reset(counter, code), "9000", []mod{u(3), s(15)}},
-		{"03 §7 #20", stateT().with(u(0), s(4)), reset(counter, code), "9000", []mod{u(3), s(15)}},
-		{"03 §7 #24 VERIFY 88", stateO().with(s(0)), verify(so, code), "6983", nil},
-		{"03 §7 #25 VERIFY 81", stateB(), verify(user, pin), "6983", nil},
-		{"03 §7 #25 CHANGE 81", stateB(), change(user, pin+newPIN), "6983", nil},
-		{"03 §7 #31 not yet", stateP(), authenticated(1), "9000", []mod{keys(1)}},
-		{"03 §7 #31", stateP().with(keys(1)), authenticated(2), "9000", []mod{keys(2), inByKeys()}},
-		{"03 §7 #32 VERIFY 81", stateP().with(inByKeys()), verify(user, pin), "6A88", nil},
-		{"03 §7 #32 VERIFY 81 with a session PIN", stateP().with(inByKeys(), drawn(session)), verify(user, session), "6A88", nil},
-		{"03 §7 #32 CHANGE 81", stateP().with(inByKeys()), change(user, pin+newPIN), "6A88", nil},
-		{"03 §7 #35 VERIFY 81", stateO().with(s(0)), verify(user, pin), "9000", []mod{in()}},
-		{"03 §7 #35 CHANGE 81", stateO().with(s(0)), change(user, pin+newPIN), "9000", []mod{pinIs(newPIN), in()}},
-		{"03 §7 #35 T", stateT().with(s(0)), change(user, pin+newPIN), "9000", []mod{transport(false), pinIs(newPIN), in()}},
-		{"03 §7 #35 B", stateB().with(s(0)), verify(user, pin), "6983", nil},
-		{"03 §7 #35 P", stateP().with(s(0)), authenticated(2), "9000", []mod{keys(2), inByKeys()}},
-		{"03 §7 #35 query", stateO().with(s(0)), query(user), "63C3", nil},
+		{"PIN-74 #1", stateF(), initialise(order()), "9000", []mod{made()}},
+		{"PIN-74 #2", stateF(), initialise(order(orderOptions(0x0003))), "9000", []mod{made(), options(0x0003), transport(true)}},
+		{"PIN-74 #3", stateF(), initialise(order(noPIN, orderKeys(3, 2))), "9000", []mod{func(d *desk) { *d = stateP().with(justUser()) }}},
+		{"PKA-25 #3 then 6300 in a new session", stateF(), series(initialise(order(noPIN, orderKeys(3, 2))), cleared(), query(user)), "6300", []mod{func(d *desk) { *d = stateP() }}},
+		{"PIN-74 #4 rule", stateF(), initialise(order(orderPIN(newPIN, 4))), "6A80", nil},
+		{"PIN-74 #4 length", stateF(), initialise(order(orderCode("1"))), "6700", nil},
+		{"PIN-74 #5 VERIFY 81", stateF(), verify(user, pin), "6A88", nil},
+		{"PIN-74 #5 VERIFY 88", stateF(), verify(so, code), "6A88", nil},
+		{"PIN-74 #5 CHANGE 81", stateF(), change(user, pin+newPIN), "6A88", nil},
+		{"PIN-74 #5 CHANGE 88", stateF(), change(so, code+newCode), "6A88", nil},
+		{"PIN-73 #6 nobody can log in", stateF(), series(authenticated(90), query(user)), "6A88", []mod{keys(90)}},
+		{"PIN-36 #7 right", stateT(), verify(user, pin), "6984", nil},
+		{"PIN-36 #7 wrong", stateT(), verify(user, badPIN), "6984", nil},
+		{"PIN-74 #8", stateT().with(u(2)), change(user, pin+newPIN), "9000", []mod{transport(false), pinIs(newPIN), u(3), in()}},
+		{"PIN-74 #9", stateT(), change(user, badPIN+newPIN), "63C2", []mod{u(2)}},
+		{"PIN-74 #10", stateT().with(u(1)), change(user, badPIN+newPIN), "6983", []mod{u(0)}},
+		{"PIN-74 #10 is blocked then", stateT().with(u(1)), series(change(user, badPIN+newPIN), change(user, pin+newPIN)), "6983", []mod{u(0)}},
+		{"PIN-74 #11", stateO().with(u(2)), verify(user, pin), "9000", []mod{u(3), in()}},
+		{"PIN-74 #12", stateO().with(in()), verify(user, badPIN), "63C2", []mod{u(2), out()}},
+		{"PIN-74 #13", stateO().with(u(1), in()), verify(user, badPIN), "6983", []mod{u(0), out()}},
+		{"PIN-74 #14", stateO().with(in()), verify(user, pin+"1"), "6700", nil},
+		{"PIN-74 #15", stateO().with(u(2)), change(user, pin+newPIN), "9000", []mod{pinIs(newPIN), u(3), in()}},
+		{"PIN-74 #16 O", stateO().with(in()), change(user, badPIN+newPIN), "63C2", []mod{u(2), out()}},
+		{"PIN-74 #16 B", stateO().with(u(1), in()), change(user, badPIN+newPIN), "6983", []mod{u(0), out()}},
+		{"PIN-74 #17", stateO().with(in()), change(user, pin+"12345"), "6A80", nil},
+		{"PIN-74 #18 O", stateO().with(u(1), s(4), in()), reset(withNew, code+newPIN), "9000", []mod{pinIs(newPIN), u(3), s(15), out()}},
+		{"PIN-74 #18 B", stateB().with(s(4)), reset(withNew, code+newPIN), "9000", []mod{pinIs(newPIN), u(3), s(15)}},
+		{"PIN-74 #18 T", stateT().with(u(1), s(4), justUser()), reset(withNew, code+newPIN), "9000", []mod{transport(false), pinIs(newPIN), u(3), s(15), out()}},
+		{"PIN-74 #19 O", stateO().with(u(1), s(4), in()), reset(counter, code), "9000", []mod{u(3), s(15)}},
+		{"PIN-74 #19 B", stateB().with(s(4)), reset(counter, code), "9000", []mod{u(3), s(15)}},
+		{"PIN-74 #20", stateT().with(u(0), s(4)), reset(counter, code), "9000", []mod{u(3), s(15)}},
+		{"PIN-64 #24 VERIFY 88", stateO().with(s(0)), verify(so, code), "6983", nil},
+		{"PIN-74 #25 VERIFY 81", stateB(), verify(user, pin), "6983", nil},
+		{"PIN-74 #25 CHANGE 81", stateB(), change(user, pin+newPIN), "6983", nil},
+		{"PKA-25 #31 not yet", stateP(), authenticated(1), "9000", []mod{keys(1)}},
+		{"PKA-25 #31", stateP().with(keys(1)), authenticated(2), "9000", []mod{keys(2), inByKeys()}},
+		{"PIN-43 #32 VERIFY 81", stateP().with(inByKeys()), verify(user, pin), "6A88", nil},
+		{"PIN-43 #32 VERIFY 81 with a session PIN", stateP().with(inByKeys(), drawn(session)), verify(user, session), "6A88", nil},
+		{"PIN-43 #32 CHANGE 81", stateP().with(inByKeys()), change(user, pin+newPIN), "6A88", nil},
+		{"PIN-2 #35 VERIFY 81", stateO().with(s(0)), verify(user, pin), "9000", []mod{in()}},
+		{"PIN-2 #35 CHANGE 81", stateO().with(s(0)), change(user, pin+newPIN), "9000", []mod{pinIs(newPIN), in()}},
+		{"PIN-2 #35 T", stateT().with(s(0)), change(user, pin+newPIN), "9000", []mod{transport(false), pinIs(newPIN), in()}},
+		{"PIN-2 #35 B", stateB().with(s(0)), verify(user, pin), "6983", nil},
+		{"PIN-2 #35 P", stateP().with(s(0)), authenticated(2), "9000", []mod{keys(2), inByKeys()}},
+		{"PIN-2 #35 query", stateO().with(s(0)), query(user), "63C3", nil},
 	}
 	for _, f := range resetForms {
-		rows = append(rows, row{"03 §7 #5 RESET " + f.name, stateF(), reset(f.mode, f.data), "6A88", nil})
+		rows = append(rows, row{"PIN-74 #5 RESET " + f.name, stateF(), reset(f.mode, f.data), "6A88", nil})
 	}
 	base := map[string]desk{"O": stateO(), "B": stateB(), "T": stateT(), "P": stateP()}
 	wrongResets := map[string]event{"P1=00": reset(withNew, badCode+newPIN), "P1=01": reset(counter, badCode)}
@@ -79,7 +79,7 @@ func TestLifeCycle_Transitions(t *testing.T) {
 	}
 	for state, from := range base {
 		add := func(number, what string, from desk, e event, word string, then ...mod) {
-			rows = append(rows, row{fmt.Sprintf("03 §7 #%s %s %s", number, state, what), from, e, word, then})
+			rows = append(rows, row{fmt.Sprintf("PIN-74 #%s %s %s", number, state, what), from, e, word, then})
 		}
 		for what, e := range wrongResets {
 			if state != "P" {

@@ -72,7 +72,7 @@ func drawSession(v string) event {
 }
 
 // model is the card told once more, by hand and in one piece per command, with
-// strings and status words: a second reading of spec 03 that shares nothing
+// strings and status words: a second reading of the chapter on PINs that shares nothing
 // with the first.
 type model struct {
 	made                       bool

@@ -32,7 +32,7 @@ const (
 	SO   Ref = 0x88 // SO-PIN, the initialisation code, 8 bytes
 )
 
-// Lengths in bytes and counters that no option changes (spec 03 §1).
+// Lengths in bytes and counters that no option changes (PIN-1, PIN-4).
 const (
 	minPIN  = 6
 	maxPIN  = 16
@@ -149,7 +149,7 @@ func (c Card) Status(l Login, r Ref) error {
 	return ErrReference
 }
 
-// userStatus is the query for the user PIN (spec 03 §4.1).
+// userStatus is the query for the user PIN (PIN-28 to PIN-34).
 func (c Card) userStatus(l Login) error {
 	switch {
 	case !c.Initialised:
@@ -170,7 +170,7 @@ func (c Card) userStatus(l Login) error {
 	return Wrong{Left: c.User.Left}
 }
 
-// soStatus is the query for the SO-PIN (spec 03 §4.3). A blocked counter is
+// soStatus is the query for the SO-PIN (PIN-44 to PIN-47). A blocked counter is
 // told even to somebody who verified the SO-PIN before it ran out.
 func (c Card) soStatus(l Login) error {
 	switch {
@@ -186,7 +186,7 @@ func (c Card) soStatus(l Login) error {
 
 // bothRequired tells whether the PIN alone, or keys alone, are not enough. The
 // option asks for both of what was configured: without a PIN the keys remain
-// the only login (spec 03 §7 #3), and without keys the PIN (inferred).
+// the only login (PKA-25), and without keys the PIN (inferred).
 func (c Card) bothRequired() bool {
 	return c.Options.Has(OptionPINAndKeys) && c.User.defined() && c.Keys.active()
 }
@@ -209,7 +209,7 @@ func (c Card) Authenticated(l Login, keys uint8) Login {
 	switch {
 	case !c.Keys.met(keys):
 	case c.User.defined() && c.User.blocked():
-		// A login and a blocked PIN cannot coexist (spec 03 §4.1).
+		// A login and a blocked PIN cannot coexist (PIN-34).
 	case c.bothRequired() && !l.PIN:
 	default:
 		l.User = true

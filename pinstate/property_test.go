@@ -110,6 +110,8 @@ func drawSetup(t *rapid.T) pinstate.Setup {
 
 // TestTry_ChargesTheSameForRightAndWrong is I4: what must be durable before the
 // comparison says nothing about its result and has exactly one try less.
+//
+// Shows PIN-7.
 func TestTry_ChargesTheSameForRightAndWrong(t *testing.T) {
 	charged := 0
 	rapid.Check(t, func(t *rapid.T) {
@@ -209,7 +211,7 @@ func TestSOCounter_RisesOnlyByTheRightCode(t *testing.T) {
 	require.NotZero(t, rose, "the counter never rose")
 }
 
-// TestLogin_NeverStandsBesideABlockedPIN is spec 03 §4.1, last row.
+// TestLogin_NeverStandsBesideABlockedPIN is PIN-34.
 func TestLogin_NeverStandsBesideABlockedPIN(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		d := drawDesk(t)

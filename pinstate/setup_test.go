@@ -29,6 +29,7 @@ var resetForms = []struct {
 	{"P1=03", verifiedCtr, ""},
 }
 
+// Shows PIN-9.
 func TestReset(t *testing.T) {
 	var rows []row
 	for _, f := range resetForms {
@@ -36,7 +37,7 @@ func TestReset(t *testing.T) {
 		good := reset(f.mode, f.data)
 		noise := reset(f.mode, "?")
 		add := func(name string, from desk, e event, word string, then ...mod) {
-			rows = append(rows, row{"03 §4.6 " + f.name + " " + name, from, e, word, then})
+			rows = append(rows, row{"PIN-68 " + f.name + " " + name, from, e, word, then})
 		}
 		blocked := stateB().with(soIn(), s(4))
 		after := []mod{u(3)}
@@ -100,7 +101,7 @@ func TestReset(t *testing.T) {
 				then = []mod{pinIs(data[f.fixed:])}
 			}
 			rows = append(rows, row{
-				"03 §4.6 " + f.name + " Lc " + string(rune('0'+n/10)) + string(rune('0'+n%10)),
+				"PIN-68 " + f.name + " Lc " + string(rune('0'+n/10)) + string(rune('0'+n%10)),
 				from, reset(f.mode, data), word, then,
 			})
 		}
@@ -108,26 +109,26 @@ func TestReset(t *testing.T) {
 	five := stateO().with(granted("1234567", 5), in())
 	ten := stateO().with(granted("1234567890", 10), in())
 	rows = append(rows, []row{
-		{"03 §4.6 P1=00 new PIN of 6 with 5 tries", five, reset(withNew, badCode+newPIN), "6A80", nil},
-		{"03 §4.6 P1=00 new PIN of 7 with 5 tries", five.with(nobody()), reset(withNew, code+"7654321"), "9000", []mod{pinIs("7654321")}},
-		{"03 §4.6 P1=00 new PIN of 7 with 10 tries", ten, reset(withNew, code+"7654321"), "6A80", nil},
-		{"03 §4.6 P1=00 new PIN of 8 with 10 tries", ten, reset(withNew, code+"87654321"), "9000", []mod{pinIs("87654321"), out()}},
-		{"03 §4.6 P1=02 new PIN of 6 with 5 tries", five.with(soIn()), reset(verifiedNew, newPIN), "6A80", nil},
-		{"03 §4.6 P1=02 new PIN of 6 with 5 tries, SO not verified", five, reset(verifiedNew, newPIN), "6A80", nil},
-		{"03 §4.6 P1=02 new PIN of 8 with 10 tries", ten.with(soIn()), reset(verifiedNew, "87654321"), "9000", []mod{pinIs("87654321"), out()}},
-		{"03 §4.6 P1=01 and P1=03 ask for no new PIN", ten.with(u(0), out()), reset(counter, code), "9000", []mod{u(10)}},
-		{"03 §4.6 P1=00 SO code wrong", stateO().with(in(), soIn(), u(1)), reset(withNew, badCode+newPIN), "63CE", []mod{s(14)}},
-		{"03 §4.6 P1=00 SO code wrong, last try", stateO().with(s(1)), reset(withNew, badCode+newPIN), "6983", []mod{s(0)}},
-		{"03 §4.6 P1=01 SO code wrong", stateB().with(in(), soIn(), s(9)), reset(counter, badCode), "63C8", []mod{s(8)}},
-		{"03 §4.6 P1=01 SO code wrong, last try", stateO().with(s(1)), reset(counter, badCode), "6983", []mod{s(0)}},
-		{"03 §4.6 P1=02 SO not verified", stateB().with(in()), reset(verifiedNew, newPIN), "6985", nil},
-		{"03 §4.6 P1=03 SO not verified", stateB().with(in()), reset(verifiedCtr, ""), "6985", nil},
-		{"03 §4.6 hex SO-PIN as ASCII", stateO(), reset(withNew, "3537363231383830"+newPIN), "63CE", []mod{s(14)}},
-		{"03 §4.6 verified SO does not help P1=00", stateO().with(soIn()), reset(withNew, badCode+newPIN), "63CE", []mod{s(14)}},
+		{"PIN-65 P1=00 new PIN of 6 with 5 tries", five, reset(withNew, badCode+newPIN), "6A80", nil},
+		{"PIN-65 P1=00 new PIN of 7 with 5 tries", five.with(nobody()), reset(withNew, code+"7654321"), "9000", []mod{pinIs("7654321")}},
+		{"PIN-65 P1=00 new PIN of 7 with 10 tries", ten, reset(withNew, code+"7654321"), "6A80", nil},
+		{"PIN-65 P1=00 new PIN of 8 with 10 tries", ten, reset(withNew, code+"87654321"), "9000", []mod{pinIs("87654321"), out()}},
+		{"PIN-65 P1=02 new PIN of 6 with 5 tries", five.with(soIn()), reset(verifiedNew, newPIN), "6A80", nil},
+		{"PIN-67 P1=02 new PIN of 6 with 5 tries, SO not verified", five, reset(verifiedNew, newPIN), "6A80", nil},
+		{"PIN-65 P1=02 new PIN of 8 with 10 tries", ten.with(soIn()), reset(verifiedNew, "87654321"), "9000", []mod{pinIs("87654321"), out()}},
+		{"PIN-68 P1=01 and P1=03 ask for no new PIN", ten.with(u(0), out()), reset(counter, code), "9000", []mod{u(10)}},
+		{"PIN-66 P1=00 SO code wrong", stateO().with(in(), soIn(), u(1)), reset(withNew, badCode+newPIN), "63CE", []mod{s(14)}},
+		{"PIN-66 P1=00 SO code wrong, last try", stateO().with(s(1)), reset(withNew, badCode+newPIN), "6983", []mod{s(0)}},
+		{"PIN-66 P1=01 SO code wrong", stateB().with(in(), soIn(), s(9)), reset(counter, badCode), "63C8", []mod{s(8)}},
+		{"PIN-66 P1=01 SO code wrong, last try", stateO().with(s(1)), reset(counter, badCode), "6983", []mod{s(0)}},
+		{"PIN-67 P1=02 SO not verified", stateB().with(in()), reset(verifiedNew, newPIN), "6985", nil},
+		{"PIN-67 P1=03 SO not verified", stateB().with(in()), reset(verifiedCtr, ""), "6985", nil},
+		{"PIN-71 hex SO-PIN as ASCII", stateO(), reset(withNew, "3537363231383830"+newPIN), "63CE", []mod{s(14)}},
+		{"PIN-67 verified SO does not help P1=00", stateO().with(soIn()), reset(withNew, badCode+newPIN), "63CE", []mod{s(14)}},
 		{"06 added A2 an unblocked PIN does not bring a session PIN back", stateB().with(drawn(session)), series(reset(counter, code), verify(pinstate.User, session)), "6700", []mod{u(3), undrawn()}},
 		{"06 added A2 a reset refused leaves the session PIN", stateO().with(in(), drawn(session)), series(reset(verifiedCtr, ""), verify(pinstate.User, session)), "9000", nil},
 		{"06 added A2 a wrong SO-PIN leaves it, too", stateO().with(in(), drawn(session)), series(reset(withNew, badCode+newPIN), verify(pinstate.User, session)), "9000", []mod{s(14)}},
-		{"03 §4.6 no other P1", stateO().with(soIn()), reset(4, ""), "6A88", nil},
+		{"APDU-14 no other P1", stateO().with(soIn()), reset(4, ""), "6A88", nil},
 	}...)
 	play(t, rows)
 	_, err := stateO().Card.Reset(pinstate.Login{}, 0xFF, nil)
@@ -170,28 +171,28 @@ func made() mod {
 
 func TestInitialise(t *testing.T) {
 	rows := []row{
-		{"03 §4.7 never initialized", stateF(), initialise(order()), "9000", []mod{made()}},
-		{"03 §4.7 never initialized, any code", stateF(), initialise(order(orderCode(newCode))), "9000", []mod{made(), codeIs(newCode)}},
-		{"03 §4.7 never initialized, binary code and PIN", stateF(), initialise(order(orderCode("\x00\x11\x22\x33\x44\x55\x66\x77"), orderPIN("\x00\x11\x22\x33\x44\x55", 3))), "9000", []mod{made(), codeIs("\x00\x11\x22\x33\x44\x55\x66\x77"), granted("\x00\x11\x22\x33\x44\x55", 3)}},
-		{"03 §4.7 code equals", stateO().with(s(3)), initialise(order()), "9000", []mod{made()}},
-		{"03 §4.7 code equals, everybody logged in", stateO().with(in(), soIn(), keys(2), drawn(session)), initialise(order()), "9000", []mod{made()}},
-		{"03 §4.7 code equals, user PIN blocked", stateB(), initialise(order()), "9000", []mod{made()}},
-		{"03 §4.7 code equals, transport PIN pending", stateT(), initialise(order()), "9000", []mod{made()}},
-		{"03 §4.7 code equals, keys only", stateP(), initialise(order()), "9000", []mod{made()}},
-		{"03 §4.7 code equals, reset disabled", stateO().with(options(0)), initialise(order()), "9000", []mod{made()}},
-		{"03 §4.7 code differs", stateO().with(in(), soIn(), keys(1), drawn(session)), initialise(order(orderCode(badCode))), "63CE", []mod{s(14)}},
-		{"03 §4.7 code differs, last try", stateO().with(s(1)), initialise(order(orderCode(badCode))), "6983", []mod{s(0)}},
-		{"03 §4.7 S = 0", stateO().with(s(0), in()), initialise(order()), "6983", nil},
-		{"03 §4.7 S = 0, wrong", stateO().with(s(0)), initialise(order(orderCode(badCode))), "6983", nil},
-		{"03 §4.7 options verbatim", stateO(), initialise(order(orderOptions(0xF7ED))), "9000", []mod{made(), options(0xF7ED)}},
-		{"03 §4.7 transport option 02", stateO(), initialise(order(orderOptions(0x0003))), "9000", []mod{made(), options(0x0003), transport(true)}},
-		{"03 §4.7 transport option 02 without a PIN", stateF(), initialise(order(orderOptions(0x0003), noPIN, orderKeys(3, 2))), "9000", []mod{func(d *desk) { *d = stateP().with(options(0x0003), justUser()) }}},
-		{"03 §4.7 n/m from tag 93", stateO(), initialise(order(orderKeys(3, 2))), "9000", []mod{made(), policy(3, 2)}},
-		{"03 §4.7 n/m from tag 93, 90 of 90", stateO(), initialise(order(orderKeys(90, 90))), "9000", []mod{made(), policy(90, 90)}},
-		{"03 §4.7 n/m from tag 93, 1 of 1 without PIN", stateO(), initialise(order(noPIN, orderKeys(1, 1))), "9000", []mod{func(d *desk) { *d = stateP().with(policy(1, 1), justUser()) }}},
-		{"03 §4.7 keys no longer wanted", stateP(), initialise(order()), "9000", []mod{made()}},
+		{"PIN-13 never initialized", stateF(), initialise(order()), "9000", []mod{made()}},
+		{"PIN-13 never initialized, any code", stateF(), initialise(order(orderCode(newCode))), "9000", []mod{made(), codeIs(newCode)}},
+		{"PIN-13 never initialized, binary code and PIN", stateF(), initialise(order(orderCode("\x00\x11\x22\x33\x44\x55\x66\x77"), orderPIN("\x00\x11\x22\x33\x44\x55", 3))), "9000", []mod{made(), codeIs("\x00\x11\x22\x33\x44\x55\x66\x77"), granted("\x00\x11\x22\x33\x44\x55", 3)}},
+		{"PIN-3 code equals", stateO().with(s(3)), initialise(order()), "9000", []mod{made()}},
+		{"PIN-3 code equals, everybody logged in", stateO().with(in(), soIn(), keys(2), drawn(session)), initialise(order()), "9000", []mod{made()}},
+		{"PIN-3 code equals, user PIN blocked", stateB(), initialise(order()), "9000", []mod{made()}},
+		{"PIN-3 code equals, transport PIN pending", stateT(), initialise(order()), "9000", []mod{made()}},
+		{"PIN-3 code equals, keys only", stateP(), initialise(order()), "9000", []mod{made()}},
+		{"PIN-3 code equals, reset disabled", stateO().with(options(0)), initialise(order()), "9000", []mod{made()}},
+		{"PIN-14 code differs", stateO().with(in(), soIn(), keys(1), drawn(session)), initialise(order(orderCode(badCode))), "63CE", []mod{s(14)}},
+		{"PIN-15 code differs, last try", stateO().with(s(1)), initialise(order(orderCode(badCode))), "6983", []mod{s(0)}},
+		{"PIN-1 S = 0", stateO().with(s(0), in()), initialise(order()), "6983", nil},
+		{"PIN-1 S = 0, wrong", stateO().with(s(0)), initialise(order(orderCode(badCode))), "6983", nil},
+		{"PIN-10 options verbatim", stateO(), initialise(order(orderOptions(0xF7ED))), "9000", []mod{made(), options(0xF7ED)}},
+		{"PIN-36 transport option 02", stateO(), initialise(order(orderOptions(0x0003))), "9000", []mod{made(), options(0x0003), transport(true)}},
+		{"PIN-36 transport option 02 without a PIN", stateF(), initialise(order(orderOptions(0x0003), noPIN, orderKeys(3, 2))), "9000", []mod{func(d *desk) { *d = stateP().with(options(0x0003), justUser()) }}},
+		{"PKA-1 n/m from tag 93", stateO(), initialise(order(orderKeys(3, 2))), "9000", []mod{made(), policy(3, 2)}},
+		{"PKA-1 n/m from tag 93, 90 of 90", stateO(), initialise(order(orderKeys(90, 90))), "9000", []mod{made(), policy(90, 90)}},
+		{"PKA-1 n/m from tag 93, 1 of 1 without PIN", stateO(), initialise(order(noPIN, orderKeys(1, 1))), "9000", []mod{func(d *desk) { *d = stateP().with(policy(1, 1), justUser()) }}},
+		{"PIN-17 keys no longer wanted", stateP(), initialise(order()), "9000", []mod{made()}},
 	}
-	// Tries of a user PIN by its length (spec 03 §3); 0 is a length that no
+	// Tries of a user PIN by its length (PIN-5); 0 is a length that no
 	// counter makes right.
 	allowed := map[int]uint8{6: 3, 7: 5, 8: 10, 9: 10, 10: 10, 15: 10, 16: 10}
 	for _, length := range []int{0, 1, 5, 6, 7, 8, 9, 10, 15, 16, 17, 255} {
@@ -201,7 +202,7 @@ func TestInitialise(t *testing.T) {
 			if tries >= 1 && tries <= allowed[length] {
 				word, then = "9000", []mod{made(), granted(p, tries)}
 			}
-			name := "03 §3 length " + itoa(length) + " tries " + itoa(int(tries))
+			name := "PIN-5 length " + itoa(length) + " tries " + itoa(int(tries))
 			rows = append(rows, row{name, stateO(), initialise(order(orderPIN(p, tries))), word, then})
 		}
 	}
@@ -224,9 +225,9 @@ func TestInitialise(t *testing.T) {
 	}
 	for name, b := range bad {
 		rows = append(rows,
-			row{"03 §4.7 parameter error: " + name, stateO().with(in(), s(4)), initialise(b.setup), b.word, nil},
-			row{"03 §4.7 parameter error: " + name + ", S = 0", stateO().with(s(0)), initialise(b.setup), b.word, nil},
-			row{"03 §4.7 parameter error: " + name + ", never initialized", stateF(), initialise(b.setup), b.word, nil},
+			row{"PIN-21 parameter error: " + name, stateO().with(in(), s(4)), initialise(b.setup), b.word, nil},
+			row{"PIN-21 parameter error: " + name + ", S = 0", stateO().with(s(0)), initialise(b.setup), b.word, nil},
+			row{"PIN-21 parameter error: " + name + ", never initialized", stateF(), initialise(b.setup), b.word, nil},
 		)
 	}
 	play(t, rows)
@@ -263,20 +264,20 @@ func TestVerify_BlockedUserPINChargesNothing(t *testing.T) {
 
 func TestAuthenticated(t *testing.T) {
 	play(t, []row{
-		{"06 §6.5.6 one of two", stateP(), authenticated(1), "9000", []mod{keys(1)}},
-		{"06 §6.5.6 two of two", stateP().with(keys(1)), authenticated(2), "9000", []mod{keys(2), inByKeys()}},
-		{"06 §6.5.6 more than required", stateP(), authenticated(3), "9000", []mod{keys(3), inByKeys()}},
-		{"06 §6.5.3 a new challenge keeps the login", stateP().with(keys(2), inByKeys()), authenticated(0), "9000", []mod{keys(0)}},
-		{"06 §6.5.3 a new challenge without a login", stateP().with(keys(1)), authenticated(0), "9000", []mod{keys(0)}},
-		{"06 §6.2 PIN or keys", either(), authenticated(2), "9000", []mod{keys(2), inByKeys()}},
-		{"06 §6.2 PIN or keys, too few", either(), authenticated(1), "9000", []mod{keys(1)}},
-		{"06 §6.2 PIN or keys, a verified PIN alone grants nothing here", either().with(pinOnly()), authenticated(1), "9000", []mod{keys(1)}},
-		{"06 §6.2 PIN and keys, PIN missing", both(), authenticated(2), "9000", []mod{keys(2)}},
-		{"06 §6.2 PIN and keys, PIN verified", both().with(pinOnly()), authenticated(2), "9000", []mod{keys(2), in()}},
-		{"06 §6.2 PIN and keys, PIN verified, too few", both().with(pinOnly()), authenticated(1), "9000", []mod{keys(1)}},
-		{"06 §6.2 option 10 without a PIN", stateP().with(options(0x0010)), authenticated(2), "9000", []mod{keys(2), inByKeys()}},
-		{"03 §4.1 auth and U = 0 cannot coexist", either().with(u(0)), authenticated(3), "9000", []mod{keys(3)}},
-		{"03 §4.1 transport PIN pending", either().with(transport(true)), authenticated(2), "9000", []mod{keys(2), inByKeys()}},
+		{"PKA-25 one of two", stateP(), authenticated(1), "9000", []mod{keys(1)}},
+		{"PKA-25 two of two", stateP().with(keys(1)), authenticated(2), "9000", []mod{keys(2), inByKeys()}},
+		{"PKA-25 more than required", stateP(), authenticated(3), "9000", []mod{keys(3), inByKeys()}},
+		{"PKA-20 a new challenge keeps the login", stateP().with(keys(2), inByKeys()), authenticated(0), "9000", []mod{keys(0)}},
+		{"PKA-20 a new challenge without a login", stateP().with(keys(1)), authenticated(0), "9000", []mod{keys(0)}},
+		{"PKA-24 PIN or keys", either(), authenticated(2), "9000", []mod{keys(2), inByKeys()}},
+		{"PKA-24 PIN or keys, too few", either(), authenticated(1), "9000", []mod{keys(1)}},
+		{"PKA-24 PIN or keys, a verified PIN alone grants nothing here", either().with(pinOnly()), authenticated(1), "9000", []mod{keys(1)}},
+		{"PKA-22 PIN and keys, PIN missing", both(), authenticated(2), "9000", []mod{keys(2)}},
+		{"PKA-22 PIN and keys, PIN verified", both().with(pinOnly()), authenticated(2), "9000", []mod{keys(2), in()}},
+		{"PKA-22 PIN and keys, PIN verified, too few", both().with(pinOnly()), authenticated(1), "9000", []mod{keys(1)}},
+		{"PKA-22 option 10 without a PIN", stateP().with(options(0x0010)), authenticated(2), "9000", []mod{keys(2), inByKeys()}},
+		{"PIN-34 auth and U = 0 cannot coexist", either().with(u(0)), authenticated(3), "9000", []mod{keys(3)}},
+		{"PIN-31 transport PIN pending", either().with(transport(true)), authenticated(2), "9000", []mod{keys(2), inByKeys()}},
 		{"no policy", stateO(), authenticated(0), "9000", nil},
 		{"no policy, keys", stateO(), authenticated(90), "9000", []mod{keys(90)}},
 		{"never initialized", stateF(), authenticated(0), "9000", nil},

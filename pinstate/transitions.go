@@ -19,7 +19,7 @@ func (c Card) Verify(l Login, r Ref, presented []byte) (Try, error) {
 	return Try{}, ErrReference
 }
 
-// verifyUser goes through spec 03 §4.2 from top to bottom.
+// verifyUser goes through PIN-35 to PIN-43 from top to bottom.
 func (c Card) verifyUser(l Login, presented []byte) (Try, error) {
 	switch {
 	case !c.Initialised, !c.User.defined():
@@ -42,7 +42,7 @@ func (c Card) verifyUser(l Login, presented []byte) (Try, error) {
 	return charging(charged, slices.Clone(presented), l.withoutUser(), charged.User.Left, rivals...), nil
 }
 
-// verifySO goes through spec 03 §4.3 from top to bottom.
+// verifySO goes through PIN-44 to PIN-47 from top to bottom.
 func (c Card) verifySO(l Login, presented []byte) (Try, error) {
 	switch {
 	case !c.Initialised:
@@ -90,7 +90,7 @@ func (c Card) Change(l Login, r Ref, data []byte) (Try, error) {
 	return Try{}, ErrReference
 }
 
-// changeUser goes through spec 03 §4.5, P2=81, from top to bottom.
+// changeUser goes through PIN-50 to PIN-58 from top to bottom.
 func (c Card) changeUser(l Login, data []byte) (Try, error) {
 	switch {
 	case !c.Initialised, !c.User.defined():
@@ -119,7 +119,7 @@ func (c Card) changeUser(l Login, data []byte) (Try, error) {
 	return charging(charged, old, l.withoutUser(), charged.User.Left, rival{c.User.Value, then}), nil
 }
 
-// changeSO goes through spec 03 §4.5, P2=88, from top to bottom.
+// changeSO goes through PIN-59 from top to bottom.
 func (c Card) changeSO(l Login, data []byte) (Try, error) {
 	switch {
 	case !c.Initialised:
@@ -181,9 +181,9 @@ func (c Card) Reset(l Login, m ResetMode, data []byte) (Try, error) {
 	return c.askSO(so, l, then), nil
 }
 
-// checkReset goes through spec 03 §4.6 from top to bottom, as far as no secret
+// checkReset goes through PIN-60 to PIN-70 from top to bottom, as far as no secret
 // is needed, and takes the data apart. The row for a card without a user PIN is
-// inferred from §7 #18 to #20 and #32: there is nothing to reset, and nothing
+// inferred from PIN-74: there is nothing to reset, and nothing
 // that a card for public keys alone would gain.
 func (c Card) checkReset(l Login, m ResetMode, data []byte) (so, fresh []byte, err error) {
 	switch {

@@ -123,6 +123,7 @@ func TestCard_JSONForm(t *testing.T) {
 	require.Error(t, json.Unmarshal([]byte(`{"user":{"value":"•••"}}`), &back), "what is shown is not a PIN")
 }
 
+// Shows PIN-11.
 func TestOptions_InWords(t *testing.T) {
 	for o, want := range map[pinstate.Options]string{
 		0x0000: "none",

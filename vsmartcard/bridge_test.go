@@ -176,6 +176,7 @@ func TestBridge_NotReadySaysWhy(t *testing.T) {
 	require.ErrorContains(t, err, "connection refused")
 }
 
+// Shows PCSC-3.
 func TestBridge_EjectAndInsert(t *testing.T) {
 	t.Parallel()
 	s := newSlot(t, "127.0.0.1:0")

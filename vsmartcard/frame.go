@@ -7,7 +7,7 @@ import (
 
 // A frame is a length word, 16 bits big-endian, and as many bytes. The reader
 // sends a control byte or a command APDU, the card an ATR or a response APDU
-// (spec 08 A1).
+// (PCSC-1).
 const (
 	lengthSize = 2
 	frameMax   = 1<<16 - 1
@@ -31,7 +31,7 @@ var muteATR = make([]byte, 34)
 type frames struct {
 	from io.Reader
 	// acknowledge is called whenever the other side may be holding back bytes
-	// until it knows that the ones before have arrived (spec 08 A4).
+	// until it knows that the ones before have arrived (PCSC-5).
 	acknowledge func()
 
 	buf  []byte
@@ -82,7 +82,7 @@ func (f *frames) fill(need int) error {
 }
 
 // frame puts the length word before payload. Length and payload go out in one
-// write, for two of them would wait for each other (spec 08 A4.3).
+// write, for two of them would wait for each other (PCSC-5).
 func frame(payload []byte) []byte {
 	b := make([]byte, lengthSize, lengthSize+len(payload))
 	binary.BigEndian.PutUint16(b, uint16(len(payload)))

@@ -112,7 +112,7 @@ func (s *session) serve() error {
 func (s *session) answer(payload []byte) ([]byte, error) {
 	switch len(payload) {
 	case 0:
-		return nil, nil // no message of the protocol (spec 08 A1)
+		return nil, nil // no message of the protocol (PCSC-1)
 	case 1:
 		return s.control(payload[0])
 	}

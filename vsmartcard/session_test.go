@@ -16,6 +16,7 @@ import (
 	"hsmemu/vsmartcard"
 )
 
+// Shows PCSC-1, PCSC-2 and PCSC-4.
 func TestServe_AnswersTheReader(t *testing.T) {
 	t.Parallel()
 	card := newFake()
@@ -203,6 +204,7 @@ func (c *counted) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
+// Shows PCSC-5.
 func TestServe_OneWritePerAnswer(t *testing.T) {
 	t.Parallel()
 	reader, conn := net.Pipe()

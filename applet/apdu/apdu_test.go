@@ -18,7 +18,7 @@ func unhex(t testing.TB, s string) []byte {
 	return b
 }
 
-// The forms of spec 01 §1.2, as clients send them.
+// The forms of APDU-15, as clients send them.
 func TestParse_AcceptsAllCases(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("A5", 256)

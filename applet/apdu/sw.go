@@ -7,7 +7,7 @@ import "fmt"
 // any other and must not be returned as an error.
 type SW uint16
 
-// Status words of the card, named by what they mean there (spec 01 §3.1).
+// Status words of the card, named by what they mean there (APDU-39).
 const (
 	OK                      SW = 0x9000
 	KeyAuthenticated        SW = 0x9001 // the key asked for has already authenticated

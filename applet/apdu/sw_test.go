@@ -10,7 +10,7 @@ import (
 	"hsmemu/applet/apdu"
 )
 
-// The words of spec 01 §3.1 and what a reader of a message sees.
+// The words of APDU-39 and what a reader of a message sees.
 func TestSW_ValuesAndMeanings(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -40,10 +40,10 @@ type Authorization struct {
 	Rights string
 }
 
-// roleOID is id-SC-HSM, 1.3.6.1.4.1.24991.3.1.1 (spec 05 §2.4).
+// roleOID is id-SC-HSM, 1.3.6.1.4.1.24991.3.1.1 (CVC-10).
 const roleOID = "\x2B\x06\x01\x04\x01\x81\xC3\x1F\x03\x01\x01"
 
-// Role is a place in the chain of a SmartCard-HSM (spec 05 §2.5).
+// Role is a place in the chain of a SmartCard-HSM (CVC-10).
 type Role byte
 
 // The three roles, and the word for anything else.

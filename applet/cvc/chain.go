@@ -151,7 +151,7 @@ type Attestation struct {
 
 // Attest verifies an authenticated request, as the card returns it from
 // GENERATE ASYMMETRIC KEY PAIR, against the EF.C_DevAut of the device that made
-// it (spec 05 §6.1). Errors are those of the parsers, of Chain.Verify, and
+// it (CVC-33). Errors are those of the parsers, of Chain.Verify, and
 // ErrOuterReference, ErrOuterSignature, ErrInnerSignature.
 func Attest(request, ef []byte, roots Roots) (Attestation, error) {
 	c, err := ParseChain(ef)

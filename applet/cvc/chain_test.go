@@ -54,6 +54,7 @@ func TestNewRoot_FoundsAChain(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// Shows CVC-10 and CVC-11.
 func TestChain_VerifySaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	f := newFamily(t)
@@ -131,7 +132,7 @@ func TestChain_VerifySaysWhatIsWrong(t *testing.T) {
 	}
 }
 
-// spec 05 §6.1 steps 8 to 10.
+// CVC-31, CVC-13, CVC-14.
 func TestAttest_SaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	f := newFamily(t)
@@ -201,7 +202,7 @@ func TestParseChain_IgnoresWhatFollows(t *testing.T) {
 	}
 }
 
-// spec 05 §9: the built-in PKI is the published one, and its keys belong to it.
+// CVC-27: the built-in PKI is the published one, and its keys belong to it.
 func TestEmulatorIssuer_IsThePublishedOne(t *testing.T) {
 	t.Parallel()
 	bp := named(t, "brainpoolP256r1")
@@ -225,7 +226,7 @@ func TestEmulatorIssuer_IsThePublishedOne(t *testing.T) {
 	}
 }
 
-// spec 05 §10 E3.
+// CVC-18.
 func TestIssueDevice_Dates(t *testing.T) {
 	t.Parallel()
 	issuer := cvc.EmulatorIssuer()
@@ -278,6 +279,8 @@ func TestIssuer_RefusesAKeyOfAnotherCurve(t *testing.T) {
 }
 
 // Expiry is reported and not refused.
+//
+// Shows CVC-21.
 func TestVerified_Outside(t *testing.T) {
 	t.Parallel()
 	chain, err := cvc.ParseChain(emulatorDeviceFile(t))
@@ -296,6 +299,7 @@ func TestVerified_Outside(t *testing.T) {
 	require.Equal(t, []string{"UTSRCAEM1", "UTDICAEM01", "UTEM0100001"}, holders(day(2060, 1, 1)))
 }
 
+// Shows CVC-17.
 func TestParseRoots(t *testing.T) {
 	t.Parallel()
 	var b []byte

@@ -67,7 +67,7 @@ var (
 	ErrSignature = errors.New("cvc: wrong signature")
 )
 
-// Tags of TR-03110 part 3, table 19 and following (spec 05 §1.1).
+// Tags of TR-03110 part 3, table 19 and following (CVC-1).
 const (
 	tagAuthenticated = tlv.Tag(0x67)
 	tagCertificate   = tlv.Tag(0x7F21)
@@ -89,7 +89,7 @@ const (
 // open reads an object that may come with its outer header or as the bare
 // value, and returns its children, which must be exactly those wanted, and the
 // object with its header. With a header, bytes behind the object are ignored,
-// as every reader of card files does (spec 05 §1.3).
+// as every reader of card files does (CVC-3).
 func open(b []byte, outer tlv.Tag, want ...tlv.Tag) (children tlv.List, raw []byte, err error) {
 	b = slices.Clone(b)
 	first, _, err := tlv.Next(b)

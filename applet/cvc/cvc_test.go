@@ -56,7 +56,7 @@ func named(t testing.TB, name string) *curve.Curve {
 	return c
 }
 
-// private returns the scalar of spec 05 §9: first, then 31 times rest.
+// private returns the scalar of the test PKI (CVC-27): first, then 31 times rest.
 func private(t testing.TB, c *curve.Curve, first, rest byte) *curve.Private {
 	t.Helper()
 	k, err := c.Private(append([]byte{first}, bytes.Repeat([]byte{rest}, 31)...))
@@ -86,7 +86,9 @@ func request(t testing.TB, k *curve.Private, device *curve.Private, by cvc.Name)
 	return a
 }
 
-// spec 05 §4.1: names, dates, role and self-signature of the public roots.
+// CVC-16: names, dates, role and self-signature of the public roots.
+//
+// Shows CVC-12.
 func TestVendorRoots_VerifyThemselves(t *testing.T) {
 	t.Parallel()
 	roots := cvc.VendorRoots()
@@ -122,6 +124,7 @@ func TestVendorRoots_AreTheOnesInCirculation(t *testing.T) {
 	require.Equal(t, realCard(t, "srca-utsrcacc100001.hex"), roots[1].Raw)
 }
 
+// Shows CVC-8 and CVC-22.
 func TestChain_RealDeviceEndsInVendorRoot(t *testing.T) {
 	t.Parallel()
 	ef := realCard(t, realDeviceFile)
@@ -149,6 +152,7 @@ func TestChain_RealDeviceEndsInVendorRoot(t *testing.T) {
 	require.Equal(t, "brainpoolP256r1", v.DeviceKey().Curve.Name())
 }
 
+// Shows CVC-7, CVC-15 and CVC-33.
 func TestAttest_RealRequest(t *testing.T) {
 	t.Parallel()
 	a, err := cvc.Attest(realCard(t, realRequest), realCard(t, realDeviceFile), cvc.KnownRoots())
@@ -158,7 +162,7 @@ func TestAttest_RealRequest(t *testing.T) {
 	require.Equal(t, cvc.Name("DENK040414400001"), a.Request.Request.CHR)
 }
 
-// spec 05 §9.
+// CVC-27.
 func TestAttest_EmulatorVector(t *testing.T) {
 	t.Parallel()
 	a, err := cvc.Attest(emulatorRequest(t), emulatorDeviceFile(t), cvc.KnownRoots())

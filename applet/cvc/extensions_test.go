@@ -8,7 +8,7 @@ import (
 	"hsmemu/applet/cvc"
 )
 
-// spec 05 §8.
+// CVC-4 and XKEK-8.
 func TestExtensions_KeyDomain(t *testing.T) {
 	t.Parallel()
 	uid := unhex(t, "0102030405060708")
@@ -66,7 +66,7 @@ func TestCertificate_ExtensionsAreAbsentOrEmptyOrFull(t *testing.T) {
 	}
 }
 
-// Spec 06, added A1: of two statements of one kind no reader can say which one
+// XKEK-16: of two statements of one kind no reader can say which one
 // counts.
 func TestExtensions_StatedTwice(t *testing.T) {
 	t.Parallel()

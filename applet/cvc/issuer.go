@@ -16,7 +16,7 @@ type Issuer struct {
 }
 
 // The private scalars of the emulator's PKI: a first byte, then 31 times the
-// second (spec 05 §9).
+// second (CVC-27).
 var (
 	emulatorRootScalar   = [2]byte{0x4A, 0x01}
 	emulatorIssuerScalar = [2]byte{0x4B, 0x02}

@@ -11,7 +11,7 @@ import (
 	"hsmemu/keystore/curve"
 )
 
-// PublicKey is the public key template 7F49 (spec 05 §2): a scheme and either
+// PublicKey is the public key template 7F49 (CVC-6): a scheme and either
 // an RSA key or a point. Point, Modulus and Exponent are big-endian.
 type PublicKey struct {
 	Scheme Scheme
@@ -191,7 +191,7 @@ func (k PublicKey) check() error {
 }
 
 // parseKey reads the value of 7F49. The objects may come in any order; the
-// size in bits (02) that some requests repeat is ignored (spec 05 §2.2).
+// size in bits (02) that some requests repeat is ignored (CVC-6).
 func parseKey(value []byte) (PublicKey, error) {
 	l, err := tlv.Parse(value)
 	if err != nil {

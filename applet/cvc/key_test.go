@@ -26,7 +26,7 @@ var rsaSchemes = []cvc.Scheme{
 	cvc.RSASHA1, cvc.RSASHA256, cvc.PSSSHA1, cvc.PSSSHA256, cvc.RSASHA512, cvc.PSSSHA512,
 }
 
-// spec 05 §2.3.
+// CVC-9.
 func TestScheme_ObjectIdentifiers(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -86,7 +86,7 @@ func rsaTemplate(s cvc.Scheme, k *rsa.PrivateKey) cvc.PublicKey {
 }
 
 // Every RSA size the card makes in a short time, with every scheme; a device
-// authenticates the request (spec 04 §4.3).
+// authenticates the request (KEY-23).
 func TestAttest_RSA(t *testing.T) {
 	t.Parallel()
 	chain, err := cvc.ParseChain(emulatorDeviceFile(t))
@@ -110,7 +110,7 @@ func TestAttest_RSA(t *testing.T) {
 			_, err = v.Attest(read)
 			require.NoError(t, err, s)
 			if s == cvc.RSASHA256 && bits == 2048 {
-				// spec 04 §4.4: 676 bytes with these lengths of names.
+				// CVC-29: 676 bytes with these lengths of names.
 				require.Len(t, a.Raw, 676)
 			}
 			read.Request.Signature = slices.Clone(read.Request.Signature) // it is part of Raw
@@ -144,7 +144,7 @@ func TestRequest_DoesNotMixCurvesOfOneField(t *testing.T) {
 }
 
 // Requests by every curve of the card with every scheme, and an RSA key as the
-// authenticating one (spec 04 §4.3).
+// authenticating one (KEY-23).
 func TestRequest_EveryCurveAndScheme(t *testing.T) {
 	t.Parallel()
 	outer, err := rsa.GenerateKey(rand.Reader, 1024)
@@ -172,7 +172,7 @@ func TestRequest_EveryCurveAndScheme(t *testing.T) {
 	}
 }
 
-// spec 05 §2.1 and §2.2: what is in a template, and in which order.
+// CVC-6 to CVC-8: what is in a template, and in which order.
 func TestPublicKey_Bytes(t *testing.T) {
 	t.Parallel()
 	tags := func(k cvc.PublicKey) (list []string) {

@@ -9,7 +9,7 @@ import (
 	"hsmemu/applet/cvc"
 )
 
-// spec 05 §1.3.
+// CVC-5.
 func TestName_Valid(t *testing.T) {
 	t.Parallel()
 	for _, n := range []cvc.Name{

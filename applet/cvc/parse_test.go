@@ -73,7 +73,7 @@ func inKey(t testing.TB, change func([]object) []object) func([]object) []object
 	}
 }
 
-// spec 05 §1.1, §1.2. The body is 5F29, 42, 7F49, 5F20, 7F4C, 5F25, 5F24.
+// CVC-2. The body is 5F29, 42, 7F49, 5F20, 7F4C, 5F25, 5F24.
 func TestParseCertificate_Refuses(t *testing.T) {
 	t.Parallel()
 	chain, err := cvc.ParseChain(emulatorDeviceFile(t))
@@ -117,7 +117,7 @@ func TestParseCertificate_Refuses(t *testing.T) {
 	}
 }
 
-// spec 05 §2.
+// CVC-6.
 func TestParseRequest_RefusesKeys(t *testing.T) {
 	t.Parallel()
 	a, err := cvc.ParseAuthenticated(emulatorRequest(t))
@@ -227,7 +227,7 @@ func TestParse_TellsCertificateFromRequest(t *testing.T) {
 	require.ErrorIs(t, err, cvc.ErrStructure)
 }
 
-// spec 06 §6.3: objects arrive with and without their header.
+// PKA-39: objects arrive with and without their header.
 func TestParse_WithAndWithoutHeader(t *testing.T) {
 	t.Parallel()
 	a, err := cvc.ParseAuthenticated(emulatorRequest(t))
@@ -246,7 +246,7 @@ func TestParse_WithAndWithoutHeader(t *testing.T) {
 	require.Equal(t, root, c)
 }
 
-// spec 05 §1.3: an EF may be longer than what it holds. Without a header there
+// CVC-3: an EF may be longer than what it holds. Without a header there
 // is no telling where the object ends, so nothing may follow.
 func TestParse_IgnoresWhatFollowsAHeader(t *testing.T) {
 	t.Parallel()
@@ -337,7 +337,7 @@ func TestSign_PassesOnTheSignersError(t *testing.T) {
 	require.ErrorIs(t, err, bytes.ErrTooLarge)
 }
 
-// spec 05 §9: a request made anew differs in its signatures only.
+// CVC-30: a request made anew differs in its signatures only.
 func TestRequest_IsMadeAsPublished(t *testing.T) {
 	t.Parallel()
 	want, err := cvc.ParseAuthenticated(emulatorRequest(t))

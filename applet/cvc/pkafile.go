@@ -8,7 +8,7 @@ import (
 
 // PKAFile is what a key custodian exports to have a key registered for public
 // key authentication on another device: the key's authenticated request and
-// the chain of the device that holds it (spec 06 §6.6).
+// the chain of the device that holds it (PKA-30).
 type PKAFile struct {
 	Request Authenticated
 	Chain   Chain

@@ -18,7 +18,7 @@ func pkaFile(t testing.TB) cvc.PKAFile {
 	return cvc.PKAFile{Request: r, Chain: c}
 }
 
-// spec 06 §6.6.
+// PKA-30.
 func TestPKAFile_BothFormats(t *testing.T) {
 	t.Parallel()
 	p := pkaFile(t)

@@ -17,8 +17,8 @@ func unhex(t testing.TB, s string) []byte {
 	return b
 }
 
-// What the Smart Card Shell and the frameworks of its vendor write (spec 02
-// §4.1, §6), byte by byte, and what is read from it.
+// What the Smart Card Shell and the frameworks of its vendor write
+// (FILE-44), byte by byte, and what is read from it.
 func TestKey_IsWrittenAsTheSmartCardShellDoes(t *testing.T) {
 	for name, c := range map[string]struct {
 		key  pkcs15.Key
@@ -58,7 +58,7 @@ func TestKey_IsWrittenAsTheSmartCardShellDoes(t *testing.T) {
 	}
 }
 
-// A description that OpenSC wrote for a key of a Nitrokey HSM (spec 02 §4.1),
+// A description that OpenSC wrote for a key of a Nitrokey HSM (FILE-44),
 // and what other writers leave out or add.
 func TestParseKey_ReadsEveryWriter(t *testing.T) {
 	id := unhex(t, "4D8B45C6B9E00AEE9C677B595E7B7B72572035ED")

@@ -37,7 +37,7 @@ func TestChannel_ZeroValueIsClosed(t *testing.T) {
 	require.ErrorIs(t, err, sm.ErrClosed)
 }
 
-// Every message that is wrong although its checksum is right (spec 06 §3.4).
+// Every message that is wrong although its checksum is right (SM-23, SM-24).
 func TestOpen_RefusesWrongObjectsWithRightChecksum(t *testing.T) {
 	t.Parallel()
 	for _, s := range suites {
@@ -286,7 +286,7 @@ func TestChannel_KeepsTurns(t *testing.T) {
 }
 
 // A command that opens a channel is answered under the one before
-// (spec 06 §2.2.5).
+// (SM-8).
 func TestChannel_OldOneAnswersWhileNewOneIsMade(t *testing.T) {
 	t.Parallel()
 	device, terminal := parties(t)

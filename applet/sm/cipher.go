@@ -104,7 +104,7 @@ func (k *keys) checksum(number messages, parts ...[]byte) []byte {
 
 // token is a checksum without a counter. The 3DES one is padded with zeros
 // alone, although TR-03110 asks for 80 00…: so do the card and its clients
-// (spec 06 §2.5).
+// (SM-3).
 func (k *keys) token(data []byte) []byte {
 	if k.suite == TripleDES {
 		return k.mac.sum(slices.Concat(data, make([]byte, -len(data)&(des.BlockSize-1))))

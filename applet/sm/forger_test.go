@@ -17,7 +17,7 @@ import (
 )
 
 // forger knows the keys of a channel and puts right checksums on wrong
-// messages. It is written anew from spec 06 §3.3, as a second opinion.
+// messages. It is written anew from SM-13 to SM-17, as a second opinion.
 type forger struct {
 	suite    sm.Suite
 	enc, mac []byte

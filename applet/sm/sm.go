@@ -67,7 +67,7 @@ var (
 
 // Class byte bits b4 and b3: secure messaging with the header authenticated
 // (ISO 7816-4 §5.4.1). Of the forms of that table only this one is used
-// (spec 06 §3.1.3).
+// (SM-12).
 const protected = 0x0C
 
 // Data objects of secure messaging (ISO 7816-4 §10.2). The odd tags among

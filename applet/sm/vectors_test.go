@@ -76,6 +76,7 @@ func open(t testing.TB, s sm.Suite) (sm.Channel, sm.Host) {
 	return card, host
 }
 
+// Shows SM-1 and SM-5.
 func TestAgreement_IsThatOfTheVectors(t *testing.T) {
 	t.Parallel()
 	v := agreement(t)
@@ -113,7 +114,7 @@ func TestAgreement_IsThatOfTheVectors(t *testing.T) {
 	}
 }
 
-// The token is where card and TR-03110 differ: spec 06 §2.5.
+// The token is where card and TR-03110 differ: SM-3.
 func TestToken_OfTripleDESIsNotPaddedByMethod2(t *testing.T) {
 	t.Parallel()
 	v := agreement(t)
@@ -123,6 +124,7 @@ func TestToken_OfTripleDESIsNotPaddedByMethod2(t *testing.T) {
 	require.Equal(t, v("1.token"), sm.Token(card, v("object")))
 }
 
+// Shows SM-14, SM-15, SM-16, SM-17 and SM-20.
 func TestMessages_AreThoseOfTheVectors(t *testing.T) {
 	t.Parallel()
 	for _, s := range []sm.Suite{sm.TripleDES, sm.AES128} {
@@ -174,7 +176,7 @@ func commandVector(t *testing.T, card sm.Channel, host sm.Host, plain, protected
 	return card, host, c.INS
 }
 
-// MAC input of the first command (spec 06 §8.1, §8.2), through a checksum
+// MAC input of the first command (SM-16), through a checksum
 // that shares nothing with the package but cmac.
 func TestChecksum_CoversCounterHeaderAndLe(t *testing.T) {
 	t.Parallel()

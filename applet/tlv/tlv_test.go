@@ -48,7 +48,7 @@ func TestParse_NoBytesNoObjects(t *testing.T) {
 	require.ErrorIs(t, err, tlv.ErrTruncated)
 }
 
-// Lengths around every border of spec 05 §1.2, written and read.
+// Lengths around every border of CVC-1, written and read.
 func TestAppend_WritesTheShortestLength(t *testing.T) {
 	t.Parallel()
 	for size, header := range map[int]string{

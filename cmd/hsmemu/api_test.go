@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"flag"
 	"go/ast"
 	"go/build"
 	"go/doc"
@@ -16,6 +17,8 @@ import (
 	"github.com/rogpeppe/go-internal/diff"
 	"github.com/stretchr/testify/require"
 )
+
+var update = flag.Bool("update", false, "keep what the promised packages export now")
 
 // promised are the packages that programs of others may import, and of some of
 // them only the types named. What they export is kept in docs/api. A package may

@@ -67,6 +67,7 @@ var layers = map[string]layer{
 	}},
 	"emulator/view":    {pure: true, imports: []string{"applet", "applet/pkcs15", "emulator/chip", "keystore", "pinstate"}},
 	"emulator/conform": {imports: []string{"applet/apdu", "applet/tlv", "applet/cvc", "applet/sm", "vsmartcard"}},
+	"docs":             {imports: []string{"..."}}, // tests alone
 	"cmd/hsmemu":       {imports: []string{"..."}, modules: []string{"github.com/spf13/cobra", "golang.org/x/term"}},
 }
 

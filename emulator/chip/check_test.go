@@ -29,8 +29,8 @@ func TestCheck_CardsAreCards(t *testing.T) {
 	}
 }
 
-// Each of these is one step away from a card that is in order (spec 03 §1 and
-// §3 for PINs and policies, spec 01 §6 for files).
+// Each of these is one step away from a card that is in order (PIN-1,
+// PIN-4 and PIN-5 for PINs and policies, FILE-40 for files).
 func TestCheck_RefusesWhatNoCommandLeadsTo(t *testing.T) {
 	t.Parallel()
 	type a = applet.Durable

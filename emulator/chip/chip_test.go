@@ -28,7 +28,7 @@ func unhex(t testing.TB, s string) []byte {
 	return b
 }
 
-// What is selected and who answers: spec 01 §1.4 and §4.1.1.
+// What is selected and who answers: APDU-24 to APDU-37.
 func TestStep_Selection(t *testing.T) {
 	t.Parallel()
 	const (
@@ -43,26 +43,26 @@ func TestStep_Selection(t *testing.T) {
 		script  []string // commands and answers in turn
 		powered bool     // whether the application is selected in the end
 	}{
-		{"01 §1.4 nothing is selected after power on", []string{query, "6D00"}, false},
-		{"01 §1.4 any instruction before selection", []string{"00990000", "6D00", "8058000000", "6D00", "00B12F020454020000", "6D00"}, false},
-		{"01 §1.4 INITIALIZE before selection does nothing", []string{"80500000", "6D00"}, false},
-		{"01 §1.4 SELECT by FID before selection", []string{"00A40000022F0200", "6A82"}, false},
-		{"01 §1.4 foreign AID before selection", []string{"00A4040005A000000063", "6A82"}, false},
-		{"01 §4.1.1 the application", []string{sel, "9000", query, "63C3"}, true},
-		{"01 §4.1.1 its name cut short", []string{"00A4040C0AE82B0601040181C31F02", "6A82", query, "6D00"}, false},
-		{"01 §4.1.1 its name with more behind it", []string{"00A4040C0C" + aid + "00", "6A82", query, "6D00"}, false},
-		{"01 §4.1.1 a form it does not know", []string{"00A404080B" + aid, "6A86", query, "6D00"}, false},
-		{"01 §4.1.1 a form it does not know, when selected", []string{sel, "9000", verify, "9000", "00A404080B" + aid, "6A86", query, "9000"}, true},
-		{"01 §4.1.1 selected again", []string{sel, "9000", verify, "9000", query, "9000", sel, "9000", query, "63C3"}, true},
-		{"01 §1.4 foreign AID while selected", []string{sel, "9000", verify, "9000", "00A4040005A000000063", "6A82", query, "9000"}, true},
-		{"01 §1.4 card manager", []string{sel, "9000", verify, "9000", manager, "6F0A8408A0000001510000009000", query, "6D00"}, false},
-		{"01 §1.4 card manager without Le", []string{"00A4040C08A000000151000000", "9000"}, false},
-		{"01 §1.4 no name is the card manager", []string{sel, "9000", "00A4040000", "6F0A8408A0000001510000009000", query, "6D00"}, false},
-		{"01 §1.4 back from the card manager", []string{sel, "9000", verify, "9000", manager, "6F0A8408A0000001510000009000", sel, "9000", query, "63C3"}, true},
-		{"01 §1.1 T2 a channel that is none", []string{"0CA4040C0B" + aid, "6A82", query, "6D00"}, false},
-		{"01 §1.1 T3 class 80", []string{"80A4040C0B" + aid, "9000", query, "63C3"}, true},
-		{"01 §1.2 no APDU", []string{"", "6700", "00", "6700", "00A404", "6700", "00A4040C0CE8", "6700"}, false},
-		{"01 §1.2 no APDU, when selected", []string{sel, "9000", verify, "9000", "002000810631", "6700", query, "9000"}, true},
+		{"APDU-24 nothing is selected after power on", []string{query, "6D00"}, false},
+		{"APDU-25 any instruction before selection", []string{"00990000", "6D00", "8058000000", "6D00", "00B12F020454020000", "6D00"}, false},
+		{"APDU-25 INITIALIZE before selection does nothing", []string{"80500000", "6D00"}, false},
+		{"APDU-27 SELECT by FID before selection", []string{"00A40000022F0200", "6A82"}, false},
+		{"APDU-28 foreign AID before selection", []string{"00A4040005A000000063", "6A82"}, false},
+		{"APDU-29 the application", []string{sel, "9000", query, "63C3"}, true},
+		{"APDU-28 its name cut short", []string{"00A4040C0AE82B0601040181C31F02", "6A82", query, "6D00"}, false},
+		{"APDU-28 its name with more behind it", []string{"00A4040C0C" + aid + "00", "6A82", query, "6D00"}, false},
+		{"APDU-14 a form it does not know", []string{"00A404080B" + aid, "6A86", query, "6D00"}, false},
+		{"APDU-14 a form it does not know, when selected", []string{sel, "9000", verify, "9000", "00A404080B" + aid, "6A86", query, "9000"}, true},
+		{"APDU-35 selected again", []string{sel, "9000", verify, "9000", query, "9000", sel, "9000", query, "63C3"}, true},
+		{"APDU-28 foreign AID while selected", []string{sel, "9000", verify, "9000", "00A4040005A000000063", "6A82", query, "9000"}, true},
+		{"APDU-37 card manager", []string{sel, "9000", verify, "9000", manager, "6F0A8408A0000001510000009000", query, "6D00"}, false},
+		{"APDU-37 card manager without Le", []string{"00A4040C08A000000151000000", "9000"}, false},
+		{"APDU-37 no name is the card manager", []string{sel, "9000", "00A4040000", "6F0A8408A0000001510000009000", query, "6D00"}, false},
+		{"APDU-37 back from the card manager", []string{sel, "9000", verify, "9000", manager, "6F0A8408A0000001510000009000", sel, "9000", query, "63C3"}, true},
+		{"APDU-11 a channel that is none", []string{"0CA4040C0B" + aid, "6A82", query, "6D00"}, false},
+		{"APDU-10 class 80", []string{"80A4040C0B" + aid, "9000", query, "63C3"}, true},
+		{"APDU-16 no APDU", []string{"", "6700", "00", "6700", "00A404", "6700", "00A4040C0CE8", "6700"}, false},
+		{"APDU-16 no APDU, when selected", []string{sel, "9000", verify, "9000", "002000810631", "6700", query, "9000"}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -107,6 +107,8 @@ func TestStep_KeepsWhatIsNotTheApplications(t *testing.T) {
 }
 
 // A card as shipped, made on 23 November 2026.
+//
+// Shows CVC-24 and CVC-26.
 func TestManufacture(t *testing.T) {
 	t.Parallel()
 	d, err := chip.Manufacture(world(1), chip.Order{})

@@ -13,7 +13,7 @@ import (
 	"hsmemu/keystore"
 )
 
-// APDU-17, APDU-45, APDU-46; spec 04 "Added later" A6 and spec 01 §1.3: the longest command by platform.
+// APDU-17, APDU-45, APDU-46: the longest command by platform.
 // With an answer to come, 1231 bytes pass and 1232 do not on JCOP 3, which is
 // SIGN of 1222 and 1223 bytes as OpenSC sends it (OpenSC 2469, Nitrokey forum
 // 6152).

@@ -7,7 +7,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// The actions of the model on PINs and the life cycle: spec 03, read once more.
+// The actions of the model on PINs and the life cycle: the chapter on PINs, read once more.
 
 var (
 	pins = []string{userPIN, "000000", "1234567", "12345678", "12345", "12345678901234567"}

@@ -27,6 +27,7 @@ func byName(t testing.TB, name string) *curve.Curve {
 	return c
 }
 
+// Shows KEY-16.
 func TestAll_ListsNineteenCurvesOfTheRightSize(t *testing.T) {
 	t.Parallel()
 	want := []struct {

@@ -11,7 +11,7 @@ import (
 )
 
 // foreignPause is how long a client that names somebody else's handle waits
-// for the end of its connection (spec 08 B1.8).
+// for the end of its connection (PCSC-9).
 const foreignPause = 2 * time.Second
 
 var (
@@ -105,7 +105,7 @@ func (c *conn) request() error {
 	return c.dispatch(command, body)
 }
 
-// bodySize returns the size of a command's structure (spec 08 B3). Commands
+// bodySize returns the size of a command's structure (PCSC-12). Commands
 // that no client uses are unknown here too.
 func bodySize(command uint32) (uint32, bool) {
 	switch command {

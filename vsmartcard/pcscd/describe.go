@@ -37,7 +37,7 @@ type Description struct {
 // of the CCID project), as the CCID driver passes them on to clients.
 func NitrokeyHSM(serial string, index int) Description {
 	// pcsc-lite puts the serial number of USB into the name; the token's has
-	// 24 characters (spec 08 C7).
+	// 24 characters (PCSC-26).
 	serial = fmt.Sprintf("%-24s", serial)
 	return Description{
 		Name:       fmt.Sprintf("Nitrokey Nitrokey HSM (%s) %02X 00", serial, index),

@@ -607,6 +607,7 @@ var (
 	}
 )
 
+// Shows PCSC-29, PCSC-30 and PCSC-35.
 func TestDifferential_RandomSequencesAgainstPCSCD(t *testing.T) {
 	real := &side{name: "pcscd", reader: vpcdName, card: &tally{atr: atr}}
 	socket, bridge := systemDaemon(t, real.card)

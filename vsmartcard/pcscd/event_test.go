@@ -8,6 +8,7 @@ import (
 	"hsmemu/vsmartcard/pcscd"
 )
 
+// Shows PCSC-14.
 func TestWait_SeesCardsComeAndGo(t *testing.T) {
 	everyMinor(t, func(t *testing.T, minor int) {
 		s := newService(t)
@@ -116,6 +117,7 @@ func registration(t *testing.T, s *service, minor int) (w wire, context int) {
 	return w, context
 }
 
+// Shows PCSC-15.
 func TestEvent_ComesOnce(t *testing.T) {
 	everyMinor(t, func(t *testing.T, minor int) {
 		s := newService(t)
@@ -173,7 +175,7 @@ func TestEvent_Cancelled(t *testing.T) {
 }
 
 // Version 4.6 has no reply to the registration; what came between it and the
-// table would be taken for the table's length (spec 08 B5).
+// table would be taken for the table's length (PCSC-16).
 func TestEvent_WaitsForTheTable(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

@@ -12,6 +12,7 @@ import (
 	"hsmemu/vsmartcard/pcscd"
 )
 
+// Shows PCSC-9.
 func TestHostile_RequestsEndTheirConnection(t *testing.T) {
 	t.Parallel()
 	for name, b := range map[string][]byte{

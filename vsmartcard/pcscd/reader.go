@@ -318,7 +318,7 @@ func (r *Reader) disarm() {
 }
 
 // lapse takes the power from a card whose grace is over. Clients see no
-// difference until they notice that it has forgotten its login (spec 08 C6).
+// difference until they notice that it has forgotten its login (PCSC-25).
 func (r *Reader) lapse(number int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -100,6 +100,7 @@ func TestEject_ExclusiveHandleCanBeSharedAfterwards(t *testing.T) {
 	require.NoError(t, s.connect(s.client()).Begin(soon(t)))
 }
 
+// Shows PCSC-36.
 func TestEject_InTheMiddleOfACommand(t *testing.T) {
 	everyMinor(t, func(t *testing.T, minor int) {
 		s := newService(t)
@@ -173,6 +174,7 @@ func TestEject_TakesItsClientsConnectionAlongWhenThatIsGone(t *testing.T) {
 	release()
 }
 
+// Shows PCSC-36.
 func TestReader_CloseInTheMiddleOfACommand(t *testing.T) {
 	t.Parallel()
 	s := newService(t)

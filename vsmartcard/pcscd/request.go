@@ -43,7 +43,7 @@ func (c *conn) dispatch(command uint32, body structure) error {
 	case commandReaderEvents:
 		return c.readerEvents()
 	case commandReadersLength:
-		// Constant, because it must not shrink while a client lives (spec 08 B5).
+		// Constant, because it must not shrink while a client lives (PCSC-17).
 		length := make(structure, readersLengthSize)
 		length.set(0, tableLength)
 		return c.reply(length, nil)
@@ -54,7 +54,7 @@ func (c *conn) dispatch(command uint32, body structure) error {
 }
 
 // version agrees on the client's own minor, for a newer client of an older
-// daemon loses its way (spec 08 B2).
+// daemon loses its way (PCSC-11).
 func (c *conn) version(body structure) error {
 	code := OK
 	if body.number(versionMajorAt) != versionMajor {
@@ -122,7 +122,7 @@ func (c *conn) connect(body structure) error {
 }
 
 // open makes the checks of a connection that need no reader, in their order
-// (spec 08 C3), has the reader make the others, and numbers the handle.
+// (PCSC-18), has the reader make the others, and numbers the handle.
 func (c *conn) open(h *handle, name string, share Share, protocols Protocol) Code {
 	switch {
 	case lacksProtocol(share, protocols):
@@ -309,7 +309,7 @@ func (c *conn) snapshot() structure {
 // wait registers the client for one event. Up to version 4.5 the table is the
 // reply, and nothing may change between it and the registration; from 4.6 on
 // the client fetches it, and until it has, an event would be taken for a part
-// of it (spec 08 B5).
+// of it (PCSC-15).
 func (c *conn) wait() error {
 	s := c.server
 	s.mu.Lock()

@@ -23,7 +23,7 @@ const ReadersMax = tableLength
 const ClientsMax = 200
 
 // The time a card keeps its power when nobody uses it, as readers on USB have
-// it (spec 08 C6).
+// it (PCSC-25).
 const graceDefault = 5 * time.Second
 
 // The errors of a daemon's owner; clients get a [Code].
@@ -271,8 +271,7 @@ func (s *Server) notifyAll() {
 }
 
 // notify ends a client's registration with its one event, or puts that off
-// while the client still reads the table that goes with the registration (spec
-// 08 B5). The lock is held.
+// while the client still reads the table that goes with the registration (PCSC-15). The lock is held.
 func (s *Server) notify(c *conn, code Code) {
 	if c.fetching {
 		if !c.owed || code != OK {

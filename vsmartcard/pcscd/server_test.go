@@ -28,6 +28,7 @@ func everyMinor(t *testing.T, test func(t *testing.T, minor int)) {
 	}
 }
 
+// Shows PCSC-11.
 func TestVersion_IsTheClientsWithinFourToSix(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ asked, answered, code int }{
@@ -43,6 +44,7 @@ func TestVersion_IsTheClientsWithinFourToSix(t *testing.T) {
 	require.Equal(t, join(word(4), word(4), word(pcscd.ErrServiceStopped)), got)
 }
 
+// Shows PCSC-17.
 func TestReaders_AreListedInOrder(t *testing.T) {
 	everyMinor(t, func(t *testing.T, minor int) {
 		s := newService(t)
@@ -111,6 +113,7 @@ func TestTransmit_LongestAPDUs(t *testing.T) {
 	require.True(t, bytes.Equal(long, s.card.seen()[0]))
 }
 
+// Shows PCSC-23.
 func TestTransmit_RoomForTheAnswer(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -188,6 +191,7 @@ func TestTransmit_CardThatFails(t *testing.T) {
 	require.NoError(t, err, "and goes on")
 }
 
+// Shows PCSC-8.
 func TestContext_IsTheConnections(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -243,6 +247,7 @@ func TestServer_NumbersComeFromItsSource(t *testing.T) {
 	require.ErrorIs(t, <-done, pcscd.ErrClosed)
 }
 
+// Shows PCSC-27 and PCSC-32.
 func TestControl_SaysHowLongAPDUsMayBe(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -291,6 +296,7 @@ func TestControl_SaysHowLongAPDUsMayBe(t *testing.T) {
 	require.Equal(t, join(word(6), word(pcscd.ErrInsufficientBuffer)), short[16:])
 }
 
+// Shows PCSC-31, PCSC-33 and PCSC-34.
 func TestAttrib_DescribesTheReader(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -354,6 +360,7 @@ func TestAttrib_DescribesTheReader(t *testing.T) {
 	require.Equal(t, pcscd.ErrNotTransacted, codeAt(got, 276), "nothing can be set")
 }
 
+// Shows APDU-3, APDU-4 and PCSC-26.
 func TestNitrokeyHSM_NamesTheReaderAsPCSCLiteDoes(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, name0, pcscd.NitrokeyHSM("DENK01234560000", 0).Name)
@@ -361,6 +368,7 @@ func TestNitrokeyHSM_NamesTheReaderAsPCSCLiteDoes(t *testing.T) {
 	require.Contains(t, pcscd.NitrokeyHSM("DENK0765432", 15).Name, ") 0F 00")
 }
 
+// Shows PCSC-10.
 func TestListen_IsForItsOwnerAlone(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "s")

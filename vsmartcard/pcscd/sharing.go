@@ -15,7 +15,7 @@ type handle struct {
 }
 
 // beginPatience is how long the start of a transaction waits for the end of
-// another before it has the client ask again (spec 08 C5).
+// another before it has the client ask again (PCSC-22).
 const beginPatience = 100 * time.Millisecond
 
 // handlesMax is how many handles a client can have, and how many a reader.
@@ -35,7 +35,7 @@ func (r *Reader) check(h *handle) Code {
 	return h.event
 }
 
-// connect makes h one of the reader's handles (spec 08 C3). It gives h the
+// connect makes h one of the reader's handles (PCSC-18). It gives h the
 // card's protocol as soon as that is chosen, even if it is refused after that.
 func (r *Reader) connect(h *handle, share Share, protocols Protocol) Code {
 	r.mu.Lock()
@@ -172,7 +172,7 @@ func (r *Reader) share() {
 	r.publish()
 }
 
-// reconnect renews a handle (spec 08 C4) and returns the card's protocol as soon
+// reconnect renews a handle (PCSC-19) and returns the card's protocol as soon
 // as that is chosen, even if it refuses after that.
 func (r *Reader) reconnect(h *handle, share Share, protocols Protocol, how Disposition) (Protocol, Code) {
 	switch {
@@ -253,7 +253,7 @@ func (r *Reader) unlock(h *handle) {
 	}
 }
 
-// disconnect gives up a handle (spec 08 C5).
+// disconnect gives up a handle (PCSC-20).
 func (r *Reader) disconnect(h *handle, how Disposition) Code {
 	if how > Eject {
 		return ErrInvalidValue

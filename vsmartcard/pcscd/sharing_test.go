@@ -8,6 +8,7 @@ import (
 	"hsmemu/vsmartcard/pcscd"
 )
 
+// Shows PCSC-18.
 func TestConnect_ChecksInOrder(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -108,6 +109,7 @@ func TestReconnect_ChangesTheSharing(t *testing.T) {
 	require.Equal(t, pcscd.OK, reconnect(2, 2, 0))
 }
 
+// Shows PCSC-19.
 func TestReset_IsSeenByTheOthers(t *testing.T) {
 	t.Parallel()
 	for _, how := range []pcscd.Disposition{pcscd.Reset, pcscd.Unpower} {
@@ -133,6 +135,7 @@ func TestReset_IsSeenByTheOthers(t *testing.T) {
 	}
 }
 
+// Shows PCSC-20.
 func TestDisconnect_Dispositions(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -174,6 +177,7 @@ func TestDisconnect_Dispositions(t *testing.T) {
 	require.NoError(t, h.Status(soon(t)))
 }
 
+// Shows PCSC-21.
 func TestTransaction_KeepsOthersOut(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -242,6 +246,7 @@ func TestTransaction_EndWithReset(t *testing.T) {
 	require.NoError(t, hb.End(soon(t), pcscd.Leave))
 }
 
+// Shows PCSC-24.
 func TestTransaction_DoesNotOutliveItsClient(t *testing.T) {
 	everyMinor(t, func(t *testing.T, minor int) {
 		s := newService(t)
@@ -367,6 +372,7 @@ func TestConnect_ContextIsLookedAtLast(t *testing.T) {
 	require.Zero(t, state.Sharing, "and given back")
 }
 
+// Shows PCSC-28.
 func TestTransaction_EndWithUnpowerPowersAgain(t *testing.T) {
 	t.Parallel()
 	s := newService(t)

@@ -42,6 +42,7 @@ func (b bubble) client() *pcscd.Client {
 	return c
 }
 
+// Shows PCSC-25.
 func TestGrace_UnusedCardLosesItsPower(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -178,6 +179,7 @@ func TestGrace_DeadClientsCardToo(t *testing.T) {
 	})
 }
 
+// Shows PCSC-22.
 func TestBegin_AsksToBeAskedAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

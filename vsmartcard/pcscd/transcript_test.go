@@ -92,6 +92,7 @@ func (s *service) happen(what string) {
 	}
 }
 
+// Shows PCSC-7, PCSC-12 and PCSC-13.
 func TestTranscripts(t *testing.T) {
 	t.Parallel()
 	if *update {

@@ -13,7 +13,7 @@ const (
 	minorNewest  = 6 // + a table of any size, fetched apart from the registration
 )
 
-// Command codes, in the header before every request (spec 08 B3).
+// Command codes, in the header before every request (PCSC-12).
 const (
 	commandEstablish     = 0x01
 	commandRelease       = 0x02
@@ -37,7 +37,7 @@ const (
 	commandReadersArray  = 0x17
 )
 
-// Offsets and sizes of the structures (spec 08 B4). The same structure is the
+// Offsets and sizes of the structures (PCSC-13). The same structure is the
 // request and, with its results filled in, the reply. The last field of all
 // but two is the return code.
 const (

@@ -1,4 +1,4 @@
-package main
+package docs_test
 
 import (
 	"cmp"
@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -18,7 +19,7 @@ import (
 )
 
 // root is the folder of the module.
-var root = filepath.Join("..", "..")
+var root = ".."
 
 // A statement is a row of docs/protocol: what the card does, and how that is
 // known.
@@ -31,6 +32,8 @@ var (
 	evidenceForm = regexp.MustCompile(`^\*(seen on hardware|required by a client|inferred|ours)\*(, not emulated)?(: \[.+|; .+)?$`)
 	linkForm     = regexp.MustCompile(`\[([^\]]+)\]\((https?://[^)]+)\)`)
 	citation     = regexp.MustCompile(`\b(APDU|FILE|PIN|KEY|DOM|CVC|SM|PKA|XKEK|PCSC|PORTAL|UPDATE)-\d+\b`)
+	unpublished  = regexp.MustCompile(`"0[1-8] §|(?i)\bspec 0[1-8]\b`)
+	testPlace    = regexp.MustCompile(`^\w+\.(Test|Fuzz|Example)`)
 	testFunction = regexp.MustCompile(`^func (\(.*\) )?(\w+)`)
 )
 
@@ -70,6 +73,7 @@ func citations(t *testing.T) map[string][]string {
 			return nil
 		}
 		text, err := os.ReadFile(path)
+		require.Empty(t, unpublished.FindString(string(text)), "%s cites what the reader has not", name)
 		place := name
 		var comment []string // cited above what comes next
 		for line := range strings.Lines(string(text)) {
@@ -80,8 +84,8 @@ func citations(t *testing.T) map[string][]string {
 				comment = append(comment, ids...)
 				continue
 			} else if m := testFunction.FindStringSubmatch(line); m != nil {
-				if place = name; regexp.MustCompile("^(Test|Fuzz|Example)").MatchString(m[2]) {
-					place = filepath.Base(filepath.Dir(name)) + "." + m[2]
+				if place = filepath.Base(filepath.Dir(name)) + "." + m[2]; !testPlace.MatchString(place) {
+					place = name
 				}
 			}
 			for _, id := range append(comment, ids...) {
@@ -92,6 +96,21 @@ func citations(t *testing.T) map[string][]string {
 		return err
 	}))
 	return cited
+}
+
+// shownBy are the tests among the places, those first that cite most often.
+func shownBy(places []string) (tests []string) {
+	count := map[string]int{}
+	for _, p := range places {
+		if strings.Contains(p, "testdata") || testPlace.MatchString(p) {
+			count[p]++
+		}
+	}
+	for p := range count {
+		tests = append(tests, p)
+	}
+	slices.SortFunc(tests, func(a, b string) int { return cmp.Or(count[b]-count[a], strings.Compare(a, b)) })
+	return tests
 }
 
 func TestProtocol_StatementsAreWellFormed(t *testing.T) {
@@ -134,6 +153,20 @@ func TestProtocol_CitationsLeadSomewhere(t *testing.T) {
 	}
 }
 
+func TestProtocol_EmulatedStatementsAreShown(t *testing.T) {
+	names, statements := chapters(t)
+	cited := citations(t)
+	var wrong []string
+	for _, name := range names {
+		for _, s := range statements[name] {
+			if said := !strings.Contains(s.evidence, "not emulated"); said != (len(shownBy(cited[s.id])) > 0) {
+				wrong = append(wrong, s.id+": "+s.text)
+			}
+		}
+	}
+	require.Empty(t, wrong, "emulated and cited by no test, or the other way round")
+}
+
 // example returns the bytes that a chapter shows from one word to the next
 // empty line; what is not hexadecimal beside them is explanation.
 func example(t *testing.T, chapter, from string) []byte {
@@ -169,4 +202,70 @@ func TestProtocol_ExamplesHold(t *testing.T) {
 	share, err := keystore.OpenShare(example(t, "domains.md", "53616C7465645F5F ")[:64], []byte("passwordpassword"))
 	require.NoError(t, err)
 	require.Equal(t, example(t, "domains.md", "2848CB6E")[:32], share)
+}
+
+// The messages of the chapter on secure messaging are those that the package
+// for it is tested with.
+func TestProtocol_MessagesHold(t *testing.T) {
+	t.Parallel()
+	vectors, err := os.ReadFile(filepath.Join(root, "applet", "sm", "testdata", "messages.txt"))
+	require.NoError(t, err)
+	text, err := os.ReadFile(filepath.Join(root, "docs", "protocol", "secure-messaging.md"))
+	require.NoError(t, err)
+	lines := regexp.MustCompile(`(?m)^[CR]\d .+$`).FindAllString(string(text), -1)
+	require.Len(t, lines, 14)
+	for _, line := range lines {
+		shown := strings.ReplaceAll(line, " ", "")
+		require.True(t, slices.ContainsFunc(strings.Split(string(vectors), "\n"), func(vector string) bool {
+			fields := strings.Fields(vector)
+			return len(fields) == 4 && strings.HasSuffix(shown, fields[3])
+		}), line)
+	}
+}
+
+func TestDocs_FidelityListsEveryStatement(t *testing.T) {
+	names, statements := chapters(t)
+	cited := citations(t)
+	var b strings.Builder
+	for _, name := range names {
+		text, err := os.ReadFile(filepath.Join(root, "docs", "protocol", name))
+		require.NoError(t, err)
+		title, _, _ := strings.Cut(strings.TrimPrefix(string(text), "# "), "\n")
+		var rows strings.Builder
+		for _, s := range statements[name] {
+			if strings.Contains(s.evidence, "not emulated") {
+				continue
+			}
+			tests := shownBy(cited[s.id])
+			fmt.Fprintf(&rows, "| %s | %s | %s | `%s` |\n", s.id, s.text, s.evidence, strings.Join(tests[:min(2, len(tests))], "`, `"))
+		}
+		if rows.Len() > 0 {
+			fmt.Fprintf(&b, "\n## [%s](protocol/%s)\n\n| Statement | Behaviour | How it is known | Shown by |\n|---|---|---|---|\n%s", title, name, rows.String())
+		}
+	}
+	b.WriteString("\n")
+	generated(t, "fidelity.md", "statements", b.String())
+}
+
+// Where sources disagree is told by hand; each choice names what it decides.
+func TestDocs_FidelityChoicesNameStatements(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root, "docs", "fidelity.md"))
+	require.NoError(t, err)
+	_, rest, ok := strings.Cut(string(text), "| Question | Choice | Statement |\n|---|---|---|\n")
+	require.True(t, ok)
+	table, _, _ := strings.Cut(rest, "\n\n")
+	known := map[string]bool{}
+	_, statements := chapters(t)
+	for _, chapter := range statements {
+		for _, s := range chapter {
+			known[s.id] = true
+		}
+	}
+	for row := range strings.Lines(table) {
+		ids := citation.FindAllString(row[strings.LastIndex(strings.TrimRight(row, "| \n"), "|"):], -1)
+		require.NotEmpty(t, ids, row)
+		for _, id := range ids {
+			require.True(t, known[id], row)
+		}
+	}
 }

@@ -1,4 +1,4 @@
-package main
+package docs_test
 
 import (
 	"cmp"
@@ -25,7 +25,7 @@ var update = flag.Bool("update", false, "rewrite the generated parts of the docu
 // it.
 func generated(t *testing.T, document, mark, want string) {
 	t.Helper()
-	path := filepath.Join("..", "..", "docs", document)
+	path := filepath.Join(document)
 	text, err := os.ReadFile(path)
 	require.NoError(t, err)
 	begin, end := fmt.Sprintf("<!-- %s: begin -->\n", mark), fmt.Sprintf("<!-- %s: end -->", mark)
@@ -38,7 +38,7 @@ func generated(t *testing.T, document, mark, want string) {
 		return
 	}
 	if d := diff.Diff("docs/"+document, []byte(have), "generated", []byte(want)); d != nil {
-		t.Errorf("docs/%s is out of date: go test ./cmd/hsmemu -run TestDocs -update\n%s", document, d)
+		t.Errorf("docs/%s is out of date: go test ./docs -update\n%s", document, d)
 	}
 }
 

@@ -10,8 +10,10 @@ import (
 	"hsmemu/applet/apdu"
 )
 
-// Who may read, write and delete which file: spec 02 §1, every row.
-func TestSpec02_FileRights(t *testing.T) {
+// Who may read, write and delete which file: FILE-1 to FILE-7.
+//
+// Shows FILE-2, FILE-3 and FILE-4.
+func TestProtocol_FileRights(t *testing.T) {
 	t.Parallel()
 	for _, f := range []struct {
 		id, what            string
@@ -36,7 +38,7 @@ func TestSpec02_FileRights(t *testing.T) {
 		{"3F 00", "master file", "unknown", "unknown", "unknown"},
 		{"00 01", "a small number", "unknown", "unknown", "unknown"},
 	} {
-		t.Run("02 §1 "+f.what, func(t *testing.T) {
+		t.Run("FILE-1 "+f.what, func(t *testing.T) {
 			t.Parallel()
 			tb := after(t, "4.1", setups["stock"])
 			read := "00 B1 " + f.id + " Lc(54(0000)) 00 => "
@@ -73,30 +75,34 @@ func TestSpec02_FileRights(t *testing.T) {
 	}
 }
 
-// "Always" in spec 02 §1 is in every state of the card.
-func TestSpec02_PublicFilesAreAlwaysReadable(t *testing.T) {
+// "Always" in FILE-1 is in every state of the card.
+//
+// Shows CVC-23.
+func TestProtocol_PublicFilesAreAlwaysReadable(t *testing.T) {
 	t.Parallel()
 	read := "\n00 B1 2F 02 Lc(54(0000)) 00 => {ef:*} 9000"
 	play(t, []row{
-		{"02 §1 never initialised", "shipped", read},
-		{"02 §1 user PIN blocked", "blocked", read},
-		{"02 §1 SO-PIN blocked", "soblocked", read},
-		{"02 §1 transport PIN", "transport", read},
-		{"02 §1 keys as the only login", "keys", read},
-		{"02 §1 in a channel", "public", "sm on aes128" + read},
-		{"02 §1 label with the PIN blocked", "stock", again(3, wrongUser+" => *") + `00 B1 2F 03 Lc(54(0000)) 00 => "label" 9000`},
-		{"02 §5 certificate without login", "user", `00 D7 CE 01 Lc(54(0000) 53("certificate"))
+		{"FILE-1 never initialised", "shipped", read},
+		{"FILE-1 user PIN blocked", "blocked", read},
+		{"FILE-1 SO-PIN blocked", "soblocked", read},
+		{"FILE-1 transport PIN", "transport", read},
+		{"FILE-1 keys as the only login", "keys", read},
+		{"FILE-1 in a channel", "public", "sm on aes128" + read},
+		{"FILE-1 label with the PIN blocked", "stock", again(3, wrongUser+" => *") + `00 B1 2F 03 Lc(54(0000)) 00 => "label" 9000`},
+		{"FILE-1 certificate without login", "user", `00 D7 CE 01 Lc(54(0000) 53("certificate"))
 			` + selectApplication + `
 			00 B1 CE 01 Lc(54(0000)) 00 => "certificate" 9000`},
-		{"02 §5 a request is replaced by a shorter certificate", "user", lines(`00 46 01 00 Lcx(42("UTCA00001") {secp256r1} 5F20("UTKEY00001"))`,
+		{"FILE-45 a request is replaced by a shorter certificate", "user", lines(`00 46 01 00 Lcx(42("UTCA00001") {secp256r1} 5F20("UTKEY00001"))`,
 			`00 D7 CE 01 Lc(54(0000) 53("certificate"))`, `00 B1 CE 01 Lc(54(0000)) 00 => "certificate" 9000`)},
-		{"02 §9 OpenSC deletes a key", "stock", lines(`00 D7 C4 01 Lc(54(0000) 53("description"))`, "00 E4 02 00 Lc(CC01)", "00 E4 02 00 Lc(C401)", "80 68 01 73 Lc(00) 00 => 6A88")},
-		{"02 §9 the number is free again", "stock", "00 E4 02 00 Lc(CC01)\n" + generate("01", "rsa1024")},
+		{"FILE-31 OpenSC deletes a key", "stock", lines(`00 D7 C4 01 Lc(54(0000) 53("description"))`, "00 E4 02 00 Lc(CC01)", "00 E4 02 00 Lc(C401)", "80 68 01 73 Lc(00) 00 => 6A88")},
+		{"FILE-34 the number is free again", "stock", "00 E4 02 00 Lc(CC01)\n" + generate("01", "rsa1024")},
 	})
 }
 
-// What INITIALIZE leaves behind: spec 02 §11.
-func TestSpec02_AfterInitialise(t *testing.T) {
+// What INITIALIZE leaves behind: PIN-16 to PIN-18.
+//
+// Shows CVC-25.
+func TestProtocol_AfterInitialise(t *testing.T) {
 	t.Parallel()
 	tb := after(t, "4.1", setups["stock"])
 	for _, id := range []string{"C4 01", "C8 01", "C9 01", "CA 01", "CB 01", "CD 01", "CE 01", "CF 01", "2F 10"} {
@@ -113,12 +119,14 @@ func TestSpec02_AfterInitialise(t *testing.T) {
 	require.Empty(t, d.Custodians)
 }
 
-// The documented capacities: spec 02 §10.
-func TestSpec02_Capacity(t *testing.T) {
+// The documented capacities: FILE-40.
+//
+// Shows FILE-42.
+func TestProtocol_Capacity(t *testing.T) {
 	t.Parallel()
 	play(t, []row{
-		{"02 §10 free memory of a fresh card", "public", "80 50 00 00 00 => 00 01 30 00 06 04 01 9000"},
-		{"02 §10 a card of the first generation", "public@1.2", "80 50 00 00 00 => 00 00 90 00 00 01 02 9000"},
+		{"FILE-40 free memory of a fresh card", "public", "80 50 00 00 00 => 00 01 30 00 06 04 01 9000"},
+		{"FILE-41 a card of the first generation", "public@1.2", "80 50 00 00 00 => 00 00 90 00 00 01 02 9000"},
 	})
 	for _, c := range []struct {
 		firmware, template, le string
@@ -131,7 +139,7 @@ func TestSpec02_Capacity(t *testing.T) {
 		{"2.6", "rsa2048", "", 20},
 		{"2.6", "secp256r1", "", 31},
 	} {
-		t.Run(fmt.Sprintf("02 §10 %s on %s", c.template, c.firmware), func(t *testing.T) {
+		t.Run(fmt.Sprintf("FILE-40 %s on %s", c.template, c.firmware), func(t *testing.T) {
 			t.Parallel()
 			tb := after(t, c.firmware, setups["user"])
 			made := 0
