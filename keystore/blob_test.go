@@ -346,8 +346,8 @@ func TestUnwrap_InconsistentKeys(t *testing.T) {
 		size  int
 		parts [][]byte
 	}{
-		{0x05, 1024, [][]byte{r.d.Bytes(), r.n.Bytes(), f4}},
-		{0x06, 1024, [][]byte{r.dp.Bytes(), r.dq.Bytes(), p.Bytes(), r.qinv.Bytes(), q.Bytes(), r.n.Bytes(), f4}},
+		{0x05, 1024, [][]byte{r.d.Bytes(), r.n.Bytes(), bytes.Clone(f4)}},
+		{0x06, 1024, [][]byte{r.dp.Bytes(), r.dq.Bytes(), p.Bytes(), r.qinv.Bytes(), q.Bytes(), r.n.Bytes(), bytes.Clone(f4)}},
 	} {
 		_, err := d.Unwrap(sealBlob(t, kek, c.kind, nil, plainOf(c.size, c.parts...)))
 		require.NoError(t, err)
