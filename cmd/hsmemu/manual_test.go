@@ -19,8 +19,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What the documentation says to type is typed, and what it says comes of it
-// has to come. In a block marked console, a line that begins with "$ " is a
+// TestManual runs the commands that the documentation shows and compares their
+// output with the output it shows. In a block marked console, a line that begins with "$ " is a
 // command for the shell, lines that begin with ">" go on with it, and the lines
 // up to the next command are all that it prints, on both its outputs. Three dots
 // stand for any text in a line, and in a line of their own for any lines. A command
@@ -35,7 +35,7 @@ func TestManual(t *testing.T) {
 	pages, err := filepath.Glob(filepath.Join(docs, "*.md"))
 	require.NoError(t, err)
 	played := 0
-	for _, page := range append(pages, filepath.Join(docs, "..", "README.md")) {
+	for _, page := range append(pages, filepath.Join(docs, "..", "README.md"), filepath.Join(docs, "..", "CONTRIBUTING.md")) {
 		text, err := os.ReadFile(page)
 		require.NoError(t, err)
 		steps, err := readManual(string(text))
@@ -101,7 +101,7 @@ func readManual(text string) ([]instruction, error) {
 	return all, nil
 }
 
-// mayFail tells whether the document shows the command's complaint.
+// mayFail reports whether the document shows the command's complaint.
 func (i instruction) mayFail() bool {
 	return len(i.prints) > 0 && i.prints[len(i.prints)-1] != "..."
 }
