@@ -1,5 +1,6 @@
 # make          lint and tests
 # make demo     the main job, shown with OpenSC's and OpenSSL's tools
+# make quick    vet and the tests that neither start services nor wait, in less than a minute
 # make test     installs what is missing and passes all tests
 GO ?= go
 TOOL := $(GO) tool -modfile=.ci/tools/go.mod
@@ -10,7 +11,7 @@ SESSIONTIME ?= 60s
 # there is nothing to find, and the arithmetic would take ten times as long.
 RACED = ^$(shell $(GO) list -m)/(cmd|vsmartcard|emulator$$|emulator/(store|ram|portal|view|conform))
 
-.PHONY: all check fmt test clients languages fuzz bench build demo cover release reproducible accept module ci
+.PHONY: all check fmt quick test clients languages fuzz bench build demo cover release reproducible accept module ci
 .DELETE_ON_ERROR:
 
 all: check test
@@ -25,6 +26,16 @@ check:
 
 fmt:
 	$(TOOL) golangci-lint fmt
+
+# Packages whose tests start services or wait for them.
+SLOW := /(cmd/hsmemu|vsmartcard|vsmartcard/pcscd|keystore/seal|emulator/(store|control))$$
+
+quick:
+	@start=$$(date +%s); set -ex; \
+	$(GO) vet ./...; \
+	$(GO) test $$($(GO) list ./... | grep -Ev '$(SLOW)'); \
+	$(GO) test -run TestLayers ./cmd/hsmemu; \
+	set +x; echo "quick: $$(($$(date +%s) - start)) s"
 
 test:
 	.ci/install

@@ -127,9 +127,8 @@ func offsetOf(l tlv.List) (int, error) {
 	return int(v), nil
 }
 
-// atMost is the number of bytes the caller wants, and whether it was said as
-// a number: only then a shorter answer is the end of the file. A length field
-// of zero asks for what there is.
+// atMost returns Ne and whether it was explicit: only then does a shorter answer
+// mean the end of the file. A length field of zero asks for what there is.
 func atMost(c apdu.Command) (n int, exact bool) {
 	if c.Ne == 65536 || c.Ne == 256 && !c.Extended {
 		return c.Ne, false

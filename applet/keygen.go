@@ -53,8 +53,8 @@ func parseAttributes(list tlv.List) (a attributes, err error) {
 	return a, nil
 }
 
-// newKey reads what a generation command says of the key in P1 and checks that
-// it may come into being.
+// newKey parses the data of a generation command for the key in P1 and checks
+// that this key may be made.
 func (t *tx) newKey(c apdu.Command) (tlv.List, attributes, error) {
 	t.aboutKey(c.P1)
 	if c.P1 == 0 {
@@ -68,13 +68,12 @@ func (t *tx) newKey(c apdu.Command) (tlv.List, attributes, error) {
 	if err != nil {
 		return nil, attributes{}, err
 	}
-	return list, a, t.belongs(a)
+	return list, a, t.checkDomain(a)
 }
 
-// belongs checks that a key may come into being in a key domain. A DKEK that
-// waits for shares holds up new keys, so that none is made that its owner
-// believes to be covered by it.
-func (t *tx) belongs(a attributes) error {
+// checkDomain refuses a new key whose key domain does not exist, or whose DKEK
+// still waits for shares: the owner would believe that this DKEK covers the key.
+func (t *tx) checkDomain(a attributes) error {
 	domain := t.domain(a.domain)
 	switch {
 	case a.named && domain.IsZero() && (len(t.d.Domains) > 0 || a.domain != 0):

@@ -52,7 +52,7 @@ type command struct {
 	need    access
 	// quiet rows carry secrets: their data is kept out of traces.
 	quiet bool
-	// feature tells whether a firmware has the command; nil: all of them.
+	// feature reports whether a firmware has the command; nil: all of them.
 	feature func(Profile) bool
 	// evidence says how this behaviour is known, for the documentation.
 	evidence Evidence

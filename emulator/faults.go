@@ -16,8 +16,8 @@ import (
 )
 
 // Faults is a card whose reader, contacts or power fail on demand, so that
-// users can rehearse what hardware does once in a blue moon. Without faults set
-// it is the card itself. It is what a reader holds in place of a [Card].
+// users can test what hardware does rarely. Without faults set it is the card
+// itself. It is what a reader holds in place of a [Card].
 type Faults struct {
 	card *Card
 	// Remove takes the card out of its reader; the fault "remove" needs it.
@@ -72,7 +72,7 @@ type faultKind struct {
 var (
 	// ErrFault says that a fault setting makes no sense.
 	ErrFault = errors.New("emulator: no such fault")
-	// errTransmit is a transmission that failed because it had to.
+	// errTransmit is a transmission that a fault made fail.
 	errTransmit = errors.New("emulator: transmission failed on demand")
 )
 
@@ -81,8 +81,8 @@ const (
 	readerLimit = 1014 // bytes that some readers carry at most
 )
 
-// faultKinds is every fault there is. Where two answer in place of the card,
-// the first of this list does, and the other has its turn later.
+// faultKinds is every fault there is. If several would answer in place
+// of the card, the first in this list does, and the others stay for later commands.
 var faultKinds = []faultKind{
 	{
 		name: "remove", once: true, keys: []string{"after", "at"}, instead: strikeRemove,

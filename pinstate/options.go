@@ -19,7 +19,7 @@ const (
 	OptionResetOnly    Options = 0x0020 // the SO-PIN resets the counter but sets no PIN
 )
 
-// Has tells whether all the bits of some are set.
+// Has reports whether all the bits of some are set.
 func (o Options) Has(some Options) bool { return o&some == some }
 
 // String names the options in words, separated by commas.

@@ -138,7 +138,8 @@ func (l Login) withoutUser() Login {
 // ErrBlocked, ErrKeysMissing, ErrReference or, where tries are left, Wrong. It
 // changes nothing.
 //
-// A login outranks a pending transport PIN, and that a blocked counter.
+// A login takes precedence over a pending transport PIN, which takes precedence
+// over a blocked counter.
 func (c Card) Status(l Login, r Ref) error {
 	switch r {
 	case User:
@@ -184,7 +185,7 @@ func (c Card) soStatus(l Login) error {
 	return Wrong{Left: c.SO.Left}
 }
 
-// bothRequired tells whether the PIN alone, or keys alone, are not enough. The
+// bothRequired reports whether the PIN alone, or keys alone, are not enough. The
 // option asks for both of what was configured: without a PIN the keys remain
 // the only login (PKA-25), and without keys the PIN (inferred).
 func (c Card) bothRequired() bool {

@@ -41,7 +41,7 @@ func charging(c Card, presented []byte, l Login, left uint8, rivals ...rival) Tr
 // follows.
 func settled(before Card, then outcome) Try { return Try{charged: before, otherwise: then} }
 
-// Charges tells whether a try is spent before the secret is looked at.
+// Charges reports whether a try is spent before the secret is looked at.
 func (t Try) Charges() bool { return t.charges }
 
 // Charged is the card with the try spent, the same for a right and a wrong

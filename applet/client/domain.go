@@ -8,7 +8,7 @@ import (
 	"hsmemu/applet/apdu"
 )
 
-// Errors of key domains, each beside the status word it stands for.
+// Errors of key domains. An error that is one of them is also the status word.
 var (
 	// ErrNoKeyDomains says that the card was initialised without any (6D00).
 	ErrNoKeyDomains = errors.New("the card was initialised without key domains")

@@ -193,7 +193,7 @@ func (c Certificate) Verify(issuer PublicKey) error {
 	return issuer.Verify(c.Body, c.Signature)
 }
 
-// ValidOn tells whether the calendar day of t lies between the effective and
+// ValidOn reports whether the calendar day of t lies between the effective and
 // the expiration date, both included.
 func (c Certificate) ValidOn(t time.Time) bool {
 	day := midnight(t)

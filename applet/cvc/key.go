@@ -169,7 +169,7 @@ func appendDomain(v []byte, c *curve.Curve) []byte {
 	return tlv.Append(v, tagN, d.N)
 }
 
-// check tells whether the fields fit the scheme and each other.
+// check reports whether the fields fit the scheme and each other.
 func (k PublicKey) check() error {
 	switch {
 	case k.Scheme.RSA():

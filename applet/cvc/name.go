@@ -28,7 +28,7 @@ func parseName(b []byte) (Name, error) {
 	return Name(b), nil
 }
 
-// Valid tells whether the name keeps the rules of TR-03110 part 3 §A.6.1: a
+// Valid reports whether the name keeps the rules of TR-03110 part 3 §A.6.1: a
 // country of two capital letters, a mnemonic of one to nine printable
 // characters, and five digits or capital letters.
 func (n Name) Valid() bool {

@@ -83,13 +83,13 @@ func (s Scheme) Hash() crypto.Hash {
 	return schemes[s].hash
 }
 
-// RSA tells whether keys of the scheme are RSA keys.
+// RSA reports whether keys of the scheme are RSA keys.
 func (s Scheme) RSA() bool { return s.known() && schemes[s].family == familyRSA }
 
-// PSS tells whether the scheme is RSA with PSS padding (RFC 8017 §8.1).
+// PSS reports whether the scheme is RSA with PSS padding (RFC 8017 §8.1).
 func (s Scheme) PSS() bool { return s == PSSSHA1 || s == PSSSHA256 || s == PSSSHA512 }
 
-// EC tells whether keys of the scheme are points on a curve.
+// EC reports whether keys of the scheme are points on a curve.
 func (s Scheme) EC() bool { return s.known() && schemes[s].family == familyECDSA }
 
 // Digest hashes a message with the hash function of the scheme; nil for no

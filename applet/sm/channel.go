@@ -13,7 +13,7 @@ import (
 // keys.
 type Channel struct{ s session }
 
-// Active tells whether the channel is open.
+// Active reports whether the channel is open.
 func (c Channel) Active() bool { return c.s.active() }
 
 // String describes the channel without its keys.

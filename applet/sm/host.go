@@ -11,7 +11,7 @@ import (
 // made by [Suite.Confirm]; printing it, in whatever way, shows no keys.
 type Host struct{ s session }
 
-// Active tells whether the channel is open.
+// Active reports whether the channel is open.
 func (h Host) Active() bool { return h.s.active() }
 
 // String describes the channel without its keys.
@@ -106,7 +106,7 @@ func dataTag(data []byte) tlv.Tag {
 	return tagIndicated
 }
 
-// extended tells whether the plain command is in the extended form.
+// extended reports whether the plain command is in the extended form.
 func extended(c apdu.Command) bool {
 	return c.Extended || len(c.Data) > maxShortData || c.Ne > maxShortNe
 }

@@ -199,7 +199,7 @@ func (a *app) explain(name string, err error) error {
 	return explain("open", name, err)
 }
 
-// exists tells whether there is a card of that name.
+// exists reports whether there is a card of that name.
 func (a *app) exists(name string) bool {
 	path, err := a.path(name)
 	if err == nil {

@@ -176,7 +176,7 @@ func TestLayers_ImportsPointInwards(t *testing.T) {
 	}
 }
 
-// The search finds what it is there to find.
+// The search for skipped tests is itself tested.
 func TestLayers_SkippingIsFound(t *testing.T) {
 	const code = `package p
 
@@ -277,7 +277,7 @@ func TestLayers_ThePureCoreIsPure(t *testing.T) {
 	}
 }
 
-// The search finds what it is there to find.
+// The search for impurities is itself tested.
 func TestLayers_ImpuritiesAreFound(t *testing.T) {
 	const code = `package p
 

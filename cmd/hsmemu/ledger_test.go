@@ -68,7 +68,7 @@ func identityOf(k keystore.Key) string {
 	return fmt.Sprintf("%x", sha256.Sum256(form))
 }
 
-// is tells whether the account is borne out: everything in it is there, and
+// is reports whether the account is borne out: everything in it is there, and
 // nothing else is.
 func (a account) is(found account) bool {
 	if len(a) != len(found) {
@@ -148,7 +148,7 @@ func (d deed) settled(before account, r apdu.Response) account {
 	return before
 }
 
-// restores tells whether a right PIN is in the command, after which a counter
+// restores reports whether a right PIN is in the command, after which a counter
 // may be higher.
 func (d deed) restores() bool { return d.spends != "" && d.done != nil }
 
@@ -424,7 +424,7 @@ func (d *driver) next(a account) deed {
 	return d.write(a)
 }
 
-// checkFound tells whether a card that was found after a loss of power is one
+// checkFound reports whether a card that was found after a loss of power is one
 // that the deed under way may have left, and what its account is then.
 func checkFound(t require.TestingT, before account, under *deed, d chip.Durable, about string) account {
 	found := accountOf(d)
@@ -448,7 +448,7 @@ func checkFound(t require.TestingT, before account, under *deed, d chip.Durable,
 	return found
 }
 
-// checkWhole tells whether each key of a card fits its public part.
+// checkWhole reports whether each key of a card fits its public part.
 func checkWhole(t require.TestingT, d chip.Durable, about string) {
 	for id, k := range d.Applet.Keys {
 		if k.Kind() != keystore.EC {
@@ -460,7 +460,7 @@ func checkWhole(t require.TestingT, d chip.Durable, about string) {
 	}
 }
 
-// checkAlive tells whether a card answers, and what its counters are.
+// checkAlive reports whether a card answers, and what its counters are.
 func checkAlive(t require.TestingT, transmit func([]byte) []byte, a account, about string) {
 	require.Equal(t, apdu.OK, statusOf(t, transmit(wireSelect)), about)
 	for p2, counter := range map[byte]string{0x81: "tries", 0x88: "SO tries"} {

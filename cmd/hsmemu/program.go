@@ -96,7 +96,7 @@ func (s *signals) to(a *app, process *os.Process) (done func()) {
 	return func() { end(); <-passing }
 }
 
-// fromKeyboard tells whether the terminal has sent the signal to the program,
+// fromKeyboard reports whether the terminal has sent the signal to the program,
 // too, since it sends them to everybody in the foreground.
 func fromKeyboard(a *app, s os.Signal) bool {
 	in, ok := a.in.(*os.File)

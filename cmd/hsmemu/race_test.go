@@ -150,7 +150,7 @@ func (w *writer) session(ctx context.Context, c *pcscd.Client) error {
 	return card.End(ctx, pcscd.Leave)
 }
 
-// check tells whether what was acknowledged is in the file.
+// check reports whether what was acknowledged is in the file.
 func (w *writer) check(t *testing.T, d chip.Durable) {
 	for _, f := range d.Applet.Files {
 		if f.ID == 0xCF00|uint16(w.file) {

@@ -173,7 +173,7 @@ func newCardAcceptCommand(a *app) *cobra.Command {
 			if err != nil {
 				return a.explain(args[0], err)
 			}
-			fmt.Fprintf(a.err, "hsmemu: card %q goes on from a file whose age only you know\n", args[0])
+			fmt.Fprintf(a.err, "hsmemu: card %q: file accepted without rollback protection\n", args[0])
 			return file.Close()
 		},
 	}

@@ -145,7 +145,7 @@ func readLine(r io.Reader) ([]byte, error) {
 	}
 }
 
-// typed tells whether secrets are typed at a terminal.
+// typed reports whether secrets are typed at a terminal.
 func (a *app) typed() bool {
 	in, ok := a.in.(*os.File)
 	return ok && term.IsTerminal(int(in.Fd()))

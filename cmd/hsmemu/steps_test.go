@@ -305,7 +305,7 @@ func (s *stage) threshold(ts *testscript.TestScript, args []string) error {
 	return errors.New("no password that the tool can put together again")
 }
 
-// legible tells whether sc-hsm-tool can put a password together again. It loses zeros at its beginning, which
+// legible reports whether sc-hsm-tool can put a password together again. It loses zeros at its beginning, which
 // one password in 128 has.
 func legible(one, two []string) bool {
 	number := func(s string, base int) *big.Int {

@@ -35,7 +35,7 @@ type State struct {
 	chip Durable
 	// Applet is the application with its session.
 	Applet applet.State
-	// Selected tells whether commands go to the application. After a reset
+	// Selected reports whether commands go to the application. After a reset
 	// they go to the card manager.
 	Selected bool
 }

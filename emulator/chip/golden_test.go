@@ -272,7 +272,7 @@ func TestGolden_OldCardsAreTheSameCards(t *testing.T) {
 	}
 }
 
-// checkKey tells whether a key works: what it signs, its public part verifies.
+// checkKey reports whether a key works: what it signs, its public part verifies.
 func checkKey(t *testing.T, id byte, k keystore.Key) {
 	t.Helper()
 	hash := sha256.Sum256([]byte{id})

@@ -99,7 +99,7 @@ type machine struct {
 	told []string
 }
 
-// both tells whether a login takes the PIN and public keys.
+// both reports whether a login takes the PIN and public keys.
 func (m *machine) both() bool { return m.s.options&0x10 != 0 && m.s.pin != "" && m.s.required > 0 }
 
 func (m *machine) answers() (n int) {
@@ -165,7 +165,7 @@ func (m *machine) change(c apdu.Command, next modelState) []byte {
 	return m.do(c, apdu.OK, saved{next}, m.session)
 }
 
-// compare tells whether a saved state is what the model says.
+// compare reports whether a saved state is what the model says.
 func (m *machine) compare(want *modelState, d chip.Durable) {
 	p, t := d.Applet.PINs, m.t
 	require.NoError(t, d.Check(), "I9: commands led to a state that no card can be in")

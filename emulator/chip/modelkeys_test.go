@@ -88,7 +88,7 @@ func (m *machine) GenerateKey(t *rapid.T) {
 // operations are an algorithm for each kind of key, and its instruction.
 var operations = map[string]struct{ ins, algorithm byte }{"EC": {0x68, 0x73}, "RSA": {0x68, 0x33}, "AES": {0x78, 0x18}}
 
-// allowed tells whether a key may be used for an algorithm.
+// allowed reports whether a key may be used for an algorithm.
 func (k modelKey) allowed(algorithm byte) bool {
 	if k.restricted {
 		return strings.Contains(k.list, string([]byte{algorithm}))
@@ -296,7 +296,7 @@ func (m *machine) ManageDomain(t *rapid.T) {
 	}
 }
 
-// keysIn tells whether keys belong to a slot.
+// keysIn reports whether keys belong to a slot.
 func (m *machine) keysIn(slot int) bool {
 	for _, k := range m.s.keys {
 		if int(k.domain) == slot {

@@ -149,7 +149,7 @@ func holder(f *os.File) int {
 	return pid
 }
 
-// readOnly tells whether an error comes from a place that cannot be written at
+// readOnly reports whether an error comes from a place that cannot be written at
 // all, where reading is still worth while.
 func readOnly(err error) bool {
 	return errors.Is(err, syscall.EROFS) || errors.Is(err, fs.ErrPermission)

@@ -28,7 +28,7 @@ const Schema = 1
 
 // Card is what can be told of a card: what its owner may know, and what only an
 // emulator can tell. Nil, in JSON null, is what is not known or does not apply;
-// State tells whether the content is known. A known list is never nil.
+// State reports whether the content is known. A known list is never nil.
 type Card struct {
 	Schema int    `json:"schema"`
 	Name   string `json:"name"` // in the state folder

@@ -135,7 +135,7 @@ func (c *conversation) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// full tells whether an error says that the TPM has no room for another object
+// full reports whether an error says that the TPM has no room for another object
 // or session.
 func full(err error) bool {
 	if w, ok := errors.AsType[legacy.Warning](err); ok {

@@ -136,7 +136,7 @@ func (n nvCounter) explain(what string, err error) error {
 	return fmt.Errorf("seal: %s the counter: %w", what, err)
 }
 
-// gone tells whether an error says that there is no such index, or another one
+// gone reports whether an error says that there is no such index, or another one
 // by its number.
 func gone(err error) bool {
 	return errors.Is(err, tpm2.TPMRCHandle) || errors.Is(err, tpm2.TPMRCAuthFail) || errors.Is(err, tpm2.TPMRCBadAuth)
@@ -153,7 +153,7 @@ func counterAuth(root []byte) ([]byte, error) {
 	return hex.AppendEncode(nil, key), nil
 }
 
-// history tells whether an index was ever written; its name depends on it.
+// history reports whether an index was ever written; its name depends on it.
 type history int
 
 const (
