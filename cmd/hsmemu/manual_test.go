@@ -24,7 +24,8 @@ import (
 // command for the shell, lines that begin with ">" go on with it, and the lines
 // up to the next command are all that it prints, on both its outputs. Three dots
 // stand for any text in a line, and in a line of their own for any lines. A command
-// may fail where the document shows its complaint as the last thing it says.
+// may fail where the document shows its complaint as the last thing it says. What
+// a command of ours prints with --json has to fit docs/hsmemu.schema.json.
 //
 // A document is played in one shell, from its first command to its last, in an
 // empty folder in which docs leads to the documentation. The address of vpcd in
@@ -146,6 +147,10 @@ func playManual(t *testing.T, docs string, steps []instruction) (err error) {
 	if err := os.Symlink(docs, filepath.Join(dir, "docs")); err != nil {
 		return err
 	}
+	shapes, err := readOutputs()
+	if err != nil {
+		return err
+	}
 	env := append(os.Environ(), "HSMEMU_STATE="+filepath.Join(dir, ".state"), "HOME="+dir, "GORACE=atexit_sleep_ms=10")
 	address := usualVPCD
 	for _, i := range steps {
@@ -175,6 +180,11 @@ func playManual(t *testing.T, docs string, steps []instruction) (err error) {
 		}
 		if err := i.check(strings.ReplaceAll(said, address, usualVPCD), code); err != nil {
 			return err
+		}
+		if name := printsJSON(i.command); name != "" {
+			if err := shapes.check(definition(name), said); err != nil {
+				return fmt.Errorf("line %d: %s: %w", i.line, i.command, err)
+			}
 		}
 	}
 	return nil

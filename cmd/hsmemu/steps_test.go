@@ -30,6 +30,8 @@ import (
 //	                                key of the card by pkcs11-tool
 //	threshold FILE                  have sc-hsm-tool make a DKEK share whose password is split 2 of 3, and write
 //	                                FILE.in, what to type for its import with the first and the last part
+//	fits DEFINITION                 what the last command has printed is JSON as this definition of
+//	                                docs/hsmemu.schema.json says
 //
 // The commands for keys use the card in the reader with number $READER, 0 at first.
 var steps = map[string]func(*testscript.TestScript, bool, []string){
@@ -37,7 +39,7 @@ var steps = map[string]func(*testscript.TestScript, bool, []string){
 	"start": onStage((*stage).startProgram), "quit": onStage((*stage).stopProgram), "ended": onStage((*stage).programEnded),
 	"until": onStage((*stage).until), "identity": onStage((*stage).identity),
 	"signs": onStage((*stage).signs), "decrypts": onStage((*stage).decrypts), "derives": onStage((*stage).derives),
-	"threshold": onStage((*stage).threshold),
+	"threshold": onStage((*stage).threshold), "fits": fits,
 }
 
 // longPatience is far more than the slowest tool needs on a loaded machine: some ten seconds for a DKEK share.

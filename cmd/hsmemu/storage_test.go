@@ -25,7 +25,7 @@ func TestStorage(t *testing.T) {
 	commands := map[string]func(*testscript.TestScript, bool, []string){
 		"start": onStage((*stage).startProgram), "quit": onStage((*stage).stopProgram),
 		"until": onStage((*stage).until),
-		"tpm":   scriptTPM,
+		"tpm":   scriptTPM, "fits": fits,
 	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/storage",

@@ -1,0 +1,276 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"github.com/spf13/cobra"
+	"github.com/stretchr/testify/require"
+)
+
+// outputs is docs/hsmemu.schema.json: what commands print with --json.
+type outputs struct {
+	defs     map[string]any
+	compiler *jsonschema.Compiler
+}
+
+// readOutputs reads the schema. What it does not name is an error to us, though
+// not to its readers.
+func readOutputs() (*outputs, error) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "hsmemu.schema.json"))
+	if err != nil {
+		return nil, err
+	}
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+	if err != nil {
+		return nil, err
+	}
+	o := &outputs{compiler: jsonschema.NewCompiler()}
+	o.defs, _ = doc.(map[string]any)["$defs"].(map[string]any)
+	for _, d := range o.defs {
+		if d, isObject := d.(map[string]any); isObject && d["type"] == "object" {
+			d["additionalProperties"] = false
+		}
+	}
+	return o, o.compiler.AddResource("strict.json", doc)
+}
+
+var errNoDefinition = errors.New("docs/hsmemu.schema.json has no such definition")
+
+// definition is where the schema defines what a command prints, as card-show is
+// for "card show".
+func definition(command string) string { return strings.ReplaceAll(command, " ", "-") }
+
+// check compares what a command has printed with its definition.
+func (o *outputs) check(definition, printed string) error {
+	if o.defs[definition] == nil {
+		return fmt.Errorf("%s: %w", definition, errNoDefinition)
+	}
+	s, err := o.compiler.Compile("strict.json#/$defs/" + definition)
+	if err != nil {
+		return err
+	}
+	value, err := jsonschema.UnmarshalJSON(strings.NewReader(printed))
+	if err != nil {
+		return err
+	}
+	return s.Validate(value)
+}
+
+// printsJSON names the command of ours that a line of the documentation runs for
+// JSON and for nothing else, also by hsmemu exec; empty is none.
+func printsJSON(line string) string {
+	if _, run, byExec := strings.Cut(line, " -- "); byExec {
+		line = run
+	}
+	words := strings.Fields(line)
+	if len(words) < 2 || words[0] != "hsmemu" || words[len(words)-1] != "--json" {
+		return ""
+	}
+	cmd, _, err := newRootCommand(&app{}).Find(words[1:])
+	if err != nil {
+		return ""
+	}
+	return nameOf(cmd)
+}
+
+// fits is a command for scripts.
+func fits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: fits DEFINITION")
+	}
+	o, err := readOutputs()
+	ts.Check(err)
+	ts.Check(o.check(args[0], ts.ReadFile("stdout")))
+}
+
+// withJSON are the commands that have the flag.
+func withJSON(cmd *cobra.Command) []string {
+	var names []string
+	if cmd.Flags().Lookup("json") != nil {
+		names = append(names, nameOf(cmd))
+	}
+	for _, c := range cmd.Commands() {
+		names = append(names, withJSON(c)...)
+	}
+	return names
+}
+
+func TestJSON_IsDescribedForEveryCommandThatHasIt(t *testing.T) {
+	o, err := readOutputs()
+	require.NoError(t, err)
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "json.md"))
+	require.NoError(t, err)
+	examples, err := readManual(string(page))
+	require.NoError(t, err)
+	shown := map[string]bool{}
+	for _, e := range examples {
+		shown[printsJSON(e.command)] = true
+	}
+	names := withJSON(newRootCommand(&app{}))
+	require.Contains(t, names, "card show")
+	for _, name := range names {
+		require.Contains(t, o.defs, definition(name), "docs/hsmemu.schema.json")
+		require.True(t, shown[name], "docs/json.md has no example of hsmemu %s --json", name)
+	}
+}
+
+// The comparison is none that everything passes.
+func TestJSON_OtherOutputsAreRefused(t *testing.T) {
+	o, err := readOutputs()
+	require.NoError(t, err)
+	a := newApp(t, t.TempDir())
+	var out bytes.Buffer
+	a.out = &out
+	require.Zero(t, a.run(t.Context(), []string{"card", "new", "alice"}))
+	require.Zero(t, a.run(t.Context(), []string{"card", "show", "alice", "--json"}))
+	card := out.String()
+	require.NoError(t, o.check("card-show", card))
+	require.Error(t, o.check("card-list", card))
+	require.ErrorIs(t, o.check("card-shows", card), errNoDefinition)
+	for _, change := range []func(map[string]any){
+		func(m map[string]any) { delete(m, "refused") },
+		func(m map[string]any) { m["more"] = nil },
+		func(m map[string]any) { m["schema"] = 2 },
+		func(m map[string]any) { m["state"] = nil },
+		func(m map[string]any) { m["state"] = "never initialised" },
+		func(m map[string]any) { m["keys"] = nil },
+		func(m map[string]any) { m["so_pin"].(map[string]any)["tries"] = 0 },
+		func(m map[string]any) { m["options_hex"] = "1" },
+	} {
+		var m map[string]any
+		require.NoError(t, json.Unmarshal([]byte(card), &m))
+		change(m)
+		text, err := json.Marshal(m)
+		require.NoError(t, err)
+		require.Error(t, o.check("card-show", string(text)), "%s", text)
+	}
+}
+
+// The tables of docs/json.md are made from the schema.
+func TestDocs_JSONListsEveryMember(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "hsmemu.schema.json"))
+	require.NoError(t, err)
+	type member struct {
+		Name        string
+		Const       any
+		Description string
+	}
+	var b strings.Builder
+	var commands strings.Builder
+	commands.WriteString("\n| Command | Definition |\n|---|---|\n")
+	for _, d := range inOrder(t, inOrder(t, text).of("$defs")) {
+		var def struct {
+			Type, Description string
+			OneOf             []member
+			Properties        json.RawMessage
+		}
+		require.NoError(t, json.Unmarshal(d.value, &def))
+		switch {
+		case def.OneOf != nil:
+			fmt.Fprintf(&b, "\n### %s\n\n%s\n\n| Word | Meaning |\n|---|---|\n", d.name, def.Description)
+			for _, w := range def.OneOf {
+				fmt.Fprintf(&b, "| `%s` | %s |\n", w.Const, w.Description)
+			}
+		case def.Properties != nil:
+			fmt.Fprintf(&b, "\n### %s\n\n%s\n\n| Member | Value | What it is |\n|---|---|---|\n", d.name, def.Description)
+			for _, p := range inOrder(t, def.Properties) {
+				fmt.Fprintf(&b, "| `%s` | %s | %s |\n", p.name, valueWords(t, p.value), p.description(t))
+			}
+		default:
+			fmt.Fprintf(&commands, "| `%s` | `%s` |\n", def.Description, d.name)
+		}
+	}
+	commands.WriteString("\n")
+	b.WriteString("\n")
+	generated(t, "json.md", "commands", commands.String())
+	generated(t, "json.md", "members", b.String())
+}
+
+// named is a member of a JSON object.
+type named struct {
+	name  string
+	value json.RawMessage
+}
+
+func (n named) description(t *testing.T) string {
+	t.Helper()
+	var d struct{ Description string }
+	require.NoError(t, json.Unmarshal(n.value, &d))
+	require.NotEmpty(t, d.Description, n.name)
+	return d.Description
+}
+
+type members []named
+
+func (m members) of(name string) json.RawMessage {
+	for _, one := range m {
+		if one.name == name {
+			return one.value
+		}
+	}
+	return nil
+}
+
+// inOrder are the members of an object in the order in which they stand.
+func inOrder(t *testing.T, object json.RawMessage) members {
+	t.Helper()
+	d := json.NewDecoder(bytes.NewReader(object))
+	_, err := d.Token()
+	require.NoError(t, err)
+	var all members
+	for d.More() {
+		name, err := d.Token()
+		require.NoError(t, err)
+		var value json.RawMessage
+		require.NoError(t, d.Decode(&value))
+		all = append(all, named{name.(string), value})
+	}
+	return all
+}
+
+// valueWords says what a member may be: its types, or the definition that it has.
+func valueWords(t *testing.T, schema json.RawMessage) string {
+	t.Helper()
+	var s struct {
+		Ref   string `json:"$ref"`
+		Type  any
+		Const any
+		AnyOf []json.RawMessage
+		Items json.RawMessage
+	}
+	require.NoError(t, json.Unmarshal(schema, &s))
+	var words []string
+	switch types := s.Type.(type) {
+	case string:
+		words = append(words, types)
+	case []any:
+		for _, one := range types {
+			words = append(words, one.(string))
+		}
+	}
+	if s.Ref != "" {
+		name := strings.TrimPrefix(s.Ref, "#/$defs/")
+		words = append(words, fmt.Sprintf("[%s](#%s)", name, name))
+	}
+	if s.Const != nil {
+		words = append(words, fmt.Sprint(s.Const))
+	}
+	for _, one := range s.AnyOf {
+		words = append(words, valueWords(t, one))
+	}
+	if s.Items != nil {
+		words[0] += " of " + valueWords(t, s.Items)
+	}
+	return strings.Join(words, " or ")
+}
