@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hsmemu/applet"
+	"hsmemu/emulator/conform"
 )
 
 // equipped is a card on which every command of the table has something to work
@@ -178,14 +179,14 @@ func TestAccess_EveryRowInEverySession(t *testing.T) {
 					want = "6982"
 				}
 				require.Contains(t, []string{"user", "always"}, row.Needs)
-				before := stored(t, tb.current.state.Durable())
+				before := stored(t, tb.current().state.Durable())
 				answer := tb.command(t, p.command)
-				ok, err := match(want, answer, tb.vars)
+				ok, err := conform.Match(want, answer, tb.Vars)
 				require.NoError(t, err)
-				require.True(t, ok, "want %s, got %X: %s", want, answer, tb.current.result.Event)
+				require.True(t, ok, "want %s, got %X: %s", want, answer, tb.current().result.Event)
 				if denied {
-					require.Empty(t, tb.current.result.Commits)
-					require.Equal(t, before, stored(t, tb.current.state.Durable()))
+					require.Empty(t, tb.current().result.Commits)
+					require.Equal(t, before, stored(t, tb.current().state.Durable()))
 				}
 			})
 		}
@@ -201,8 +202,9 @@ func visit(t *testing.T, s session) *table {
 	}
 	// The custodians exist, but the card has never heard of them.
 	tb := after(t, "4.1", equipped("000D"))
-	shipped := manufacture(t, "4.1", "A")
-	tb.cards["A"], tb.current = shipped, shipped
+	shipped, err := manufacture("4.1", "A")
+	require.NoError(t, err)
+	tb.put(shipped)
 	tb.run(t, s.script)
 	return tb
 }

@@ -26,8 +26,7 @@ func told(t *testing.T, name, word string) *table {
 	require.NoError(t, json.Unmarshal([]byte(stored(t, d)), &again))
 	require.Equal(t, answers, again.Applet.Answers)
 	tb := newTable()
-	tb.cards["A"] = &card{name: "A", env: env, state: chip.Boot(again)}
-	tb.take(t, "A", applet.DefaultFirmware)
+	tb.put(&card{name: "A", env: env, state: chip.Boot(again)})
 	return tb
 }
 
@@ -55,7 +54,7 @@ func TestAnswers(t *testing.T) {
 				t.Parallel()
 				tb := told(t, a.Name, sw.String())
 				tb.run(t, fmt.Sprintf(scripts[a.Name], sw.String()))
-				require.NoError(t, tb.current.result.Event.Defect)
+				require.NoError(t, tb.current().result.Event.Defect)
 			})
 		}
 	}

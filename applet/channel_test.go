@@ -10,7 +10,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hsmemu/applet/apdu"
-	"hsmemu/applet/sm"
 	"hsmemu/emulator/chip"
 	"hsmemu/keystore"
 	"hsmemu/keystore/curve"
@@ -53,7 +52,7 @@ func TestProtocol_ChipAuthentication(t *testing.T) {
 
 func TestProtocol_SecureMessaging(t *testing.T) {
 	t.Parallel()
-	for suite := range suites {
+	for _, suite := range []string{"3des", "aes128", "aes192", "aes256"} {
 		on := "sm on " + suite + "\n"
 		play(t, []row{
 			{"SM-18 query, case 1, " + suite, "public", on + queryUser + " => 63C3"},
@@ -70,7 +69,7 @@ func TestProtocol_SecureMessaging(t *testing.T) {
 			{"SM-8 a new channel in the old one, " + suite, "user", on + queryUser + "\nsm on aes128\n" + queryUser + " => 9000\nsm on " + suite + "\n" + queryUser + " => 9000"},
 		})
 	}
-	for suite := range suites { // the longest command there is a use for, on the chip with the least room for it
+	for _, suite := range []string{"3des", "aes128", "aes192", "aes256"} { // the longest command there is a use for, on the chip with the least room for it
 		play(t, []row{{"DOM-10 RSA 4096 unwrapped, " + suite, "dkek@3.6", lines(generate("04", "rsa4096"), "80 72 04 92 00 00 00 => {blob:1099} 9000",
 			"sm on "+suite, "80 74 09 93 Lcx({blob})", `80 68 09 33 Lcx("m") 0000 => {s:512} 9000`)}})
 	}
@@ -153,13 +152,14 @@ func TestProtocol_ForgedMessages(t *testing.T) {
 		{"the other data object", "6987", func(c apdu.Command) apdu.Command { c.Data = bytes.Clone(c.Data); c.Data[0] = 0x85; return c }},
 		{"overlong", "6987", func(c apdu.Command) apdu.Command { c.Data = bytes.Repeat([]byte{0x87}, 1400); return c }},
 	}
-	for suite := range suites {
+	for _, suite := range []string{"3des", "aes128", "aes192", "aes256"} {
 		for _, f := range forgeries {
 			t.Run(suite+" "+f.name, func(t *testing.T) {
 				t.Parallel()
-				c := after(t, "4.1", lines(setups["public"], "sm on "+suite, verifyUser)).current
+				tb := after(t, "4.1", lines(setups["public"], "sm on "+suite, verifyUser))
+				c := tb.current()
 				before := stored(t, c.durable())
-				wrapped, _, err := c.host.Wrap(apdu.Command{INS: 0x20, P2: 0x81, Data: []byte("648219")})
+				wrapped, _, err := tb.Current.Channel.Wrap(apdu.Command{INS: 0x20, P2: 0x81, Data: []byte("648219")})
 				require.NoError(t, err)
 				forged := f.make(wrapped)
 				require.Equal(t, f.sw, fmt.Sprintf("%X", c.transmit(forged.Bytes())))
@@ -172,8 +172,9 @@ func TestProtocol_ForgedMessages(t *testing.T) {
 		}
 		t.Run(suite+" replay", func(t *testing.T) {
 			t.Parallel()
-			c := after(t, "4.1", lines(setups["public"], "sm on "+suite)).current
-			wrapped, _, err := c.host.Wrap(apdu.Command{INS: 0x20, P2: 0x81, Data: []byte("648219")})
+			tb := after(t, "4.1", lines(setups["public"], "sm on "+suite))
+			c := tb.current()
+			wrapped, _, err := tb.Current.Channel.Wrap(apdu.Command{INS: 0x20, P2: 0x81, Data: []byte("648219")})
 			require.NoError(t, err)
 			c.transmit(wrapped.Bytes())
 			require.Equal(t, "U=3/3 S=15 user", summary(c.state))
@@ -204,7 +205,7 @@ func TestProtocol_Vectors(t *testing.T) {
 	} {
 		t.Run(v.suite, func(t *testing.T) {
 			t.Parallel()
-			c := after(t, "4.1", setups["public"]).current
+			c := after(t, "4.1", setups["public"]).current()
 			d := c.state.Durable()
 			d.Applet.Device.Key = keystore.NewEC(private(t, "2F", "11"))
 			c.state = chip.Boot(d)
@@ -239,8 +240,9 @@ func unhex(t require.TestingT, s string) []byte {
 // Answers that concern secure messaging itself come bare, all others protected.
 func TestProtocol_ErrorsAreProtected(t *testing.T) {
 	t.Parallel()
-	c := after(t, "4.1", lines(setups["public"], "sm on aes128")).current
-	wrapped, host, err := c.host.Wrap(apdu.Command{INS: 0x20, P2: 0x81, Data: []byte("000000")})
+	tb := after(t, "4.1", lines(setups["public"], "sm on aes128"))
+	c := tb.current()
+	wrapped, host, err := tb.Current.Channel.Wrap(apdu.Command{INS: 0x20, P2: 0x81, Data: []byte("000000")})
 	require.NoError(t, err)
 	received, err := apdu.ParseResponse(c.transmit(wrapped.Bytes()))
 	require.NoError(t, err)
@@ -256,11 +258,12 @@ func TestProtocol_ErrorsAreProtected(t *testing.T) {
 // old one; the next command needs the new keys.
 func TestProtocol_NewChannelInTheOldOne(t *testing.T) {
 	t.Parallel()
-	c := after(t, "4.1", lines(setups["public"], "sm on aes128", verifyUser)).current
-	old := c.host
-	c.openChannel(t, sm.TripleDES) // through the old channel; fails if the answer is not under its keys
-	require.NotEqual(t, old, c.host)
-	require.Equal(t, "9000", fmt.Sprintf("%X", c.send(t, unhex(t, "00200081"))))
+	tb := after(t, "4.1", lines(setups["public"], "sm on aes128", verifyUser))
+	c := tb.current()
+	old := tb.Current.Channel
+	tb.run(t, "sm on 3des") // through the old channel; fails if the answer is not under its keys
+	require.NotEqual(t, old, tb.Current.Channel)
+	require.Equal(t, "9000", fmt.Sprintf("%X", tb.send(t, unhex(t, "00200081"))))
 	wrapped, _, err := old.Wrap(apdu.Command{INS: 0x20, P2: 0x81})
 	require.NoError(t, err)
 	require.Equal(t, "6988", fmt.Sprintf("%X", c.transmit(wrapped.Bytes())))

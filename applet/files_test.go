@@ -171,13 +171,13 @@ func TestProtocol_UpdateBinaryMemory(t *testing.T) {
 	t.Parallel()
 	tb := after(t, "4.1", setups["user"])
 	fill(t, tb)
-	tb.vars["some"] = tb.vars["long"][:600]
+	tb.Vars["some"] = tb.Vars["long"][:600]
 	tb.run(t, "00 D7 CF 98 Lc(54(0000) 53({some}))")
-	before := stored(t, tb.current.durable())
+	before := stored(t, tb.current().durable())
 	tb.run(t, "00 D7 CF 99 Lc(54(0000) 53({long})) => 6A84 !0")
 	tb.run(t, "00 D7 CF 00 Lc(54(0FA0) 53({long})) => 6A84 !0")
 	tb.run(t, "00 46 01 00 Lcx(42(\"UTCA00001\") {rsa4096} 5F20(\"UTKEY00001\")) le => 6A84 !0")
-	require.Equal(t, before, stored(t, tb.current.durable()))
+	require.Equal(t, before, stored(t, tb.current().durable()))
 	// A key is taken back whose request does not fit any more.
 	tb.run(t, `00 46 01 00 Lcx(42("UTCA00001") {rsa2048} 5F20("UTKEY00001")) => 6A84 !0
 		00 A4 00 00 Lc(CC01) => 6A82`)
@@ -189,7 +189,7 @@ func TestProtocol_UpdateBinaryMemory(t *testing.T) {
 func fill(t *testing.T, tb *table) {
 	t.Helper()
 	for i := range 19 {
-		for offset := 0; offset < 4000; offset += len(tb.vars["long"]) {
+		for offset := 0; offset < 4000; offset += len(tb.Vars["long"]) {
 			tb.run(t, fmt.Sprintf("00 D7 CF %02X Lc(54(%04X) 53({long}))", i, offset))
 		}
 	}
@@ -201,9 +201,9 @@ func TestProtocol_UnwrapMemory(t *testing.T) {
 	tb := after(t, "4.1", lines(setups["dkek"], generate("01", "rsa4096"), "80 72 01 92 00 00 00 => {blob:*} 9000", "00 E4 02 00 Lc(CC01)"))
 	fill(t, tb)
 	tb.run(t, "00 D7 2F 10 Lcx(54(0000) 53({blob}))\n00 A4 00 00 Lc(2F10)")
-	before := stored(t, tb.current.durable())
+	before := stored(t, tb.current().durable())
 	tb.run(t, "80 74 01 93 => 6A84 !0")
-	require.Equal(t, before, stored(t, tb.current.durable()))
+	require.Equal(t, before, stored(t, tb.current().durable()))
 	tb.run(t, "00 E4 02 00 Lc(CF00)\n80 74 01 93 => 9000 !1")
 }
 
@@ -281,5 +281,5 @@ func TestProtocol_GetChallenge(t *testing.T) {
 	})
 	tb := after(t, "4.1", setups["public"])
 	tb.run(t, "00 84 00 00 08 => {one:8} 9000\n00 84 00 00 08 => {two:8} 9000")
-	require.NotEqual(t, tb.vars["one"], tb.vars["two"])
+	require.NotEqual(t, tb.Vars["one"], tb.Vars["two"])
 }

@@ -14,8 +14,8 @@ import (
 
 	"hsmemu/applet"
 	"hsmemu/applet/apdu"
-	"hsmemu/applet/sm"
 	"hsmemu/emulator/chip"
+	"hsmemu/emulator/conform"
 	"hsmemu/pinstate"
 )
 
@@ -29,28 +29,29 @@ type step struct {
 	form          string // of the state before
 }
 
-// witness keeps the steps of a run and checks the invariants of each.
-type witness struct {
+// inspection keeps the steps of a run and checks the invariants of each.
+type inspection struct {
+	t       require.TestingT
 	steps   []step
 	secrets *secrets
 }
 
-func newWitness() *witness { return &witness{secrets: newSecrets()} }
+func newInspection(t require.TestingT) *inspection { return &inspection{t: t, secrets: newSecrets()} }
 
-// take gives a command to a card, under the eyes of the witness.
-func (w *witness) take(t require.TestingT, c *card, command []byte) []byte {
-	s := step{card: c.name, seed: fmt.Sprint("step ", len(w.steps)), before: c.state, form: stored(t, c.state.Durable())}
+// take gives a command to a card and looks at everything that comes of it.
+func (i *inspection) take(c *card, command []byte) []byte {
+	s := step{card: c.name, seed: fmt.Sprint("step ", len(i.steps)), before: c.state, command: command, form: stored(i.t, c.state.Durable())}
 	deterministic := c.env.Deterministic
 	c.env = world(s.seed)
 	c.env.Deterministic = deterministic
-	answer := c.sendAsIs(t, command)
-	s.after, s.command, s.result = c.state, c.sent, c.result
-	w.steps = append(w.steps, s)
-	w.check(t, s)
+	answer := c.transmit(command)
+	s.after, s.result = c.state, c.result
+	i.steps = append(i.steps, s)
+	i.check(i.t, s)
 	return answer
 }
 
-func (w *witness) check(t require.TestingT, s step) {
+func (i *inspection) check(t require.TestingT, s step) {
 	about := fmt.Sprintf("%X → %X (%s)", s.command, s.result.Response, s.result.Event)
 	require.GreaterOrEqual(t, len(s.result.Response), 2, about) // I1
 	sw := s.result.Event.SW
@@ -61,10 +62,10 @@ func (w *witness) check(t require.TestingT, s step) {
 	// I6: what is not saved has not happened. So the state after a step is the
 	// last one saved, and a refusal leaves it at the last barrier.
 	last := s.form
-	for i, d := range s.result.Commits {
+	for n, d := range s.result.Commits {
 		last = stored(t, d)
 		checkLegal(t, d, about)
-		checkCounters(t, s, i, about)
+		checkCounters(t, s, n, about)
 	}
 	require.Equal(t, last, stored(t, s.after.Durable()), about)
 	// The deletion of a key domain answers the state of its slot.
@@ -73,7 +74,7 @@ func (w *witness) check(t require.TestingT, s step) {
 			checkBarrier(t, s.before.Durable(), d, about)
 		}
 	}
-	w.secrets.check(t, s.before.Durable(), s.after.Durable(), s.result) // I8
+	i.secrets.check(t, s.before.Durable(), s.after.Durable(), s.result) // I8
 }
 
 // checkLegal is I7 and I9 for a saved state: it can be read back as it is, and
@@ -145,8 +146,8 @@ func checkBarrier(t require.TestingT, before, saved chip.Durable, about string) 
 
 // again runs every step a second time from the states that were kept: the card
 // has not touched them since (I2), and does the same once more (I3).
-func (w *witness) again(t require.TestingT) {
-	for _, s := range w.steps {
+func (i *inspection) again(t require.TestingT) {
+	for _, s := range i.steps {
 		about := fmt.Sprintf("%X (%s)", s.command, s.result.Event)
 		require.Equal(t, s.form, stored(t, s.before.Durable()), about)
 		after, result := chip.Step(world(s.seed), s.before, s.command)
@@ -189,10 +190,10 @@ var vocabulary = []string{
 
 // drawCommand draws a command: one that makes sense, one with something
 // changed, or just bytes.
-func drawCommand(t *rapid.T, v vars) []byte {
+func drawCommand(t *rapid.T, v conform.Vars) []byte {
 	text := rapid.SampledFrom(vocabulary).Draw(t, "command")
 	id := rapid.SampledFrom([]string{"01", "02", "03", "05", "00", "FF"}).Draw(t, "key")
-	b, err := compile(strings.ReplaceAll(text, "KK", " "+id), v)
+	b, err := conform.Compile(strings.ReplaceAll(text, "KK", " "+id), v)
 	require.NoError(t, err)
 	switch rapid.IntRange(0, 9).Draw(t, "change") {
 	case 6:
@@ -215,7 +216,7 @@ var starts = []string{"shipped", "user", "stock", "domains", "pending", "session
 // Random sessions keep the invariants I1 to I3 and I6 to I9.
 func TestInvariants_RandomSessions(t *testing.T) {
 	t.Parallel()
-	known := after(t, "4.1", setups["group"]).vars
+	known := after(t, "4.1", setups["group"]).Vars
 	known["blob"] = unhex(t, realBlob)
 	rapid.Check(t, func(t *rapid.T) {
 		start := rapid.SampledFrom(starts).Draw(t, "start")
@@ -224,27 +225,28 @@ func TestInvariants_RandomSessions(t *testing.T) {
 			firmware = rapid.SampledFrom([]string{"1.2", "2.6", "3.1", "3.5", "4.1"}).Draw(t, "firmware")
 		}
 		tb := after(t, firmware, setups[start])
-		maps.Copy(tb.vars, known)
-		c, w := tb.cards["A"], newWitness()
+		maps.Copy(tb.Vars, known)
+		i := newInspection(t)
+		tb.inspect(i)
+		tb.run(t, "card A")
 		for range rapid.IntRange(10, 40).Draw(t, "commands") {
 			switch rapid.IntRange(0, 29).Draw(t, "event") {
 			case 27:
-				c.cut()
-				w.take(t, c, unhex(t, "00A4040C0BE82B0601040181C31F0201"))
+				tb.run(t, "cut\n"+selectApplication)
 			case 28:
-				c.host = sm.Host{}
+				tb.run(t, "sm off")
 			case 29:
-				c.host = sm.Host{}
-				w.take(t, c, unhex(t, "00A4040C0BE82B0601040181C31F0201"))
+				tb.run(t, "sm off\n"+selectApplication)
 				if firmware != "1.2" {
-					c.host = chipAuthentication(t, c, sm.AES128, func(command []byte) []byte { return w.take(t, c, command) })
+					tb.run(t, "sm on aes128")
 				}
 			default:
-				w.take(t, c, drawCommand(t, tb.vars))
+				tb.send(t, drawCommand(t, tb.Vars))
 			}
 		}
-		w.again(t)
-		checkPrinting(t, w.secrets, c.state, c.state.Durable(), c.durable().Keys, c.durable().Domains, c.durable().PINs)
+		i.again(t)
+		c := tb.current()
+		checkPrinting(t, i.secrets, c.state, c.state.Durable(), c.durable().Keys, c.durable().Domains, c.durable().PINs)
 	})
 }
 
@@ -282,14 +284,14 @@ func TestInvariants_FirstCommitTellsNothing(t *testing.T) {
 			t.Parallel()
 			from, more, _ := strings.Cut(c.setup, "+")
 			tb := after(t, "4.1", setups[from]+"\n"+more)
-			before := tb.current.durable()
+			before := tb.current().durable()
 			first := map[string]string{}
 			for guess, command := range map[string]string{"right": c.right, "wrong": c.wrong} {
 				twin := tb.copied()
 				answer := twin.command(t, command)
 				require.Equal(t, guess == "right", bytes.HasSuffix(answer, []byte{0x90, 0x00}), "%s: %X", guess, answer)
-				require.NotEmpty(t, twin.current.result.Commits, guess)
-				first[guess] = stored(t, twin.current.result.Commits[0])
+				require.NotEmpty(t, twin.current().result.Commits, guess)
+				first[guess] = stored(t, twin.current().result.Commits[0])
 
 				expected := before
 				if c.spent == pinstate.User {
@@ -297,7 +299,7 @@ func TestInvariants_FirstCommitTellsNothing(t *testing.T) {
 				} else {
 					expected.PINs.SO.Left--
 				}
-				require.Equal(t, stored(t, expected), stored(t, twin.current.result.Commits[0].Applet), guess)
+				require.Equal(t, stored(t, expected), stored(t, twin.current().result.Commits[0].Applet), guess)
 			}
 			require.Equal(t, first["right"], first["wrong"])
 		})
@@ -316,13 +318,13 @@ func TestInvariants_PINCommandsAreKnown(t *testing.T) {
 			text = wrongUser // its probe is the query
 		}
 		text = strings.NewReplacer("648219", "000000", "3537363231383830", "0000000000000000").Replace(text)
-		command, err := compile(text, tb.vars)
+		command, err := conform.Compile(text, tb.Vars)
 		if err != nil {
 			continue // needs what other cards have signed, so no PIN
 		}
 		twin := tb.copied()
-		twin.current.send(t, command)
-		before, after := tb.current.durable().PINs, twin.current.durable().PINs
+		twin.send(t, command)
+		before, after := tb.current().durable().PINs, twin.current().durable().PINs
 		if before.User.Left != after.User.Left || before.SO.Left != after.SO.Left {
 			charging = append(charging, row.Name)
 		}

@@ -32,7 +32,7 @@ func made(t *testing.T, firmware, template string) (*table, cvc.PublicKey) {
 	t.Helper()
 	tb := after(t, firmware, setups["user"])
 	tb.run(t, `00 46 01 00 Lcx(5F29(00) 42("UTCA00001") {`+template+`} 5F20("DENK990000100001")) le => {request:*} 9000`)
-	a, err := cvc.Attest(tb.vars["request"], tb.current.file(t, 0x2F02), cvc.KnownRoots())
+	a, err := cvc.Attest(tb.Vars["request"], tb.current().file(t, 0x2F02), cvc.KnownRoots())
 	require.NoError(t, err)
 	require.Equal(t, cvc.OriginEmulator, a.Origin())
 	return tb, a.Request.Request.Key
@@ -58,9 +58,9 @@ func TestProtocol_RSA(t *testing.T) {
 			pub := &rsa.PublicKey{N: new(big.Int).SetBytes(key.Modulus), E: 65537}
 			require.Equal(t, bits, pub.N.BitLen())
 			use := func(ins, algorithm byte, data []byte) []byte {
-				tb.vars["data"] = data
+				tb.Vars["data"] = data
 				tb.run(t, fmt.Sprintf("80 %02X 01 %02X Lcx({data}) le => {out:*} 9000", ins, algorithm))
-				return tb.vars["out"]
+				return tb.Vars["out"]
 			}
 
 			sum := sha256.Sum256(message)
@@ -105,10 +105,10 @@ func TestProtocol_P521OfTheThirdGeneration(t *testing.T) {
 	short := 0
 	for i := range 24 {
 		message := fmt.Appendf(nil, "message %d", i)
-		tb.vars["data"] = message
+		tb.Vars["data"] = message
 		tb.run(t, "80 68 01 73 Lc({data}) 00 => {out:139} 9000")
 		var numbers struct{ R, S asn1.RawValue }
-		_, err := asn1.Unmarshal(tb.vars["out"], &numbers)
+		_, err := asn1.Unmarshal(tb.Vars["out"], &numbers)
 		require.NoError(t, err)
 		for _, n := range [][]byte{numbers.R.Bytes, numbers.S.Bytes} {
 			require.Len(t, n, 66)
@@ -138,13 +138,13 @@ func TestProtocol_EC(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, c, pub.Curve())
 			sign := func(algorithm byte, data []byte) curve.Signature {
-				tb.vars["data"] = data
+				tb.Vars["data"] = data
 				tb.run(t, fmt.Sprintf("80 68 01 %02X Lc({data}) 00 => {out:*} 9000", algorithm))
 				var numbers struct{ R, S *big.Int }
-				rest, err := asn1.Unmarshal(tb.vars["out"], &numbers) // refuses what is not DER
+				rest, err := asn1.Unmarshal(tb.Vars["out"], &numbers) // refuses what is not DER
 				require.NoError(t, err)
 				require.Empty(t, rest)
-				s, err := c.ParseDER(tb.vars["out"])
+				s, err := c.ParseDER(tb.Vars["out"])
 				require.NoError(t, err)
 				return s
 			}
@@ -160,11 +160,11 @@ func TestProtocol_EC(t *testing.T) {
 
 			peer, err := c.Generate(seeded("peer"))
 			require.NoError(t, err)
-			tb.vars["peer"] = peer.Public().Bytes()
+			tb.Vars["peer"] = peer.Public().Bytes()
 			tb.run(t, "80 62 01 80 Lc({peer}) 00 => {out:*} 9000")
 			shared, err := peer.Shared(pub)
 			require.NoError(t, err)
-			require.Equal(t, shared, tb.vars["out"])
+			require.Equal(t, shared, tb.Vars["out"])
 		})
 	}
 }
@@ -177,20 +177,20 @@ func TestProtocol_AES(t *testing.T) {
 		t.Run(fmt.Sprint(bits), func(t *testing.T) {
 			t.Parallel()
 			tb := after(t, "4.1", setups["user"])
-			tb.vars["data"] = data
+			tb.Vars["data"] = data
 			tb.run(t, fmt.Sprintf("00 48 01 %02X Lc(91(10 11 18 99))", p2))
-			key := secretOf(t, tb.current.durable().Keys[1], "key")
+			key := secretOf(t, tb.current().durable().Keys[1], "key")
 			require.Len(t, key, bits/8)
 			block, err := aes.NewCipher(key)
 			require.NoError(t, err)
 			encrypted := make([]byte, len(data))
 			cipher.NewCBCEncrypter(block, make([]byte, 16)).CryptBlocks(encrypted, data)
-			tb.vars["encrypted"] = encrypted
+			tb.Vars["encrypted"] = encrypted
 			sum, err := cmac.Sum(key, data)
 			require.NoError(t, err)
-			tb.vars["sum"] = sum
+			tb.Vars["sum"] = sum
 			derived := sha256.Sum256(bytes.Join([][]byte{{0, 0, 0, 1}, key, data}, nil))
-			tb.vars["derived"] = derived[:]
+			tb.Vars["derived"] = derived[:]
 			tb.run(t, `80 78 01 10 Lc({data}) 00 => {encrypted} 9000
 				80 78 01 11 Lc({encrypted}) 00 => {data} 9000
 				80 78 01 18 Lc({data}) 00 => {sum} 9000
@@ -218,26 +218,27 @@ func TestProtocol_Attestation(t *testing.T) {
 		templates[fmt.Sprint(bits)] = cvc.RSATemplate(cvc.RSASHA256, bits)
 	}
 	require.Len(t, templates, 11+19+5)
-	other := manufacture(t, "4.1", "other")
+	other, err := manufacture("4.1", "other")
+	require.NoError(t, err)
 	for name, template := range templates {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			tb := after(t, "4.1", setups["user"])
-			tb.vars["template"] = template
+			tb.Vars["template"] = template
 			tb.run(t, `00 46 01 00 Lcx(42("UTCA00001") {template} 5F20("UTKEY00001")) le => {request:*} 9000`)
-			request, ef := tb.vars["request"], tb.current.file(t, 0x2F02)
+			request, ef := tb.Vars["request"], tb.current().file(t, 0x2F02)
 			a, err := cvc.Attest(request, ef, cvc.KnownRoots())
 			require.NoError(t, err)
 			require.Equal(t, cvc.Name("UTKEY00001"), a.Request.Request.CHR)
 			require.Equal(t, cvc.Name("UTCA00001"), a.Request.Request.CAR)
-			require.Equal(t, tb.current.durable().Device.Name, string(a.Request.CAR))
+			require.Equal(t, tb.current().durable().Device.Name, string(a.Request.CAR))
 
 			// Both signatures hold for a program that is not ours, too.
 			inner := a.Request.Request
 			require.True(t, openssl(t, inner.Key, inner.Body, inner.Signature))
 			require.False(t, openssl(t, inner.Key, inner.Raw, inner.Signature))
 			device := cvc.PublicKey{Scheme: cvc.ECDSASHA256, Curve: named(t, "brainpoolP256r1")}
-			device.Point = tb.current.durable().Device.Key.ECPublic().Bytes()
+			device.Point = tb.current().durable().Device.Key.ECPublic().Bytes()
 			outer := tlv.Append(bytes.Clone(inner.Raw), 0x42, []byte(a.Request.CAR))
 			require.True(t, openssl(t, device, outer, a.Request.Signature))
 
@@ -253,9 +254,9 @@ func TestProtocol_Attestation(t *testing.T) {
 			// Without Le the card keeps the request, which is one as well.
 			tb.run(t, `00 46 02 00 Lcx(42("UTCA00001") {template} 5F20("UTKEY00001"))
 				00 B1 CE 02 Lcx(54(0000)) le => {stored:*} 9000`)
-			_, err = cvc.Attest(tb.vars["stored"], ef, cvc.KnownRoots())
+			_, err = cvc.Attest(tb.Vars["stored"], ef, cvc.KnownRoots())
 			require.NoError(t, err)
-			require.NotEqual(t, request, tb.vars["stored"])
+			require.NotEqual(t, request, tb.Vars["stored"])
 		})
 	}
 }
@@ -266,16 +267,16 @@ func TestProtocol_RequestLayout(t *testing.T) {
 	tb, _ := made(t, "4.1", "secp256k1")
 	p := named(t, "secp256k1").Parameters()
 	for name, v := range map[string][]byte{"p": p.P, "a": p.A, "b": p.B, "g": p.G, "n": p.N} {
-		tb.vars[name] = v
+		tb.Vars[name] = v
 	}
-	require.Len(t, tb.vars["request"], 490)
+	require.Len(t, tb.Vars["request"], 490)
 	tb.run(t, `let request = {request}
 		00 D7 CF 00 Lcx(54(0000) 53({request}))
 		00 B1 CF 00 Lcx(54(0000)) le => 67 8201E6 7F21 82018C 7F4E 820144 5F29 01 00 42 09 "UTCA00001" 7F49 82011D 06 0A 04007F00070202020203 8120 {p} 8220 {a} 8320 {b} 8441 {g} 8520 {n} 8641 {point:65} 87 01 01 5F20 10 "DENK990000100001" 5F37 40 {inner:64} 42 10 {car:16} 5F37 40 {outer:64} 9000`)
-	require.Equal(t, tb.current.durable().Device.Name, string(tb.vars["car"]))
+	require.Equal(t, tb.current().durable().Device.Name, string(tb.Vars["car"]))
 
 	tb, _ = made(t, "4.1", "rsa2048")
-	require.Len(t, tb.vars["request"], 676)
+	require.Len(t, tb.Vars["request"], 676)
 	tb.run(t, `00 D7 CF 00 Lcx(54(0000) 53({request}))
 		00 B1 CF 00 Lcx(54(0000)) le => 67 8202A0 7F21 820246 7F4E 82013C 5F29 01 00 42 09 "UTCA00001" 7F49 820115 06 0A 04007F00070202020102 81 820100 {modulus:256} 82 03 010001 5F20 10 * 5F37 820100 {inner:256} 42 10 {car:16} 5F37 40 {outer:64} 9000`)
 }
@@ -286,12 +287,12 @@ func TestProtocol_Countersignature(t *testing.T) {
 	for _, signer := range []string{"secp256r1", "brainpoolP512r1", "rsa2048"} {
 		tb, key := made(t, "4.1", signer)
 		tb.run(t, `00 46 02 01 Lcx(42("UTCA00001") {rsa1024} 5F20("UTKEY00001") 45("UTOUTER00001")) le => {second:*} 9000`)
-		a, err := cvc.ParseAuthenticated(tb.vars["second"])
+		a, err := cvc.ParseAuthenticated(tb.Vars["second"])
 		require.NoError(t, err)
 		require.Equal(t, cvc.Name("UTOUTER00001"), a.CAR)
 		require.NoError(t, a.Request.Verify())
 		require.NoError(t, a.VerifyOuter(key))
-		_, err = cvc.Attest(tb.vars["second"], tb.current.file(t, 0x2F02), cvc.KnownRoots())
+		_, err = cvc.Attest(tb.Vars["second"], tb.current().file(t, 0x2F02), cvc.KnownRoots())
 		require.ErrorIs(t, err, cvc.ErrOuterReference)
 	}
 }
@@ -302,7 +303,7 @@ func TestKeyUse_IsCountedBeforeTheKeyIsUsed(t *testing.T) {
 	t.Parallel()
 	tb := after(t, "4.1", setups["user"])
 	tb.run(t, generate("01", "rsa1024", "90(03)")+"\n"+generate("02", "secp256r1", "90(03)", "91(73 80 98)")+"\n00 48 03 B0 Lc(90(03) 91(10))")
-	tb.vars["point"] = named(t, "secp256r1").Parameters().G
+	tb.Vars["point"] = named(t, "secp256r1").Parameters().G
 	for _, c := range []struct {
 		id      byte
 		command string
@@ -322,19 +323,19 @@ func TestKeyUse_IsCountedBeforeTheKeyIsUsed(t *testing.T) {
 		for _, random := range []string{"works", "fails"} {
 			twin := tb.copied()
 			if random == "fails" {
-				twin.current.env.Rand = iotest.ErrReader(iotest.ErrTimeout)
-				twin.current.env.Deterministic = false
+				twin.current().env.Rand = iotest.ErrReader(iotest.ErrTimeout)
+				twin.current().env.Deterministic = false
 			}
-			before := stored(t, twin.current.durable())
+			before := stored(t, twin.current().durable())
 			twin.command(t, c.command)
-			first := twin.current.result.Commits[0].Applet
+			first := twin.current().result.Commits[0].Applet
 			require.Equal(t, uint32(2), first.Keys[c.id].Uses.Left, c.command)
 			// The first commit changes nothing but the counter.
 			k := first.Keys[c.id]
 			k.Uses.Left = 3
 			first.Keys = map[byte]keystore.Key{1: first.Keys[1], 2: first.Keys[2], 3: first.Keys[3], c.id: k}
 			require.Equal(t, before, stored(t, first), c.command)
-			require.Equal(t, uint32(2), twin.current.durable().Keys[c.id].Uses.Left, c.command)
+			require.Equal(t, uint32(2), twin.current().durable().Keys[c.id].Uses.Left, c.command)
 		}
 	}
 }
@@ -345,7 +346,7 @@ func TestSign_RandomOrNot(t *testing.T) {
 	tb := after(t, "4.1", setups["stock"])
 	const twice = "80 68 01 73 Lc(00) 00 => {s:*} 9000\n80 68 01 73 Lc(00) 00 => {other:*} 9000\n"
 	tb.run(t, twice+`80 68 01 73 Lc(00) 00 => {s} 9000`)
-	tb.current.env.Deterministic = false
+	tb.current().env.Deterministic = false
 	tb.run(t, twice+"differ s other")
 }
 
@@ -359,13 +360,13 @@ func TestStep_WithoutRandomness(t *testing.T) {
 		"80 68 04 73 Lc(00) 00", "80 68 02 43 Lc(00) 00", "00 86 00 00 Lc(7C(80({brainpoolP256r1|7F49.84}))) 00",
 	} {
 		tb := after(t, "4.1", setups["stock"]+"\n"+generate("04", "brainpoolP256r1")+"\n00 22 41 A4 Lc(80(04007F00070202030202))")
-		tb.current.env = applet.Env{
+		tb.current().env = applet.Env{
 			Rand: iotest.ErrReader(iotest.ErrTimeout), RSA: keystore.PoolGenerator{Rand: iotest.ErrReader(iotest.ErrTimeout)},
 		}
-		before := stored(t, tb.current.durable())
+		before := stored(t, tb.current().durable())
 		tb.run(t, command+" => 6F00")
-		require.ErrorIs(t, tb.current.result.Event.Defect, iotest.ErrTimeout, command)
-		require.Equal(t, before, stored(t, tb.current.durable()), command)
-		require.Equal(t, apdu.Internal, tb.current.result.Event.SW)
+		require.ErrorIs(t, tb.current().result.Event.Defect, iotest.ErrTimeout, command)
+		require.Equal(t, before, stored(t, tb.current().durable()), command)
+		require.Equal(t, apdu.Internal, tb.current().result.Event.SW)
 	}
 }

@@ -104,8 +104,8 @@ func vouched(t *testing.T, by string, sign cvc.Signer, e cvc.Extensions) cvc.Aut
 func TestLimits_TwoGroupsInARequest(t *testing.T) {
 	t.Parallel()
 	tb := after(t, "4.1", lines(setups["group"], secondGroup(), custodian("O"), initialise("0001", "93(0101)"), "card A"))
-	o := tb.cards["O"].durable().Device
-	own, other := tb.vars["uid"], tb.vars["uidh"]
+	o := tb.card("O").durable().Device
+	own, other := tb.Vars["uid"], tb.Vars["uidh"]
 	one := cvc.Extensions(nil).With(cvc.KeyDomainUID, own)
 	for name, c := range map[string]struct {
 		extensions cvc.Extensions
@@ -128,7 +128,7 @@ func TestLimits_TwoGroupsInARequest(t *testing.T) {
 	} {
 		twin := tb.copied()
 		twin.run(t, generate("06", "brainpoolP256r1", "90(05) 91(84) 92(00)"))
-		twin.vars["forged"] = vouched(t, o.Name, cvc.SignEC(o.Key.EC(), nil), c.extensions).Raw
+		twin.Vars["forged"] = vouched(t, o.Name, cvc.SignEC(o.Key.EC(), nil), c.extensions).Raw
 		twin.run(t, trusting("O")+"\n80 62 06 84 Lcx({forged|value}) => "+c.agreement)
 		// Nor does it make a group, or open a card, or convince the judge.
 		if !c.valid {
@@ -136,7 +136,7 @@ func TestLimits_TwoGroupsInARequest(t *testing.T) {
 			twin.run(t, lines("card D", selectApplication, initialise("0001", "93(0101)", "97(01)"), trusting("O"), "80 54 00 00 Lcx({forged|value}) le => 6A80 !0",
 				"80 52 02 00 Lcx({forged|value} 54({member|plain})) le => 6A80 !0"))
 		}
-		_, err := cvc.Attest(twin.vars["forged"], twin.cards["O"].file(t, 0x2F02), cvc.KnownRoots())
+		_, err := cvc.Attest(twin.Vars["forged"], twin.card("O").file(t, 0x2F02), cvc.KnownRoots())
 		if c.valid {
 			require.NoError(t, err, name)
 		} else {
@@ -149,10 +149,10 @@ func TestLimits_TwoGroupsInARequest(t *testing.T) {
 func TestLimits_OnlyDevicesVouch(t *testing.T) {
 	t.Parallel()
 	tb := after(t, "4.1", setups["group"])
-	e := cvc.Extensions(nil).With(cvc.KeyDomainUID, tb.vars["uid"])
+	e := cvc.Extensions(nil).With(cvc.KeyDomainUID, tb.Vars["uid"])
 	for _, by := range []cvc.Issuer{cvc.EmulatorIssuer(), cvc.EmulatorRoot()} {
-		tb.vars["name"] = []byte(by.Certificate.CHR)
-		tb.vars["forged"] = vouched(t, string(by.Certificate.CHR), cvc.SignEC(by.Key, nil), e).Raw
+		tb.Vars["name"] = []byte(by.Certificate.CHR)
+		tb.Vars["forged"] = vouched(t, string(by.Certificate.CHR), cvc.SignEC(by.Key, nil), e).Raw
 		tb.run(t, "00 22 81 B6 Lc(83({name}))\n80 62 01 84 Lcx({forged|value}) => 6300 !0")
 	}
 }
@@ -237,10 +237,10 @@ func TestLimits_RefusalsLeaveTheSession(t *testing.T) {
 		{"group", "", "80 62 01 80 Lc({exchangeb|67.7F21.7F4E.7F49.86})"},
 	} {
 		tb := after(t, applet.DefaultFirmware, setups[c.setup]+"\n"+c.script)
-		was := tb.current.state
+		was := tb.current().state
 		tb.command(t, c.command)
-		require.NotEqual(t, apdu.OK, tb.current.result.Event.SW, c.command)
-		require.Equal(t, summary(was), summary(tb.current.state), c.command)
-		require.Equal(t, stored(t, was.Durable()), stored(t, tb.current.state.Durable()), c.command)
+		require.NotEqual(t, apdu.OK, tb.current().result.Event.SW, c.command)
+		require.Equal(t, summary(was), summary(tb.current().state), c.command)
+		require.Equal(t, stored(t, was.Durable()), stored(t, tb.current().state.Durable()), c.command)
 	}
 }

@@ -241,7 +241,7 @@ func TestProtocol_ForeignDevices(t *testing.T) {
 	env.Now = time.Date(2001, time.May, 1, 0, 0, 0, 0, time.UTC)
 	d, err := chip.Manufacture(env, chip.Order{Serial: "DENK9900001"})
 	require.NoError(t, err)
-	tb.cards["B"] = &card{name: "B", env: env, state: chip.Boot(d)}
+	tb.put(&card{name: "B", env: env, state: chip.Boot(d)})
 	tb.run(t, custodian("B"))
 	tb.run(t, register("B"))
 	tb.run(t, keysStatus+"03 02 02 00 9000")
@@ -252,7 +252,7 @@ func TestProtocol_ForeignDevices(t *testing.T) {
 	require.NoError(t, err)
 	chain, err := cvc.ParseChain(ef)
 	require.NoError(t, err)
-	tb.vars["device"], tb.vars["issuer"] = chain.Device.Raw, chain.Issuer.Raw
+	tb.Vars["device"], tb.Vars["issuer"] = chain.Device.Raw, chain.Issuer.Raw
 	tb.run(t, "00 22 81 B6 Lc(83({issuer|7F21.7F4E.42})) => 6A88")
 	tb.run(t, "00 22 81 B6 Lc(83({issuer|7F21.7F4E.5F20})) => 6A88")
 	tb.run(t, "00 22 81 B6 Lc(83({efb|#2|7F21.7F4E.42}))\n00 2A 00 BE Lc({issuer|value}) => 6A80")
@@ -262,7 +262,7 @@ func TestProtocol_ForeignDevices(t *testing.T) {
 	body.CAR = "UTDICAEM0100001"
 	forged, err := body.Sign(cvc.ECDSASHA256, cvc.SignEC(root.Key, nil))
 	require.NoError(t, err)
-	tb.vars["forged"] = forged.Raw
+	tb.Vars["forged"] = forged.Raw
 	tb.run(t, `00 22 81 B6 Lc(83("UTDICAEM0100001"))
 		00 2A 00 BE Lc({forged|value}) => 6300`)
 }
@@ -287,14 +287,14 @@ func foreignRoot(t *testing.T) cvc.Issuer {
 func TestProtocol_InnerSignature(t *testing.T) {
 	t.Parallel()
 	tb := after(t, "4.1", lines(selectApplication, withoutPIN("0001", "93(0302)"), custodian("B"), "card A", trusting("B")))
-	genuine, err := cvc.ParseAuthenticated(tb.vars["requestb"])
+	genuine, err := cvc.ParseAuthenticated(tb.Vars["requestb"])
 	require.NoError(t, err)
-	device := tb.cards["B"].durable().Device
+	device := tb.card("B").durable().Device
 	inner := genuine.Request
 	inner.Raw = []byte(strings.Replace(string(inner.Raw), "UTCUSTB00001", "UTCUSTB00002", 1))
 	forged, err := inner.Countersign(cvc.Name(device.Name), cvc.ECDSASHA256, cvc.SignEC(device.Key.EC(), nil))
 	require.NoError(t, err)
-	tb.vars["forged"] = forged.Raw
+	tb.Vars["forged"] = forged.Raw
 	tb.run(t, "80 54 00 00 Lcx({forged|value}) le => 6300")
 	tb.run(t, "80 54 00 00 Lcx({requestb|value}) le => 03 02 02 00 9000")
 }

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"hsmemu/emulator/conform"
 )
 
 // Class bytes, forms of APDUs, Le and what is around the application: APDU-6
@@ -101,14 +103,14 @@ func TestProtocol_BothClasses(t *testing.T) {
 			t.Parallel()
 			tb := visit(t, sessions()["user by PIN"])
 			tb.run(t, p.before)
-			command, err := compile(p.command, tb.vars)
+			command, err := conform.Compile(p.command, tb.Vars)
 			require.NoError(t, err)
 			twin := tb.copied()
-			tb.current.send(t, command)
+			tb.send(t, command)
 			command[0] ^= 0x80
-			twin.current.send(t, command)
-			require.Equal(t, tb.current.result.Event.SW, twin.current.result.Event.SW)
-			require.Equal(t, stored(t, tb.current.durable()), stored(t, twin.current.durable()))
+			twin.send(t, command)
+			require.Equal(t, tb.current().result.Event.SW, twin.current().result.Event.SW)
+			require.Equal(t, stored(t, tb.current().durable()), stored(t, twin.current().durable()))
 		})
 	}
 }

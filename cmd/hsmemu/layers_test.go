@@ -66,7 +66,7 @@ var layers = map[string]layer{
 		"emulator/ram", "emulator/scp03", "emulator/store", "applet/cvc", "applet/sm", "applet/apdu", "applet/tlv", "keystore/curve",
 	}},
 	"emulator/view":    {pure: true, imports: []string{"applet", "applet/pkcs15", "emulator/chip", "keystore", "pinstate"}},
-	"emulator/conform": {imports: []string{"applet/apdu", "applet/tlv", "applet/cvc", "applet/sm", "vsmartcard"}},
+	"emulator/conform": {imports: []string{"applet/apdu", "applet/tlv", "applet/cvc", "applet/sm", "keystore/curve", "vsmartcard"}},
 	"docs":             {imports: []string{"..."}}, // tests alone
 	"cmd/hsmemu":       {imports: []string{"..."}, modules: []string{"github.com/spf13/cobra", "golang.org/x/term"}},
 }

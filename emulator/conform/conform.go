@@ -1,0 +1,383 @@
+// Package conform plays scenarios on cards and judges what they answer. A card
+// is anything that takes command APDUs: an emulated one in the same process, or
+// one in any reader.
+//
+//	script, err := conform.Parse(text)
+//	player := conform.NewPlayer(func(name, firmware string) (vsmartcard.Card, error) { … })
+//	err = player.Play(ctx, script) // *conform.Mismatch where the card does something else
+//
+// A scenario is a text of lines:
+//
+//	# comment
+//	card A 4.1                     from here on the card A, of firmware 4.1 where
+//	                               that is said
+//	cut                            its power goes and comes back
+//	> 00 20 00 81 Lc("000000")     a command, see [Compile]
+//	< 63C2                         its answer, see [Match]; 9000 where it is
+//	                               left out
+//	= VERIFY user PIN → 63C2, …    the event that an observer of the card gets
+//	! user PIN 3 → 2               a state that the card saves: what changes in it
+//	~ user                         who is logged in then, if that changes
+//	sm on aes128                   a secure channel for what follows: 3des, aes128,
+//	                               aes192, aes256; < = ! ~ may follow
+//	sm off                         no secure channel any more
+//	let half = {ef|head 8}         a variable
+//	differ one other               two variables are not equal
+//	holds U=2/3 S=15 nobody        what the card knows of its users, see [Seen]
+//	COMMAND => ANSWER !2           a command, its answer, and how many states it
+//	                               saves; => ANSWER may be left out, and !2
+//
+// The lines that begin with = ! ~ and holds say what only an emulated card can
+// tell. They are judged if the card is a [Witness], all of those behind a command
+// or none; a card that is not is judged by its answers. Where nothing is said of
+// the states that a command saves, a witness is asked all the same: a command
+// that is refused must save nothing, unless it spends a try or any answer will do.
+//
+// There are variables from the start: the public key template of each curve by
+// the curve's name, as secp256r1; rsa1024 to rsa4096; and long, 1000 bytes that
+// every firmware takes in one command.
+package conform
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"hsmemu/applet/apdu"
+	"hsmemu/applet/cvc"
+	"hsmemu/applet/sm"
+	"hsmemu/keystore/curve"
+	"hsmemu/vsmartcard"
+)
+
+// Witness is a card that tells more than it answers.
+type Witness interface {
+	vsmartcard.Card
+	// Seen is what can be seen of the last command.
+	Seen() Seen
+}
+
+// Seen is what can be seen of a command from outside of the card's interface.
+type Seen struct {
+	// Event is the command and its outcome in words.
+	Event string
+	// Saved says for each state that the command has saved, in their order, what
+	// is new in it.
+	Saved []string
+	// Login says who is logged in now.
+	Login string
+	// Users is what the card knows of its users: tries left of the user PIN and
+	// most tries, tries left of the SO-PIN, and who is logged in:
+	// U=2/3 S=15 user.
+	Users string
+}
+
+// Make gives a card of a name, as it is shipped with a firmware. An empty
+// firmware is any.
+type Make func(name, firmware string) (vsmartcard.Card, error)
+
+// Player plays scripts on cards. It is not safe for use by several goroutines.
+type Player struct {
+	// Hosts are the cards that scripts have named, and Current is the one that
+	// commands go to. A script finds cards here before it has new ones made.
+	Hosts   map[string]*Host
+	Current *Host
+	// Vars are the variables.
+	Vars Vars
+	// Rand is the randomness of a host that opens a secure channel.
+	Rand io.Reader
+
+	make Make
+}
+
+// NewPlayer is a player without cards, with the variables there are from the
+// start and the system's randomness.
+func NewPlayer(m Make) *Player {
+	p := &Player{Hosts: map[string]*Host{}, Vars: Vars{}, Rand: rand.Reader, make: m}
+	for _, c := range curve.All() {
+		p.Vars[c.Name()] = cvc.ECTemplate(cvc.ECDSASHA256, c)
+	}
+	for _, bits := range []int{1024, 1536, 2048, 3072, 4096} {
+		p.Vars[fmt.Sprintf("rsa%d", bits)] = cvc.RSATemplate(cvc.RSASHA256, bits)
+	}
+	p.Vars["long"] = bytes.Repeat([]byte{0x5A}, 1000)
+	return p
+}
+
+// Copy is a player in the same situation, whose cards are what copied makes of
+// this one's.
+func (p *Player) Copy(copied func(vsmartcard.Card) vsmartcard.Card) *Player {
+	twin := *p
+	twin.Hosts, twin.Vars = map[string]*Host{}, maps.Clone(p.Vars)
+	for name, h := range p.Hosts {
+		twin.Hosts[name] = &Host{copied(h.Card), h.Channel}
+		if h == p.Current {
+			twin.Current = twin.Hosts[name]
+		}
+	}
+	return &twin
+}
+
+// Mismatch says that a card does something else than a script wants.
+type Mismatch struct {
+	// Line is the line of the script, from 1, and Text what is written there.
+	Line int
+	Text string
+	// Want and Got are what the script wants and what the card does.
+	Want, Got string
+	// Event is the command in the words of the card's witness, empty without one.
+	Event string
+}
+
+// Error is the line, what was wanted, and what came.
+func (m *Mismatch) Error() string {
+	text := fmt.Sprintf("line %d: %s\nwant %s\ngot  %s", m.Line, m.Text, m.Want, m.Got)
+	if m.Event != "" {
+		text += "\n" + m.Event
+	}
+	return text
+}
+
+// Play plays a script up to the first thing that a card does in another way.
+// Errors: *Mismatch for that; behind the line that they are about, what cards and
+// their maker fail with, and texts that have no value, as for want of a variable.
+func (p *Player) Play(ctx context.Context, s Script) error {
+	for _, one := range s.steps {
+		r, err := p.step(ctx, one)
+		if err == nil {
+			err = one.compare(r)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Record plays a script and returns its text with the lines that begin with
+// < = ! ~ as they are now. An answer that still fits its pattern keeps it, and
+// what there is no witness for is kept, too. Everything else is judged, with the
+// errors of Play.
+func (p *Player) Record(ctx context.Context, s Script) (string, error) {
+	played := Script{}
+	for _, one := range s.steps {
+		r, err := p.step(ctx, one)
+		if err != nil {
+			return "", err
+		}
+		if r.witness || one.suite == 0 {
+			one.record(r)
+		}
+		played.steps = append(played.steps, one)
+	}
+	return played.String(), nil
+}
+
+func (s *step) record(r record) {
+	kept := s.seen
+	s.seen = nil
+	for _, l := range r.lines {
+		s.seen = append(s.seen, l.text)
+	}
+	for _, l := range kept {
+		if !r.witness && l[0] != '<' {
+			s.seen = append(s.seen, l)
+		}
+	}
+}
+
+// record is what was seen of a step.
+type record struct {
+	lines   []sight
+	witness bool  // there was one
+	saved   error // what is wrong with the number of states saved, as far as it is not written
+}
+
+// sight is a line that says what was seen, and the event that it was seen at.
+type sight struct{ text, event string }
+
+// compare compares what was seen of a step with the lines behind it.
+func (s step) compare(r record) error {
+	want, got := s.seen, r.lines
+	answers := func(l string) bool { return l[0] == '<' }
+	brief := !r.witness || !slices.ContainsFunc(want, func(l string) bool { return !answers(l) })
+	if brief {
+		want = slices.DeleteFunc(slices.Clone(want), func(l string) bool { return !answers(l) })
+		got = slices.DeleteFunc(slices.Clone(got), func(l sight) bool { return !answers(l.text) })
+	}
+	if s.oneLine || s.suite != 0 && len(want) == 0 {
+		return nil // judged already, or not to be judged
+	}
+	first := s.line + 1
+	if s.verb == "send" && (len(want) == 0 || !answers(want[0])) {
+		want, first = append([]string{"< " + s.wanted}, want...), s.line // not a line of its own
+	}
+	for i := range max(len(want), len(got)) {
+		m := Mismatch{Line: min(first+i, s.line+len(s.seen)), Text: strings.TrimSpace(s.text), Want: "nothing more", Got: "nothing more"}
+		if i < len(want) {
+			m.Want = want[i]
+		}
+		if i < len(got) {
+			m.Got, m.Event = got[i].text, got[i].event
+		}
+		if m.Want != m.Got {
+			return &m
+		}
+	}
+	if brief {
+		return r.saved
+	}
+	return nil
+}
+
+// step does what a line of a script says.
+func (p *Player) step(ctx context.Context, s step) (r record, err error) {
+	if p.Current == nil && slices.Contains([]string{"cut", "sm", "holds", "send"}, s.verb) {
+		err = errors.New("there is no card yet")
+	} else {
+		err = p.do(ctx, s, &r)
+	}
+	if m := (*Mismatch)(nil); err != nil && !errors.As(err, &m) {
+		err = fmt.Errorf("line %d: %s: %w", s.line, strings.TrimSpace(s.text), err)
+	}
+	return r, err
+}
+
+func (p *Player) do(ctx context.Context, s step, r *record) (err error) {
+	switch s.verb {
+	case "card":
+		return p.take(s.args)
+	case "cut":
+		return p.Current.cut()
+	case "sm":
+		if s.suite == 0 {
+			p.Current.Channel = sm.Host{}
+			return nil
+		}
+		return p.Current.openChannel(ctx, s.suite, p.Rand, func(command []byte) ([]byte, error) {
+			return p.send(ctx, step{want: pattern{{length: -1}}, wanted: "*"}, command, r)
+		})
+	case "let":
+		p.Vars[s.args[0]], err = s.command.bytes(p.Vars)
+	case "differ":
+		if one := p.Vars[s.args[0]]; bytes.Equal(one, p.Vars[s.args[1]]) {
+			return s.mismatch("two values", fmt.Sprintf("%X", one), "")
+		}
+	case "holds":
+		if w, ok := p.Current.Card.(Witness); ok && w.Seen().Users != s.args[0] {
+			return s.mismatch(s.args[0], w.Seen().Users, w.Seen().Event)
+		}
+	case "send":
+		var command []byte
+		if command, err = s.command.bytes(p.Vars); err == nil {
+			_, err = p.send(ctx, s, command, r)
+		}
+	}
+	return err
+}
+
+func (s step) mismatch(want, got, event string) *Mismatch {
+	return &Mismatch{Line: s.line, Text: strings.TrimSpace(s.text), Want: want, Got: got, Event: event}
+}
+
+// take goes on with a card, by its name and its firmware.
+func (p *Player) take(words []string) error {
+	name, firmware := words[0], append(words, "")[1]
+	if p.Hosts[name] == nil {
+		card, err := p.make(name, firmware)
+		if err != nil {
+			return err
+		}
+		p.Hosts[name] = &Host{Card: card}
+	}
+	p.Current = p.Hosts[name]
+	return nil
+}
+
+// send gives the current card a command and adds to a record what can be seen of
+// it.
+func (p *Player) send(ctx context.Context, s step, command []byte, r *record) ([]byte, error) {
+	w, witness := p.Current.Card.(Witness)
+	login := ""
+	if witness {
+		login = w.Seen().Login
+	}
+	answer, err := p.Current.Send(ctx, command)
+	if err != nil {
+		return nil, err
+	}
+	if len(answer) < 2 {
+		return nil, fmt.Errorf("an answer of %d bytes", len(answer))
+	}
+	var seen Seen
+	if witness {
+		seen, r.witness = w.Seen(), true
+	}
+	fits, err := s.want.match(answer, p.Vars)
+	if err != nil {
+		return nil, err
+	}
+	shown := s.wanted
+	if !fits {
+		shown = show(answer)
+	}
+	if s.oneLine {
+		if !fits {
+			return nil, s.mismatch(s.wanted, shown, seen.Event)
+		}
+	} else {
+		r.lines = append(r.lines, sight{"< " + shown, seen.Event})
+	}
+	if !witness {
+		return answer, nil
+	}
+	if r.saved = s.judgeSaved(answer, seen); s.oneLine {
+		return answer, r.saved
+	}
+	r.add("= "+seen.Event, seen)
+	for _, change := range seen.Saved {
+		r.add("! "+change, seen)
+	}
+	if seen.Login != login {
+		r.add("~ "+seen.Login, seen)
+	}
+	return answer, nil
+}
+
+func (r *record) add(line string, seen Seen) { r.lines = append(r.lines, sight{line, seen.Event}) }
+
+// judgeSaved compares how many states a command has saved with what the script
+// says of it, or with what holds where it says nothing.
+func (s step) judgeSaved(answer []byte, seen Seen) error {
+	saved := strconv.Itoa(len(seen.Saved))
+	sw := apdu.SW(answer[len(answer)-2])<<8 | apdu.SW(answer[len(answer)-1])
+	_, tries := sw.Tries()
+	success := sw == apdu.OK || sw == apdu.EndOfFile || sw == apdu.KeyAuthenticated
+	switch {
+	case s.saves != "" && s.saves != saved:
+		return s.mismatch(s.saves+" states saved", saved, seen.Event)
+	case s.saves == "" && s.wanted != "*" && !tries && !success && saved != "0":
+		return s.mismatch("no state saved by a refused command", saved, seen.Event)
+	}
+	return nil
+}
+
+// show is an answer as scenarios have it: short data whole, of long data the
+// beginning.
+func show(answer []byte) string {
+	data, sw := answer[:len(answer)-2], answer[len(answer)-2:]
+	switch {
+	case len(data) == 0:
+		return fmt.Sprintf("%X", sw)
+	case len(data) <= 80:
+		return fmt.Sprintf("%X %X", data, sw)
+	}
+	return fmt.Sprintf("%X * %X", data[:16], sw)
+}
