@@ -4,9 +4,9 @@
 //	json.NewEncoder(w).Encode(c) // what `hsmemu card show --json` prints
 //	c.Print(w)                   // what `hsmemu card show` prints
 //
-// The JSON form of [Card] is described in docs/json.md and, for programs, in
-// docs/hsmemu.schema.json. The words are made from the same data and from nothing
-// else. The package reads no file and asks no process: it is given values.
+// The JSON form of [Card] is described in docs/json.md and docs/hsmemu.schema.json.
+// The words are made from that data alone. The package works on values: it reads
+// no file and talks to no process.
 package view
 
 import (
@@ -22,13 +22,14 @@ import (
 	"hsmemu/pinstate"
 )
 
-// Schema is the version of the JSON form. It changes when a member goes away or
-// comes to mean something else, not when one is added.
+// Schema is the version of the JSON form. It changes when a member is removed or
+// changes its meaning, not when one is added.
 const Schema = 1
 
-// Card is what can be told of a card: what its owner may know, and what only an
-// emulator can tell. Nil, in JSON null, is what is not known or does not apply;
-// State reports whether the content is known. A known list is never nil.
+// Card describes a card: what its owner may know, and what only an emulator can
+// tell. Nil, in JSON null, means not known or not applicable. State is nil if the
+// content of the card's file is not known. A known list is never nil, except
+// Algorithms of a Key.
 type Card struct {
 	Schema int    `json:"schema"`
 	Name   string `json:"name"` // in the state folder
@@ -61,7 +62,7 @@ type Card struct {
 	Running    *Running `json:"running"`    // in a reader
 }
 
-// State says where in its life a card is.
+// State is the life-cycle state of a card.
 type State string
 
 // The states of a card. Whether its SO-PIN is blocked is told by SOPIN.
@@ -223,18 +224,18 @@ const (
 	User        Session = "user"
 )
 
-// Closed is a card whose file is not opened: nothing is known but how it is
-// sealed and how often it was saved.
+// Closed describes a card whose file is not opened: only its seal and its
+// generation are known.
 func Closed(name, seal string, generation uint64) Card {
 	return Card{Schema: Schema, Name: name, Seal: &seal, Generation: &generation}
 }
 
-// Broken is a card of which nothing can be read, with the reason in words.
+// Broken describes a card whose file cannot be read; why is the reason in words.
 func Broken(name, why string) Card {
 	return Card{Schema: Schema, Name: name, Refused: &Refusal{Unreadable, why}}
 }
 
-// Of is a card whose content is known.
+// Of describes a card by its content and by the seal and generation of its file.
 func Of(name string, d chip.Durable, seal string, generation uint64) Card {
 	c := Closed(name, seal, generation)
 	card, p := d.Applet, d.Applet.PINs
@@ -389,7 +390,8 @@ func domainOf(slot int, d keystore.Domain) KeyDomain {
 
 func upper(b []byte) string { return strings.ToUpper(hex.EncodeToString(b)) }
 
-// Runs is the card in a reader of a running process, whose number it is given.
+// Runs adds what the process that runs the card knows: its number, the reader in
+// words, whether the card was taken out of it, and the session.
 func (c Card) Runs(process int, place string, ejected bool, s chip.State) Card {
 	c.Running = &Running{Process: process, Place: place, Ejected: ejected, Session: Nobody}
 	switch {

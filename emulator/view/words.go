@@ -1,6 +1,7 @@
 package view
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strconv"
@@ -33,13 +34,19 @@ var sessionText = map[Session]string{
 	User:        "user logged in",
 }
 
-// known is what p points to, or nothing.
+// known returns what p points to, or the zero value.
 func known[T any](p *T) T {
 	if p == nil {
 		var nothing T
 		return nothing
 	}
 	return *p
+}
+
+// text returns the words for a word of the data. A word that this program does not
+// know, since a newer one runs the card, is printed as it is.
+func text[T ~string](words map[T]string, word T) string {
+	return cmp.Or(words[word], string(word))
 }
 
 // Print describes the card for people, in a line for each property.
@@ -88,7 +95,7 @@ func (c Card) Print(w io.Writer) error {
 			place += ", ejected"
 		}
 		row("Process", "%d, %s", r.Process, place)
-		row("Session", "%s", sessionText[r.Session])
+		row("Session", "%s", text(sessionText, r.Session))
 	}
 	return t.Flush()
 }
@@ -120,7 +127,7 @@ func printList[T interface{ words() string }](w io.Writer, name string, items []
 	}
 }
 
-// stateWords says where in its life the card is, or why that is not known.
+// stateWords describes the life-cycle state, or says why it is not known.
 func (c Card) stateWords() string {
 	switch {
 	case c.State == nil && c.Refused != nil:
@@ -128,9 +135,9 @@ func (c Card) stateWords() string {
 	case c.State == nil:
 		return "sealed by " + known(c.Seal)
 	case known(c.SOPIN).State == PINBlocked:
-		return stateText[*c.State] + ", SO-PIN blocked for good"
+		return text(stateText, *c.State) + ", SO-PIN blocked for good"
 	}
-	return stateText[*c.State]
+	return text(stateText, *c.State)
 }
 
 // optionWords names also the options that have no effect.
@@ -146,7 +153,8 @@ func sealWords(seal string) string {
 	return seal
 }
 
-// words needs to be told what becomes of the PIN next.
+// words describes the PIN; next says what comes next, which depends on which PIN
+// it is.
 func (p PIN) words(next func(PIN) string) string {
 	switch p.State {
 	case PINUnset:
@@ -170,11 +178,11 @@ func soNext(p PIN) string {
 func userNext(p PIN) string {
 	switch {
 	case p.State == PINBlocked:
-		return unblockText[known(p.Unblock)]
+		return text(unblockText, known(p.Unblock))
 	case p.NextWrong == LeavesTries:
 		return fmt.Sprintf("leaves %d", known(p.TriesLeft)-1)
 	}
-	return "blocks the user PIN: " + unblockText[known(p.Unblock)]
+	return "blocks the user PIN: " + text(unblockText, known(p.Unblock))
 }
 
 func (k Key) words() string {

@@ -88,9 +88,11 @@ func TestPrintList_TellsWhatIsKnown(t *testing.T) {
 		"odd                              damaged file\n", b.String())
 }
 
-// A description comes from another process, too: whatever is missing in it, it
-// is printed.
+// A description comes from another process, too, which may be of another
+// version: whatever is missing in it or new, it is printed.
 func TestPrint_TakesAnyDescription(t *testing.T) {
+	later := view.State("terminated")
+	require.Equal(t, "terminated", printed(t, view.Card{State: &later})["State"])
 	state := view.Operational
 	for _, c := range []view.Card{{}, {State: &state}, {State: &state, SOPIN: &view.PIN{}, UserPIN: &view.PIN{State: view.PINBlocked}}, view.Closed("lab", "tpm", 1)} {
 		var b strings.Builder
