@@ -9,7 +9,7 @@ SESSIONTIME ?= 60s
 
 # Packages that may start goroutines run under the race detector. In the others
 # there is nothing to find, and the arithmetic would take ten times as long.
-RACED = ^$(shell $(GO) list -m)/(cmd|vsmartcard|emulator$$|emulator/(store|ram|portal|view|conform))
+RACED = ^$(shell $(GO) list -m)/(cmd|vsmartcard|emulator$$|emulator/(control|statedir|store|ram|portal|view|conform))
 
 .PHONY: all check fmt quick test clients languages fuzz bench build demo cover release reproducible accept module ci
 .DELETE_ON_ERROR:
