@@ -147,7 +147,7 @@ func packages(t *testing.T) []pkg {
 	return pkgs
 }
 
-// under says whether an import path is one of these folders or in one of them.
+// under reports whether an import path is one of these folders or in one of them.
 func under(path string, folders []string) bool {
 	return slices.ContainsFunc(folders, func(f string) bool { return path == f || strings.HasPrefix(path, f+"/") })
 }
@@ -436,7 +436,7 @@ func skipping(f *ast.File) []*ast.CallExpr {
 	return found
 }
 
-// skips says whether a call is one that skips, for another reason than absent vectors.
+// skips reports whether a call is one that skips, for another reason than absent vectors.
 func skips(call *ast.CallExpr) bool {
 	sel, ok := call.Fun.(*ast.SelectorExpr)
 	if !ok || !slices.Contains([]string{"Skip", "Skipf", "SkipNow"}, sel.Sel.Name) {
