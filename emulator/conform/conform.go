@@ -362,9 +362,9 @@ func (s step) judgeSaved(answer []byte, seen Seen) error {
 	success := sw == apdu.OK || sw == apdu.EndOfFile || sw == apdu.KeyAuthenticated
 	switch {
 	case s.saves != "" && s.saves != saved:
-		return s.mismatch(s.saves+" states saved", saved, seen.Event)
+		return s.mismatch("!"+s.saves, "!"+saved, seen.Event)
 	case s.saves == "" && s.wanted != "*" && !tries && !success && saved != "0":
-		return s.mismatch("no state saved by a refused command", saved, seen.Event)
+		return s.mismatch("!0 of a command that is refused", "!"+saved, seen.Event)
 	}
 	return nil
 }

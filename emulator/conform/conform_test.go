@@ -53,7 +53,7 @@ func shortFolder() (string, error) { return os.MkdirTemp("", "hsmemu") }
 
 // sessions are the scenarios of package applet, where they are played under the
 // eyes of a witness.
-func sessions(t *testing.T) map[string]string {
+func sessions(t testing.TB) map[string]string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join("..", "..", "applet", "testdata", "scenario", "*.txt"))
 	require.NoError(t, err)
@@ -90,5 +90,15 @@ func TestPlay_Sessions(t *testing.T) {
 			require.NoError(t, conform.NewPlayer(emulated).Play(soon(t), script), "in the same process")
 			require.NoError(t, conform.NewPlayer(inReader(t)).Play(soon(t), script), "by PC/SC")
 		})
+	}
+}
+
+// The loss of power ends a channel on both sides, and sm off on the host's.
+func TestPlay_EndOfChannel(t *testing.T) {
+	t.Parallel()
+	const selection = "00 A4 04 0C Lc(E82B0601040181C31F0201)\n"
+	for _, maker := range []conform.Make{emulated, inReader(t)} {
+		require.NoError(t, conform.NewPlayer(maker).Play(soon(t), parse(t, "card A 4.1\n"+selection+"sm on aes256\ncut\n"+selection+
+			"sm on 3des\n00 20 00 88 => 6A88\nsm off\n00 20 00 88 => 6A88\n0C 20 00 88 Lc(97(00) 8E(0000000000000000)) 00 => 6985")))
 	}
 }
