@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hsmemu/applet"
+	"hsmemu/emulator/chiptest"
 	"hsmemu/emulator/conform"
 )
 
@@ -179,14 +180,14 @@ func TestAccess_EveryRowInEverySession(t *testing.T) {
 					want = "6982"
 				}
 				require.Contains(t, []string{"user", "always"}, row.Needs)
-				before := stored(t, tb.current().state.Durable())
+				before := stored(t, tb.current().State.Durable())
 				answer := tb.command(t, p.command)
 				ok, err := conform.Match(want, answer, tb.Vars)
 				require.NoError(t, err)
-				require.True(t, ok, "want %s, got %X: %s", want, answer, tb.current().result.Event)
+				require.True(t, ok, "want %s, got %X: %s", want, answer, tb.current().Result.Event)
 				if denied {
-					require.Empty(t, tb.current().result.Commits)
-					require.Equal(t, before, stored(t, tb.current().state.Durable()))
+					require.Empty(t, tb.current().Result.Commits)
+					require.Equal(t, before, stored(t, tb.current().State.Durable()))
 				}
 			})
 		}
@@ -202,7 +203,7 @@ func visit(t *testing.T, s session) *table {
 	}
 	// The custodians exist, but the card has never heard of them.
 	tb := after(t, "4.1", equipped("000D"))
-	shipped, err := manufacture("4.1", "A")
+	shipped, err := chiptest.Manufacture("4.1", "A")
 	require.NoError(t, err)
 	tb.put(shipped)
 	tb.run(t, s.script)

@@ -10,6 +10,7 @@ import (
 
 	"hsmemu/applet"
 	"hsmemu/emulator/chip"
+	"hsmemu/emulator/chiptest"
 )
 
 // told is a card that was told what to answer where sources disagree.
@@ -18,7 +19,7 @@ func told(t *testing.T, name, word string) *table {
 	answers, err := applet.Answers{}.With(name, word)
 	require.NoError(t, err)
 	require.Equal(t, []string{name + "=" + word}, answers.Chosen())
-	env := world("told")
+	env := chiptest.World("told")
 	d, err := chip.Manufacture(env, chip.Order{Serial: "DENK9900001", Answers: answers})
 	require.NoError(t, err)
 
@@ -26,7 +27,7 @@ func told(t *testing.T, name, word string) *table {
 	require.NoError(t, json.Unmarshal([]byte(stored(t, d)), &again))
 	require.Equal(t, answers, again.Applet.Answers)
 	tb := newTable()
-	tb.put(&card{name: "A", env: env, state: chip.Boot(again)})
+	tb.put(&chiptest.Card{Name: "A", Env: env, State: chip.Boot(again)})
 	return tb
 }
 
@@ -54,7 +55,7 @@ func TestAnswers(t *testing.T) {
 				t.Parallel()
 				tb := told(t, a.Name, sw.String())
 				tb.run(t, fmt.Sprintf(scripts[a.Name], sw.String()))
-				require.NoError(t, tb.current().result.Event.Defect)
+				require.NoError(t, tb.current().Result.Event.Defect)
 			})
 		}
 	}

@@ -11,6 +11,7 @@ import (
 
 	"hsmemu/applet/apdu"
 	"hsmemu/emulator/chip"
+	"hsmemu/emulator/chiptest"
 	"hsmemu/keystore"
 	"hsmemu/keystore/curve"
 )
@@ -158,16 +159,16 @@ func TestProtocol_ForgedMessages(t *testing.T) {
 				t.Parallel()
 				tb := after(t, "4.1", lines(setups["public"], "sm on "+suite, verifyUser))
 				c := tb.current()
-				before := stored(t, c.durable())
+				before := stored(t, c.Durable())
 				wrapped, _, err := tb.Current.Channel.Wrap(apdu.Command{INS: 0x20, P2: 0x81, Data: []byte("648219")})
 				require.NoError(t, err)
 				forged := f.make(wrapped)
-				require.Equal(t, f.sw, fmt.Sprintf("%X", c.transmit(forged.Bytes())))
-				require.Empty(t, c.result.Commits)
-				require.Equal(t, before, stored(t, c.durable()))
-				require.Equal(t, "U=3/3 S=15 nobody", summary(c.state))
+				require.Equal(t, f.sw, fmt.Sprintf("%X", c.Step(forged.Bytes())))
+				require.Empty(t, c.Result.Commits)
+				require.Equal(t, before, stored(t, c.Durable()))
+				require.Equal(t, "U=3/3 S=15 nobody", chiptest.Users(c.State))
 				// The genuine message comes too late.
-				require.Equal(t, "6985", fmt.Sprintf("%X", c.transmit(wrapped.Bytes())))
+				require.Equal(t, "6985", fmt.Sprintf("%X", c.Step(wrapped.Bytes())))
 			})
 		}
 		t.Run(suite+" replay", func(t *testing.T) {
@@ -176,10 +177,10 @@ func TestProtocol_ForgedMessages(t *testing.T) {
 			c := tb.current()
 			wrapped, _, err := tb.Current.Channel.Wrap(apdu.Command{INS: 0x20, P2: 0x81, Data: []byte("648219")})
 			require.NoError(t, err)
-			c.transmit(wrapped.Bytes())
-			require.Equal(t, "U=3/3 S=15 user", summary(c.state))
-			require.Equal(t, "6988", fmt.Sprintf("%X", c.transmit(wrapped.Bytes())))
-			require.Equal(t, "U=3/3 S=15 nobody", summary(c.state))
+			c.Step(wrapped.Bytes())
+			require.Equal(t, "U=3/3 S=15 user", chiptest.Users(c.State))
+			require.Equal(t, "6988", fmt.Sprintf("%X", c.Step(wrapped.Bytes())))
+			require.Equal(t, "U=3/3 S=15 nobody", chiptest.Users(c.State))
 		})
 	}
 }
@@ -206,10 +207,10 @@ func TestProtocol_Vectors(t *testing.T) {
 		t.Run(v.suite, func(t *testing.T) {
 			t.Parallel()
 			c := after(t, "4.1", setups["public"]).current()
-			d := c.state.Durable()
+			d := c.State.Durable()
 			d.Applet.Device.Key = keystore.NewEC(private(t, "2F", "11"))
-			c.state = chip.Boot(d)
-			c.env.Rand = bytes.NewReader(unhex(t, "0102030405060708"))
+			c.State = chip.Boot(d)
+			c.Env.Rand = bytes.NewReader(unhex(t, "0102030405060708"))
 			point := private(t, "3A", "22").Public().Bytes()
 			exchanges := append([][2]string{
 				{"00A4040C0BE82B0601040181C31F0201", "9000"},
@@ -217,7 +218,7 @@ func TestProtocol_Vectors(t *testing.T) {
 				{fmt.Sprintf("00860000457C438041%X00", point), v.answer},
 			}, v.exchanges...)
 			for _, x := range exchanges {
-				require.Equal(t, x[1], fmt.Sprintf("%X", c.transmit(unhex(t, x[0]))))
+				require.Equal(t, x[1], fmt.Sprintf("%X", c.Step(unhex(t, x[0]))))
 			}
 		})
 	}
@@ -244,11 +245,11 @@ func TestProtocol_ErrorsAreProtected(t *testing.T) {
 	c := tb.current()
 	wrapped, host, err := tb.Current.Channel.Wrap(apdu.Command{INS: 0x20, P2: 0x81, Data: []byte("000000")})
 	require.NoError(t, err)
-	received, err := apdu.ParseResponse(c.transmit(wrapped.Bytes()))
+	received, err := apdu.ParseResponse(c.Step(wrapped.Bytes()))
 	require.NoError(t, err)
 	require.Equal(t, apdu.TriesLeft(2), received.SW)
 	require.True(t, bytes.HasPrefix(received.Data, unhex(t, "990263C28E08")), "%X", received.Data)
-	require.True(t, c.result.Event.Secure)
+	require.True(t, c.Result.Event.Secure)
 	answer, _, err := host.Unwrap(received)
 	require.NoError(t, err)
 	require.Equal(t, apdu.Response{SW: apdu.TriesLeft(2)}, answer)
@@ -266,5 +267,5 @@ func TestProtocol_NewChannelInTheOldOne(t *testing.T) {
 	require.Equal(t, "9000", fmt.Sprintf("%X", tb.send(t, unhex(t, "00200081"))))
 	wrapped, _, err := old.Wrap(apdu.Command{INS: 0x20, P2: 0x81})
 	require.NoError(t, err)
-	require.Equal(t, "6988", fmt.Sprintf("%X", c.transmit(wrapped.Bytes())))
+	require.Equal(t, "6988", fmt.Sprintf("%X", c.Step(wrapped.Bytes())))
 }

@@ -44,7 +44,7 @@ func TestEdges_AnyPlainCommandEndsTheChannel(t *testing.T) {
 			t.Parallel()
 			tb := after(t, applet.DefaultFirmware, setups["public"])
 			tb.run(t, lines("sm on aes128", verifyUser, "holds U=3/3 S=15 user"))
-			tb.current().transmit([]byte{class, 0x58, 0x00, 0x00, 0x00})
+			tb.current().Step([]byte{class, 0x58, 0x00, 0x00, 0x00})
 			tb.run(t, lines("holds U=3/3 S=15 nobody", queryUser+" => 6985"))
 		})
 	}
@@ -58,7 +58,7 @@ func TestEdges_NamesOfKeysArePrintable(t *testing.T) {
 		`00 46 01 00 Lcx({brainpoolP256r1} 5F20(1B5B324A "00001")) le => {requestb:*} 9000`, register("B"), challenge))
 	for _, command := range []string{"00 22 81 A4 Lc(83(1B5B324A \"00001\"))", "00 82 00 00 Lc({long|head 64}) => 6300"} {
 		tb.run(t, command)
-		require.NotContains(t, tb.current().result.Event.String(), "\x1B", command)
-		require.Contains(t, tb.current().result.Event.Subject, `"\x1b[2J00001"`, command)
+		require.NotContains(t, tb.current().Result.Event.String(), "\x1B", command)
+		require.Contains(t, tb.current().Result.Event.Subject, `"\x1b[2J00001"`, command)
 	}
 }

@@ -23,15 +23,15 @@ func TestEvent_EveryRow(t *testing.T) {
 			p := expected[row.Name+" "+row.Header]
 			tb.run(t, p.before)
 			answer := tb.command(t, p.command)
-			e := tb.current().result.Event
+			e := tb.current().Result.Event
 			require.Equal(t, row.Name, e.Command)
 			require.Equal(t, row.Quiet, e.Quiet)
-			require.Equal(t, [4]byte(tb.current().sent), e.Header)
+			require.Equal(t, [4]byte(tb.current().Sent), e.Header)
 			require.Equal(t, len(answer)-2, e.Received)
-			command, err := apdu.Parse(tb.current().sent)
+			command, err := apdu.Parse(tb.current().Sent)
 			require.NoError(t, err)
 			require.Equal(t, len(command.Data), e.Sent)
-			require.Equal(t, len(tb.current().result.Commits), e.Commits)
+			require.Equal(t, len(tb.current().Result.Commits), e.Commits)
 			require.NotEmpty(t, e.Meaning)
 			require.False(t, e.Secure)
 		})
@@ -86,7 +86,7 @@ func TestEvent_Words(t *testing.T) {
 	} {
 		tb := after(t, "4.1", setups[c.setup])
 		tb.run(t, c.command+" => *")
-		require.Equal(t, c.words, tb.current().result.Event.String())
+		require.Equal(t, c.words, tb.current().Result.Event.String())
 	}
 }
 
@@ -96,7 +96,7 @@ func TestEvent_RefusedFormsAreQuiet(t *testing.T) {
 	tb := after(t, "4.1", setups["public"])
 	for _, command := range []string{`00 20 05 81 Lc("648219")`, `00 2C 07 81 Lc("135790")`, `0C 20 00 81 Lc("648219")`, `00 20 00 81 06 "64821"`} {
 		tb.run(t, command+" => *")
-		require.True(t, tb.current().result.Event.Quiet, command)
+		require.True(t, tb.current().Result.Event.Quiet, command)
 	}
 }
 
@@ -106,11 +106,11 @@ func TestEvent_Defect(t *testing.T) {
 	t.Parallel()
 	tb := after(t, "3.1", lines(setups["dkek"], generate("01", "secp256r1", "91(70 92)"), "80 72 01 92 00 00 00 => {blob:*} 9000"))
 	tb.run(t, "80 74 02 93 Lcx({blob}) => 6F00")
-	require.NoError(t, tb.current().result.Event.Defect)
-	tb.current().env.Rand = iotest.ErrReader(iotest.ErrTimeout)
+	require.NoError(t, tb.current().Result.Event.Defect)
+	tb.current().Env.Rand = iotest.ErrReader(iotest.ErrTimeout)
 	tb.run(t, "00 84 00 00 08 => 6F00")
-	require.ErrorIs(t, tb.current().result.Event.Defect, iotest.ErrTimeout)
-	require.NotContains(t, fmt.Sprint(tb.current().result.Event), "timeout")
+	require.ErrorIs(t, tb.current().Result.Event.Defect, iotest.ErrTimeout)
+	require.NotContains(t, fmt.Sprint(tb.current().Result.Event), "timeout")
 }
 
 // Shows CVC-20.

@@ -173,11 +173,11 @@ func TestProtocol_UpdateBinaryMemory(t *testing.T) {
 	fill(t, tb)
 	tb.Vars["some"] = tb.Vars["long"][:600]
 	tb.run(t, "00 D7 CF 98 Lc(54(0000) 53({some}))")
-	before := stored(t, tb.current().durable())
+	before := stored(t, tb.current().Durable())
 	tb.run(t, "00 D7 CF 99 Lc(54(0000) 53({long})) => 6A84 !0")
 	tb.run(t, "00 D7 CF 00 Lc(54(0FA0) 53({long})) => 6A84 !0")
 	tb.run(t, "00 46 01 00 Lcx(42(\"UTCA00001\") {rsa4096} 5F20(\"UTKEY00001\")) le => 6A84 !0")
-	require.Equal(t, before, stored(t, tb.current().durable()))
+	require.Equal(t, before, stored(t, tb.current().Durable()))
 	// A key is taken back whose request does not fit any more.
 	tb.run(t, `00 46 01 00 Lcx(42("UTCA00001") {rsa2048} 5F20("UTKEY00001")) => 6A84 !0
 		00 A4 00 00 Lc(CC01) => 6A82`)
@@ -201,9 +201,9 @@ func TestProtocol_UnwrapMemory(t *testing.T) {
 	tb := after(t, "4.1", lines(setups["dkek"], generate("01", "rsa4096"), "80 72 01 92 00 00 00 => {blob:*} 9000", "00 E4 02 00 Lc(CC01)"))
 	fill(t, tb)
 	tb.run(t, "00 D7 2F 10 Lcx(54(0000) 53({blob}))\n00 A4 00 00 Lc(2F10)")
-	before := stored(t, tb.current().durable())
+	before := stored(t, tb.current().Durable())
 	tb.run(t, "80 74 01 93 => 6A84 !0")
-	require.Equal(t, before, stored(t, tb.current().durable()))
+	require.Equal(t, before, stored(t, tb.current().Durable()))
 	tb.run(t, "00 E4 02 00 Lc(CF00)\n80 74 01 93 => 9000 !1")
 }
 

@@ -15,6 +15,7 @@ import (
 	"hsmemu/applet"
 	"hsmemu/applet/apdu"
 	"hsmemu/emulator/chip"
+	"hsmemu/emulator/chiptest"
 	"hsmemu/emulator/conform"
 	"hsmemu/pinstate"
 )
@@ -39,13 +40,13 @@ type inspection struct {
 func newInspection(t require.TestingT) *inspection { return &inspection{t: t, secrets: newSecrets()} }
 
 // take gives a command to a card and looks at everything that comes of it.
-func (i *inspection) take(c *card, command []byte) []byte {
-	s := step{card: c.name, seed: fmt.Sprint("step ", len(i.steps)), before: c.state, command: command, form: stored(i.t, c.state.Durable())}
-	deterministic := c.env.Deterministic
-	c.env = world(s.seed)
-	c.env.Deterministic = deterministic
-	answer := c.transmit(command)
-	s.after, s.result = c.state, c.result
+func (i *inspection) take(c *chiptest.Card, command []byte) []byte {
+	s := step{card: c.Name, seed: fmt.Sprint("step ", len(i.steps)), before: c.State, command: command, form: stored(i.t, c.State.Durable())}
+	deterministic := c.Env.Deterministic
+	c.Env = chiptest.World(s.seed)
+	c.Env.Deterministic = deterministic
+	answer := c.Step(command)
+	s.after, s.result = c.State, c.Result
 	i.steps = append(i.steps, s)
 	i.check(i.t, s)
 	return answer
@@ -89,7 +90,7 @@ func checkLegal(t require.TestingT, d chip.Durable, about string) {
 	require.NoError(t, read.Check(), about)
 	require.GreaterOrEqual(t, read.Applet.Free(), 0, about)
 
-	env := world("legal")
+	env := chiptest.World("legal")
 	state := chip.Boot(read)
 	for _, command := range []string{"00A4040C0BE82B0601040181C31F0201", "00200081", "00200088", "80580000000000", "8052000000"} {
 		var r chip.Result
@@ -150,7 +151,7 @@ func (i *inspection) again(t require.TestingT) {
 	for _, s := range i.steps {
 		about := fmt.Sprintf("%X (%s)", s.command, s.result.Event)
 		require.Equal(t, s.form, stored(t, s.before.Durable()), about)
-		after, result := chip.Step(world(s.seed), s.before, s.command)
+		after, result := chip.Step(chiptest.World(s.seed), s.before, s.command)
 		require.Equal(t, fmt.Sprintf("%X", s.result.Response), fmt.Sprintf("%X", result.Response), about)
 		require.Equal(t, s.result.Event, result.Event, about)
 		require.Equal(t, stored(t, s.result.Commits), stored(t, result.Commits), about)
@@ -246,7 +247,7 @@ func TestInvariants_RandomSessions(t *testing.T) {
 		}
 		i.again(t)
 		c := tb.current()
-		checkPrinting(t, i.secrets, c.state, c.state.Durable(), c.durable().Keys, c.durable().Domains, c.durable().PINs)
+		checkPrinting(t, i.secrets, c.State, c.State.Durable(), c.Durable().Keys, c.Durable().Domains, c.Durable().PINs)
 	})
 }
 
@@ -284,14 +285,14 @@ func TestInvariants_FirstCommitTellsNothing(t *testing.T) {
 			t.Parallel()
 			from, more, _ := strings.Cut(c.setup, "+")
 			tb := after(t, "4.1", setups[from]+"\n"+more)
-			before := tb.current().durable()
+			before := tb.current().Durable()
 			first := map[string]string{}
 			for guess, command := range map[string]string{"right": c.right, "wrong": c.wrong} {
 				twin := tb.copied()
 				answer := twin.command(t, command)
 				require.Equal(t, guess == "right", bytes.HasSuffix(answer, []byte{0x90, 0x00}), "%s: %X", guess, answer)
-				require.NotEmpty(t, twin.current().result.Commits, guess)
-				first[guess] = stored(t, twin.current().result.Commits[0])
+				require.NotEmpty(t, twin.current().Result.Commits, guess)
+				first[guess] = stored(t, twin.current().Result.Commits[0])
 
 				expected := before
 				if c.spent == pinstate.User {
@@ -299,7 +300,7 @@ func TestInvariants_FirstCommitTellsNothing(t *testing.T) {
 				} else {
 					expected.PINs.SO.Left--
 				}
-				require.Equal(t, stored(t, expected), stored(t, twin.current().result.Commits[0].Applet), guess)
+				require.Equal(t, stored(t, expected), stored(t, twin.current().Result.Commits[0].Applet), guess)
 			}
 			require.Equal(t, first["right"], first["wrong"])
 		})
@@ -324,7 +325,7 @@ func TestInvariants_PINCommandsAreKnown(t *testing.T) {
 		}
 		twin := tb.copied()
 		twin.send(t, command)
-		before, after := tb.current().durable().PINs, twin.current().durable().PINs
+		before, after := tb.current().Durable().PINs, twin.current().Durable().PINs
 		if before.User.Left != after.User.Left || before.SO.Left != after.SO.Left {
 			charging = append(charging, row.Name)
 		}

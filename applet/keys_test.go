@@ -21,6 +21,7 @@ import (
 	"hsmemu/applet/apdu"
 	"hsmemu/applet/cvc"
 	"hsmemu/applet/tlv"
+	"hsmemu/emulator/chiptest"
 	"hsmemu/keystore"
 	"hsmemu/keystore/cmac"
 	"hsmemu/keystore/curve"
@@ -32,7 +33,7 @@ func made(t *testing.T, firmware, template string) (*table, cvc.PublicKey) {
 	t.Helper()
 	tb := after(t, firmware, setups["user"])
 	tb.run(t, `00 46 01 00 Lcx(5F29(00) 42("UTCA00001") {`+template+`} 5F20("DENK990000100001")) le => {request:*} 9000`)
-	a, err := cvc.Attest(tb.Vars["request"], tb.current().file(t, 0x2F02), cvc.KnownRoots())
+	a, err := cvc.Attest(tb.Vars["request"], tb.current().File(0x2F02), cvc.KnownRoots())
 	require.NoError(t, err)
 	require.Equal(t, cvc.OriginEmulator, a.Origin())
 	return tb, a.Request.Request.Key
@@ -83,14 +84,14 @@ func TestProtocol_RSA(t *testing.T) {
 
 			secret := []byte("0123456789ABCDEF")
 			//lint:ignore SA1019 the card still decrypts what was encrypted so
-			encrypted, err := rsa.EncryptPKCS1v15(seeded("pad"), pub, secret)
+			encrypted, err := rsa.EncryptPKCS1v15(chiptest.Seeded("pad"), pub, secret)
 			require.NoError(t, err)
 			require.Equal(t, secret, use(0x62, 0x22, encrypted))
 			padded := use(0x62, 0x21, encrypted)
 			require.Len(t, padded, bits/8)
 			require.Equal(t, []byte{0, 2}, padded[:2])
 			require.True(t, bytes.HasSuffix(padded, append([]byte{0}, secret...)))
-			encrypted, err = rsa.EncryptOAEP(sha256.New(), seeded("pad"), pub, secret, nil)
+			encrypted, err = rsa.EncryptOAEP(sha256.New(), chiptest.Seeded("pad"), pub, secret, nil)
 			require.NoError(t, err)
 			require.Equal(t, secret, use(0x62, 0x23, encrypted))
 		})
@@ -158,7 +159,7 @@ func TestProtocol_EC(t *testing.T) {
 			}
 			require.False(t, pub.Verify(digest(crypto.SHA256, message), sign(0x73, []byte("another message"))))
 
-			peer, err := c.Generate(seeded("peer"))
+			peer, err := c.Generate(chiptest.Seeded("peer"))
 			require.NoError(t, err)
 			tb.Vars["peer"] = peer.Public().Bytes()
 			tb.run(t, "80 62 01 80 Lc({peer}) 00 => {out:*} 9000")
@@ -179,7 +180,7 @@ func TestProtocol_AES(t *testing.T) {
 			tb := after(t, "4.1", setups["user"])
 			tb.Vars["data"] = data
 			tb.run(t, fmt.Sprintf("00 48 01 %02X Lc(91(10 11 18 99))", p2))
-			key := secretOf(t, tb.current().durable().Keys[1], "key")
+			key := secretOf(t, tb.current().Durable().Keys[1], "key")
 			require.Len(t, key, bits/8)
 			block, err := aes.NewCipher(key)
 			require.NoError(t, err)
@@ -218,7 +219,7 @@ func TestProtocol_Attestation(t *testing.T) {
 		templates[fmt.Sprint(bits)] = cvc.RSATemplate(cvc.RSASHA256, bits)
 	}
 	require.Len(t, templates, 11+19+5)
-	other, err := manufacture("4.1", "other")
+	other, err := chiptest.Manufacture("4.1", "other")
 	require.NoError(t, err)
 	for name, template := range templates {
 		t.Run(name, func(t *testing.T) {
@@ -226,23 +227,23 @@ func TestProtocol_Attestation(t *testing.T) {
 			tb := after(t, "4.1", setups["user"])
 			tb.Vars["template"] = template
 			tb.run(t, `00 46 01 00 Lcx(42("UTCA00001") {template} 5F20("UTKEY00001")) le => {request:*} 9000`)
-			request, ef := tb.Vars["request"], tb.current().file(t, 0x2F02)
+			request, ef := tb.Vars["request"], tb.current().File(0x2F02)
 			a, err := cvc.Attest(request, ef, cvc.KnownRoots())
 			require.NoError(t, err)
 			require.Equal(t, cvc.Name("UTKEY00001"), a.Request.Request.CHR)
 			require.Equal(t, cvc.Name("UTCA00001"), a.Request.Request.CAR)
-			require.Equal(t, tb.current().durable().Device.Name, string(a.Request.CAR))
+			require.Equal(t, tb.current().Durable().Device.Name, string(a.Request.CAR))
 
 			// Both signatures hold for a program that is not ours, too.
 			inner := a.Request.Request
 			require.True(t, openssl(t, inner.Key, inner.Body, inner.Signature))
 			require.False(t, openssl(t, inner.Key, inner.Raw, inner.Signature))
 			device := cvc.PublicKey{Scheme: cvc.ECDSASHA256, Curve: named(t, "brainpoolP256r1")}
-			device.Point = tb.current().durable().Device.Key.ECPublic().Bytes()
+			device.Point = tb.current().Durable().Device.Key.ECPublic().Bytes()
 			outer := tlv.Append(bytes.Clone(inner.Raw), 0x42, []byte(a.Request.CAR))
 			require.True(t, openssl(t, device, outer, a.Request.Signature))
 
-			_, err = cvc.Attest(request, other.file(t, 0x2F02), cvc.KnownRoots())
+			_, err = cvc.Attest(request, other.File(0x2F02), cvc.KnownRoots())
 			require.ErrorIs(t, err, cvc.ErrOuterReference)
 			for i := 4; i < len(request); i += 1 + len(request)/12 {
 				changed := bytes.Clone(request)
@@ -273,7 +274,7 @@ func TestProtocol_RequestLayout(t *testing.T) {
 	tb.run(t, `let request = {request}
 		00 D7 CF 00 Lcx(54(0000) 53({request}))
 		00 B1 CF 00 Lcx(54(0000)) le => 67 8201E6 7F21 82018C 7F4E 820144 5F29 01 00 42 09 "UTCA00001" 7F49 82011D 06 0A 04007F00070202020203 8120 {p} 8220 {a} 8320 {b} 8441 {g} 8520 {n} 8641 {point:65} 87 01 01 5F20 10 "DENK990000100001" 5F37 40 {inner:64} 42 10 {car:16} 5F37 40 {outer:64} 9000`)
-	require.Equal(t, tb.current().durable().Device.Name, string(tb.Vars["car"]))
+	require.Equal(t, tb.current().Durable().Device.Name, string(tb.Vars["car"]))
 
 	tb, _ = made(t, "4.1", "rsa2048")
 	require.Len(t, tb.Vars["request"], 676)
@@ -292,7 +293,7 @@ func TestProtocol_Countersignature(t *testing.T) {
 		require.Equal(t, cvc.Name("UTOUTER00001"), a.CAR)
 		require.NoError(t, a.Request.Verify())
 		require.NoError(t, a.VerifyOuter(key))
-		_, err = cvc.Attest(tb.Vars["second"], tb.current().file(t, 0x2F02), cvc.KnownRoots())
+		_, err = cvc.Attest(tb.Vars["second"], tb.current().File(0x2F02), cvc.KnownRoots())
 		require.ErrorIs(t, err, cvc.ErrOuterReference)
 	}
 }
@@ -323,19 +324,19 @@ func TestKeyUse_IsCountedBeforeTheKeyIsUsed(t *testing.T) {
 		for _, random := range []string{"works", "fails"} {
 			twin := tb.copied()
 			if random == "fails" {
-				twin.current().env.Rand = iotest.ErrReader(iotest.ErrTimeout)
-				twin.current().env.Deterministic = false
+				twin.current().Env.Rand = iotest.ErrReader(iotest.ErrTimeout)
+				twin.current().Env.Deterministic = false
 			}
-			before := stored(t, twin.current().durable())
+			before := stored(t, twin.current().Durable())
 			twin.command(t, c.command)
-			first := twin.current().result.Commits[0].Applet
+			first := twin.current().Result.Commits[0].Applet
 			require.Equal(t, uint32(2), first.Keys[c.id].Uses.Left, c.command)
 			// The first commit changes nothing but the counter.
 			k := first.Keys[c.id]
 			k.Uses.Left = 3
 			first.Keys = map[byte]keystore.Key{1: first.Keys[1], 2: first.Keys[2], 3: first.Keys[3], c.id: k}
 			require.Equal(t, before, stored(t, first), c.command)
-			require.Equal(t, uint32(2), twin.current().durable().Keys[c.id].Uses.Left, c.command)
+			require.Equal(t, uint32(2), twin.current().Durable().Keys[c.id].Uses.Left, c.command)
 		}
 	}
 }
@@ -346,7 +347,7 @@ func TestSign_RandomOrNot(t *testing.T) {
 	tb := after(t, "4.1", setups["stock"])
 	const twice = "80 68 01 73 Lc(00) 00 => {s:*} 9000\n80 68 01 73 Lc(00) 00 => {other:*} 9000\n"
 	tb.run(t, twice+`80 68 01 73 Lc(00) 00 => {s} 9000`)
-	tb.current().env.Deterministic = false
+	tb.current().Env.Deterministic = false
 	tb.run(t, twice+"differ s other")
 }
 
@@ -360,13 +361,13 @@ func TestStep_WithoutRandomness(t *testing.T) {
 		"80 68 04 73 Lc(00) 00", "80 68 02 43 Lc(00) 00", "00 86 00 00 Lc(7C(80({brainpoolP256r1|7F49.84}))) 00",
 	} {
 		tb := after(t, "4.1", setups["stock"]+"\n"+generate("04", "brainpoolP256r1")+"\n00 22 41 A4 Lc(80(04007F00070202030202))")
-		tb.current().env = applet.Env{
+		tb.current().Env = applet.Env{
 			Rand: iotest.ErrReader(iotest.ErrTimeout), RSA: keystore.PoolGenerator{Rand: iotest.ErrReader(iotest.ErrTimeout)},
 		}
-		before := stored(t, tb.current().durable())
+		before := stored(t, tb.current().Durable())
 		tb.run(t, command+" => 6F00")
-		require.ErrorIs(t, tb.current().result.Event.Defect, iotest.ErrTimeout, command)
-		require.Equal(t, before, stored(t, tb.current().durable()), command)
-		require.Equal(t, apdu.Internal, tb.current().result.Event.SW)
+		require.ErrorIs(t, tb.current().Result.Event.Defect, iotest.ErrTimeout, command)
+		require.Equal(t, before, stored(t, tb.current().Durable()), command)
+		require.Equal(t, apdu.Internal, tb.current().Result.Event.SW)
 	}
 }

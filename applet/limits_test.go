@@ -10,6 +10,7 @@ import (
 	"hsmemu/applet/apdu"
 	"hsmemu/applet/cvc"
 	"hsmemu/applet/tlv"
+	"hsmemu/emulator/chiptest"
 )
 
 // What a key was made with is for good: its group, its key domain, its list
@@ -88,7 +89,7 @@ func TestLimits_Membership(t *testing.T) {
 // and the key belong to: a device with a defect, which vouches for anything.
 func vouched(t *testing.T, by string, sign cvc.Signer, e cvc.Extensions) cvc.Authenticated {
 	t.Helper()
-	d, err := named(t, "brainpoolP256r1").Generate(seeded("nobody"))
+	d, err := named(t, "brainpoolP256r1").Generate(chiptest.Seeded("nobody"))
 	require.NoError(t, err)
 	request, err := cvc.RequestBody{CHR: "UTFORGED00001", Key: cvc.NewEC(cvc.ECDSASHA256, d.Public()), Extensions: e}.Sign(cvc.SignEC(d, nil))
 	require.NoError(t, err)
@@ -104,7 +105,7 @@ func vouched(t *testing.T, by string, sign cvc.Signer, e cvc.Extensions) cvc.Aut
 func TestLimits_TwoGroupsInARequest(t *testing.T) {
 	t.Parallel()
 	tb := after(t, "4.1", lines(setups["group"], secondGroup(), custodian("O"), initialise("0001", "93(0101)"), "card A"))
-	o := tb.card("O").durable().Device
+	o := tb.card("O").Durable().Device
 	own, other := tb.Vars["uid"], tb.Vars["uidh"]
 	one := cvc.Extensions(nil).With(cvc.KeyDomainUID, own)
 	for name, c := range map[string]struct {
@@ -136,7 +137,7 @@ func TestLimits_TwoGroupsInARequest(t *testing.T) {
 			twin.run(t, lines("card D", selectApplication, initialise("0001", "93(0101)", "97(01)"), trusting("O"), "80 54 00 00 Lcx({forged|value}) le => 6A80 !0",
 				"80 52 02 00 Lcx({forged|value} 54({member|plain})) le => 6A80 !0"))
 		}
-		_, err := cvc.Attest(twin.Vars["forged"], twin.card("O").file(t, 0x2F02), cvc.KnownRoots())
+		_, err := cvc.Attest(twin.Vars["forged"], twin.card("O").File(0x2F02), cvc.KnownRoots())
 		if c.valid {
 			require.NoError(t, err, name)
 		} else {
@@ -237,10 +238,10 @@ func TestLimits_RefusalsLeaveTheSession(t *testing.T) {
 		{"group", "", "80 62 01 80 Lc({exchangeb|67.7F21.7F4E.7F49.86})"},
 	} {
 		tb := after(t, applet.DefaultFirmware, setups[c.setup]+"\n"+c.script)
-		was := tb.current().state
+		was := tb.current().State
 		tb.command(t, c.command)
-		require.NotEqual(t, apdu.OK, tb.current().result.Event.SW, c.command)
-		require.Equal(t, summary(was), summary(tb.current().state), c.command)
-		require.Equal(t, stored(t, was.Durable()), stored(t, tb.current().state.Durable()), c.command)
+		require.NotEqual(t, apdu.OK, tb.current().Result.Event.SW, c.command)
+		require.Equal(t, chiptest.Users(was), chiptest.Users(tb.current().State), c.command)
+		require.Equal(t, stored(t, was.Durable()), stored(t, tb.current().State.Durable()), c.command)
 	}
 }

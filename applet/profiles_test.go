@@ -40,7 +40,7 @@ func TestProfiles_ATR(t *testing.T) {
 		b, err := hex.DecodeString(atr)
 		require.NoError(t, err)
 		c := after(t, firmware, setups["shipped"]).current()
-		require.Equal(t, b, c.state.Durable().ATR(), firmware)
+		require.Equal(t, b, c.State.Durable().ATR(), firmware)
 		// The check byte is the exclusive or of all but the first byte
 		// (ISO 7816-3 §8.2.5).
 		var check byte
@@ -117,7 +117,7 @@ func TestProfiles_Differences(t *testing.T) {
 				t.Parallel()
 				tb := after(t, p.Name, setups[d.setup])
 				tb.run(t, d.script+" => "+want)
-				require.NoError(t, tb.current().result.Event.Defect)
+				require.NoError(t, tb.current().Result.Event.Defect)
 			})
 		}
 	}

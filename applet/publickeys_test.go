@@ -9,6 +9,7 @@ import (
 
 	"hsmemu/applet/cvc"
 	"hsmemu/emulator/chip"
+	"hsmemu/emulator/chiptest"
 	"hsmemu/keystore/curve"
 )
 
@@ -237,11 +238,11 @@ func TestProtocol_ForeignDevices(t *testing.T) {
 	t.Parallel()
 	tb := after(t, "4.1", lines(selectApplication, withoutPIN("0001", "93(0302)"), "00 B1 2F 02 Lcx(54(0000)) le => {efa:*} 9000"))
 
-	env := world("old")
+	env := chiptest.World("old")
 	env.Now = time.Date(2001, time.May, 1, 0, 0, 0, 0, time.UTC)
 	d, err := chip.Manufacture(env, chip.Order{Serial: "DENK9900001"})
 	require.NoError(t, err)
-	tb.put(&card{name: "B", env: env, state: chip.Boot(d)})
+	tb.put(&chiptest.Card{Name: "B", Env: env, State: chip.Boot(d)})
 	tb.run(t, custodian("B"))
 	tb.run(t, register("B"))
 	tb.run(t, keysStatus+"03 02 02 00 9000")
@@ -271,7 +272,7 @@ func foreignRoot(t *testing.T) cvc.Issuer {
 	t.Helper()
 	day := time.Date(2020, time.January, 1, 0, 0, 0, 0, time.UTC)
 	key := func(seed string) *curve.Private {
-		k, err := named(t, "brainpoolP256r1").Generate(seeded(seed))
+		k, err := named(t, "brainpoolP256r1").Generate(chiptest.Seeded(seed))
 		require.NoError(t, err)
 		return k
 	}
@@ -289,7 +290,7 @@ func TestProtocol_InnerSignature(t *testing.T) {
 	tb := after(t, "4.1", lines(selectApplication, withoutPIN("0001", "93(0302)"), custodian("B"), "card A", trusting("B")))
 	genuine, err := cvc.ParseAuthenticated(tb.Vars["requestb"])
 	require.NoError(t, err)
-	device := tb.card("B").durable().Device
+	device := tb.card("B").Durable().Device
 	inner := genuine.Request
 	inner.Raw = []byte(strings.Replace(string(inner.Raw), "UTCUSTB00001", "UTCUSTB00002", 1))
 	forged, err := inner.Countersign(cvc.Name(device.Name), cvc.ECDSASHA256, cvc.SignEC(device.Key.EC(), nil))

@@ -108,10 +108,10 @@ func TestProtocol_AfterInitialise(t *testing.T) {
 	for _, id := range []string{"C4 01", "C8 01", "C9 01", "CA 01", "CB 01", "CD 01", "CE 01", "CF 01", "2F 10"} {
 		tb.run(t, "00 D7 "+id+` Lc(54(0000) 53("x"))`)
 	}
-	device := stored(t, tb.current().durable().Device)
-	ef := tb.current().file(t, 0x2F02)
+	device := stored(t, tb.current().Durable().Device)
+	ef := tb.current().File(0x2F02)
 	tb.run(t, initialise("0001"))
-	d := tb.current().durable()
+	d := tb.current().Durable()
 	require.Equal(t, device, stored(t, d.Device))
 	require.Equal(t, []applet.File{{ID: 0x2F02, Data: ef}}, d.Files)
 	require.Empty(t, d.Keys)
@@ -145,14 +145,14 @@ func TestProtocol_Capacity(t *testing.T) {
 			made := 0
 			for {
 				tb.command(t, fmt.Sprintf(`00 46 %02X 00 Lcx(42("UTCA00001") {%s} 5F20("UTKEY00001")) %s`, made+1, c.template, c.le))
-				if tb.current().result.Event.SW != apdu.OK {
+				if tb.current().Result.Event.SW != apdu.OK {
 					break
 				}
 				made++
 			}
-			require.Equal(t, apdu.NotEnoughMemory, tb.current().result.Event.SW)
-			require.Empty(t, tb.current().result.Commits)
-			require.Len(t, tb.current().durable().Keys, made)
+			require.Equal(t, apdu.NotEnoughMemory, tb.current().Result.Event.SW)
+			require.Empty(t, tb.current().Result.Commits)
+			require.Len(t, tb.current().Durable().Keys, made)
 			require.GreaterOrEqual(t, made, c.least)
 		})
 	}

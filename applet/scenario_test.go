@@ -44,7 +44,7 @@ func TestScenarios(t *testing.T) {
 			} else if d := diff.Diff(file, text, "played", []byte(played)); d != nil {
 				t.Fatalf("the scenario went another way; if that is right, write it with go test ./applet -run TestScenarios -update\n%s", d)
 			}
-			i.seed(t, file, tb.card("A").durable().Firmware)
+			i.seed(t, file, tb.card("A").Durable().Firmware)
 		})
 	}
 }

@@ -109,8 +109,8 @@ func TestProtocol_BothClasses(t *testing.T) {
 			tb.send(t, command)
 			command[0] ^= 0x80
 			twin.send(t, command)
-			require.Equal(t, tb.current().result.Event.SW, twin.current().result.Event.SW)
-			require.Equal(t, stored(t, tb.current().durable()), stored(t, twin.current().durable()))
+			require.Equal(t, tb.current().Result.Event.SW, twin.current().Result.Event.SW)
+			require.Equal(t, stored(t, tb.current().Durable()), stored(t, twin.current().Durable()))
 		})
 	}
 }

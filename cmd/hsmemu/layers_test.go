@@ -65,10 +65,11 @@ var layers = map[string]layer{
 	"emulator/portal": {imports: []string{
 		"emulator/ram", "emulator/scp03", "emulator/store", "applet/cvc", "applet/sm", "applet/apdu", "applet/tlv", "keystore/curve",
 	}},
-	"emulator/view":    {pure: true, imports: []string{"applet", "applet/pkcs15", "emulator/chip", "keystore", "pinstate"}},
-	"emulator/conform": {imports: []string{"applet/apdu", "applet/tlv", "applet/cvc", "applet/sm", "keystore/curve", "vsmartcard"}},
-	"docs":             {imports: []string{"..."}}, // tests alone
-	"cmd/hsmemu":       {imports: []string{"..."}, modules: []string{"github.com/spf13/cobra", "golang.org/x/term"}},
+	"emulator/view":     {pure: true, imports: []string{"applet", "applet/pkcs15", "emulator/chip", "keystore", "pinstate"}},
+	"emulator/chiptest": {imports: []string{"applet", "emulator/chip", "emulator/conform", "keystore"}}, // for tests alone
+	"emulator/conform":  {imports: []string{"applet/apdu", "applet/tlv", "applet/cvc", "applet/sm", "keystore/curve", "vsmartcard"}},
+	"docs":              {imports: []string{"..."}}, // tests alone
+	"cmd/hsmemu":        {imports: []string{"..."}, modules: []string{"github.com/spf13/cobra", "golang.org/x/term"}},
 }
 
 // forTests are the modules that tests may import in addition.

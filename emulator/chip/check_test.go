@@ -9,6 +9,7 @@ import (
 
 	"hsmemu/applet"
 	"hsmemu/applet/apdu"
+	"hsmemu/emulator/chiptest"
 	"hsmemu/keystore"
 	"hsmemu/keystore/curve"
 	"hsmemu/pinstate"
@@ -20,7 +21,7 @@ func TestCheck_CardsAreCards(t *testing.T) {
 	t.Parallel()
 	for _, p := range applet.Profiles() {
 		for _, equipped := range []bool{false, true} {
-			require.NoError(t, start(t, p.Name, equipped).state.Durable().Check(), "%s %t", p.Name, equipped)
+			require.NoError(t, start(t, p.Name, equipped).State.Durable().Check(), "%s %t", p.Name, equipped)
 		}
 	}
 	require.NoError(t, goldenCard(t).Check())
@@ -35,9 +36,9 @@ func TestCheck_RefusesWhatNoCommandLeadsTo(t *testing.T) {
 	t.Parallel()
 	type a = applet.Durable
 	wide := keyOf(t, "rsa", 4096)
-	other, err := keystore.GenerateEC(seeded(9), named(t, "brainpoolP256r1"))
+	other, err := keystore.GenerateEC(chiptest.Seeded("\x09"), named(t, "brainpoolP256r1"))
 	require.NoError(t, err)
-	elsewhere, err := keystore.GenerateEC(seeded(9), named(t, "secp256r1"))
+	elsewhere, err := keystore.GenerateEC(chiptest.Seeded("\x09"), named(t, "secp256r1"))
 	require.NoError(t, err)
 	for name, c := range map[string]struct {
 		change func(*applet.Durable)
@@ -145,7 +146,7 @@ func without(d *applet.Durable) {
 
 // register puts a point of a curve into the first slot.
 func register(d *applet.Durable, c *curve.Curve) {
-	k, _ := keystore.GenerateEC(seeded(9), c)
+	k, _ := keystore.GenerateEC(chiptest.Seeded("\x09"), c)
 	d.Custodians[0].Curve, d.Custodians[0].Point = c.Name(), k.ECPublic().Bytes()
 }
 
@@ -158,5 +159,5 @@ func keyOf(t *testing.T, kind string, bits int) keystore.Key {
 		command = apdu.Command{INS: 0x48, P1: 7, P2: 0xB0}
 	}
 	c.ok(t, command)
-	return c.state.Durable().Applet.Keys[7]
+	return c.State.Durable().Applet.Keys[7]
 }

@@ -19,6 +19,7 @@ import (
 	"hsmemu/applet/cvc"
 	"hsmemu/applet/tlv"
 	"hsmemu/emulator/chip"
+	"hsmemu/emulator/chiptest"
 )
 
 func unhex(t testing.TB, s string) []byte {
@@ -66,22 +67,22 @@ func TestStep_Selection(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			k := manufacture(t, "4.1", 1)
+			k := manufacture(t, "4.1", "A")
 			k.ok(t, selectApplication)
 			k.ok(t, setup(0x0001, userPIN, soPIN, 3))
 			k.cut()
 			for i := 0; i < len(c.script); i += 2 {
-				before := stored(t, k.state.Durable())
+				before := stored(t, k.State.Durable())
 				var r chip.Result
-				k.state, r = chip.Step(k.env, k.state, unhex(t, c.script[i]))
+				k.State, r = chip.Step(k.Env, k.State, unhex(t, c.script[i]))
 				require.Equal(t, c.script[i+1], fmt.Sprintf("%X", r.Response), "command %s", c.script[i])
 				if len(r.Commits) == 0 {
-					require.Equal(t, before, stored(t, k.state.Durable()))
+					require.Equal(t, before, stored(t, k.State.Durable()))
 				}
 				require.NotEmpty(t, r.Event.Command)
 				require.Equal(t, r.Event.SW.String(), c.script[i+1][len(c.script[i+1])-4:])
 			}
-			require.Equal(t, c.powered, k.state.Selected)
+			require.Equal(t, c.powered, k.State.Selected)
 		})
 	}
 }
@@ -90,20 +91,20 @@ func TestStep_Selection(t *testing.T) {
 func TestStep_KeepsWhatIsNotTheApplications(t *testing.T) {
 	t.Parallel()
 	seed := uint64(7)
-	d, err := chip.Manufacture(world(1), chip.Order{})
+	d, err := chip.Manufacture(chiptest.World("\x01"), chip.Order{})
 	require.NoError(t, err)
 	d.Seed, d.KeyPool = &seed, true
-	c := &card{env: world(2), state: chip.Boot(d)}
-	require.Equal(t, d, c.state.Durable())
+	c := boot(d, "\x02")
+	require.Equal(t, d, c.State.Durable())
 	c.ok(t, selectApplication)
 	c.ok(t, setup(0x0001, userPIN, soPIN, 3))
-	require.Len(t, c.result.Commits, 1)
-	require.Equal(t, &seed, c.result.Commits[0].Seed)
-	require.True(t, c.result.Commits[0].KeyPool)
+	require.Len(t, c.Result.Commits, 1)
+	require.Equal(t, &seed, c.Result.Commits[0].Seed)
+	require.True(t, c.Result.Commits[0].KeyPool)
 	c.send(apdu.Command{INS: 0xA4, P1: 0x04})
-	require.Equal(t, &seed, c.state.Durable().Seed)
-	require.True(t, c.state.Durable().KeyPool)
-	require.True(t, c.state.Durable().Applet.PINs.Initialised)
+	require.Equal(t, &seed, c.State.Durable().Seed)
+	require.True(t, c.State.Durable().KeyPool)
+	require.True(t, c.State.Durable().Applet.PINs.Initialised)
 }
 
 // A card as shipped, made on 23 November 2026.
@@ -111,7 +112,7 @@ func TestStep_KeepsWhatIsNotTheApplications(t *testing.T) {
 // Shows CVC-24 and CVC-26.
 func TestManufacture(t *testing.T) {
 	t.Parallel()
-	d, err := chip.Manufacture(world(1), chip.Order{})
+	d, err := chip.Manufacture(chiptest.World("\x01"), chip.Order{})
 	require.NoError(t, err)
 	a := d.Applet
 	require.Equal(t, applet.DefaultFirmware, a.Firmware)
@@ -147,7 +148,7 @@ func TestManufacture(t *testing.T) {
 // and those that have no name or date in them of the same length.
 func TestManufacture_FileLooksReal(t *testing.T) {
 	t.Parallel()
-	d, err := chip.Manufacture(world(1), chip.Order{})
+	d, err := chip.Manufacture(chiptest.World("\x01"), chip.Order{})
 	require.NoError(t, err)
 	dir := filepath.Join("..", "..", "..", "shared", "vectors")
 	if _, err = os.Stat(dir); os.IsNotExist(err) {
@@ -187,7 +188,7 @@ func skeleton(t *testing.T, b []byte) string {
 func TestManufacture_Orders(t *testing.T) {
 	t.Parallel()
 	for _, p := range applet.Profiles() {
-		d, err := chip.Manufacture(world(1), chip.Order{Firmware: p.Name, Serial: "DENK0404144"})
+		d, err := chip.Manufacture(chiptest.World("\x01"), chip.Order{Firmware: p.Name, Serial: "DENK0404144"})
 		require.NoError(t, err)
 		require.Equal(t, p.Name, d.Applet.Firmware)
 		require.Equal(t, "DENK040414400000", d.Applet.Device.Name)
@@ -197,7 +198,7 @@ func TestManufacture_Orders(t *testing.T) {
 		"unknown firmware": {Firmware: "5.0"}, "serial too long": {Serial: "DENK04041440"}, "serial in small letters": {Serial: "denk0404144"},
 		"serial with a blank": {Serial: "DENK 404144"},
 	} {
-		_, err := chip.Manufacture(world(1), o)
+		_, err := chip.Manufacture(chiptest.World("\x01"), o)
 		require.Error(t, err, name)
 		require.True(t, strings.HasPrefix(err.Error(), "chip: manufacture: "), err.Error())
 	}
@@ -206,24 +207,24 @@ func TestManufacture_Orders(t *testing.T) {
 // No two cards are alike, unless their worlds are.
 func TestManufacture_IsAsRandomAsItsWorld(t *testing.T) {
 	t.Parallel()
-	one, err := chip.Manufacture(world(1), chip.Order{})
+	one, err := chip.Manufacture(chiptest.World("\x01"), chip.Order{})
 	require.NoError(t, err)
-	same, err := chip.Manufacture(world(1), chip.Order{})
+	same, err := chip.Manufacture(chiptest.World("\x01"), chip.Order{})
 	require.NoError(t, err)
-	other, err := chip.Manufacture(world(2), chip.Order{})
+	other, err := chip.Manufacture(chiptest.World("\x02"), chip.Order{})
 	require.NoError(t, err)
 	require.Equal(t, stored(t, one), stored(t, same))
 	require.NotEqual(t, one.Applet.Device.Name, other.Applet.Device.Name)
 	require.NotEqual(t, one.Applet.Device.Key.ECPublic().Bytes(), other.Applet.Device.Key.ECPublic().Bytes())
 
-	env := world(1)
+	env := chiptest.World("\x01")
 	env.Deterministic = false
 	random, err := chip.Manufacture(env, chip.Order{})
 	require.NoError(t, err)
 	require.False(t, bytes.Equal(one.Applet.Files[0].Data, random.Applet.Files[0].Data), "signed with RFC 6979 although nobody asked for it")
 
 	for n := range 45 { // wherever randomness ends, there is no card
-		env := world(1)
+		env := chiptest.World("\x01")
 		env.Rand = iotest.TimeoutReader(bytes.NewReader(make([]byte, n)))
 		env.Deterministic = false
 		_, err := chip.Manufacture(env, chip.Order{})
@@ -234,10 +235,10 @@ func TestManufacture_IsAsRandomAsItsWorld(t *testing.T) {
 // A state that is printed shows no secrets, whatever it is in.
 func TestState_PrintsNoSecrets(t *testing.T) {
 	t.Parallel()
-	c := manufacture(t, "4.1", 1)
+	c := manufacture(t, "4.1", "A")
 	equip(t, c)
 	secrets := []string{userPIN, soPIN}
-	for _, v := range []any{c.state, &c.state, c.state.Durable(), c.result, []chip.Durable{c.state.Durable()}} {
+	for _, v := range []any{c.State, &c.State, c.State.Durable(), c.Result, []chip.Durable{c.State.Durable()}} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q"} {
 			text := fmt.Sprintf(verb, v)
 			for _, s := range secrets {

@@ -19,11 +19,11 @@ func FuzzDurable(f *testing.F) {
 	require.NoError(f, err)
 	f.Add(golden)
 	for _, p := range applet.Profiles() {
-		c := manufacture(f, p.Name, 1)
-		f.Add([]byte(stored(f, c.state.Durable())))
+		c := manufacture(f, p.Name, "A")
+		f.Add([]byte(stored(f, c.State.Durable())))
 		c.ok(f, selectApplication)
 		c.ok(f, setup(0x000D, userPIN, soPIN, 3))
-		f.Add([]byte(stored(f, c.state.Durable())))
+		f.Add([]byte(stored(f, c.State.Durable())))
 	}
 	f.Add([]byte("{}"))
 	f.Add([]byte("null"))
@@ -38,13 +38,13 @@ func FuzzDurable(f *testing.F) {
 		require.NoError(t, json.Unmarshal([]byte(form), &again))
 		require.Equal(t, form, stored(t, again))
 
-		c := &card{env: world(2), state: chip.Boot(d)}
+		c := boot(d, "\x02")
 		_ = d.ATR()
 		_ = d.Applet.Serial()
 		for _, command := range asked(d) {
 			c.send(command)
-			require.NoError(t, c.result.Event.Defect, "%v", command)
-			require.NotEmpty(t, c.result.Event.String())
+			require.NoError(t, c.Result.Event.Defect, "%v", command)
+			require.NotEmpty(t, c.Result.Event.String())
 		}
 		require.Equal(t, form, stored(t, d), "no step changes the state that it was given")
 	})

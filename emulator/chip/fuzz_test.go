@@ -16,6 +16,7 @@ import (
 	"hsmemu/applet/apdu"
 	"hsmemu/applet/tlv"
 	"hsmemu/emulator/chip"
+	"hsmemu/emulator/chiptest"
 )
 
 // FuzzChip runs whole sessions of any bytes: the low bits of the first byte
@@ -55,7 +56,7 @@ func run(t *testing.T, session []byte) {
 	profiles := applet.Profiles()
 	c := start(t, profiles[int(session[0]&0x0F)%len(profiles)].Name, session[0]&0x80 != 0)
 	w := &watch{}
-	w.keep(t, c.state.Durable())
+	w.keep(t, c.State.Durable())
 	rest := session[1:]
 	for work := 0; work < mostWork && len(rest) >= 2; work++ {
 		n := int(rest[0])<<8 | int(rest[1])
@@ -66,7 +67,7 @@ func run(t *testing.T, session []byte) {
 		}
 		n = min(n, len(rest))
 		w.step(t, c, rest[:n])
-		if c.result.Event.Command == "GENERATE ASYMMETRIC KEY PAIR" {
+		if c.Result.Event.Command == "GENERATE ASYMMETRIC KEY PAIR" {
 			work += workKeyPair
 		}
 		rest = rest[n:]
@@ -78,20 +79,20 @@ func run(t *testing.T, session []byte) {
 var started sync.Map
 
 // start is a card as shipped, or one on which every command finds something.
-func start(t *testing.T, firmware string, equipped bool) *card {
+func start(t *testing.T, firmware string, equipped bool) card {
 	once, _ := started.LoadOrStore(fmt.Sprint(firmware, equipped), sync.OnceValue(func() chip.State {
-		c := manufacture(t, firmware, 1)
+		c := manufacture(t, firmware, "A")
 		if equipped {
 			equip(t, c)
 		}
-		return c.state
+		return c.State
 	}))
-	return &card{env: world(2), state: once.(func() chip.State)()}
+	return card{&chiptest.Card{Env: chiptest.World("\x02"), State: once.(func() chip.State)()}}
 }
 
-func equip(t *testing.T, c *card) {
+func equip(t *testing.T, c card) {
 	c.ok(t, selectApplication)
-	p := c.state.Applet.Profile()
+	p := c.State.Applet.Profile()
 	if !p.KeyDomains {
 		c.ok(t, setup(0x000D, userPIN, soPIN, 3, tlv.Append(nil, 0x92, []byte{0})))
 	} else {
@@ -115,12 +116,12 @@ type watch struct {
 }
 
 // step gives a card any bytes and checks the invariants I1, I6 and I7.
-func (w *watch) step(t *testing.T, c *card, command []byte) {
-	before := c.state.Durable()
-	c.state, c.result = chip.Step(c.env, c.state, command)
-	event, commits := c.result.Event, c.result.Commits
+func (w *watch) step(t *testing.T, c card, command []byte) {
+	before := c.State.Durable()
+	c.State, c.Result = chip.Step(c.Env, c.State, command)
+	event, commits := c.Result.Event, c.Result.Commits
 
-	r, err := apdu.ParseResponse(c.result.Response)
+	r, err := apdu.ParseResponse(c.Result.Response)
 	require.NoError(t, err)
 	require.Equal(t, event.SW, r.SW)
 	require.NoError(t, event.Defect, "%X", command)
@@ -128,7 +129,7 @@ func (w *watch) step(t *testing.T, c *card, command []byte) {
 	require.LessOrEqual(t, len(commits), 2)
 	require.NotEmpty(t, event.String())
 
-	after := c.state.Durable()
+	after := c.State.Durable()
 	if len(commits) == 0 {
 		require.True(t, reflect.DeepEqual(before, after), "%X changed without saving: %s", command, event)
 		return
@@ -178,12 +179,12 @@ func (w *watch) keep(t *testing.T, d chip.Durable) {
 	require.NoError(t, json.Unmarshal([]byte(form), &read))
 	require.Equal(t, form, stored(t, read))
 	require.NoError(t, read.Check(), "I9: commands led to a state that no card can be in")
-	c := &card{env: world(3), state: chip.Boot(read)}
+	c := boot(read, "\x03")
 	c.ok(t, selectApplication)
 	for _, query := range []apdu.Command{{INS: 0x20, P2: 0x81}, {INS: 0x20, P2: 0x88}, {CLA: 0x80, INS: 0x58, Ne: 256}} {
 		c.send(query)
-		require.Empty(t, c.result.Commits)
-		require.NoError(t, c.result.Event.Defect)
+		require.Empty(t, c.Result.Commits)
+		require.NoError(t, c.Result.Event.Defect)
 	}
 }
 
@@ -215,9 +216,9 @@ func TestFuzzChip_SeedsSucceed(t *testing.T) {
 				c.cut()
 				continue
 			}
-			c.state, c.result = chip.Step(c.env, c.state, []byte(rest[:n]))
+			c.State, c.Result = chip.Step(c.Env, c.State, []byte(rest[:n]))
 			rest = rest[n:]
-			if !refused(c.result.Event.SW) {
+			if !refused(c.Result.Event.SW) {
 				good++
 			}
 		}

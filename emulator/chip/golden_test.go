@@ -22,6 +22,7 @@ import (
 	"hsmemu/applet"
 	"hsmemu/applet/apdu"
 	"hsmemu/emulator/chip"
+	"hsmemu/emulator/chiptest"
 	"hsmemu/emulator/store"
 	"hsmemu/keystore"
 	"hsmemu/keystore/curve"
@@ -51,7 +52,7 @@ var goldenSecret = []byte("golden share or key of 32 bytes!")
 // commands lead to.
 func goldenCard(t *testing.T) chip.Durable {
 	t.Helper()
-	env := world(1)
+	env := chiptest.World("\x01")
 	d, err := chip.Manufacture(env, chip.Order{
 		Serial: "DENK9900001",
 		Answers: applet.Answers{
@@ -258,7 +259,7 @@ func TestGolden_OldCardsAreTheSameCards(t *testing.T) {
 		for id, k := range d.Applet.Keys {
 			checkKey(t, id, k)
 		}
-		blob, err := d.Applet.Domains[1].Wrap(seeded(1), d.Applet.Keys[4])
+		blob, err := d.Applet.Domains[1].Wrap(chiptest.Seeded("\x01"), d.Applet.Keys[4])
 		require.NoError(t, err)
 		whole, err := keystore.NewDKEK(1).Import(goldenSecret)
 		require.NoError(t, err)
@@ -266,7 +267,7 @@ func TestGolden_OldCardsAreTheSameCards(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, d.Applet.Keys[4].ECPublic().Bytes(), back.ECPublic().Bytes())
 
-		c := &card{env: world(2), state: chip.Boot(d)}
+		c := boot(d, "\x02")
 		require.Equal(t, apdu.OK, c.send(apdu.Command{INS: 0xA4, P1: 4, P2: 0x0C, Data: []byte(applet.AID)}).SW)
 		require.Equal(t, apdu.TriesLeft(11), c.send(apdu.Command{INS: 0x20, P2: 0x88}).SW)
 	}
@@ -287,7 +288,7 @@ func checkKey(t *testing.T, id byte, k keystore.Key) {
 	case keystore.RSA:
 		n, e := k.RSAPublic()
 		public := &rsa.PublicKey{N: new(big.Int).SetBytes(n), E: int(new(big.Int).SetBytes(e).Int64())}
-		signature, err := k.Sign(seeded(1), keystore.RSASignSHA256, []byte("message"))
+		signature, err := k.Sign(chiptest.Seeded("\x01"), keystore.RSASignSHA256, []byte("message"))
 		require.NoError(t, err)
 		message := sha256.Sum256([]byte("message"))
 		require.NoError(t, rsa.VerifyPKCS1v15(public, crypto.SHA256, message[:], signature), "key %d", id)

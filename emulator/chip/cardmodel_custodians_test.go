@@ -1,6 +1,8 @@
 package chip_test
 
 import (
+	"fmt"
+
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
@@ -13,7 +15,7 @@ import (
 
 // custodian is a card with a key for public key authentication.
 type custodian struct {
-	*card
+	card
 	name    string
 	request []byte
 	chain   cvc.Chain
@@ -23,11 +25,11 @@ type custodian struct {
 func makeCustodians(t require.TestingT) []custodian {
 	var list []custodian
 	for i := range 3 {
-		c := manufacture(t, "4.1", uint64(100+i))
+		c := manufacture(t, "4.1", fmt.Sprint("custodian ", i))
 		c.ok(t, selectApplication)
 		c.ok(t, setup(0x0001, userPIN, soPIN, 3))
 		request := c.ok(t, generate(byte(i+1), "brainpoolP256r1"))
-		chain, err := cvc.ParseChain(c.state.Durable().Applet.Files[0].Data)
+		chain, err := cvc.ParseChain(c.State.Durable().Applet.Files[0].Data)
 		require.NoError(t, err)
 		list = append(list, custodian{card: c, name: "UTKEY0" + string(rune('1'+i)) + "00001", request: request, chain: chain})
 	}
@@ -36,7 +38,7 @@ func makeCustodians(t require.TestingT) []custodian {
 
 // sign is the custodian's answer to a challenge, as r || s.
 func (c custodian) sign(t require.TestingT, i int, device, challenge string) []byte {
-	twin := *c.card
+	twin := card{c.Copy()}
 	der := twin.ok(t, apdu.Command{CLA: 0x80, INS: 0x68, P1: byte(i + 1), P2: 0x73, Data: []byte(device + challenge), Ne: 256})
 	s, err := c.chain.Issuer.Key.Inherit(cvc.EmulatorRoot().Certificate.Key).Curve.ParseDER(der)
 	require.NoError(t, err)
@@ -158,7 +160,7 @@ func (m *machine) Authenticate(t *rapid.T) {
 	if !right {
 		challenge += "!"
 	}
-	c := apdu.Command{INS: 0x82, Data: m.custodians[i].sign(t, i, m.state.Applet.Device.Name, challenge)}
+	c := apdu.Command{INS: 0x82, Data: m.custodians[i].sign(t, i, m.State.Applet.Device.Name, challenge)}
 	session = m.session
 	switch {
 	case m.session.chosen == 0:

@@ -1,10 +1,10 @@
 package chip_test
 
 import (
+	"pgregory.net/rapid"
+
 	"hsmemu/applet/apdu"
 	"hsmemu/applet/tlv"
-
-	"pgregory.net/rapid"
 )
 
 // The actions of the model on PINs and the life cycle: the chapter on PINs, read once more.
@@ -37,7 +37,7 @@ func (m *machine) SelectApplication(t *rapid.T) {
 // PowerCut is a card pulled out and put back in.
 func (m *machine) PowerCut(t *rapid.T) {
 	m.t = t
-	m.cutAfter(0, m.state.Durable(), nil)
+	m.cutAfter(0, m.State.Durable(), nil)
 	if rapid.IntRange(0, 3).Draw(t, "selected again") > 0 {
 		m.SelectApplication(t)
 	}

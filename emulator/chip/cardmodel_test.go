@@ -2,6 +2,7 @@ package chip_test
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"os"
@@ -15,6 +16,7 @@ import (
 
 	"hsmemu/applet/apdu"
 	"hsmemu/emulator/chip"
+	"hsmemu/emulator/chiptest"
 	"hsmemu/keystore"
 	"hsmemu/pinstate"
 )
@@ -88,7 +90,7 @@ func (s modelState) copied() modelState {
 // machine is the card, its model, and what connects them.
 type machine struct {
 	t *rapid.T
-	*card
+	card
 	s       modelState
 	session modelSession
 	blobs   []modelBlob
@@ -129,13 +131,13 @@ func (m *machine) do(c apdu.Command, sw apdu.SW, states saved, then modelSession
 	if !m.session.selected {
 		sw, states, then = apdu.InstructionNotSupported, nil, m.session
 	}
-	before := m.state.Durable()
+	before := m.State.Durable()
 	r := m.send(c)
-	m.told = append(m.told, fmt.Sprintf("> %X", c.Bytes()), fmt.Sprintf("< %X", m.result.Response), "= "+m.result.Event.String())
-	require.Equal(m.t, sw.String(), r.SW.String(), "%+v: %s", c, m.result.Event)
-	require.Len(m.t, m.result.Commits, len(states), "%s", m.result.Event)
+	m.told = append(m.told, fmt.Sprintf("> %X", c.Bytes()), fmt.Sprintf("< %X", m.Result.Response), "= "+m.Result.Event.String())
+	require.Equal(m.t, sw.String(), r.SW.String(), "%+v: %s", c, m.Result.Event)
+	require.Len(m.t, m.Result.Commits, len(states), "%s", m.Result.Event)
 	for i := range states {
-		m.compare(&states[i], m.result.Commits[i])
+		m.compare(&states[i], m.Result.Commits[i])
 	}
 	if len(states) > 0 {
 		if rapid.IntRange(0, 5).Draw(m.t, "power") == 5 {
@@ -151,9 +153,9 @@ func (m *machine) do(c apdu.Command, sw apdu.SW, states saved, then modelSession
 // cutAfter is a loss of power after the first n states were saved.
 func (m *machine) cutAfter(n int, before chip.Durable, states saved) {
 	if n > 0 {
-		before, m.s = m.result.Commits[n-1], states[n-1]
+		before, m.s = m.Result.Commits[n-1], states[n-1]
 	}
-	m.state, m.session = chip.Boot(before), modelSession{}
+	m.State, m.session = chip.Boot(before), modelSession{}
 	m.told = append(m.told, "cut")
 }
 
@@ -211,9 +213,9 @@ func (m *machine) compare(want *modelState, d chip.Durable) {
 // Check compares what is not saved, after every action.
 func (m *machine) Check(t *rapid.T) {
 	m.t = t
-	m.compare(&m.s, m.state.Durable())
-	require.Equal(t, m.session.selected, m.state.Selected)
-	l := m.state.Applet.Login
+	m.compare(&m.s, m.State.Durable())
+	require.Equal(t, m.session.selected, m.State.Selected)
+	l := m.State.Applet.Login
 	require.Equal(t, []bool{m.session.user, m.session.so}, []bool{l.User, l.SO}, "user and SO logged in")
 	require.Equal(t, m.answers(), int(l.Keys), "public keys that have answered")
 	require.False(t, m.session.user && m.s.pin != "" && m.s.tries == 0, "a login and a blocked PIN")
@@ -242,8 +244,8 @@ func TestModel(t *testing.T) {
 		}
 	})
 	rapid.Check(t, func(t *rapid.T) {
-		c := manufacture(t, "4.1", 1)
-		c.env = world(rapid.Uint64().Draw(t, "seed"))
+		c := manufacture(t, "4.1", "A")
+		c.Env = chiptest.World(string(binary.BigEndian.AppendUint64(nil, rapid.Uint64().Draw(t, "seed"))))
 		m := &machine{t: t, card: c, custodians: custodians, s: modelState{keys: map[byte]modelKey{}, files: map[uint16]string{}}}
 		t.Cleanup(func() { // the last run that fails is the shortest
 			if t.Failed() {

@@ -1,12 +1,7 @@
 package chip_test
 
 import (
-	"encoding/json"
 	"fmt"
-	"io"
-	"math/rand/v2"
-	"strings"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -15,57 +10,38 @@ import (
 	"hsmemu/applet/cvc"
 	"hsmemu/applet/tlv"
 	"hsmemu/emulator/chip"
-	"hsmemu/keystore"
+	"hsmemu/emulator/chiptest"
 	"hsmemu/keystore/curve"
 )
 
-// seeded is randomness that is the same in every run.
-func seeded(seed uint64) io.Reader {
-	var key [32]byte
-	for i := range 8 {
-		key[i] = byte(seed >> (8 * i))
-	}
-	return rand.NewChaCha8(key)
-}
-
-// world is an environment in which everything happens again the same way.
-func world(seed uint64) applet.Env {
-	random := seeded(seed)
-	return applet.Env{
-		Rand: random, Deterministic: true, Observed: true, RSA: keystore.PoolGenerator{Rand: random},
-		Now: time.Date(2026, time.November, 23, 12, 0, 0, 0, time.UTC),
-	}
-}
-
 // card is a chip with somebody who talks to it.
-type card struct {
-	env    applet.Env
-	state  chip.State
-	result chip.Result
+type card struct{ *chiptest.Card }
+
+func manufacture(t require.TestingT, firmware, name string) card {
+	c, err := chiptest.Manufacture(firmware, name)
+	require.NoError(t, err)
+	return card{c}
 }
 
-func manufacture(t require.TestingT, firmware string, seed uint64) *card {
-	env := world(seed)
-	d, err := chip.Manufacture(env, chip.Order{Firmware: firmware})
-	require.NoError(t, err)
-	return &card{env: env, state: chip.Boot(d)}
+// boot is a card from what was kept of it, in a world of its own.
+func boot(d chip.Durable, seed string) card {
+	return card{&chiptest.Card{Env: chiptest.World(seed), State: chip.Boot(d)}}
 }
 
 // send gives the card a command.
-func (c *card) send(command apdu.Command) apdu.Response {
-	c.state, c.result = chip.Step(c.env, c.state, command.Bytes())
-	r, _ := apdu.ParseResponse(c.result.Response)
+func (c card) send(command apdu.Command) apdu.Response {
+	r, _ := apdu.ParseResponse(c.Step(command.Bytes()))
 	return r
 }
 
 // ok gives the card a command that it must not refuse.
-func (c *card) ok(t require.TestingT, command apdu.Command) []byte {
+func (c card) ok(t require.TestingT, command apdu.Command) []byte {
 	r := c.send(command)
-	require.Equal(t, apdu.OK, r.SW, c.result.Event.String())
+	require.Equal(t, apdu.OK, r.SW, c.Result.Event.String())
 	return r.Data
 }
 
-func (c *card) cut() { c.state = chip.Boot(c.state.Durable()) }
+func (c card) cut() { c.State = chip.Boot(c.State.Durable()) }
 
 // The commands that tests need most.
 var selectApplication = apdu.Command{INS: 0xA4, P1: 0x04, P2: 0x0C, Data: []byte(applet.AID)}
@@ -118,17 +94,8 @@ func write(id uint16, offset int, data []byte) apdu.Command {
 	return apdu.Command{INS: 0xD7, P1: byte(id >> 8), P2: byte(id), Data: tlv.Append(body, 0x53, data)}
 }
 
-// stored is a state as it would be on disk, made in both ways there are.
 func stored(t require.TestingT, d any) string {
-	var b strings.Builder
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	require.NoError(t, e.Encode(d))
-	form := strings.TrimSuffix(b.String(), "\n")
-	if c, ok := d.(chip.Durable); ok {
-		appended, err := c.AppendJSON([]byte("before"))
-		require.NoError(t, err)
-		require.Equal(t, "before"+form, string(appended))
-	}
+	form, err := chiptest.Stored(d)
+	require.NoError(t, err)
 	return form
 }
