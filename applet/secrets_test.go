@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hsmemu/emulator/chip"
+	"hsmemu/emulator/chiptest"
 	"hsmemu/keystore"
 )
 
@@ -22,10 +23,6 @@ func secretOf(t require.TestingT, k keystore.Key, part string) []byte {
 	require.NoError(t, err)
 	return secret
 }
-
-// secretNames are the fields of the stored form that nobody may ever see: parts
-// of keys, key encryption keys, and PINs.
-var secretNames = map[string]bool{"d": true, "p": true, "q": true, "qInverse": true, "key": true, "kek": true, "value": true}
 
 // window is how many bytes of a longer secret make a leak.
 const window = 8
@@ -41,33 +38,11 @@ func newSecrets() *secrets {
 	return &secrets{whole: map[string]bool{}, windows: map[[window]byte]bool{}, seen: map[string]bool{}}
 }
 
-// learn takes the secrets out of a state's stored form.
-func (s *secrets) learn(t require.TestingT, form string) {
-	if s.seen[form] {
-		return
-	}
-	s.seen[form] = true
-	var tree any
-	require.NoError(t, json.Unmarshal([]byte(form), &tree))
-	s.walk(t, "", tree)
-}
-
-func (s *secrets) walk(t require.TestingT, name string, node any) {
-	switch node := node.(type) {
-	case map[string]any:
-		for name, child := range node {
-			s.walk(t, name, child)
-		}
-	case []any:
-		for _, child := range node {
-			s.walk(t, "", child)
-		}
-	case string:
-		if secretNames[name] {
-			secret, err := base64.StdEncoding.DecodeString(node)
-			require.NoError(t, err)
-			s.add(secret)
-		}
+// learn takes in the secrets of a state.
+func (s *secrets) learn(t require.TestingT, d chip.Durable) {
+	if form := stored(t, d); !s.seen[form] {
+		s.seen[form] = true
+		require.NoError(t, chiptest.Secrets(d, func(_ string, secret []byte) { s.add(secret) }))
 	}
 }
 
@@ -100,10 +75,8 @@ func (s *secrets) leak(visible []byte) []byte {
 // check is invariant I8 for one step: what the card said and what it told
 // observers holds no secret of the states before and after it.
 func (s *secrets) check(t require.TestingT, before, after chip.Durable, result chip.Result) {
-	s.learn(t, stored(t, before))
-	s.learn(t, stored(t, after))
-	for _, d := range result.Commits {
-		s.learn(t, stored(t, d))
+	for _, d := range append([]chip.Durable{before, after}, result.Commits...) {
+		s.learn(t, d)
 	}
 	require.Nil(t, s.leak(result.Response), "a secret in the answer to %s", result.Event)
 	event := fmt.Sprintf("%s\n%+v\n%#v", result.Event, result.Event, result.Event)

@@ -13,7 +13,6 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"io"
@@ -29,9 +28,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hsmemu/applet/apdu"
+	"hsmemu/applet/cvc"
 	"hsmemu/applet/tlv"
 	"hsmemu/emulator"
 	"hsmemu/emulator/chip"
+	"hsmemu/emulator/chiptest"
 	"hsmemu/emulator/store"
 	"hsmemu/keystore"
 	"hsmemu/keystore/seal"
@@ -95,35 +96,9 @@ func (s *search) learn(what string, secret []byte) {
 	}
 }
 
-// secretParts are the names of what a card's stored form keeps secret.
-var secretParts = []string{"d", "p", "q", "qInverse", "key", "kek", "value"}
-
 // learnCard takes in the secrets of a card.
 func (s *search) learnCard(t require.TestingT, d chip.Durable) {
-	form, err := json.Marshal(d)
-	require.NoError(t, err)
-	var tree any
-	require.NoError(t, json.Unmarshal(form, &tree))
-	s.walk(t, "", tree)
-}
-
-func (s *search) walk(t require.TestingT, name string, node any) {
-	switch node := node.(type) {
-	case map[string]any:
-		for name, child := range node {
-			s.walk(t, name, child)
-		}
-	case []any:
-		for _, child := range node {
-			s.walk(t, "", child)
-		}
-	case string:
-		if slices.Contains(secretParts, name) {
-			secret, err := base64.StdEncoding.DecodeString(node)
-			require.NoError(t, err)
-			s.learn("the card's "+name, secret)
-		}
-	}
+	require.NoError(t, chiptest.Secrets(d, func(part string, secret []byte) { s.learn("the card's "+part, secret) }))
 }
 
 // find returns whose secret can be seen, empty for none.
@@ -298,15 +273,9 @@ func (l *leaking) others() []byte {
 		wireFor(65536, 0xB1, 0xCC, id, tlv.Append(nil, 0x54, []byte{0, 0})), wireFor(65536, 0xB1, 0xCE, id, tlv.Append(nil, 0x54, []byte{0, 0})),
 		wireFor(65536, 0xB1, 0x2F, 0x02, tlv.Append(nil, 0x54, []byte{0, 0})), wireFor(256, 0x68, id, 0x73, block), wireFor(256, 0x68, id, 0x33, block),
 		wireFor(256, 0xA4, 0x04, 0, wireSelect[5:]), wireFor(256, 0x50, 0, 0), wireFor(256, 0xCA, 0, 0),
-		wireFor(65536, 0x46, id, 0, tlv.Append(nil, 0x42, []byte("UTCA00001")), rsaTemplate(), tlv.Append(nil, 0x5F20, []byte("UTKEY00001"))),
+		wireFor(65536, 0x46, id, 0, tlv.Append(nil, 0x42, []byte("UTCA00001")), cvc.RSATemplate(cvc.RSASHA256, 1024), tlv.Append(nil, 0x5F20, []byte("UTKEY00001"))),
 	}
 	return list[l.driver.IntN(len(list))]
-}
-
-// rsaTemplate asks for an RSA key of 1024 bits.
-func rsaTemplate() []byte {
-	rsaSHA256 := []byte{0x04, 0x00, 0x7F, 0x00, 0x07, 0x02, 0x02, 0x02, 0x01, 0x02} // BSI TR-03110: TA-RSA-v1-5-SHA-256
-	return tlv.Append(nil, 0x7F49, tlv.Append(nil, 0x06, rsaSHA256), tlv.Append(nil, 0x82, []byte{1, 0, 1}), tlv.Append(nil, 0x02, []byte{4, 0}))
 }
 
 // converse has a client talk to the card for a while, and tells how often each
