@@ -22,7 +22,7 @@ type Answers struct {
 }
 
 // ErrAnswer says that there is no such answer to choose.
-var ErrAnswer = errors.New("applet: no such answer")
+var ErrAnswer = errors.New("no such answer")
 
 // answer is one answer that can be chosen for a card.
 type answer struct {

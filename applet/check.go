@@ -12,7 +12,7 @@ import (
 )
 
 // ErrState reports a state that no card can be in.
-var ErrState = errors.New("applet: not the state of a card")
+var ErrState = errors.New("not the state of a card")
 
 // Check returns ErrState, with words that say what is wrong, unless production
 // and commands alone can have brought the application into this state. What that

@@ -182,7 +182,7 @@ func ProfileOf(version string) (Profile, bool) {
 func unhex(s string) []byte {
 	b, err := hex.DecodeString(s)
 	if err != nil {
-		panic("applet: constant is not hexadecimal: " + s)
+		panic("constant is not hexadecimal: " + s)
 	}
 	return b
 }

@@ -52,7 +52,7 @@ type World struct {
 
 // ErrMute is the answer of a card that lost its storage: it says nothing until
 // it is reset, as hardware with a broken memory would.
-var ErrMute = errors.New("emulator: card is mute")
+var ErrMute = errors.New("card is mute")
 
 // Event is one thing that happened to a card.
 type Event struct {
@@ -84,7 +84,7 @@ type Card struct {
 // selected. Error: applet.ErrState for a state that no card can be in.
 func New(d chip.Durable, s Store, w World) (*Card, error) {
 	if err := d.Check(); err != nil {
-		return nil, fmt.Errorf("emulator: %w", err)
+		return nil, err
 	}
 	c := &Card{store: s, world: w, saved: d}
 	c.become(chip.Boot(d))
@@ -115,13 +115,13 @@ func (c *Card) Reset() error {
 
 // ErrCounted is the answer to a replacement of a card's state where a counter is
 // there to prevent it, and nobody insisted.
-var ErrCounted = errors.New("emulator: the card's counter is there to prevent this")
+var ErrCounted = errors.New("the card's counter is there to prevent this")
 
 // Replaceable returns nil if Replace would take that state, or else applet.ErrState
 // for one that no card can be in, or ErrCounted.
 func (c *Card) Replaceable(d chip.Durable, force bool) error {
 	if err := d.Check(); err != nil {
-		return fmt.Errorf("emulator: replace state: %w", err)
+		return fmt.Errorf("replace state: %w", err)
 	}
 	if c.store.Counts() && !force {
 		return ErrCounted
@@ -141,7 +141,7 @@ func (c *Card) Replace(d chip.Durable, force bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.store.Save(d); err != nil {
-		return fmt.Errorf("emulator: replace state: %w", err)
+		return fmt.Errorf("replace state: %w", err)
 	}
 	c.saved, c.mute = d, false
 	c.become(chip.Boot(d))
@@ -201,7 +201,7 @@ func (c *Card) step(now time.Time, command []byte) (next chip.State, r chip.Resu
 	env.Observed = c.watchers.any()
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("emulator: panic in the card: %v%s", p, calls())
+			err = fmt.Errorf("panic in the card: %v%s", p, calls())
 		}
 	}()
 	next, r = chip.Step(env, c.Snapshot(), command)

@@ -316,7 +316,7 @@ func TestReplace(t *testing.T) {
 	b.shelf.failAfter(0)
 	err := b.Replace(another, false)
 	require.ErrorIs(t, err, errFull)
-	require.True(t, strings.HasPrefix(err.Error(), "emulator: "), err.Error())
+	require.True(t, strings.HasPrefix(err.Error(), "replace state: "), err.Error())
 	require.Equal(t, "9000", b.say(triesOfPIN))
 
 	b.shelf.failAfter(-1)

@@ -71,9 +71,9 @@ type faultKind struct {
 // Errors of faults.
 var (
 	// ErrFault says that a fault setting makes no sense.
-	ErrFault = errors.New("emulator: no such fault")
+	ErrFault = errors.New("no such fault")
 	// errTransmit is a transmission that a fault made fail.
-	errTransmit = errors.New("emulator: transmission failed on demand")
+	errTransmit = errors.New("transmission failed on demand")
 )
 
 const (

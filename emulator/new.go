@@ -36,7 +36,7 @@ func NewCard(o chip.Order, w World) (*Card, error) {
 func (w World) Manufacture(o chip.Order) (chip.Durable, error) {
 	d, err := chip.Manufacture(w.env(w.Clock()), o)
 	if err != nil {
-		return chip.Durable{}, fmt.Errorf("emulator: new card: %w", err)
+		return chip.Durable{}, fmt.Errorf("new card: %w", err)
 	}
 	return d, nil
 }

@@ -302,7 +302,7 @@ func cutField(b []byte) (field, rest []byte, ok bool) {
 func mustAES(key [32]byte) cipher.Block {
 	block, err := aes.NewCipher(key[:])
 	if err != nil {
-		panic("keystore: AES refuses a key of 32 bytes")
+		panic("AES refuses a key of 32 bytes")
 	}
 	return block
 }

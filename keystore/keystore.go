@@ -29,40 +29,40 @@ import (
 // Errors of this package. They are returned wrapped; compare with errors.Is.
 var (
 	// ErrAlgorithm means that the key cannot do, or may not do, what was asked.
-	ErrAlgorithm = errors.New("keystore: algorithm not possible with this key")
+	ErrAlgorithm = errors.New("algorithm not possible with this key")
 	// ErrLength means that the input has a length the algorithm does not take.
-	ErrLength = errors.New("keystore: input has the wrong length")
+	ErrLength = errors.New("input has the wrong length")
 	// ErrData means that the input has the right length but no valid value: a
 	// number not below the modulus, a point not on the curve, broken padding.
-	ErrData = errors.New("keystore: input is not valid")
+	ErrData = errors.New("input is not valid")
 	// ErrParameters means that no key of the wanted kind can be made: a size
 	// or public exponent that is not supported.
-	ErrParameters = errors.New("keystore: key parameters not supported")
+	ErrParameters = errors.New("key parameters not supported")
 	// ErrRandom means that randomness is needed and the source failed or is nil.
-	ErrRandom = errors.New("keystore: no randomness")
+	ErrRandom = errors.New("no randomness")
 	// ErrExhausted means that the use counter of the key has reached zero.
-	ErrExhausted = errors.New("keystore: key is used up")
+	ErrExhausted = errors.New("key is used up")
 	// ErrKey means that the parts of a key contradict each other.
-	ErrKey = errors.New("keystore: key material is not consistent")
+	ErrKey = errors.New("key material is not consistent")
 	// ErrCurve means that domain parameters belong to none of the known curves.
-	ErrCurve = errors.New("keystore: curve is not known")
+	ErrCurve = errors.New("curve is not known")
 	// ErrBlob means that a key blob is not laid out as it must be.
-	ErrBlob = errors.New("keystore: key blob is malformed")
+	ErrBlob = errors.New("key blob is malformed")
 	// ErrKCV means that a key blob was made with another key encryption key, or
 	// that the keys of a domain belong to another one.
-	ErrKCV = errors.New("keystore: key check value does not match")
+	ErrKCV = errors.New("key check value does not match")
 	// ErrMAC means that a key blob was altered.
-	ErrMAC = errors.New("keystore: message authentication code does not match")
+	ErrMAC = errors.New("message authentication code does not match")
 	// ErrNotReady means that the key domain has no complete key encryption key.
-	ErrNotReady = errors.New("keystore: key domain is not ready")
+	ErrNotReady = errors.New("key domain is not ready")
 	// ErrComplete means that no further share is awaited.
-	ErrComplete = errors.New("keystore: all shares are present")
+	ErrComplete = errors.New("all shares are present")
 	// ErrDomain means that the key domain is of a kind that cannot do this.
-	ErrDomain = errors.New("keystore: wrong kind of key domain")
+	ErrDomain = errors.New("wrong kind of key domain")
 	// ErrFormat means that the stored form of a key or domain makes no sense.
-	ErrFormat = errors.New("keystore: stored form is not valid")
+	ErrFormat = errors.New("stored form is not valid")
 	// ErrShare means that a share file is malformed or the password is wrong.
-	ErrShare = errors.New("keystore: share file does not open")
+	ErrShare = errors.New("share file does not open")
 )
 
 // Kind is the kind of a key. The zero Kind is that of the zero Key.

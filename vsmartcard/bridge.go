@@ -73,7 +73,7 @@ func Listen(ctx context.Context, address string, card Card) (*Bridge, error) {
 	var config net.ListenConfig
 	l, err := config.Listen(ctx, "tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("vsmartcard: %w", err)
+		return nil, err
 	}
 	return newBridge(card, newListener(l)), nil
 }
@@ -333,7 +333,7 @@ func (b *Bridge) Eject(ctx context.Context) error {
 
 func ejected(err error) error {
 	if err != nil {
-		return fmt.Errorf("vsmartcard: eject: the reader did not react: %w", err)
+		return fmt.Errorf("eject: the reader did not react: %w", err)
 	}
 	return nil
 }

@@ -450,7 +450,7 @@ func TestSlot(t *testing.T) {
 	} {
 		got, err := vsmartcard.Slot(c.address, c.n)
 		if c.want == "" {
-			require.ErrorContains(t, err, "vsmartcard: ", c.address)
+			require.Error(t, err, c.address)
 			continue
 		}
 		require.NoError(t, err, c.address)

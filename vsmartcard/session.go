@@ -76,7 +76,7 @@ func (s *session) run(ctx context.Context) error {
 	_ = s.conn.Close()
 	close(s.gone)
 	if failed := s.card.Reset(); failed != nil && errors.Is(err, io.EOF) {
-		err = fmt.Errorf("vsmartcard: reset at the end: %w", failed)
+		err = fmt.Errorf("reset at the end: %w", failed)
 	}
 	if ctx.Err() != nil || s.isEjected() || errors.Is(err, io.EOF) {
 		return nil
@@ -127,7 +127,7 @@ func (s *session) answer(payload []byte) ([]byte, error) {
 		return nil, io.EOF // ejected, and the reader knows
 	}
 	if err != nil {
-		return nil, fmt.Errorf("vsmartcard: command of %d bytes: %w", len(payload), err)
+		return nil, fmt.Errorf("command of %d bytes: %w", len(payload), err)
 	}
 	return response, nil
 }
@@ -137,7 +137,7 @@ func (s *session) control(code byte) ([]byte, error) {
 	case controlOff, controlOn, controlReset:
 		s.powered, s.met = code != controlOff, true
 		if err := s.card.Reset(); err != nil {
-			return nil, fmt.Errorf("vsmartcard: reset: %w", err)
+			return nil, fmt.Errorf("reset: %w", err)
 		}
 		return nil, nil
 	case controlATR:

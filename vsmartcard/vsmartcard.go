@@ -63,16 +63,16 @@ const DefaultPort = 35963
 // The errors of this package.
 var (
 	// ErrNoReader means that nothing accepts connections at the address.
-	ErrNoReader = errors.New("vsmartcard: no vpcd reader answers")
+	ErrNoReader = errors.New("no vpcd reader answers")
 	// ErrNotReady means that a reader is there but has not taken the card,
 	// for example because another card is in it.
-	ErrNotReady = errors.New("vsmartcard: the reader has not taken the card")
+	ErrNotReady = errors.New("the reader has not taken the card")
 	// ErrAnswer means that a card gave something that is no response APDU of
 	// 2 to 65535 bytes.
-	ErrAnswer = errors.New("vsmartcard: the card's answer does not fit a vpcd frame")
+	ErrAnswer = errors.New("the card's answer does not fit a vpcd frame")
 	// ErrClosed means that the bridge has been closed or that its Run has
 	// returned.
-	ErrClosed = errors.New("vsmartcard: bridge closed")
+	ErrClosed = errors.New("bridge closed")
 )
 
 // Slot returns the address of vpcd's slot n, counted from 0, where address is
@@ -84,14 +84,14 @@ func Slot(address string, n int) (string, error) {
 	}
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return "", fmt.Errorf("vsmartcard: %w", err)
+		return "", err
 	}
 	first, err := strconv.ParseUint(port, 0, 16)
 	if err != nil || first == 0 {
-		return "", fmt.Errorf("vsmartcard: address %q: port %q is not a number from 1 to 65535", address, port)
+		return "", fmt.Errorf("address %q: port %q is not a number from 1 to 65535", address, port)
 	}
 	if n < 0 || int(first)+n > 65535 {
-		return "", fmt.Errorf("vsmartcard: address %q: no port for slot %d", address, n)
+		return "", fmt.Errorf("address %q: no port for slot %d", address, n)
 	}
 	if host == "" {
 		host = "127.0.0.1"

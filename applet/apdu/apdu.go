@@ -27,7 +27,7 @@ const (
 
 // ErrLength says that the bytes are none of the four cases of ISO 7816-4, or
 // that a response is shorter than its status word.
-var ErrLength = errors.New("apdu: lengths do not agree")
+var ErrLength = errors.New("lengths do not agree")
 
 // Command is one command APDU.
 type Command struct {

@@ -25,46 +25,46 @@ import (
 // Errors of reading and making.
 var (
 	// ErrStructure says that bytes are not the object they should be.
-	ErrStructure = errors.New("cvc: malformed object")
+	ErrStructure = errors.New("malformed object")
 	// ErrName says that a reference is missing, or that one to be certified
 	// breaks the naming rules (see Name.Valid).
-	ErrName = errors.New("cvc: invalid reference")
+	ErrName = errors.New("invalid reference")
 	// ErrDate says that a date is not six digits of a day of 2000 to 2099.
-	ErrDate = errors.New("cvc: invalid date")
+	ErrDate = errors.New("invalid date")
 	// ErrScheme says that an algorithm identifier is none of TR-03110's.
-	ErrScheme = errors.New("cvc: unknown signature algorithm")
+	ErrScheme = errors.New("unknown signature algorithm")
 	// ErrKey says that a public key is incomplete, contradicts its algorithm,
 	// is not on its curve, or has no domain parameters when it needs them.
-	ErrKey = errors.New("cvc: unusable public key")
+	ErrKey = errors.New("unusable public key")
 	// ErrExtension says that extensions cannot be read, or that one of them is
 	// stated twice.
-	ErrExtension = errors.New("cvc: invalid extensions")
+	ErrExtension = errors.New("invalid extensions")
 )
 
 // Errors of verification. Each names one thing that can be wrong with an
 // attestation; the first five concern the device's chain.
 var (
 	// ErrUnknownRoot says that the issuer names a root nobody handed in.
-	ErrUnknownRoot = errors.New("cvc: unknown root")
+	ErrUnknownRoot = errors.New("unknown root")
 	// ErrRootSignature says that a root's signature over itself is wrong.
-	ErrRootSignature = errors.New("cvc: root certificate has a wrong signature")
+	ErrRootSignature = errors.New("root certificate has a wrong signature")
 	// ErrIssuerSignature says that the root did not sign the issuer.
-	ErrIssuerSignature = errors.New("cvc: issuer certificate has a wrong signature")
+	ErrIssuerSignature = errors.New("issuer certificate has a wrong signature")
 	// ErrIssuerReference says that the device names another issuer.
-	ErrIssuerReference = errors.New("cvc: device certificate names another issuer")
+	ErrIssuerReference = errors.New("device certificate names another issuer")
 	// ErrDeviceSignature says that the issuer did not sign the device.
-	ErrDeviceSignature = errors.New("cvc: device certificate has a wrong signature")
+	ErrDeviceSignature = errors.New("device certificate has a wrong signature")
 	// ErrRole says that a certificate does not have the role of its place.
-	ErrRole = errors.New("cvc: certificate has a wrong role")
+	ErrRole = errors.New("certificate has a wrong role")
 	// ErrOuterReference says that a request names another device.
-	ErrOuterReference = errors.New("cvc: request was authenticated by another device")
+	ErrOuterReference = errors.New("request was authenticated by another device")
 	// ErrOuterSignature says that the device did not sign the request.
-	ErrOuterSignature = errors.New("cvc: request has a wrong outer signature")
+	ErrOuterSignature = errors.New("request has a wrong outer signature")
 	// ErrInnerSignature says that the requested key did not sign.
-	ErrInnerSignature = errors.New("cvc: request has a wrong inner signature")
+	ErrInnerSignature = errors.New("request has a wrong inner signature")
 	// ErrSignature is what a single verification returns; the errors above
 	// wrap nothing and replace it where the place is known.
-	ErrSignature = errors.New("cvc: wrong signature")
+	ErrSignature = errors.New("wrong signature")
 )
 
 // Tags of TR-03110 part 3, table 19 and following (CVC-1).

@@ -42,7 +42,7 @@ func published(certificate string, scalar [2]byte) Issuer {
 	group := builtIn(emulatorRoot).Key.Curve
 	d, err := group.Private(append([]byte{scalar[0]}, bytes.Repeat(scalar[1:], 31)...))
 	if err != nil {
-		panic(fmt.Sprintf("cvc: built-in key: %v", err))
+		panic(fmt.Sprintf("built-in key: %v", err))
 	}
 	return Issuer{Certificate: c, Key: d}
 }

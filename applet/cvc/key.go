@@ -259,7 +259,7 @@ func SignEC(k *curve.Private, rand io.Reader) Signer {
 		}
 		sig, err := k.Sign(rand, s.Digest(message))
 		if err != nil {
-			return nil, fmt.Errorf("cvc: sign: %w", err)
+			return nil, fmt.Errorf("sign: %w", err)
 		}
 		return sig.Plain(), nil
 	}

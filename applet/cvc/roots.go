@@ -75,7 +75,7 @@ func builtIn(digits string) Certificate {
 			return c
 		}
 	}
-	panic(fmt.Sprintf("cvc: built-in certificate: %v", err))
+	panic(fmt.Sprintf("built-in certificate: %v", err))
 }
 
 // VendorRoots returns the three public roots of real devices: production,

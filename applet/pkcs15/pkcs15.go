@@ -20,7 +20,7 @@ import (
 )
 
 // ErrDescription says that bytes are no description of the wanted sort.
-var ErrDescription = errors.New("pkcs15: description is malformed")
+var ErrDescription = errors.New("description is malformed")
 
 // Kind is the kind of key a description is of: the tag it begins with.
 type Kind byte

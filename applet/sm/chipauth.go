@@ -50,7 +50,7 @@ func (s Suite) Authenticate(device *curve.Private, nonce Nonce, data []byte) (Ch
 	}
 	host, err := device.Curve().Public(values[0])
 	if err != nil {
-		return Channel{}, nil, fmt.Errorf("sm: ephemeral key: %w", err)
+		return Channel{}, nil, fmt.Errorf("ephemeral key: %w", err)
 	}
 	k, err := s.agree(device, host, nonce)
 	if err != nil {
@@ -107,7 +107,7 @@ func (s Suite) Confirm(ephemeral *curve.Private, device *curve.Public, answer []
 func (s Suite) agree(own *curve.Private, peer *curve.Public, nonce Nonce) (*keys, error) {
 	point, err := own.Shared(peer)
 	if err != nil {
-		return nil, fmt.Errorf("sm: key agreement: %w", err)
+		return nil, fmt.Errorf("key agreement: %w", err)
 	}
 	return newKeys(s, point[1:1+own.Curve().FieldLen()], nonce), nil
 }

@@ -39,7 +39,7 @@ func newKeys(s Suite, secret []byte, nonce Nonce) *keys {
 // ready is for keys whose size is right, because derive made them.
 func ready(b cipher.Block, err error) cipher.Block {
 	if err != nil {
-		panic("sm: a derived key has the wrong size")
+		panic("a derived key has the wrong size")
 	}
 	return b
 }
@@ -118,7 +118,7 @@ type shortened struct{ key []byte }
 func (s *shortened) sum(data []byte) []byte {
 	sum, err := cmac.Sum(s.key, data)
 	if err != nil {
-		panic("sm: a derived key has the wrong size")
+		panic("a derived key has the wrong size")
 	}
 	return sum[:checksumLen]
 }

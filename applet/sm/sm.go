@@ -34,35 +34,35 @@ import (
 // answers with, without secure messaging, after this error.
 var (
 	// ErrSuite says that no suite goes by this object identifier (6A80).
-	ErrSuite = errors.New("sm: unknown protocol")
+	ErrSuite = errors.New("unknown protocol")
 	// ErrData says that the data of an authentication command or its answer
 	// are not the objects they have to be (6A80).
-	ErrData = errors.New("sm: malformed authentication data")
+	ErrData = errors.New("malformed authentication data")
 	// ErrToken says that the card did not prove possession of its key. Only
 	// the host sees it.
-	ErrToken = errors.New("sm: authentication token is wrong")
+	ErrToken = errors.New("authentication token is wrong")
 	// ErrClosed says that there is no channel: none was opened, or an error
 	// ended it (6985).
-	ErrClosed = errors.New("sm: no channel is open")
+	ErrClosed = errors.New("no channel is open")
 	// ErrMissing says that a protected message is not the expected sequence of
 	// data objects: one is missing, unknown, cut short, repeated or out of
 	// order (6987).
-	ErrMissing = errors.New("sm: expected data object is missing")
+	ErrMissing = errors.New("expected data object is missing")
 	// ErrWrong says that the expected objects are there and what they hold is
 	// wrong: the checksum, the cryptogram, its padding or a length (6988).
-	ErrWrong = errors.New("sm: data object is wrong")
+	ErrWrong = errors.New("data object is wrong")
 	// ErrClass says that the class byte does not fit: Open was given a plain
 	// command, or Wrap one that already claims protection.
-	ErrClass = errors.New("sm: class byte does not fit")
+	ErrClass = errors.New("class byte does not fit")
 	// ErrTurn says that the methods of one end were not called in turn, a
 	// command and its answer.
-	ErrTurn = errors.New("sm: message is out of turn")
+	ErrTurn = errors.New("message is out of turn")
 	// ErrLength says that no protected APDU has room for the command.
-	ErrLength = errors.New("sm: command is too long to be protected")
+	ErrLength = errors.New("command is too long to be protected")
 	// ErrUnprotected says that an answer came without protection, which is how
 	// a card reports that the channel has ended. The apdu.SW it answered is
 	// wrapped beside it. Only the host sees it.
-	ErrUnprotected = errors.New("sm: answer is not protected")
+	ErrUnprotected = errors.New("answer is not protected")
 )
 
 // Class byte bits b4 and b3: secure messaging with the header authenticated

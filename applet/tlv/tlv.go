@@ -39,13 +39,13 @@ type List []Node
 // Errors of the reader.
 var (
 	// ErrTruncated says that the bytes end inside an object.
-	ErrTruncated = errors.New("tlv: object is cut short")
+	ErrTruncated = errors.New("object is cut short")
 	// ErrTag says that a tag is 00, has more than three bytes, or is longer
 	// than its number needs.
-	ErrTag = errors.New("tlv: invalid tag")
+	ErrTag = errors.New("invalid tag")
 	// ErrLength says that a length is indefinite, has more than four bytes
 	// after the first, or, in DER, is longer than its value needs.
-	ErrLength = errors.New("tlv: invalid length")
+	ErrLength = errors.New("invalid length")
 )
 
 // Parse reads a concatenation of data objects that fills b exactly. No bytes

@@ -10,8 +10,6 @@ import (
 	"unicode"
 
 	"github.com/spf13/cobra"
-
-	"hsmemu/emulator"
 )
 
 func newAPDUCommand(a *app) *cobra.Command {
@@ -21,7 +19,8 @@ func newAPDUCommand(a *app) *cobra.Command {
 		Short: "send command APDUs to a card in one session",
 		Long: "Sends each command APDU and prints it, the answer, and what both mean.\n" +
 			"A dash reads commands from standard input, one a line; blanks and lines that begin with # do not count.\n" +
-			"Each call is one power-on of the card.",
+			"Each call is one power-on of the card, unless a process runs it: then commands go into the session that the\n" +
+			"programs of its reader share.",
 		Args: atLeast(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			for _, arg := range args {
@@ -29,16 +28,51 @@ func newAPDUCommand(a *app) *cobra.Command {
 					return usageError{err}
 				}
 			}
-			h, err := a.hold(card, makeDefault)
+			say, end, err := a.speaker(cmd.Context(), card)
 			if err != nil {
 				return err
 			}
-			defer func() { _ = h.Close() }() // everything said has been saved
-			return a.exchange(cmd.Context(), h.card, args)
+			defer func() { _ = end() }() // everything said has been saved
+			return a.exchange(cmd.Context(), say, args)
 		},
 	}
 	cmd.Flags().StringVar(&card, "card", defaultCard, "name of the card")
 	return cmd
+}
+
+// speaker sends a command to a card; what it meant is nil where the card failed
+// in it.
+type speaker func(ctx context.Context, command []byte) (answer []byte, meant fmt.Stringer, err error)
+
+// speaker reaches a card through the process that runs it, or else powers it on.
+func (a *app) speaker(ctx context.Context, name string) (say speaker, end func() error, err error) {
+	c, err := a.running(ctx, name)
+	if err == nil {
+		return func(ctx context.Context, command []byte) ([]byte, fmt.Stringer, error) {
+			answer, e, err := c.Exchange(ctx, command)
+			if e == nil {
+				return answer, nil, err
+			}
+			return answer, e, err
+		}, c.Close, nil
+	}
+	h, err := a.hold(name, makeDefault)
+	if err != nil {
+		return nil, nil, err
+	}
+	events, stop := h.Watch(1)
+	return func(ctx context.Context, command []byte) ([]byte, fmt.Stringer, error) {
+			answer, err := h.Transmit(ctx, command)
+			select {
+			case e := <-events:
+				return answer, e, err
+			default:
+				return answer, nil, err
+			}
+		}, func() error {
+			stop()
+			return h.Close()
+		}, nil
 }
 
 // fromInput is the argument that stands for commands on standard input.
@@ -46,23 +80,19 @@ const fromInput = "-"
 
 // exchange sends the commands of the arguments, and of standard input where an
 // argument is a dash.
-func (a *app) exchange(ctx context.Context, card *emulator.Card, args []string) error {
-	events, stop := card.Watch(1)
-	defer stop()
+func (a *app) exchange(ctx context.Context, say speaker, args []string) error {
 	send := func(text string) error {
 		command, err := parseHex(text)
 		if err != nil {
 			return err
 		}
-		answer, err := card.Transmit(ctx, command)
+		answer, meant, err := say(ctx, command)
 		if err != nil {
 			return err
 		}
 		meaning := "no account of this command: the card failed in it"
-		select {
-		case e := <-events:
-			meaning = e.String()
-		default:
+		if meant != nil {
+			meaning = meant.String()
 		}
 		_, err = fmt.Fprintf(a.out, "> %X\n< %X\n  %s\n", command, answer, meaning)
 		return err

@@ -103,7 +103,11 @@ func (a *app) remark(v cvc.Verified) {
 
 // evidenceOf takes the certificates, and the request of a key, from a card.
 func (a *app) evidenceOf(name string, key int) (chain, request []byte, err error) {
-	d, _, err := a.read(name)
+	cards, err := a.cards()
+	if err != nil {
+		return nil, nil, err
+	}
+	d, _, err := cards.Read(name)
 	if err != nil {
 		return nil, nil, err
 	}

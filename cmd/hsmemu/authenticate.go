@@ -9,6 +9,7 @@ import (
 
 	"hsmemu/applet/client"
 	"hsmemu/applet/cvc"
+	"hsmemu/emulator/control"
 )
 
 func newCardAuthenticateCommand(a *app) *cobra.Command {
@@ -61,7 +62,7 @@ func (a *app) authenticate(ctx context.Context, name string, custodians []string
 	}
 	defer func() { err = errors.Join(err, target.close()) }()
 	if !target.shared {
-		return hinted{fmt.Errorf("authenticate to card %q: %w", name, errNobody), "its login would end with this command; start it with `hsmemu run` first"}
+		return hinted{fmt.Errorf("authenticate to card %q: %w", name, control.ErrNobody), "its login would end with this command; start it with `hsmemu run` first"}
 	}
 	o, err := newOpening(ctx, target)
 	if err != nil {

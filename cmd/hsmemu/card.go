@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -15,7 +14,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"hsmemu/applet"
-	"hsmemu/emulator/store"
+	"hsmemu/emulator/control"
+	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/view"
 	"hsmemu/keystore/seal"
 )
@@ -37,9 +37,9 @@ func newCardCommand(a *app) *cobra.Command {
 		newCardAuthenticateCommand(a), newCardImportKeyCommand(a), newCardFaultCommand(a),
 		newCardSnapshotCommand(a), newCardRestoreCommand(a), newCardSnapshotsCommand(a),
 		newCardExportCommand(a), newCardImportCommand(a), newCardResealCommand(a), newCardAcceptCommand(a),
-		newCardActCommand(a, doEject, "take a card out of its reader"),
-		newCardActCommand(a, doInsert, "put an ejected card back into its reader"),
-		newCardActCommand(a, doReset, "reset a card: its session ends"),
+		newCardActCommand(a, doEject, "take a card out of its reader", (*control.Client).Eject),
+		newCardActCommand(a, doInsert, "put an ejected card back into its reader", insert),
+		newCardActCommand(a, doReset, "reset a card: its session ends", (*control.Client).Reset),
 	)
 	return cmd
 }
@@ -49,7 +49,8 @@ func newCardCommand(a *app) *cobra.Command {
 var serialShape = regexp.MustCompile(`^[A-Z]{2}[A-Z0-9]{9}$`)
 
 func newCardNewCommand(a *app) *cobra.Command {
-	var o order
+	var o statedir.Order
+	var sealed sealing
 	var seed string
 	var answers []string
 	cmd := &cobra.Command{
@@ -57,36 +58,40 @@ func newCardNewCommand(a *app) *cobra.Command {
 		Short: "make a card as shipped: never initialised, with its own device key and certificate",
 		Args:  exactly(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			if _, known := applet.ProfileOf(o.firmware); !known {
-				return usageError{fmt.Errorf("no firmware %q, the nearest is %s (there are %s)", o.firmware, nearestFirmware(o.firmware), firmwareList())}
+			if _, known := applet.ProfileOf(o.Firmware); !known {
+				return usageError{fmt.Errorf("no firmware %q, the nearest is %s (there are %s)", o.Firmware, nearestFirmware(o.Firmware), firmwareList())}
 			}
-			if o.serial != "" && !serialShape.MatchString(o.serial) {
-				return usageError{fmt.Errorf("serial %q: two capital letters and nine capital letters or digits, as in DENK0404144", o.serial)}
+			if o.Serial != "" && !serialShape.MatchString(o.Serial) {
+				return usageError{fmt.Errorf("serial %q: two capital letters and nine capital letters or digits, as in DENK0404144", o.Serial)}
 			}
 			if seed != "" {
 				n, err := strconv.ParseUint(seed, 0, 64)
 				if err != nil {
 					return usageError{fmt.Errorf("seed %q: a number from 0 to %d", seed, uint64(math.MaxUint64))}
 				}
-				o.seed = &n
+				o.Seed = &n
 			}
 			var err error
-			if o.answers, err = chosenAnswers(answers); err != nil {
+			if o.Answers, err = chosenAnswers(answers); err != nil {
 				return err
 			}
-			file, err := a.makeCard(args[0], o)
+			sealers, err := a.newSealers(sealed)
 			if err != nil {
 				return err
 			}
-			return file.Close()
+			d, err := a.cards()
+			if err != nil {
+				return err
+			}
+			return d.Make(args[0], o, sealers, a.outside)
 		},
 	}
-	cmd.Flags().StringVar(&o.firmware, "firmware", applet.DefaultFirmware, "firmware version: "+firmwareList())
-	cmd.Flags().StringVar(&o.serial, "serial", "", "serial number (default: a random one beginning with DENK99)")
+	cmd.Flags().StringVar(&o.Firmware, "firmware", applet.DefaultFirmware, "firmware version: "+firmwareList())
+	cmd.Flags().StringVar(&o.Serial, "serial", "", "serial number (default: a random one beginning with DENK99)")
 	cmd.Flags().StringArrayVar(&answers, "answer", nil, "answer `NAME=SW` where sources disagree, not as the firmware does: "+answerList()+"; may be repeated")
 	cmd.Flags().StringVar(&seed, "seed", "", "derive everything random from this number, for tests only")
-	o.sealing.flags(cmd)
-	cmd.Flags().BoolVar(&o.keyPool, "key-pool", false, "take RSA keys from a public pool instead of generating them, for tests only")
+	sealed.flags(cmd)
+	cmd.Flags().BoolVar(&o.KeyPool, "key-pool", false, "take RSA keys from a public pool instead of generating them, for tests only")
 	return cmd
 }
 
@@ -114,27 +119,6 @@ func nearestFirmware(asked string) string {
 	}).Name
 }
 
-// view is what can be told of a card, asked from the process that runs it or
-// read from its file.
-func (a *app) view(ctx context.Context, name string) (view.Card, error) {
-	r, err := a.ask(ctx, name, request{Do: doShow})
-	switch {
-	case err == nil && r.View != nil:
-		return *r.View, nil
-	case err != nil && !errors.Is(err, errNobody):
-		return view.Card{}, fmt.Errorf("show card %q: %w", name, err)
-	}
-	d, info, err := a.read(name)
-	if err != nil {
-		return view.Card{}, err
-	}
-	v := view.Of(name, d, info.Seal, info.Generation)
-	if info.Refusal != nil {
-		v.Refused = new(refusal(info.Refusal))
-	}
-	return v, nil
-}
-
 func newCardShowCommand(a *app) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -142,7 +126,7 @@ func newCardShowCommand(a *app) *cobra.Command {
 		Short: "show a card: counters, objects, and what the next wrong PIN does",
 		Args:  exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			v, err := a.view(cmd.Context(), args[0])
+			v, err := a.show(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
@@ -164,17 +148,21 @@ func (a *app) printJSON(v any) error {
 
 // summary is a view for lists: it asks for no passphrase and no TPM, and a
 // damaged card does not hide the others.
-func (a *app) summary(ctx context.Context, name string) view.Card {
-	if r, err := a.ask(ctx, name, request{Do: doShow}); err == nil && r.View != nil {
-		return *r.View
-	}
-	info, err := a.inspect(name)
+func (a *app) summary(ctx context.Context, d *statedir.Dir, name string) view.Card {
+	info, err := d.Inspect(name)
 	v := view.Closed(name, info.Seal, info.Generation)
-	if err == nil && info.Seal == seal.KindNone {
-		v, err = a.view(ctx, name)
+	if err == nil {
+		shown, failed := a.showRunning(ctx, name)
+		switch {
+		case failed == nil:
+			return shown
+		case info.Seal == seal.KindNone:
+			v, err = a.show(ctx, name)
+		}
 	}
 	if err != nil {
-		v = view.Broken(name, spoken(err.Error()))
+		why, _ := explained(err)
+		v = view.Broken(name, why)
 	}
 	return v
 }
@@ -186,13 +174,17 @@ func newCardListCommand(a *app) *cobra.Command {
 		Short: "list the cards of the state folder",
 		Args:  exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			names, err := a.names()
+			d, err := a.cards()
+			if err != nil {
+				return err
+			}
+			names, err := d.Names()
 			if err != nil {
 				return err
 			}
 			views := []view.Card{}
 			for _, name := range names {
-				views = append(views, a.summary(cmd.Context(), name))
+				views = append(views, a.summary(cmd.Context(), d, name))
 			}
 			if asJSON {
 				return a.printJSON(views)
@@ -210,52 +202,29 @@ func newCardRemoveCommand(a *app) *cobra.Command {
 		Short: "remove a card and everything on it",
 		Args:  exactly(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			path, err := a.path(args[0])
+			d, err := a.cards()
 			if err != nil {
 				return err
 			}
-			if err := store.Remove(path, a.options()); err != nil {
-				return a.explain(args[0], err)
-			}
-			if err := a.dropSnapshots(args[0]); err != nil {
-				return err
-			}
-			control, err := a.controlPath(args[0])
-			if err != nil {
-				return err
-			}
-			if err := os.Remove(control); err != nil && !errors.Is(err, os.ErrNotExist) {
-				return fmt.Errorf("remove the control socket: %w", err)
-			}
-			return nil
+			return d.Remove(args[0])
 		},
 	}
 }
 
 // newCardActCommand is a command that only the process running the card can
 // carry out.
-func newCardActCommand(a *app, do, short string) *cobra.Command {
+func newCardActCommand(a *app, do, short string, act func(*control.Client, context.Context, bool) error) *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
 		Use:   do + " NAME",
 		Short: short,
 		Args:  exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			_, err := a.ask(cmd.Context(), args[0], request{Do: do, Force: force})
-			if errors.Is(err, errNobody) {
-				if _, _, err := a.read(args[0]); err != nil {
-					return err
-				}
-				if do == doReset {
-					return nil // a card without power has nothing to lose
-				}
-				err = hinted{fmt.Errorf("%s card %q: %w", do, args[0], errNobody), "it is in a reader while `hsmemu run` or `hsmemu exec` runs it"}
-				return err
+			err := a.ask(cmd.Context(), do, args[0], func(c *control.Client) error { return act(c, cmd.Context(), force) })
+			if do == doReset && errors.Is(err, control.ErrNobody) {
+				return nil // a card without power has nothing to lose
 			}
-			if err != nil {
-				return fmt.Errorf("%s card %q: %w", do, args[0], err)
-			}
-			return nil
+			return err
 		},
 	}
 	if do != doInsert {
@@ -263,3 +232,12 @@ func newCardActCommand(a *app, do, short string) *cobra.Command {
 	}
 	return cmd
 }
+
+// The commands that act on a running card.
+const (
+	doEject  = "eject"
+	doInsert = "insert"
+	doReset  = "reset"
+)
+
+func insert(c *control.Client, ctx context.Context, _ bool) error { return c.Insert(ctx) }

@@ -27,7 +27,9 @@ func made(t *testing.T, content any) string {
 // altered is the state of a card with one of its numbers changed by hand.
 func altered(t *testing.T, a *app, card, from, to string) json.RawMessage {
 	t.Helper()
-	d, _, err := a.read(card)
+	cards, err := a.cards()
+	require.NoError(t, err)
+	d, _, err := cards.Read(card)
 	require.NoError(t, err)
 	form, err := json.Marshal(d)
 	require.NoError(t, err)
@@ -41,8 +43,8 @@ func TestState_IsCheckedBeforeItIsACards(t *testing.T) {
 	t.Parallel()
 	a := newApp(t, t.TempDir())
 	require.Zero(t, a.run(t.Context(), []string{"card", "new", "alice", "--serial", "DENK9900001"}))
-	path, err := a.path("alice")
-	require.NoError(t, err)
+	state := a.env("HSMEMU_STATE")
+	path := filepath.Join(state, "alice.card")
 	before, err := os.ReadFile(path)
 	require.NoError(t, err)
 	equal := map[string]any{"applet": map[string]any{"firmware": "4.1", "files": make([]struct {
@@ -62,18 +64,16 @@ func TestState_IsCheckedBeforeItIsACards(t *testing.T) {
 			b.err = &said
 			require.Equal(t, exitFailed, b.run(t.Context(), []string{"card", "import", file, "bob"}))
 			require.Contains(t, said.String(), `import card "bob": file of another version: `+file+": the content does not fit: not the state of a card: "+says)
-			require.NoFileExists(t, filepath.Join(a.env("HSMEMU_STATE"), "bob.card"))
+			require.NoFileExists(t, filepath.Join(state, "bob.card"))
 
-			tag, err := a.snapshotPath("alice", "made")
-			require.NoError(t, err)
+			tag := filepath.Join(state, "snapshots", "alice", "made.card")
 			require.NoError(t, os.MkdirAll(filepath.Dir(tag), 0o700))
 			require.NoError(t, os.Rename(file, tag))
 			said.Reset()
 			require.Equal(t, exitFailed, b.run(t.Context(), []string{"card", "restore", "alice", "made", "--force"}))
 			require.Contains(t, said.String(), says)
 
-			carol, err := a.path("carol")
-			require.NoError(t, err)
+			carol := filepath.Join(state, "carol.card")
 			require.NoError(t, os.Rename(tag, carol))
 			said.Reset()
 			require.Equal(t, exitFailed, b.run(t.Context(), []string{"apdu", "--card", "carol", "00A40400"}))
@@ -83,31 +83,6 @@ func TestState_IsCheckedBeforeItIsACards(t *testing.T) {
 	after, err := os.ReadFile(path)
 	require.NoError(t, err)
 	require.Equal(t, before, after)
-}
-
-// What comes through the control socket is checked where it would be done: the
-// card stays in its reader, and its file as it is.
-func TestControl_RestoreIsChecked(t *testing.T) {
-	t.Parallel()
-	c := newControlled(t, t.TempDir())
-	path, err := c.app.path("alice")
-	require.NoError(t, err)
-	before, err := os.ReadFile(path)
-	require.NoError(t, err)
-	for says, state := range map[string]json.RawMessage{
-		`firmware "" is not known`: json.RawMessage("null"),
-		`firmware "" is`:           json.RawMessage(`{"key_pool":true}`),
-		"state not understood":     json.RawMessage("[]"),
-		"PINs or options before":   altered(t, c.app, "alice", `"left":0,"max":0`, `"left":255,"max":255`),
-	} {
-		_, err := c.app.ask(soon(t), "alice", request{Do: doRestore, State: state, Force: true})
-		require.ErrorContains(t, err, says)
-	}
-	after, err := os.ReadFile(path)
-	require.NoError(t, err)
-	require.Equal(t, before, after)
-	require.Zero(t, c.shelf.ejected.Load()+c.shelf.inserted.Load())
-	c.works(t)
 }
 
 // A folder that everybody can write into is no place for cards, as sshd has it

@@ -12,6 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hsmemu/emulator/control"
+	"hsmemu/emulator/statedir"
 	"hsmemu/vsmartcard/pcscd"
 )
 
@@ -65,12 +67,12 @@ func (a *app) exec(ctx context.Context, cards []filling, args []string) (err err
 		return err
 	}
 	defer func() { err = a.also(err, remove()) }()
-	d, err := a.private(ctx, l, socket, cards)
+	_, closeAll, err := a.private(ctx, l, socket, cards)
 	if err != nil {
 		return err
 	}
 	p.env = with(os.Environ(), pcscd.EnvSocket, socket)
-	return a.also(p.run(a), d.close())
+	return a.also(p.run(a), closeAll())
 }
 
 // also joins a failure of our own to how a program ended. Its exit code is
@@ -117,102 +119,36 @@ func explainSocket(err error, advice string) error {
 	return err
 }
 
-// daemon is a private PC/SC daemon with cards in its readers.
-type daemon struct {
-	server  *pcscd.Server
-	readers []*place
-	serving chan error
-	waits   []func()
-	cancel  context.CancelFunc
-}
-
-// place is a card in a reader of a private daemon.
-type place struct {
-	*held
-	reader *pcscd.Reader
-	socket string
-}
-
-// Eject takes the card out, if it is in.
-func (p *place) Eject(context.Context) error { return unless(p.reader.Eject(), pcscd.ErrEmpty) }
-
-// Insert puts the card in, if it is out.
-func (p *place) Insert(context.Context) error {
-	return unless(p.reader.Insert(p.faults), pcscd.ErrOccupied)
-}
-
-// unless is the error if it is not that one.
-func unless(err, that error) error {
-	if errors.Is(err, that) {
-		return nil
-	}
-	return err
-}
-
-// Reset resets the card, as its clients are told.
-func (p *place) Reset() error { return p.reader.Reset() }
-
-// Turn keeps the reader's clients from the card.
-func (p *place) Turn(ctx context.Context) (turn, error) { return p.reader.Turn(ctx) }
-
-// Place says where the card is.
-func (p *place) Place() string { return "private daemon " + p.socket }
-
-// private starts a daemon on a socket with cards in its readers, in the order
-// given. It owns the socket.
-func (a *app) private(ctx context.Context, l net.Listener, socket string, cards []filling) (*daemon, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	d := &daemon{server: &pcscd.Server{}, serving: make(chan error, 1), cancel: cancel}
-	go func() { d.serving <- d.server.Serve(l) }()
-	for i, c := range cards {
-		if err := a.insert(ctx, d, socket, i, c); err != nil {
-			return nil, errors.Join(err, d.close())
+// private starts a private daemon on a listener, which it owns, with cards in its
+// readers, in the order given. What close ends gives the cards back, too.
+func (a *app) private(ctx context.Context, l net.Listener, socket string, cards []filling) (d *control.Private, closeAll func() error, err error) {
+	var places []control.Placement
+	closeAll = func() error {
+		var err error
+		if d != nil {
+			err = d.Close()
 		}
-	}
-	a.forget()
-	return d, nil
-}
-
-// insert holds a card and puts it into a new reader.
-func (a *app) insert(ctx context.Context, d *daemon, socket string, i int, c filling) error {
-	h, err := a.hold(c.card, makeDefault)
-	if err != nil {
+		for _, p := range places {
+			err = errors.Join(err, p.Kept.(*statedir.Card).Close())
+		}
 		return err
 	}
-	p := &place{held: h, socket: socket}
-	d.readers = append(d.readers, p)
-	about := pcscd.NitrokeyHSM(h.card.TokenSerial(), i)
-	if c.reader != "" {
-		about.Name = c.reader
+	for _, c := range cards {
+		h, err := a.hold(c.card, makeDefault)
+		if err != nil {
+			return nil, nil, errors.Join(err, l.Close(), closeAll())
+		}
+		place, err := a.placement(h, c.reader)
+		places = append(places, place)
+		if err != nil {
+			return nil, nil, errors.Join(err, l.Close(), closeAll())
+		}
 	}
-	if p.reader, err = d.server.Add(about); err == nil {
-		err = p.reader.Insert(h.faults)
+	if d, err = control.Start(ctx, l, socket, places); err != nil {
+		return nil, nil, errors.Join(err, closeAll())
 	}
-	if err != nil {
-		return fmt.Errorf("run card %q: %w", c.card, err)
-	}
-	wait, err := (&control{app: a, held: h, reader: p}).serve(ctx)
-	if err != nil {
-		return fmt.Errorf("run card %q: %w", c.card, err)
-	}
-	d.waits = append(d.waits, wait)
-	return nil
-}
-
-// close ends the daemon, which takes the cards out, and gives them back.
-func (d *daemon) close() error {
-	d.cancel()
-	err := d.server.Close()
-	if served := <-d.serving; !errors.Is(served, pcscd.ErrClosed) && !errors.Is(served, net.ErrClosed) {
-		err = errors.Join(err, served)
-	}
-	for _, wait := range d.waits {
-		wait()
-	}
-	for _, p := range d.readers {
-		err = errors.Join(err, p.Close())
-	}
-	return err
+	a.forget()
+	return d, closeAll, nil
 }
 
 // serveSocket keeps a private daemon running until the context ends.
@@ -229,16 +165,16 @@ func (a *app) serveSocket(ctx context.Context, socket string, cards []string) (e
 	if err != nil {
 		return explainSocket(err, "--socket takes a shorter path")
 	}
-	d, err := a.private(ctx, l, socket, fill(cards, nil))
+	d, closeAll, err := a.private(ctx, l, socket, fill(cards, nil))
 	if err != nil {
 		return err
 	}
-	for _, p := range d.readers {
-		a.announceCard(p.held, p.reader.Name())
+	for i, c := range d.Cards {
+		a.announceCard(c, d.Names[i])
 	}
 	fmt.Fprintf(a.out, "clients find them with %s=%s\nready\n", pcscd.EnvSocket, socket)
 	<-ctx.Done()
-	return d.close()
+	return closeAll()
 }
 
 // takeSocket makes a socket at a path, also where a process that did not end
@@ -276,9 +212,9 @@ func (a *app) defaultSocket() (string, error) {
 			return filepath.Join(dir, socketName), nil
 		}
 	}
-	folder, err := a.folder()
+	d, err := a.cards()
 	if err != nil {
 		return "", err
 	}
-	return filepath.Join(folder, socketName), nil
+	return filepath.Join(d.Path(), socketName), nil
 }

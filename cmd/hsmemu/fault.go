@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hsmemu/emulator"
+	"hsmemu/emulator/control"
 )
 
 func newCardFaultCommand(a *app) *cobra.Command {
@@ -18,29 +19,23 @@ func newCardFaultCommand(a *app) *cobra.Command {
 		Long:  "Sets a fault on a card that a process runs. The faults are:\n\n" + faultTable(),
 		Args:  atLeast(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			q := request{Do: doFault, Words: args[1:]}
-			switch {
-			case list && clearAll, (list || clearAll) && len(args) > 1, !list && !clearAll && len(args) == 1:
+			if list && clearAll || (list || clearAll) && len(args) > 1 || !list && !clearAll && len(args) == 1 {
 				return usageError{errors.New("name one fault, or say --list or --clear")}
-			case list:
-				q.Do = doFaults
-			case clearAll:
-				q.Do = doClear
 			}
-			r, err := a.ask(cmd.Context(), args[0], q)
-			if errors.Is(err, errNobody) {
-				if _, _, err := a.read(args[0]); err != nil {
+			ctx := cmd.Context()
+			return a.ask(ctx, "set a fault on", args[0], func(c *control.Client) error {
+				switch {
+				case list:
+					faults, err := c.Faults(ctx)
+					for _, one := range faults {
+						fmt.Fprintln(a.out, one)
+					}
 					return err
+				case clearAll:
+					return c.ClearFaults(ctx)
 				}
-				return hinted{fmt.Errorf("set a fault on card %q: %w", args[0], errNobody), "start it with `hsmemu run` or `hsmemu exec`"}
-			}
-			if err != nil {
-				return fmt.Errorf("set a fault on card %q: %w", args[0], err)
-			}
-			for _, line := range r.Lines {
-				fmt.Fprintln(a.out, line)
-			}
-			return nil
+				return c.SetFault(ctx, control.FaultSetting{Name: args[1], Settings: args[2:]})
+			})
 		},
 	}
 	cmd.Flags().BoolVar(&list, "list", false, "list the faults that are set")
@@ -55,22 +50,4 @@ func faultTable() string {
 		fmt.Fprintf(&b, "  %s\n      %s\n", line[0], line[1])
 	}
 	return b.String()
-}
-
-// fault carries out the requests about faults.
-func (s *control) fault(q request) reply {
-	switch q.Do {
-	case doFaults:
-		return reply{Lines: s.held.faults.List()}
-	case doClear:
-		s.held.faults.Clear()
-		return reply{}
-	}
-	if len(q.Words) == 0 {
-		return reply{Error: "no fault named"}
-	}
-	if err := s.held.faults.Set(q.Words[0], q.Words[1:]); err != nil {
-		return reply{Error: err.Error()}
-	}
-	return reply{}
 }

@@ -3,8 +3,7 @@
 package main
 
 import (
-	"bufio"
-	"encoding/json"
+	"encoding/hex"
 	"fmt"
 	"net"
 	"os"
@@ -39,7 +38,7 @@ func TestFlood_CannotMakeASaveFail(t *testing.T) {
 			_ = conn.Close()
 		}
 	}()
-	control := filepath.Join(h.dir, "alice"+controlSuffix)
+	control := filepath.Join(h.dir, "alice.sock")
 	for range 300 {
 		for _, path := range []string{h.socket(), control} {
 			conn, err := net.Dial("unix", path)
@@ -68,34 +67,6 @@ func TestFlood_CannotMakeASaveFail(t *testing.T) {
 	p.end(t)
 }
 
-// So many can follow a card and talk to it, and no more; they are told.
-func TestFlood_OfObservers(t *testing.T) {
-	t.Parallel()
-	c := newControlled(t, t.TempDir())
-	follow := func() string {
-		conn := c.connect(t)
-		_, err := fmt.Fprintf(conn, "{\"do\":%q}\n", doTrace)
-		require.NoError(t, err)
-		line, err := bufio.NewReader(conn).ReadBytes('\n')
-		require.NoError(t, err)
-		var r reply
-		require.NoError(t, json.Unmarshal(line, &r))
-		return r.Error
-	}
-	for range maxTraces {
-		require.Empty(t, follow())
-	}
-	require.Equal(t, "too many are following this card", follow())
-	c.works(t)
-	for range maxTalks {
-		c.connect(t)
-	}
-	require.Eventually(t, func() bool {
-		_, err := c.app.ask(soon(t), "alice", request{Do: doShow})
-		return err != nil && err.Error() == "too many are talking to this card"
-	}, patience, time.Millisecond)
-}
-
 // What comes through the control socket waits for a program's transaction, or
 // says whose it is; --force takes a card out all the same, as a hand does.
 func TestControl_RespectsTransactions(t *testing.T) {
@@ -110,8 +81,13 @@ func TestControl_RespectsTransactions(t *testing.T) {
 	h.must("card", "snapshot", "alice", "then")
 	a := newApp(t, h.dir)
 	status := func(command string) (string, error) {
-		r, err := a.ask(soon(t), "alice", request{Do: doTransmit, APDU: command})
-		return r.APDU, err
+		c, err := a.running(soon(t), "alice")
+		require.NoError(t, err)
+		defer c.Close()
+		b, err := hex.DecodeString(command)
+		require.NoError(t, err)
+		answer, err := c.Transmit(soon(t), b)
+		return hex.EncodeToString(answer), err
 	}
 
 	// A logout through the control socket is told to all.

@@ -56,7 +56,7 @@ func (h *home) run(args ...string) {
 
 func (h *home) socket() string { return filepath.Join(h.dir, "pcscd.comm") }
 
-func (h *home) file(card string) string { return filepath.Join(h.dir, card+cardSuffix) }
+func (h *home) file(card string) string { return filepath.Join(h.dir, card+".card") }
 
 // runner is a process that runs cards.
 type runner struct {

@@ -21,6 +21,7 @@ import (
 	"hsmemu/applet/apdu"
 	"hsmemu/applet/pkcs15"
 	"hsmemu/emulator"
+	"hsmemu/emulator/chip"
 	"hsmemu/keystore"
 	"hsmemu/keystore/curve"
 	"hsmemu/keystore/keyfile"
@@ -50,9 +51,7 @@ func newDesk(t *testing.T, firmware, setup string) *desk {
 		in: strings.NewReader(""), out: &d.out, err: &d.err, outside: emulator.System(), state: t.TempDir(),
 		env: func(string) string { return "" },
 	}
-	file, err := d.app.makeCard(defaultCard, order{firmware: firmware})
-	require.NoError(t, err)
-	require.NoError(t, file.Close())
+	require.Zero(t, d.app.run(t.Context(), []string{"card", "new", defaultCard, "--state", d.app.state, "--firmware", firmware}), d.err.String())
 	d.send("8050000000"+"001D"+"8002"+"0001"+"8106"+hex.EncodeToString([]byte(userPIN))+"8208"+"3537363231383830"+"910103"+setup, "")
 	d.write("pin", userPIN+"\n")
 	d.write("password", "right\n")
@@ -182,9 +181,16 @@ func (d *desk) refuses(file string, change func(*importOrder)) error {
 // snapshot is everything that an import can change, in words.
 func (d *desk) snapshot() string {
 	d.t.Helper()
-	durable, _, err := d.app.read(defaultCard)
+	durable, err := d.durable()
 	require.NoError(d.t, err)
 	return fmt.Sprint(durable.Applet.Files, durable.Applet.Keys, durable.Applet.Domains)
+}
+
+func (d *desk) durable() (chip.Durable, error) {
+	cards, err := d.app.cards()
+	require.NoError(d.t, err)
+	durable, _, err := cards.Read(defaultCard)
+	return durable, err
 }
 
 func (d *desk) file(id uint16) (content []byte) {
@@ -298,7 +304,7 @@ func TestImportKey_IntoAnotherKeyDomain(t *testing.T) {
 	require.EqualError(t, err, `key domain 1 of card "default" is not complete: 1 of 2 shares are missing`)
 	d.send("8052000120"+strings.Repeat("32", 32), "")
 	require.Contains(t, d.imports("key.pem"), "key 1: ")
-	durable, _, err := d.app.read(defaultCard)
+	durable, err := d.durable()
 	require.NoError(t, err)
 	require.Equal(t, byte(1), durable.Applet.Keys[1].Domain)
 	require.ErrorContains(t, d.refuses("key.pem", func(o *importOrder) { o.domain = 3 }), `card "default" has no key domain 3`)
@@ -313,7 +319,7 @@ func TestImportKey_SaysWhatIsWrong(t *testing.T) {
 
 	d.write("wrong", "wrong\n")
 	err := d.refuses("key.pem", func(o *importOrder) { o.sharePasswords = []string{d.path("password"), d.path("wrong")} })
-	require.EqualError(t, err, "open share "+d.path("two.share")+": keystore: share file does not open: wrong password")
+	require.EqualError(t, err, "open share "+d.path("two.share")+": share file does not open: wrong password")
 	require.Empty(t, d.out.String())
 
 	other := sha256.Sum256([]byte(strings.Repeat("1", keystore.ShareLen)))
@@ -370,7 +376,7 @@ func TestImportKey_TakesBackWhatDoesNotFit(t *testing.T) {
 	d.openssl("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem")
 	d.chain("key.pem")
 	d.join("all.pem", "key.pem", "cert.pem", "chain.pem")
-	durable, _, err := d.app.read(defaultCard)
+	durable, err := d.durable()
 	require.NoError(t, err)
 	// Room for the key and its certificate, and the first piece of a CA's.
 	rest := 32*5 + len(d.openssl("x509 -in cert.pem -outform DER")) + 350

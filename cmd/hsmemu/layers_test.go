@@ -54,7 +54,10 @@ var layers = map[string]layer{
 		pure: true, imports: []string{"applet", "applet/apdu", "applet/tlv", "applet/cvc", "emulator/scp03", "keystore", "keystore/curve"},
 	},
 
-	"emulator":          {imports: []string{"emulator/chip", "applet", "applet/apdu", "keystore"}}, // keystore: a seeded card's generator
+	"emulator": {imports: []string{"emulator/chip", "applet", "applet/apdu", "keystore"}}, // keystore: a seeded card's generator
+	"emulator/control": {imports: []string{
+		"emulator", "emulator/chip", "emulator/view", "applet", "vsmartcard", "vsmartcard/pcscd",
+	}},
 	"emulator/statedir": {imports: []string{"emulator", "emulator/chip", "emulator/store", "keystore/seal"}},
 	"emulator/store":    {imports: []string{"keystore/seal"}, modules: []string{"golang.org/x/crypto"}},
 	"keystore/keyfile":  {imports: []string{"keystore", "keystore/curve"}, modules: []string{"software.sslmate.com/src/go-pkcs12"}},

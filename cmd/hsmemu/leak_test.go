@@ -315,7 +315,7 @@ func (l *leaking) converse(commands int) map[apdu.SW]int {
 
 // request sends a line to the control socket as it is.
 func (l *leaking) request(line string) {
-	conn, err := net.Dial("unix", filepath.Join(l.dir, "alice"+controlSuffix))
+	conn, err := net.Dial("unix", filepath.Join(l.dir, "alice"+".sock"))
 	require.NoError(l.t, err)
 	defer func() { require.NoError(l.t, conn.Close()) }()
 	_, err = conn.Write([]byte(line + "\n"))
@@ -394,16 +394,19 @@ func TestLeak_ThroughTheWholeProduct(t *testing.T) {
 	say("card", "eject", "alice")
 	say("card", "insert", "alice")
 	say("card", "restore", "alice", "ready")
-	fail("apdu", "--card", "alice", fmt.Sprintf("%X", wireSelect))
+	say("apdu", "--card", "alice", fmt.Sprintf("%X", wireSelect))
 	fail("card", "accept", "alice")
 	fail("card", "authenticate", "--card", "alice", "--with", "alice")
-	for _, line := range []string{"nonsense", `{"do":"nonsense"}`, `{"do":"transmit","apdu":"0"}`, `{"do":"show"}`, `{"do":"restore","state":{"applet":1}}`} {
+	for _, line := range []string{"nonsense", `{"version":1,"do":"nonsense"}`, `{"version":1,"do":"transmit","args":{"apdu":"0"}}`, `{"version":1,"do":"show"}`, `{"version":1,"do":"restore","args":{"state":{"applet":1}}}`} {
 		l.request(line)
 	}
-	l.request(fmt.Sprintf(`{"do":"transmit","apdu":"%X"}`, wire(0x20, 0, 0x81, []byte(leakWrong))))
+	transmit := func(command []byte) {
+		l.request(fmt.Sprintf(`{"version":1,"do":"transmit","args":{"apdu":"%s"}}`, base64.StdEncoding.EncodeToString(command)))
+	}
+	transmit(wire(0x20, 0, 0x81, []byte(leakWrong)))
 	require.NoError(t, os.MkdirAll(filepath.Join(l.file("alice")+".tmp", "obstacle"), 0o700))
-	l.request(fmt.Sprintf(`{"do":"transmit","apdu":"%X"}`, wireSelect))
-	l.request(fmt.Sprintf(`{"do":"transmit","apdu":"%X"}`, wire(0x20, 0, 0x81, []byte(leakPIN))))
+	transmit(wireSelect)
+	transmit(wire(0x20, 0, 0x81, []byte(leakPIN)))
 	require.NoError(t, os.RemoveAll(l.file("alice")+".tmp"))
 	stop()
 
@@ -424,7 +427,7 @@ func TestLeak_ThroughTheWholeProduct(t *testing.T) {
 	stop = l.serve()
 	l.converse(30)
 	stop()
-	for _, path := range []string{l.file("alice"), out, filepath.Join(l.dir, snapshotFolder, "alice", "sealed"+cardSuffix)} {
+	for _, path := range []string{l.file("alice"), out, filepath.Join(l.dir, "snapshots", "alice", "sealed.card")} {
 		sealed, err := os.ReadFile(path)
 		require.NoError(t, err)
 		l.watch("the sealed file "+filepath.Base(path), sealed)
@@ -450,7 +453,7 @@ func (l *leaking) setUp() {
 	for _, command := range [][]byte{
 		wireSelect, l.driver.initialise(leakSO).command, l.driver.importShare().command, l.driver.generate(1).command,
 	} {
-		answer, err := h.card.Transmit(context.Background(), command)
+		answer, err := h.Transmit(context.Background(), command)
 		require.NoError(l.t, err)
 		require.Equal(l.t, apdu.OK, statusOf(l.t, answer))
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hsmemu/emulator"
+	"hsmemu/emulator/statedir"
 	"hsmemu/keystore/seal"
 )
 
@@ -65,19 +66,18 @@ func (a *app) run(ctx context.Context, args []string) int {
 	if err == nil {
 		return exitDone
 	}
-	var usage usageError
 	var code exitError
-	switch {
-	case errors.As(err, &code):
+	if errors.As(err, &code) {
 		return int(code)
-	case errors.As(err, &usage):
-		fmt.Fprintf(a.err, "hsmemu: %s\nusage: %s\n", spoken(err.Error()), cmd.UseLine())
+	}
+	message, hint := explained(err)
+	fmt.Fprintf(a.err, "hsmemu: %s\n", message)
+	if errors.As(err, new(usageError)) || errors.Is(err, statedir.ErrName) {
+		fmt.Fprintf(a.err, "usage: %s\n", cmd.UseLine())
 		return exitUsage
 	}
-	fmt.Fprintf(a.err, "hsmemu: %s\n", spoken(err.Error()))
-	var h hinted
-	if errors.As(err, &h) {
-		fmt.Fprintf(a.err, "hint: %s\n", h.hint)
+	if hint != "" {
+		fmt.Fprintf(a.err, "hint: %s\n", hint)
 	}
 	return exitFailed
 }

@@ -35,7 +35,7 @@ func (p program) run(a *app) error {
 	cmd.Env = p.env
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = a.in, a.out, a.err
 	if err := cmd.Start(); err != nil {
-		fmt.Fprintf(a.err, "hsmemu: start %s: %s\n", p.args[0], spoken(cause(err).Error()))
+		fmt.Fprintf(a.err, "hsmemu: start %s: %s\n", p.args[0], oneLine(cause(err).Error()))
 		return exitError(exitNotStarted)
 	}
 	passed := p.signals.to(a, cmd.Process)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hsmemu/emulator/control"
 	"hsmemu/vsmartcard"
 )
 
@@ -51,64 +52,24 @@ func repeated(names []string) string {
 	return ""
 }
 
-// slot is one card in one virtual reader.
-type slot struct {
-	*held
-	bridge *vsmartcard.Bridge
-	place  string
-}
-
-// Close gives the card and its place back.
-func (s *slot) Close() error {
-	if s.bridge == nil {
-		return s.held.Close()
-	}
-	return errors.Join(s.bridge.Close(), s.held.Close())
-}
-
-// Eject takes the card out.
-func (s *slot) Eject(ctx context.Context) error { return s.bridge.Eject(ctx) }
-
-// Insert puts the card in.
-func (s *slot) Insert(ctx context.Context) error { return s.bridge.Insert(ctx) }
-
-// Reset resets the card; clients notice at their next command.
-func (s *slot) Reset() error { return s.card.Reset() }
-
-// Turn waits for nobody: whose turn it is, the system's daemon knows and does not
-// tell.
-func (s *slot) Turn(context.Context) (turn, error) { return nobodys{}, nil }
-
-// nobodys is a turn that keeps nobody from the card.
-type nobodys struct{}
-
-func (nobodys) Tell() {}
-func (nobodys) End()  {}
-
-// Place says where the card is.
-func (s *slot) Place() string { return s.place }
-
 // serveVPCD runs cards in the readers of a vpcd until the context ends.
 func (a *app) serveVPCD(ctx context.Context, names []string, dial, listen string) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	places, err := addresses(dial+listen, len(names))
 	if err != nil {
+		cancel()
 		return usageError{err}
 	}
-	open := vsmartcard.Dial
+	connect := control.Connect(vsmartcard.Dial)
 	if listen != "" {
-		open = vsmartcard.Listen
+		connect = vsmartcard.Listen
 	}
-	var slots []*slot
-	var waits []func()
+	var running []*control.Bridged
+	var closers []func() error
 	defer func() {
 		cancel()
-		for _, wait := range waits {
-			wait()
-		}
-		for _, s := range slots {
-			err = errors.Join(err, s.Close())
+		for _, end := range closers {
+			err = errors.Join(err, end())
 		}
 	}()
 	for i, name := range names {
@@ -116,19 +77,20 @@ func (a *app) serveVPCD(ctx context.Context, names []string, dial, listen string
 		if err != nil {
 			return err
 		}
-		s := &slot{held: h}
-		slots = append(slots, s)
-		if err := s.connect(ctx, places[i], open); err != nil {
-			return fmt.Errorf("run card %q: %w", name, err)
-		}
-		wait, err := (&control{app: a, held: h, reader: s}).serve(ctx)
+		closers = append(closers, h.Close)
+		place, err := a.placement(h, "")
 		if err != nil {
-			return fmt.Errorf("run card %q: %w", name, err)
+			return err
 		}
-		waits = append(waits, wait)
+		b, err := control.StartBridged(ctx, connect, places[i], place)
+		if err != nil {
+			return err
+		}
+		closers = slices.Insert(closers, len(closers)-1, b.Close)
+		running = append(running, b)
 	}
 	a.forget()
-	return a.keep(ctx, cancel, slots)
+	return a.keep(ctx, cancel, running)
 }
 
 // addresses are those of the first n slots of the reader.
@@ -144,34 +106,23 @@ func addresses(base string, n int) ([]string, error) {
 	return list, nil
 }
 
-// connect makes the bridge of a card to a slot of the reader.
-func (s *slot) connect(ctx context.Context, address string, open func(context.Context, string, vsmartcard.Card) (*vsmartcard.Bridge, error)) (err error) {
-	s.place = "vpcd " + address
-	s.bridge, err = open(ctx, address, s.faults)
-	s.faults.Remove = func() { _ = s.bridge.Eject(ctx) } // a bridge that has ended holds no card
-	if errors.Is(err, vsmartcard.ErrNoReader) {
-		return hinted{err, "is pcscd running, with the vpcd driver configured for this port?"}
-	}
-	return err
-}
-
 // keep runs the bridges until the end. It says what it runs, and that it is
 // ready once clients can see all of it.
-func (a *app) keep(ctx context.Context, cancel context.CancelFunc, slots []*slot) error {
-	for _, s := range slots {
-		a.announceCard(s.held, s.place)
+func (a *app) keep(ctx context.Context, cancel context.CancelFunc, cards []*control.Bridged) error {
+	for _, c := range cards {
+		a.announceCard(c.Card, c.Reader.Place())
 	}
 	var running sync.WaitGroup
-	failed := make([]error, len(slots))
-	for i, s := range slots {
+	failed := make([]error, len(cards))
+	for i, c := range cards {
 		running.Go(func() {
-			if err := s.bridge.Run(ctx); err != nil && ctx.Err() == nil {
-				failed[i] = fmt.Errorf("run card %q: %w", s.name, err)
+			if err := c.Run(ctx); err != nil && ctx.Err() == nil {
+				failed[i] = fmt.Errorf("run card %q: %w", c.Name, err)
 				cancel()
 			}
 		})
 	}
-	if allReady(ctx, slots) {
+	if allReady(ctx, cards) {
 		fmt.Fprintln(a.out, "ready")
 	}
 	running.Wait()
@@ -180,9 +131,9 @@ func (a *app) keep(ctx context.Context, cancel context.CancelFunc, slots []*slot
 
 // allReady waits until every card is in its reader; false if the end comes
 // first, which has its own reason.
-func allReady(ctx context.Context, slots []*slot) bool {
-	for _, s := range slots {
-		if s.bridge.Ready(ctx) != nil {
+func allReady(ctx context.Context, cards []*control.Bridged) bool {
+	for _, c := range cards {
+		if c.Ready(ctx) != nil {
 			return false
 		}
 	}
@@ -190,8 +141,8 @@ func allReady(ctx context.Context, slots []*slot) bool {
 }
 
 // announceCard says what is served, and how well the card is kept.
-func (a *app) announceCard(h *held, place string) {
-	d := h.card.Snapshot().Durable()
+func (a *app) announceCard(c *control.Card, place string) {
+	d := c.Card.Snapshot().Durable()
 	fmt.Fprintf(a.out, "card %s, serial %s, firmware %s: %s, seal %s\n",
-		h.name, d.Applet.Serial(), d.Applet.Firmware, place, h.file.Seal())
+		c.Name, d.Applet.Serial(), d.Applet.Firmware, place, c.Seal())
 }

@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"hsmemu/emulator/chip"
 	"hsmemu/emulator/store"
 	"hsmemu/keystore/seal"
 )
@@ -78,12 +77,12 @@ func (a *app) forget() {
 }
 
 // newSealers are those for the file of a new card.
-func (a *app) newSealers(s sealing) ([]seal.Sealer, error) {
+func (a *app) newSealers(s sealing) (store.Options, error) {
 	all, err := a.sealers(s)
 	if err == nil && s.kind == seal.KindPassphrase {
 		all[0] = seal.Passphrase{Ask: a.choice("passphrase of the card", a.phraseFile, "HSMEMU_PASSPHRASE")}
 	}
-	return all, err
+	return store.Options{Sealers: all}, err
 }
 
 // choice gets a secret that nothing can be compared with yet. It asks twice
@@ -129,7 +128,7 @@ func newCardResealCommand(a *app) *cobra.Command {
 	return cmd
 }
 
-func (a *app) reseal(name string, s sealing, newFile string) (err error) {
+func (a *app) reseal(name string, s sealing, newFile string) error {
 	all, err := a.sealers(s)
 	if err != nil {
 		return err
@@ -137,19 +136,14 @@ func (a *app) reseal(name string, s sealing, newFile string) (err error) {
 	if s.kind == seal.KindPassphrase {
 		all[0] = seal.Passphrase{Ask: a.choice("new passphrase of the card", newFile, "HSMEMU_NEW_PASSPHRASE")}
 	}
-	path, err := a.path(name)
+	d, err := a.cards()
 	if err != nil {
 		return err
 	}
-	file, err := store.Open[chip.Durable](path, a.options())
-	if err != nil {
-		return a.explain(name, err)
+	if err := d.Reseal(name, all[0]); err != nil {
+		return err
 	}
-	defer func() { err = errors.Join(err, file.Close()) }()
-	if err := file.Reseal(all[0]); err != nil {
-		return explain("reseal", name, err)
-	}
-	kept, err := a.snapshots(name)
+	kept, err := d.Snapshots(name)
 	if len(kept) > 0 {
 		fmt.Fprintf(a.err, "hsmemu: card %q: %d of its snapshots stay under the seal they had\n", name, len(kept))
 	}
@@ -165,16 +159,15 @@ func newCardAcceptCommand(a *app) *cobra.Command {
 			"spent PIN tries and deleted keys. This takes it all the same and moves the counter on.",
 		Args: exactly(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			path, err := a.path(args[0])
+			d, err := a.cards()
 			if err != nil {
 				return err
 			}
-			file, err := store.Accept[chip.Durable](path, a.options())
-			if err != nil {
-				return a.explain(args[0], err)
+			if err := d.Accept(args[0]); err != nil {
+				return err
 			}
 			fmt.Fprintf(a.err, "hsmemu: card %q: file accepted without rollback protection\n", args[0])
-			return file.Close()
+			return nil
 		},
 	}
 }

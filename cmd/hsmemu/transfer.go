@@ -6,7 +6,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"hsmemu/emulator/chip"
 	"hsmemu/emulator/store"
 	"hsmemu/keystore/seal"
 )
@@ -53,18 +52,15 @@ func newCardExportCommand(a *app) *cobra.Command {
 		Short: "write a whole card into a file, under a passphrase of its own",
 		Args:  exactly(2),
 		RunE: func(_ *cobra.Command, args []string) error {
-			d, _, err := a.read(args[0])
+			d, err := a.cards()
 			if err != nil {
 				return err
 			}
-			err = store.Write(args[1], d, t.out(a))
+			err = d.Export(args[0], args[1], t.out(a))
 			if errors.Is(err, store.ErrExist) {
 				return fmt.Errorf("export card %q: %s exists already", args[0], args[1])
 			}
-			if err != nil {
-				return fmt.Errorf("export card %q: %w", args[0], err)
-			}
-			return nil
+			return err
 		},
 	}
 	t.flags(cmd)
@@ -81,29 +77,19 @@ func newCardImportCommand(a *app) *cobra.Command {
 		Long:  "Makes a card from a file that export wrote: the same card with the same identity, as a copy.",
 		Args:  exactly(2),
 		RunE: func(_ *cobra.Command, args []string) error {
-			path, err := a.path(args[1])
+			d, err := a.cards()
 			if err != nil {
 				return err
 			}
-			all, err := a.newSealers(s)
+			sealers, err := a.newSealers(s)
 			if err != nil {
 				return err
 			}
-			d, _, err := store.Read[chip.Durable](args[0], t.in(a))
+			err = d.Import(args[0], t.in(a), args[1], sealers)
 			if errors.Is(err, seal.ErrPassphrase) {
 				return fmt.Errorf("import card %q: wrong passphrase for %s", args[1], args[0])
 			}
-			if err != nil {
-				return fmt.Errorf("import card %q: %w", args[1], err)
-			}
-			file, err := store.Create(path, d, store.Options{Sealers: all})
-			if errors.Is(err, store.ErrExist) {
-				return fmt.Errorf("import card %q: it exists already", args[1])
-			}
-			if err != nil {
-				return explain("import", args[1], err)
-			}
-			return file.Close()
+			return err
 		},
 	}
 	t.flags(cmd)

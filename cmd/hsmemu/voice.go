@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"regexp"
 	"strings"
 )
 
@@ -26,7 +25,7 @@ func (v voice) Handle(_ context.Context, r slog.Record) error {
 	var b strings.Builder
 	b.WriteString("hsmemu: " + v.about + r.Message)
 	r.Attrs(func(a slog.Attr) bool {
-		b.WriteString(": " + spoken(a.Value.Resolve().String()))
+		b.WriteString(": " + oneLine(a.Value.Resolve().String()))
 		return true
 	})
 	b.WriteByte('\n')
@@ -44,17 +43,3 @@ func (v voice) WithAttrs(attrs []slog.Attr) slog.Handler {
 
 // WithGroup changes nothing: lines for people have no groups.
 func (v voice) WithGroup(string) slog.Handler { return v }
-
-// packages begins what an error of ours says: which package it is from, for those
-// who read the source.
-var packages = regexp.MustCompile(`(^|: |; )(?:(?:apdu|applet|chip|cmac|curve|cvc|emulator|keystore|pcscd|pinstate|pkcs15|seal|sm|store|tlv|vsmartcard): )+`)
-
-// spoken is what an error says to the people at the command line, in one line and
-// without the names of packages. A stack stays as it is: that is for us, and not
-// for people.
-func spoken(text string) string {
-	if strings.Contains(text, "\n\t") {
-		return text
-	}
-	return packages.ReplaceAllString(strings.ReplaceAll(text, "\n", "; "), "$1")
-}

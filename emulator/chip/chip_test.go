@@ -200,7 +200,7 @@ func TestManufacture_Orders(t *testing.T) {
 	} {
 		_, err := chip.Manufacture(chiptest.World("\x01"), o)
 		require.Error(t, err, name)
-		require.True(t, strings.HasPrefix(err.Error(), "chip: manufacture: "), err.Error())
+		require.True(t, strings.HasPrefix(err.Error(), "manufacture: "), err.Error())
 	}
 }
 

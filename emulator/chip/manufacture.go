@@ -38,18 +38,18 @@ func Manufacture(env applet.Env, o Order) (Durable, error) {
 		o.Firmware = applet.DefaultFirmware
 	}
 	if _, known := applet.ProfileOf(o.Firmware); !known {
-		return Durable{}, fmt.Errorf("chip: manufacture: no firmware %q", o.Firmware)
+		return Durable{}, fmt.Errorf("manufacture: no firmware %q", o.Firmware)
 	}
 	if o.Serial == "" {
 		var err error
 		if o.Serial, err = randomSerial(env.Rand); err != nil {
-			return Durable{}, fmt.Errorf("chip: manufacture: %w", err)
+			return Durable{}, fmt.Errorf("manufacture: %w", err)
 		}
 	}
 	known, _ := curve.ByName(deviceCurve)
 	key, err := keystore.GenerateEC(env.Rand, known)
 	if err != nil {
-		return Durable{}, fmt.Errorf("chip: manufacture: %w", err)
+		return Durable{}, fmt.Errorf("manufacture: %w", err)
 	}
 	name := cvc.Name(o.Serial + firstSequence)
 	nonce := env.Rand
@@ -58,7 +58,7 @@ func Manufacture(env applet.Env, o Order) (Durable, error) {
 	}
 	ef, err := cvc.EmulatorIssuer().IssueDevice(key.ECPublic(), name, env.Now, nonce)
 	if err != nil {
-		return Durable{}, fmt.Errorf("chip: manufacture: %w", err)
+		return Durable{}, fmt.Errorf("manufacture: %w", err)
 	}
 	return Durable{Applet: applet.Durable{
 		Firmware: o.Firmware, Answers: o.Answers,

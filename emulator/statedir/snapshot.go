@@ -40,7 +40,7 @@ func (d *Dir) Snapshot(card, tag string) error {
 	}
 	err = copyFile(from, to)
 	if errors.Is(err, fs.ErrExist) {
-		err = fmt.Errorf("snapshot %q: %w", tag, ErrSnapshotExists)
+		err = fmt.Errorf("%w called %q", ErrSnapshotExists, tag)
 	}
 	return failed("snapshot", card, err)
 }
@@ -108,7 +108,7 @@ func (d *Dir) ReadSnapshot(card, tag string, opt store.Options) (chip.Durable, e
 		return chip.Durable{}, err
 	}
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return chip.Durable{}, failed("restore", card, fmt.Errorf("snapshot %q: %w", tag, ErrNoSnapshot))
+		return chip.Durable{}, failed("restore", card, fmt.Errorf("%w %q", ErrNoSnapshot, tag))
 	}
 	state, _, err := store.Read[chip.Durable](path, opt)
 	return state, failed("restore", card, err)

@@ -43,9 +43,9 @@ var (
 	// ErrCardExists says that there is a card of that name already.
 	ErrCardExists = errors.New("it exists already")
 	// ErrNoSnapshot says that the card has no snapshot of that name.
-	ErrNoSnapshot = errors.New("no such snapshot")
+	ErrNoSnapshot = errors.New("no snapshot")
 	// ErrSnapshotExists says that the card has a snapshot of that name already.
-	ErrSnapshotExists = errors.New("there is one of that name")
+	ErrSnapshotExists = errors.New("there is one")
 	// ErrWritable says that everybody may write into the folder. Whoever can
 	// put a card there puts one that is not the user's, or the socket of a
 	// process that is not.

@@ -15,24 +15,24 @@ var (
 	ErrExist = fs.ErrExist
 	// ErrLocked reports that another process, or this one, has the file open.
 	// It comes as a *LockedError.
-	ErrLocked = errors.New("store: file is in use")
+	ErrLocked = errors.New("file is in use")
 	// ErrCorrupt reports a file that does not hold what was written into it.
-	ErrCorrupt = errors.New("store: damaged file")
+	ErrCorrupt = errors.New("damaged file")
 	// ErrVersion reports a file that a newer program wrote.
-	ErrVersion = errors.New("store: file of another version")
+	ErrVersion = errors.New("file of another version")
 	// ErrSealed reports a file whose kind of seal is not among Options.Sealers.
-	ErrSealed = errors.New("store: file is sealed in another way")
+	ErrSealed = errors.New("file is sealed in another way")
 	// ErrRolledBack reports that the file was replaced by an older copy of
 	// itself. Accept opens it all the same.
-	ErrRolledBack = errors.New("store: this file is older than the card's counter")
+	ErrRolledBack = errors.New("this file is older than the card's counter")
 	// ErrAhead reports that the counter was turned back, as by an old copy of the
 	// TPM's own state. Accept opens it all the same.
-	ErrAhead = errors.New("store: this file is newer than the card's counter")
+	ErrAhead = errors.New("this file is newer than the card's counter")
 	// ErrClosed reports the use of a File after its Close.
-	ErrClosed = errors.New("store: file is closed")
+	ErrClosed = errors.New("file is closed")
 
 	// errLast reports a file that was edited to be at the end of its count.
-	errLast = errors.New("store: save: this is the file's last generation")
+	errLast = errors.New("save: this is the file's last generation")
 )
 
 // LockedError says which process has a file open. It is ErrLocked.

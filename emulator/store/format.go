@@ -48,7 +48,7 @@ func encode(dst []byte, v any) ([]byte, error) {
 	if a, ok := v.(appender); ok {
 		out, err := a.AppendJSON(dst)
 		if err != nil {
-			return dst, fmt.Errorf("store: encode: %w", err)
+			return dst, fmt.Errorf("encode: %w", err)
 		}
 		return append(out, '\n'), nil
 	}
@@ -56,7 +56,7 @@ func encode(dst []byte, v any) ([]byte, error) {
 	e := json.NewEncoder(b)
 	e.SetEscapeHTML(false) // the file is for programs and people, not for web pages
 	if err := e.Encode(v); err != nil {
-		return dst, fmt.Errorf("store: encode: %w", err)
+		return dst, fmt.Errorf("encode: %w", err)
 	}
 	return b.Bytes(), nil
 }
@@ -65,7 +65,7 @@ func encode(dst []byte, v any) ([]byte, error) {
 func compose(dst []byte, h header, content []byte, aead cipher.AEAD, random io.Reader) ([]byte, error) {
 	head, err := json.Marshal(h)
 	if err != nil {
-		return nil, fmt.Errorf("store: encode: %w", err)
+		return nil, fmt.Errorf("encode: %w", err)
 	}
 	head = append(head, '\n')
 	dst = append(dst, magic...)
@@ -82,7 +82,7 @@ func compose(dst []byte, h header, content []byte, aead cipher.AEAD, random io.R
 		var nonce [maxNonce]byte
 		n := nonce[:aead.NonceSize()]
 		if _, err := io.ReadFull(random, n); err != nil {
-			return nil, fmt.Errorf("store: nonce: %w", err)
+			return nil, fmt.Errorf("nonce: %w", err)
 		}
 		dst = append(dst, n...)
 		dst = aead.Seal(dst, n, content, associated(version, head))

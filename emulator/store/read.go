@@ -71,7 +71,7 @@ func Inspect(path string, opt Options) (Info, error) {
 func look(path string, opt Options) (parsed, error) {
 	raw, err := opt.FS.ReadFile(path)
 	if err != nil {
-		return parsed{}, fmt.Errorf("store: read: %w", err)
+		return parsed{}, fmt.Errorf("read: %w", err)
 	}
 	return parse(path, raw)
 }

@@ -15,7 +15,7 @@ import (
 func Remove(path string, opt Options) error {
 	f := &File[struct{}]{path: path, opt: opt.complete()}
 	if _, err := f.opt.FS.ReadFile(path); errors.Is(err, ErrNotExist) {
-		return fmt.Errorf("store: remove: %w", err)
+		return fmt.Errorf("remove: %w", err)
 	}
 	if err := f.acquire(); err != nil {
 		return err
@@ -32,17 +32,17 @@ func Remove(path string, opt Options) error {
 // that needs them.
 func (f *File[T]) remove() error {
 	if err := f.opt.FS.Remove(f.path); err != nil {
-		return fmt.Errorf("store: remove: %w", err)
+		return fmt.Errorf("remove: %w", err)
 	}
 	if err := f.discard(); err != nil {
 		return err
 	}
 	if err := f.opt.FS.SyncDir(filepath.Dir(f.path)); err != nil {
-		return fmt.Errorf("store: remove: %w", err)
+		return fmt.Errorf("remove: %w", err)
 	}
 	err := f.opt.FS.Remove(f.path + ".lock")
 	if err != nil {
-		err = fmt.Errorf("store: remove the lock: %w", err)
+		err = fmt.Errorf("remove the lock: %w", err)
 	}
 	seals := []retired{{Seal: f.header.Seal, Parameters: f.header.Parameters}}
 	if f.header.Retired != nil {

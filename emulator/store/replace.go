@@ -14,7 +14,7 @@ func (f *File[T]) temporary() string { return f.path + ".tmp" }
 // discard removes what a power cut in the middle of a save left behind.
 func (f *File[T]) discard() error {
 	if err := f.opt.FS.Remove(f.temporary()); err != nil && !errors.Is(err, ErrNotExist) && !readOnly(err) {
-		return fmt.Errorf("store: remove a leftover: %w", err)
+		return fmt.Errorf("remove a leftover: %w", err)
 	}
 	return nil
 }

@@ -43,16 +43,16 @@ func (o Options) seal(path string, s seal.Sealer, generation uint64) (header, gu
 	root := make([]byte, seal.RootLen)
 	defer clear(root)
 	if _, err := io.ReadFull(o.Rand, root); err != nil {
-		return header{}, guard{}, fmt.Errorf("store: root key: %w", err)
+		return header{}, guard{}, fmt.Errorf("root key: %w", err)
 	}
 	parameters, err := s.Seal(root, generation)
 	if err != nil {
-		return header{}, guard{}, fmt.Errorf("store: seal %s: %w", path, err)
+		return header{}, guard{}, fmt.Errorf("seal %s: %w", path, err)
 	}
 	h.Parameters = parameters
 	g, err := use(s, h, root)
 	if err != nil {
-		return header{}, guard{}, fmt.Errorf("store: seal %s: %w", path, err)
+		return header{}, guard{}, fmt.Errorf("seal %s: %w", path, err)
 	}
 	return h, g, nil
 }
@@ -69,11 +69,11 @@ func (o Options) unseal(path string, h header) (guard, error) {
 	root, err := s.Unseal(h.Parameters)
 	defer clear(root)
 	if err != nil {
-		return guard{}, fmt.Errorf("store: open %s: %w", path, err)
+		return guard{}, fmt.Errorf("open %s: %w", path, err)
 	}
 	g, err := use(s, h, root)
 	if err != nil {
-		return guard{}, fmt.Errorf("store: open %s: %w", path, err)
+		return guard{}, fmt.Errorf("open %s: %w", path, err)
 	}
 	return g, nil
 }
@@ -102,14 +102,14 @@ func (f *File[T]) settle() error {
 	}
 	count, err := f.guard.counter.Count()
 	if err != nil {
-		return fmt.Errorf("store: %s: %w", f.path, err)
+		return fmt.Errorf("%s: %w", f.path, err)
 	}
 	if err := judge(f.path, f.header.Generation, count); err != nil {
 		return err
 	}
 	if f.header.Generation == count+1 {
 		if err := f.guard.counter.Increment(); err != nil {
-			return fmt.Errorf("store: %s: %w", f.path, err)
+			return fmt.Errorf("%s: %w", f.path, err)
 		}
 	}
 	f.unsure = false
@@ -135,7 +135,7 @@ func (f *File[T]) accept() error {
 	case errors.Is(err, ErrRolledBack):
 		count, cerr := f.guard.counter.Count()
 		if cerr != nil {
-			return fmt.Errorf("store: %s: %w", f.path, cerr)
+			return fmt.Errorf("%s: %w", f.path, cerr)
 		}
 		h := f.header
 		h.Generation = count // and put goes one beyond
@@ -152,21 +152,21 @@ func (f *File[T]) accept() error {
 func (f *File[T]) recount() error {
 	s, counts := f.guard.sealer.(seal.Counting)
 	if !counts {
-		return fmt.Errorf("store: %s: %w", f.path, seal.ErrNoCounter)
+		return fmt.Errorf("%s: %w", f.path, seal.ErrNoCounter)
 	}
 	root, err := s.Unseal(f.header.Parameters)
 	defer clear(root)
 	if err != nil {
-		return fmt.Errorf("store: open %s: %w", f.path, err)
+		return fmt.Errorf("open %s: %w", f.path, err)
 	}
 	h := f.header
 	h.Retired = &retired{Seal: h.Seal, Parameters: h.Parameters}
 	if h.Parameters, err = s.Recount(h.Parameters, root, h.Generation); err != nil {
-		return fmt.Errorf("store: open %s: %w", f.path, err)
+		return fmt.Errorf("open %s: %w", f.path, err)
 	}
 	g, err := use(s, h, root)
 	if err != nil {
-		return fmt.Errorf("store: open %s: %w", f.path, err)
+		return fmt.Errorf("open %s: %w", f.path, err)
 	}
 	if err := f.again(h, g); err != nil {
 		return errors.Join(err, f.abandon(h, g, err))
@@ -200,7 +200,7 @@ func (f *File[T]) Reseal(s seal.Sealer) error {
 	}
 	if f.unsure {
 		if err := f.settle(); err != nil {
-			return fmt.Errorf("store: reseal: %w", err)
+			return fmt.Errorf("reseal: %w", err)
 		}
 	}
 	return f.reseal(s)
@@ -233,7 +233,7 @@ func (f *File[T]) abandon(h header, g guard, err error) error {
 		return nil // there is no counter, or the file may need it
 	}
 	if err := c.Release(h.Parameters); err != nil {
-		return fmt.Errorf("store: remove the new counter: %w", err)
+		return fmt.Errorf("remove the new counter: %w", err)
 	}
 	return nil
 }

@@ -105,7 +105,7 @@ func take[T any](path string, opt Options, judge func(*File[T]) error) (*File[T]
 	// A look without the lock, so that asking for a file that is not there
 	// leaves no lock file behind.
 	if _, err := f.opt.FS.ReadFile(path); err != nil {
-		return nil, fmt.Errorf("store: open: %w", err)
+		return nil, fmt.Errorf("open: %w", err)
 	}
 	if err := f.acquire(); err != nil {
 		return nil, err
@@ -127,7 +127,7 @@ func take[T any](path string, opt Options, judge func(*File[T]) error) (*File[T]
 func (f *File[T]) open() error {
 	raw, err := f.opt.FS.ReadFile(f.path)
 	if err != nil {
-		return fmt.Errorf("store: open: %w", err)
+		return fmt.Errorf("open: %w", err)
 	}
 	p, err := parse(f.path, raw)
 	if err != nil {
@@ -162,9 +162,9 @@ func Create[T any](path string, v T, opt Options) (*File[T], error) {
 func (f *File[T]) create(v T) error {
 	switch _, err := f.opt.FS.ReadFile(f.path); {
 	case err == nil:
-		return fmt.Errorf("store: create: %w", &fs.PathError{Op: "create", Path: f.path, Err: ErrExist})
+		return fmt.Errorf("create: %w", &fs.PathError{Op: "create", Path: f.path, Err: ErrExist})
 	case !errors.Is(err, ErrNotExist):
-		return fmt.Errorf("store: create: %w", err)
+		return fmt.Errorf("create: %w", err)
 	}
 	h, g, err := f.opt.seal(f.path, f.opt.Sealers[0], 0)
 	if err != nil {
@@ -219,7 +219,7 @@ func (f *File[T]) Save(v T) error {
 	}
 	if f.unsure { // never two ahead of the counter
 		if err := f.settle(); err != nil {
-			return fmt.Errorf("store: save: %w", err)
+			return fmt.Errorf("save: %w", err)
 		}
 	}
 	var err error
@@ -241,7 +241,7 @@ func (f *File[T]) put(h header, g guard, content []byte) error {
 		return err
 	}
 	if err := f.replace(raw); err != nil {
-		return fmt.Errorf("store: save: %w", err)
+		return fmt.Errorf("save: %w", err)
 	}
 	f.header, f.guard = h, g
 	f.last, f.spare = raw, f.last
@@ -250,7 +250,7 @@ func (f *File[T]) put(h header, g guard, content []byte) error {
 		return nil
 	}
 	if err := g.counter.Increment(); err != nil {
-		return fmt.Errorf("store: saved, but not counted: %w", err)
+		return fmt.Errorf("saved, but not counted: %w", err)
 	}
 	f.unsure = false
 	return nil
@@ -290,7 +290,7 @@ func (f *File[T]) Close() error {
 	err := f.lock.Close()
 	f.lock, f.guard, f.last, f.spare = nil, guard{}, nil, nil
 	if err != nil {
-		return fmt.Errorf("store: close: %w", err)
+		return fmt.Errorf("close: %w", err)
 	}
 	return nil
 }
@@ -302,7 +302,7 @@ func (f *File[T]) acquire() error {
 	case errors.As(err, &held):
 		return &LockedError{Path: f.path, PID: held.PID}
 	case err != nil:
-		return fmt.Errorf("store: lock: %w", err)
+		return fmt.Errorf("lock: %w", err)
 	}
 	f.lock = lock
 	return nil

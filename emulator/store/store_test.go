@@ -132,7 +132,7 @@ func TestOpen_TellsWhoHasTheFile(t *testing.T) {
 		var held *store.LockedError
 		require.ErrorAs(t, err, &held, name)
 		require.Equal(t, &store.LockedError{Path: path, PID: os.Getpid()}, held, name)
-		require.EqualError(t, err, fmt.Sprintf("store: file is in use: %s: by process %d", path, os.Getpid()))
+		require.EqualError(t, err, fmt.Sprintf("file is in use: %s: by process %d", path, os.Getpid()))
 	}
 	v, info, err := store.Read[value](path, store.Options{})
 	require.NoError(t, err, "reading needs no lock")

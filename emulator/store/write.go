@@ -15,7 +15,7 @@ func Write[T any](path string, v T, opt Options) error {
 	// While it is held, or it might be another's.
 	err = f.opt.FS.Remove(path + ".lock")
 	if err != nil {
-		err = fmt.Errorf("store: remove the lock: %w", err)
+		err = fmt.Errorf("remove the lock: %w", err)
 	}
 	return errors.Join(err, f.Close())
 }

@@ -20,7 +20,7 @@ import (
 const Size = 16
 
 // ErrKey is returned for a key that is not 16, 24 or 32 bytes long.
-var ErrKey = errors.New("cmac: key is not 16, 24 or 32 bytes long")
+var ErrKey = errors.New("key is not 16, 24 or 32 bytes long")
 
 // Sum returns the 16-byte AES-CMAC of msg, which may be empty, under the
 // AES-128, AES-192 or AES-256 key (RFC 4493 §2.4; SP 800-38B §6.2).

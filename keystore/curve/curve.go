@@ -25,21 +25,21 @@ import (
 
 var (
 	// ErrUnknown is returned for domain parameters of no curve of this package.
-	ErrUnknown = errors.New("curve: domain parameters belong to no known curve")
+	ErrUnknown = errors.New("domain parameters belong to no known curve")
 	// ErrScalar is returned for a private key outside 1 … n-1.
-	ErrScalar = errors.New("curve: private key is not between 1 and n-1")
+	ErrScalar = errors.New("private key is not between 1 and n-1")
 	// ErrPoint is returned for bytes that are not an uncompressed point of the
 	// curve, and for the point at infinity.
-	ErrPoint = errors.New("curve: not an uncompressed point of the curve")
+	ErrPoint = errors.New("not an uncompressed point of the curve")
 	// ErrCurve is returned when two keys lie on different curves.
-	ErrCurve = errors.New("curve: keys are on different curves")
+	ErrCurve = errors.New("keys are on different curves")
 	// ErrDigest is returned for an empty digest.
-	ErrDigest = errors.New("curve: digest is empty")
+	ErrDigest = errors.New("digest is empty")
 	// ErrSignature is returned for an encoding that is not a signature with r
 	// and s between 1 and n-1.
-	ErrSignature = errors.New("curve: malformed signature")
+	ErrSignature = errors.New("malformed signature")
 	// ErrRandom is returned when no usable randomness could be read.
-	ErrRandom = errors.New("curve: no randomness")
+	ErrRandom = errors.New("no randomness")
 )
 
 // Curve is one of the nineteen curves. There is exactly one *Curve of each, so
@@ -78,7 +78,7 @@ func build() []*Curve {
 func unhex(s string) []byte {
 	b, err := hex.DecodeString(s)
 	if err != nil {
-		panic("curve: constant is not hexadecimal")
+		panic("constant is not hexadecimal")
 	}
 	return b
 }

@@ -51,7 +51,7 @@ func newGroup(d *Parameters, table []byte) (*group, []byte) {
 	c.window = newRecoding(c.n, (c.n.bits+windowBits-1)/windowBits*windowBits)
 	g, ok := c.decode(d.G)
 	if !ok {
-		panic("curve: base point is not on the curve")
+		panic("base point is not on the curve")
 	}
 	c.g = g
 	return c, c.readComb(table)

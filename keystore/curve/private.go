@@ -99,15 +99,15 @@ func (c *Curve) standardPrivate(d *element) *Private {
 	w := c.group.n.bytes
 	standard, err := ecdsa.ParseRawPrivateKey(c.standard, d.appendBytes(make([]byte, 0, w), w))
 	if err != nil {
-		panic("curve: the standard library refuses a private key")
+		panic("the standard library refuses a private key")
 	}
 	encoded, err := standard.PublicKey.Bytes()
 	if err != nil {
-		panic("curve: the standard library refuses its own public key")
+		panic("the standard library refuses its own public key")
 	}
 	q, ok := c.group.decode(encoded)
 	if !ok {
-		panic("curve: the standard library's public key is not on the curve")
+		panic("the standard library's public key is not on the curve")
 	}
 	public := &Public{curve: c, encoded: encoded, point: q, standard: &standard.PublicKey}
 	return &Private{curve: c, d: d, public: public, standard: standard}
@@ -198,7 +198,7 @@ func functionOfLength(n int) crypto.Hash {
 
 func (k *Private) parsed(der []byte, err error) (Signature, error) {
 	if err != nil {
-		return Signature{}, fmt.Errorf("curve: signing: %w", err)
+		return Signature{}, fmt.Errorf("signing: %w", err)
 	}
 	return k.curve.ParseDER(der)
 }

@@ -32,7 +32,7 @@ func (c *Curve) public(q *affine, encoded []byte) *Public {
 	if c.standard != nil {
 		standard, err := ecdsa.ParseUncompressedPublicKey(c.standard, encoded)
 		if err != nil {
-			panic("curve: the standard library refuses a point of the curve")
+			panic("the standard library refuses a point of the curve")
 		}
 		k.standard = standard
 	}

@@ -151,11 +151,11 @@ func (c *connection) empty() error {
 	for _, kind := range []legacy.HandleType{legacy.HandleTypeTransient, legacy.HandleTypeLoadedSession} {
 		handles, err := client.Handles(rw, kind)
 		if err != nil {
-			return fmt.Errorf("seal: what is loaded in the TPM: %w", err)
+			return fmt.Errorf("what is loaded in the TPM: %w", err)
 		}
 		for _, h := range handles {
 			if err := legacy.FlushContext(rw, h); err != nil {
-				return fmt.Errorf("seal: flush %#x: %w", h, err)
+				return fmt.Errorf("flush %#x: %w", h, err)
 			}
 		}
 	}

@@ -69,7 +69,7 @@ func (t TPM) Recount(parameters, root []byte, generation uint64) ([]byte, error)
 		return c.define(&p, srk, root)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("seal: by TPM: %w", err)
+		return nil, fmt.Errorf("by TPM: %w", err)
 	}
 	return json.Marshal(p)
 }
@@ -92,7 +92,7 @@ func (t TPM) Release(parameters []byte) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("seal: remove the counter: %w", err)
+		return fmt.Errorf("remove the counter: %w", err)
 	}
 	return nil
 }
@@ -133,7 +133,7 @@ func (n nvCounter) explain(what string, err error) error {
 	if gone(err) {
 		return fmt.Errorf("%w: index %#x: %w", ErrNoCounter, n.p.Index, err)
 	}
-	return fmt.Errorf("seal: %s the counter: %w", what, err)
+	return fmt.Errorf("%s the counter: %w", what, err)
 }
 
 // gone reports whether an error says that there is no such index, or another one
@@ -148,7 +148,7 @@ func gone(err error) bool {
 func counterAuth(root []byte) ([]byte, error) {
 	key, err := hkdf.Expand(sha256.New, root, "hsmemu counter", authLen)
 	if err != nil {
-		return nil, fmt.Errorf("seal: %w", err)
+		return nil, err
 	}
 	return hex.AppendEncode(nil, key), nil
 }
@@ -180,7 +180,7 @@ func (p tpmParameters) index(h history) (tpm2.NamedHandle, error) {
 	public := p.public(h)
 	name, err := tpm2.NVName(&public)
 	if err != nil {
-		return tpm2.NamedHandle{}, fmt.Errorf("seal: name of the counter: %w", err)
+		return tpm2.NamedHandle{}, fmt.Errorf("name of the counter: %w", err)
 	}
 	return tpm2.NamedHandle{Handle: public.NVIndex, Name: *name}, nil
 }

@@ -79,7 +79,7 @@ func (p Passphrase) Seal(root []byte, _ uint64) ([]byte, error) {
 		src = rand.Reader
 	}
 	if _, err := io.ReadFull(src, q.Salt); err != nil {
-		return nil, fmt.Errorf("seal: salt: %w", err)
+		return nil, fmt.Errorf("salt: %w", err)
 	}
 	kek, err := p.derive(q)
 	if err != nil {
@@ -88,7 +88,7 @@ func (p Passphrase) Seal(root []byte, _ uint64) ([]byte, error) {
 	defer clear(kek)
 	aead, err := chacha20poly1305.NewX(kek)
 	if err != nil {
-		return nil, fmt.Errorf("seal: %w", err)
+		return nil, err
 	}
 	// The salt makes a key that encrypts this one message, so the nonce need
 	// not differ from anything.
@@ -119,7 +119,7 @@ func (p Passphrase) Unseal(parameters []byte) ([]byte, error) {
 	defer clear(kek)
 	aead, err := chacha20poly1305.NewX(kek)
 	if err != nil {
-		return nil, fmt.Errorf("seal: %w", err)
+		return nil, err
 	}
 	root, err := aead.Open(nil, make([]byte, chacha20poly1305.NonceSizeX), q.Key, nil)
 	if err != nil {
@@ -131,12 +131,12 @@ func (p Passphrase) Unseal(parameters []byte) ([]byte, error) {
 // derive asks for the passphrase and makes the key out of it.
 func (p Passphrase) derive(q passphraseParameters) ([]byte, error) {
 	if p.Ask == nil {
-		return nil, fmt.Errorf("seal: %w", errors.New("nobody to ask for the passphrase"))
+		return nil, errors.New("nobody to ask for the passphrase")
 	}
 	word, err := p.Ask()
 	defer clear(word)
 	if err != nil {
-		return nil, fmt.Errorf("seal: ask for the passphrase: %w", err)
+		return nil, fmt.Errorf("ask for the passphrase: %w", err)
 	}
 	if len(word) == 0 {
 		return nil, ErrEmpty

@@ -30,23 +30,23 @@ const (
 // The errors of this package, to be told apart with errors.Is.
 var (
 	// ErrRoot reports a root key that is not RootLen bytes long.
-	ErrRoot = errors.New("seal: root key is not 32 bytes long")
+	ErrRoot = errors.New("root key is not 32 bytes long")
 	// ErrParameters reports parameters that no Seal of this kind has returned.
-	ErrParameters = errors.New("seal: parameters make no sense")
+	ErrParameters = errors.New("parameters make no sense")
 	// ErrPassphrase reports a wrong passphrase.
-	ErrPassphrase = errors.New("seal: wrong passphrase")
+	ErrPassphrase = errors.New("wrong passphrase")
 	// ErrEmpty reports that somebody tried to seal under an empty passphrase.
-	ErrEmpty = errors.New("seal: passphrase is empty")
+	ErrEmpty = errors.New("passphrase is empty")
 	// ErrOtherTPM reports a TPM that is not the one the key was sealed by, or
 	// that was cleared since.
-	ErrOtherTPM = errors.New("seal: sealed by another TPM, or this one was cleared")
+	ErrOtherTPM = errors.New("sealed by another TPM, or this one was cleared")
 	// ErrPCR reports that the machine's measured state is not the one the key
 	// was bound to.
-	ErrPCR = errors.New("seal: the machine's measured state (PCR) has changed")
+	ErrPCR = errors.New("the machine's measured state (PCR) has changed")
 	// ErrNoCounter reports that the counter is gone from the TPM.
-	ErrNoCounter = errors.New("seal: the counter is gone from the TPM")
+	ErrNoCounter = errors.New("the counter is gone from the TPM")
 	// ErrNoTPM reports that no TPM answers at the address.
-	ErrNoTPM = errors.New("seal: no TPM answers")
+	ErrNoTPM = errors.New("no TPM answers")
 )
 
 // Sealer keeps root keys.

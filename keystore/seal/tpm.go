@@ -80,7 +80,7 @@ func (t TPM) Seal(root []byte, generation uint64) ([]byte, error) {
 		return c.define(&p, srk, root)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("seal: by TPM: %w", err)
+		return nil, fmt.Errorf("by TPM: %w", err)
 	}
 	return json.Marshal(p)
 }
@@ -106,7 +106,7 @@ func (t TPM) Unseal(parameters []byte) ([]byte, error) {
 		return kerr
 	})
 	if err != nil {
-		return nil, fmt.Errorf("seal: unseal by TPM: %w", err)
+		return nil, fmt.Errorf("unseal by TPM: %w", err)
 	}
 	if len(root) != RootLen {
 		return nil, ErrRoot

@@ -88,7 +88,7 @@ func (c *Client) greet(ctx context.Context) error {
 		}
 		var code Code
 		if !errors.As(err, &code) || attempt > 0 || server < minorOldest || server >= uint32(c.minor) {
-			return fmt.Errorf("pcscd: protocol version 4.%d: %w", c.minor, err)
+			return fmt.Errorf("protocol version 4.%d: %w", c.minor, err)
 		}
 		c.minor = int(server)
 	}

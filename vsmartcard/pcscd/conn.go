@@ -16,9 +16,9 @@ const foreignPause = 2 * time.Second
 
 var (
 	// errDrop ends a connection that does not keep to the protocol.
-	errDrop = errors.New("pcscd: not the protocol")
+	errDrop = errors.New("not the protocol")
 	// errHandedOver ends a goroutine whose connection goes on in another.
-	errHandedOver = errors.New("pcscd: handed over")
+	errHandedOver = errors.New("handed over")
 )
 
 // conn is one connection, with at most one context on it. It is served by one

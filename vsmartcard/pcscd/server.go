@@ -29,16 +29,16 @@ const graceDefault = 5 * time.Second
 // The errors of a daemon's owner; clients get a [Code].
 var (
 	// ErrClosed means that the server or the reader has been closed.
-	ErrClosed = errors.New("pcscd: closed")
+	ErrClosed = errors.New("closed")
 	// ErrTooManyReaders means that there are [ReadersMax] already.
-	ErrTooManyReaders = errors.New("pcscd: no room for another reader")
+	ErrTooManyReaders = errors.New("no room for another reader")
 	// ErrReaderName means that a reader's name is empty, too long, not plain
 	// text or taken.
-	ErrReaderName = errors.New("pcscd: unusable reader name")
+	ErrReaderName = errors.New("unusable reader name")
 	// ErrOccupied means that there is a card in the reader already.
-	ErrOccupied = errors.New("pcscd: there is a card in the reader")
+	ErrOccupied = errors.New("there is a card in the reader")
 	// ErrEmpty means that there is no card in the reader.
-	ErrEmpty = errors.New("pcscd: no card in the reader")
+	ErrEmpty = errors.New("no card in the reader")
 )
 
 // Server is a PC/SC daemon with readers of its own. Its zero value is one
@@ -105,7 +105,7 @@ func (s *Server) Serve(l net.Listener) error {
 		case isClosed(done):
 			return ErrClosed
 		case errors.Is(err, net.ErrClosed):
-			return fmt.Errorf("pcscd: %w", err)
+			return err
 		default:
 			// Out of descriptors, or the client gave up: neither lasts.
 			pause(done, 10*time.Millisecond)

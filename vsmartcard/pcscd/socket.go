@@ -13,7 +13,7 @@ const PathMax = 107
 
 // ErrPath means that a socket's path is longer than [PathMax]. A shorter
 // folder helps.
-var ErrPath = errors.New("pcscd: socket path too long")
+var ErrPath = errors.New("socket path too long")
 
 // Listen makes the socket at path, for its owner alone, and listens on it.
 // Clients find it by the environment variable [EnvSocket]. The folder should be
@@ -24,11 +24,11 @@ func Listen(path string) (net.Listener, error) {
 	}
 	l, err := net.Listen("unix", path)
 	if err != nil {
-		return nil, fmt.Errorf("pcscd: %w", err)
+		return nil, err
 	}
 	if err := os.Chmod(path, 0o600); err != nil {
 		_ = l.Close()
-		return nil, fmt.Errorf("pcscd: %w", err)
+		return nil, err
 	}
 	return l, nil
 }

@@ -3,6 +3,7 @@ package pcscd
 import (
 	"errors"
 	"fmt"
+	"net"
 	"path/filepath"
 
 	"hsmemu/vsmartcard"
@@ -18,7 +19,7 @@ type Slot struct {
 type Daemon struct {
 	*Server
 	// Env is what a program needs in its environment to find the readers,
-	// PCSCLITE_CSOCK_NAME=PATH.
+	// PCSCLITE_CSOCK_NAME=PATH; empty after Run.
 	Env string
 	// Readers are in the order of the slots.
 	Readers []*Reader
@@ -36,25 +37,32 @@ func Start(dir string, slots ...Slot) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Daemon{Server: &Server{}, Env: EnvSocket + "=" + path, served: make(chan error, 1)}
-	go func() { d.served <- d.Serve(l) }()
+	d := Run(l)
+	d.Env = EnvSocket + "=" + path
 	for _, s := range slots {
 		r, err := d.Add(s.Reader)
 		if err == nil {
 			err = r.Insert(s.Card)
 		}
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("pcscd: start %q: %w", s.Reader.Name, err), d.Close())
+			return nil, errors.Join(fmt.Errorf("start %q: %w", s.Reader.Name, err), d.Close())
 		}
 		d.Readers = append(d.Readers, r)
 	}
 	return d, nil
 }
 
+// Run serves a daemon without readers at a listener, which it owns, until Close.
+func Run(l net.Listener) *Daemon {
+	d := &Daemon{Server: &Server{}, served: make(chan error, 1)}
+	go func() { d.served <- d.Serve(l) }()
+	return d
+}
+
 // Close ends the server and removes the socket.
 func (d *Daemon) Close() error {
 	err := d.Server.Close()
-	if served := <-d.served; !errors.Is(served, ErrClosed) {
+	if served := <-d.served; !errors.Is(served, ErrClosed) && !errors.Is(served, net.ErrClosed) {
 		err = errors.Join(err, served)
 	}
 	return err

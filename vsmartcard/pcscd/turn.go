@@ -17,9 +17,9 @@ type InUseError struct {
 // Error says who has the card.
 func (e *InUseError) Error() string {
 	if e.Exclusive {
-		return fmt.Sprintf("pcscd: %s has the card for itself", e.Client)
+		return fmt.Sprintf("%s has the card for itself", e.Client)
 	}
-	return fmt.Sprintf("pcscd: %s has the card in a transaction", e.Client)
+	return fmt.Sprintf("%s has the card in a transaction", e.Client)
 }
 
 // Turn is the card in the hands of the reader's owner, as a transaction has it

@@ -37,9 +37,9 @@ const (
 // Error says the code in words.
 func (c Code) Error() string {
 	if s := c.words(); s != "" {
-		return "pcscd: " + s
+		return s
 	}
-	return fmt.Sprintf("pcscd: return code %08X", uint32(c))
+	return fmt.Sprintf("return code %08X", uint32(c))
 }
 
 func (c Code) words() string {

@@ -1,0 +1,212 @@
+package control
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"hsmemu/emulator/chip"
+	"hsmemu/emulator/view"
+)
+
+// replyPatience is how long a client waits for the reply to a request that takes
+// the server no time.
+const replyPatience = 2 * time.Second
+
+// workPatience is how long it waits for one that may have to wait for a client
+// of the reader, or for a command: key generation takes its time.
+const workPatience = 10 * time.Minute
+
+// Client speaks to the process that runs a card. Its methods take turns. When a
+// context ends, or the server answers in a way that a client does not know, the
+// connection cannot be used any more; the card goes on.
+type Client struct {
+	conn  net.Conn
+	lines *bufio.Scanner
+	mu    sync.Mutex
+}
+
+// Dial reaches the process that runs a card at its control socket. Error:
+// ErrNobody if there is none.
+func Dial(ctx context.Context, path string) (*Client, error) {
+	name, release, err := short(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, ErrNobody
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", name)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+		return nil, ErrNobody
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reach the process that runs the card: %w", err)
+	}
+	c := &Client{conn: conn, lines: bufio.NewScanner(conn)}
+	c.lines.Buffer(nil, maxLine)
+	return c, nil
+}
+
+// Close ends the conversation, also one that has ended.
+func (c *Client) Close() error {
+	if err := c.conn.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
+// Eject takes the card out of its reader, and returns when clients can see it.
+// Without force it waits for the end of a client's transaction. Error: ErrInUse.
+func (c *Client) Eject(ctx context.Context, force bool) error {
+	_, err := ask[none](ctx, c, workPatience, verbEject, forced{force})
+	return err
+}
+
+// Insert puts an ejected card back, and returns when clients can see it.
+func (c *Client) Insert(ctx context.Context) error {
+	_, err := ask[none](ctx, c, workPatience, verbInsert, nil)
+	return err
+}
+
+// Reset resets the card, see [Client.Eject] for force.
+func (c *Client) Reset(ctx context.Context, force bool) error {
+	_, err := ask[none](ctx, c, workPatience, verbReset, forced{force})
+	return err
+}
+
+// Show describes the card as it is now.
+func (c *Client) Show(ctx context.Context) (view.Card, error) {
+	return ask[view.Card](ctx, c, replyPatience, verbShow, nil)
+}
+
+// Transmit has the card execute a command APDU in the session that its clients
+// share. Error: ErrInUse while a client of the reader has the card.
+func (c *Client) Transmit(ctx context.Context, command []byte) ([]byte, error) {
+	answer, _, err := c.Exchange(ctx, command)
+	return answer, err
+}
+
+// Exchange is Transmit that also tells what observers of the card are told; nil
+// where the card failed in the command.
+func (c *Client) Exchange(ctx context.Context, command []byte) ([]byte, *Event, error) {
+	r, err := ask[exchange](ctx, c, workPatience, verbTransmit, exchange{APDU: command})
+	return r.APDU, r.Event, err
+}
+
+// Restore puts the card into another state; clients see a removal and an
+// insertion. It returns what that took back which no card ever takes back, in
+// words. Errors: applet.ErrState, emulator.ErrCounted without force, ErrInUse.
+func (c *Client) Restore(ctx context.Context, d chip.Durable, force bool) ([]string, error) {
+	r, err := ask[undone](ctx, c, workPatience, verbRestore, restoration{d, force})
+	return r.Undone, err
+}
+
+// SetFault sets a fault. Error: emulator.ErrFault.
+func (c *Client) SetFault(ctx context.Context, f FaultSetting) error {
+	_, err := ask[none](ctx, c, replyPatience, verbFault, f)
+	return err
+}
+
+// Faults lists the faults that are set.
+func (c *Client) Faults(ctx context.Context) ([]string, error) {
+	r, err := ask[faultList](ctx, c, replyPatience, verbFaults, nil)
+	return r.Faults, err
+}
+
+// ClearFaults removes all faults.
+func (c *Client) ClearFaults(ctx context.Context) error {
+	_, err := ask[none](ctx, c, replyPatience, verbClear, nil)
+	return err
+}
+
+// Watch follows the card from here on. The sequence ends with the context or with
+// the process that runs the card, without an error in either case; the client is
+// good for nothing else afterwards. Error: ErrBusy.
+func (c *Client) Watch(ctx context.Context) (iter.Seq2[Event, error], error) {
+	if _, err := ask[none](ctx, c, replyPatience, verbWatch, nil); err != nil {
+		return nil, err
+	}
+	return func(yield func(Event, error) bool) {
+		defer context.AfterFunc(ctx, func() { _ = c.conn.Close() })()
+		defer func() { _ = c.conn.Close() }()
+		for {
+			e, err := receive[Event](c)
+			if errors.Is(err, ErrEnded) || ctx.Err() != nil || !yield(e, err) || err != nil {
+				return
+			}
+		}
+	}, nil
+}
+
+// none is the result of a verb that has none.
+type none struct{}
+
+// ask sends a request and reads its reply.
+func ask[Result any](ctx context.Context, c *Client, patience time.Duration, do verb, args any) (r Result, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	limited, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	// Closing is what ends a wait for a reply that never comes.
+	stop := context.AfterFunc(limited, func() { _ = c.conn.Close() })
+	defer stop()
+	q := request{Version: Version, Do: do}
+	if args != nil {
+		if q.Args, err = json.Marshal(args); err != nil {
+			return r, err
+		}
+		defer clear(q.Args)
+	}
+	line, err := json.Marshal(q)
+	if err != nil {
+		return r, err
+	}
+	defer clear(line)
+	if _, err = c.conn.Write(append(line, '\n')); err == nil {
+		r, err = receive[Result](c)
+	}
+	switch {
+	case err == nil:
+		return r, nil
+	case ctx.Err() != nil:
+		return r, ctx.Err()
+	case limited.Err() != nil:
+		return r, fmt.Errorf("the process that runs the card does not answer: %w", limited.Err())
+	}
+	return r, err
+}
+
+func receive[Result any](c *Client) (r Result, err error) {
+	if !c.lines.Scan() {
+		if errors.Is(c.lines.Err(), bufio.ErrTooLong) {
+			return r, fmt.Errorf("%w: a line of more than %d bytes", ErrMalformed, maxLine)
+		}
+		if err := c.lines.Err(); err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, io.EOF) {
+			return r, fmt.Errorf("%w: %w", ErrEnded, err)
+		}
+		return r, ErrEnded
+	}
+	var answer reply
+	if err := json.Unmarshal(c.lines.Bytes(), &answer); err != nil {
+		return r, fmt.Errorf("%w: %s", ErrMalformed, jsonWords(err))
+	}
+	switch {
+	case answer.Version > Version || answer.Version < 1:
+		return r, fmt.Errorf("%w: %d, this program speaks %d", ErrVersion, answer.Version, Version)
+	case answer.Error != nil:
+		return r, answer.Error
+	}
+	return unmarshal[Result](answer.Result)
+}

@@ -1,0 +1,181 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+
+	"hsmemu/emulator"
+	"hsmemu/vsmartcard"
+	"hsmemu/vsmartcard/pcscd"
+)
+
+// Placement is a card on its way into a reader.
+type Placement struct {
+	// Name is the card's name, and Kept what keeps its states.
+	Name string
+	Card *emulator.Card
+	Kept Kept
+	// Reader is what a private reader is called; empty for what hardware with
+	// this card is called.
+	Reader string
+	// Socket is the path of the card's control socket.
+	Socket string
+}
+
+// Private is a private PC/SC daemon with running cards in its readers.
+type Private struct {
+	// Cards are the cards in the order of the readers, which are called Names.
+	Cards []*Card
+	Names []string
+
+	daemon *pcscd.Daemon
+	cancel context.CancelFunc
+	waits  []func()
+}
+
+// Start serves a private daemon at a listener, which it owns, with cards in its
+// readers and their control sockets open. at is where the listener is, for
+// people.
+func Start(ctx context.Context, l net.Listener, at string, places []Placement) (*Private, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	p := &Private{daemon: pcscd.Run(l), cancel: cancel}
+	for i, place := range places {
+		if err := p.put(ctx, at, i, place); err != nil {
+			return nil, errors.Join(fmt.Errorf("run card %q: %w", place.Name, err), p.Close())
+		}
+	}
+	return p, nil
+}
+
+func (p *Private) put(ctx context.Context, at string, i int, place Placement) error {
+	c := New(place.Name, place.Card, place.Kept)
+	about := pcscd.NitrokeyHSM(c.Card.TokenSerial(), i)
+	if place.Reader != "" {
+		about.Name = place.Reader
+	}
+	reader, err := p.daemon.Add(about)
+	if err != nil {
+		return err
+	}
+	c.Reader = &privateReader{reader, c.Faults, at}
+	if err := reader.Insert(c.Faults); err != nil {
+		return err
+	}
+	wait, err := c.Serve(ctx, place.Socket)
+	if err != nil {
+		return err
+	}
+	p.waits = append(p.waits, wait)
+	p.Cards, p.Names = append(p.Cards, c), append(p.Names, about.Name)
+	return nil
+}
+
+// Close ends the daemon, which takes the cards out, and the control sockets.
+func (p *Private) Close() error {
+	p.cancel()
+	err := p.daemon.Close()
+	for _, wait := range p.waits {
+		wait()
+	}
+	return err
+}
+
+// privateReader is a reader of a private daemon.
+type privateReader struct {
+	reader *pcscd.Reader
+	card   vsmartcard.Card
+	at     string
+}
+
+// Eject takes the card out, if it is in.
+func (r *privateReader) Eject(context.Context) error { return unless(r.reader.Eject(), pcscd.ErrEmpty) }
+
+// Insert puts the card in, if it is out.
+func (r *privateReader) Insert(context.Context) error {
+	return unless(r.reader.Insert(r.card), pcscd.ErrOccupied)
+}
+
+// unless is the error if it is not that one.
+func unless(err, that error) error {
+	if errors.Is(err, that) {
+		return nil
+	}
+	return err
+}
+
+// Reset resets the card, as its clients are told.
+func (r *privateReader) Reset() error { return r.reader.Reset() }
+
+// Place says where the card is.
+func (r *privateReader) Place() string { return "private daemon " + r.at }
+
+// Turn keeps the reader's clients from the card.
+func (r *privateReader) Turn(ctx context.Context) (Turn, error) { return r.reader.Turn(ctx) }
+
+// Bridged is a running card in a virtual reader of the system's PC/SC daemon.
+type Bridged struct {
+	*Card
+	bridge *vsmartcard.Bridge
+	at     string
+	wait   func()
+}
+
+// Connect is how a bridge finds its reader: vsmartcard.Dial or vsmartcard.Listen.
+type Connect func(ctx context.Context, address string, card vsmartcard.Card) (*vsmartcard.Bridge, error)
+
+// StartBridged connects a card to the virtual reader at an address, and opens
+// its control socket.
+func StartBridged(ctx context.Context, connect Connect, address string, place Placement) (*Bridged, error) {
+	b := &Bridged{Card: New(place.Name, place.Card, place.Kept), at: address}
+	var err error
+	if b.bridge, err = connect(ctx, address, b.Faults); err != nil {
+		return nil, fmt.Errorf("run card %q: %w", place.Name, err)
+	}
+	b.Reader = bridgedReader{b}
+	if b.wait, err = b.Serve(ctx, place.Socket); err != nil {
+		return nil, errors.Join(fmt.Errorf("run card %q: %w", place.Name, err), b.bridge.Close())
+	}
+	return b, nil
+}
+
+// Run keeps the card in its reader until the context ends.
+func (b *Bridged) Run(ctx context.Context) error { return b.bridge.Run(ctx) }
+
+// Ready waits until the reader has taken the card.
+func (b *Bridged) Ready(ctx context.Context) error { return b.bridge.Ready(ctx) }
+
+// Close takes the card out for good, after the end of the context that it was
+// started with.
+func (b *Bridged) Close() error {
+	b.wait()
+	return b.bridge.Close()
+}
+
+type bridgedReader struct{ *Bridged }
+
+// Eject takes the card out.
+func (r bridgedReader) Eject(ctx context.Context) error { return r.bridge.Eject(ctx) }
+
+// Insert puts the card in.
+func (r bridgedReader) Insert(ctx context.Context) error { return r.bridge.Insert(ctx) }
+
+// Reset resets the card; clients notice at their next command.
+func (r bridgedReader) Reset() error { return r.Card.Card.Reset() }
+
+// Place says where the card is.
+func (r bridgedReader) Place() string { return "vpcd " + r.at }
+
+// Turn waits for nobody: whose turn it is, the system's daemon knows and does
+// not tell.
+func (bridgedReader) Turn(context.Context) (Turn, error) { return nobodys{}, nil }
+
+// nobodys is a turn that keeps nobody from the card.
+type nobodys struct{}
+
+// Tell has nobody to tell.
+func (nobodys) Tell() {}
+
+// End ends nothing.
+func (nobodys) End() {}

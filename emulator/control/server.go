@@ -1,0 +1,395 @@
+// Package control is a card that is running in a reader, from outside of the
+// card: taking it out, resetting it, letting it fail, watching it, and giving it
+// another state. A process that runs a card serves all of that at a control
+// socket, for other processes of the same user.
+//
+//	running := control.New("alice", card, file)
+//	… put running.Faults into a reader, which becomes running.Reader …
+//	wait, err := running.Serve(ctx, socket)
+//
+//	c, err := control.Dial(ctx, socket)
+//	err = c.Eject(ctx, false)
+//
+// The package knows no command line and no names of files.
+package control
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"hsmemu/emulator"
+	"hsmemu/emulator/chip"
+	"hsmemu/emulator/view"
+	"hsmemu/vsmartcard"
+)
+
+// Reader is the reader that a card is in.
+type Reader interface {
+	// Eject takes the card out and Insert puts it in; both return when clients
+	// can see the effect.
+	Eject(context.Context) error
+	Insert(context.Context) error
+	// Reset resets the card as the reader would.
+	Reset() error
+	// Place says where the card is, for people.
+	Place() string
+	// Turn waits until no client has the card in a transaction, as long as ctx,
+	// and keeps clients from it; the error names the client that has it.
+	Turn(context.Context) (Turn, error)
+}
+
+// Turn is a card that clients are kept from.
+type Turn interface {
+	// Tell tells clients that their logins are over, as a reset does.
+	Tell()
+	// End lets clients go on.
+	End()
+}
+
+// Kept is what keeps the states of a card.
+type Kept interface {
+	// Generation counts the states that were kept.
+	Generation() uint64
+	// Seal names what protects them.
+	Seal() string
+}
+
+// Card is a card that is running in a reader.
+type Card struct {
+	// Name is the card's name.
+	Name string
+	// Card is the card itself, and Faults what its reader holds.
+	Card   *emulator.Card
+	Faults *emulator.Faults
+	// Reader is set before Serve.
+	Reader Reader
+	Kept
+
+	ejected atomic.Bool
+	talking atomic.Int32
+	traces  atomic.Int32
+}
+
+// New is a card that is about to be put into a reader.
+func New(name string, card *emulator.Card, kept Kept) *Card {
+	return &Card{Name: name, Card: card, Faults: emulator.NewFaults(card), Kept: kept}
+}
+
+// Limits of a control socket.
+const (
+	// maxTalks and maxTraces are how many can talk to a card at a time, and how
+	// many of them can follow it.
+	maxTalks  = 200
+	maxTraces = 16
+	// turnPatience is how long a request waits for the end of a client's
+	// transaction.
+	turnPatience = 5 * time.Second
+	// acceptPause is how long the socket waits after a failure.
+	acceptPause = 20 * time.Millisecond
+	// traceBuffer is how many commands a slow observer may lag behind.
+	traceBuffer = 4096
+)
+
+// Serve listens at a path until the context ends. The caller holds the card, so
+// a socket left over there from an earlier process is nobody's. When Serve
+// returns, wait returns when the last conversation is over.
+func (c *Card) Serve(ctx context.Context, path string) (wait func(), err error) {
+	listener, err := listen(path)
+	if err != nil {
+		return nil, fmt.Errorf("open the control socket: %w", err)
+	}
+	// The one who asks for this fault comes through the socket.
+	c.Faults.Remove = func() { _ = c.eject(ctx, true) } // a reader that has ended holds no card
+	var open sync.WaitGroup
+	open.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			switch {
+			case errors.Is(err, net.ErrClosed):
+				return
+			case err != nil: // no room for another open file, say; that passes
+				t := time.NewTimer(acceptPause)
+				<-t.C
+				continue
+			}
+			if c.talking.Load() >= maxTalks || vsmartcard.KeptBack(conn) {
+				_ = json.NewEncoder(conn).Encode(reply{Version: Version, Error: coded(ErrBusy)})
+				_ = conn.Close()
+				continue
+			}
+			c.talking.Add(1)
+			open.Go(func() {
+				defer c.talking.Add(-1)
+				c.talk(ctx, conn)
+			})
+		}
+	})
+	// It ends Accept; nothing else can be done about its error.
+	ended := context.AfterFunc(ctx, func() { _ = listener.Close() })
+	return func() {
+		ended()
+		_ = listener.Close()
+		_ = os.Remove(path) // here, because the next process may own it as soon as this one gives the card back
+		open.Wait()
+	}, nil
+}
+
+func listen(path string) (net.Listener, error) {
+	name, release, err := short(path)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	listener, err := net.Listen("unix", name)
+	if err != nil {
+		return nil, err
+	}
+	// The name under which it was made is gone by the time it is closed.
+	listener.(*net.UnixListener).SetUnlinkOnClose(false)
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
+	return listener, nil
+}
+
+// short gives a name for a path that fits into a socket address however long
+// the path is: Linux shows an open folder under a short name. The folder has to
+// stay open while the name is used.
+func short(path string) (name string, release func(), err error) {
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return "", nil, err
+	}
+	release = func() { _ = dir.Close() } // nothing was written through it
+	name = fmt.Sprintf("/proc/self/fd/%d", dir.Fd())
+	if _, err := os.Stat(name); err != nil {
+		return path, release, nil
+	}
+	return filepath.Join(name, filepath.Base(path)), release, nil
+}
+
+// talk works off the requests of one connection.
+func (c *Card) talk(ctx context.Context, conn net.Conn) {
+	defer func() { _ = conn.Close() }()
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	lines := bufio.NewScanner(conn)
+	lines.Buffer(nil, maxLine)
+	answers := json.NewEncoder(conn)
+	for lines.Scan() {
+		var q request
+		if err := json.Unmarshal(lines.Bytes(), &q); err != nil {
+			_ = answers.Encode(answered(nil, fmt.Errorf("%w: %s", ErrMalformed, jsonWords(err))))
+			return
+		}
+		if q.Do == verbWatch && q.Version == Version {
+			c.watch(ctx, lines, answers)
+			return
+		}
+		err := answers.Encode(answered(c.answer(ctx, q)))
+		clear(lines.Bytes()) // a state has keys
+		if err != nil {
+			return
+		}
+	}
+	if errors.Is(lines.Err(), bufio.ErrTooLong) {
+		_ = answers.Encode(answered(nil, fmt.Errorf("%w: a line of more than %d bytes", ErrMalformed, maxLine)))
+	}
+}
+
+// answered is the reply that carries a result or an error.
+func answered(result any, err error) reply {
+	r := reply{Version: Version}
+	if err == nil && result != nil {
+		r.Result, err = json.Marshal(result)
+	}
+	if err != nil {
+		r.Error = coded(err)
+	}
+	return r
+}
+
+func (c *Card) answer(ctx context.Context, q request) (any, error) {
+	if q.Version != Version {
+		return nil, &Error{CodeVersion, fmt.Sprintf("request of version %d: this process speaks version %d", q.Version, Version)}
+	}
+	switch q.Do {
+	case verbEject:
+		args, err := unmarshal[forced](q.Args)
+		if err != nil {
+			return nil, err
+		}
+		return nil, c.eject(ctx, args.Force)
+	case verbInsert:
+		c.ejected.Store(false)
+		return nil, c.Reader.Insert(ctx)
+	case verbReset:
+		args, err := unmarshal[forced](q.Args)
+		if err != nil {
+			return nil, err
+		}
+		return nil, c.inTurn(ctx, args.Force, func(Turn) error { return c.Reader.Reset() })
+	case verbShow:
+		return c.show(), nil
+	case verbTransmit:
+		args, err := unmarshal[exchange](q.Args)
+		if err != nil {
+			return nil, err
+		}
+		return c.transmit(ctx, args.APDU)
+	case verbRestore:
+		args, err := unmarshal[restoration](q.Args)
+		if err != nil {
+			return nil, err
+		}
+		return c.restore(ctx, args)
+	case verbFault:
+		args, err := unmarshal[FaultSetting](q.Args)
+		if err != nil {
+			return nil, err
+		}
+		return nil, c.Faults.Set(args.Name, args.Settings)
+	case verbFaults:
+		return faultList{c.Faults.List()}, nil
+	case verbClear:
+		c.Faults.Clear()
+		return nil, nil
+	}
+	return nil, &Error{CodeVerb, fmt.Sprintf("request %q not known", q.Do)}
+}
+
+// inTurn does something to the card when no client of its reader has it in a
+// transaction or for itself; at once if force says so.
+func (c *Card) inTurn(ctx context.Context, force bool, do func(Turn) error) error {
+	if force {
+		return do(nil)
+	}
+	patient, cancel := context.WithTimeout(ctx, turnPatience)
+	defer cancel()
+	t, err := c.Reader.Turn(patient)
+	if err != nil {
+		return err
+	}
+	defer t.End()
+	return do(t)
+}
+
+func (c *Card) eject(ctx context.Context, force bool) error {
+	return c.inTurn(ctx, force, func(Turn) error {
+		c.ejected.Store(true)
+		return c.Reader.Eject(ctx)
+	})
+}
+
+func (c *Card) show() view.Card {
+	s := c.Card.Snapshot()
+	return view.Of(c.Name, s.Durable(), c.Seal(), c.Generation()).Runs(os.Getpid(), c.Reader.Place(), c.ejected.Load(), s)
+}
+
+func (c *Card) transmit(ctx context.Context, command []byte) (exchange, error) {
+	var x exchange
+	err := c.inTurn(ctx, false, func(t Turn) (err error) {
+		events, stop := c.Card.Watch(1)
+		defer stop()
+		before := c.Card.Snapshot()
+		x.APDU, err = c.Card.Transmit(ctx, command)
+		if loggedOut(before, c.Card.Snapshot()) {
+			t.Tell()
+		}
+		select {
+		case e := <-events:
+			x.Event = new(newEvent(e))
+		default: // the card failed in the command
+		}
+		return err
+	})
+	return x, err
+}
+
+// loggedOut reports whether somebody was logged in before and is no more. Public
+// keys that were not enough for a login are none.
+func loggedOut(before, after chip.State) bool {
+	was, is := before.Applet.Login, after.Applet.Login
+	return was.User && !is.User || was.PIN && !is.PIN || was.SO && !is.SO
+}
+
+// restore replaces the card in its reader. What will not be taken does not take
+// the card out.
+func (c *Card) restore(ctx context.Context, r restoration) (undone, error) {
+	if err := c.Card.Replaceable(r.State, r.Force); err != nil {
+		return undone{}, err
+	}
+	var u undone
+	err := c.inTurn(ctx, false, func(Turn) error {
+		u.Undone = Undoes(c.Card.Snapshot().Durable(), r.State)
+		out := c.ejected.Load()
+		if !out {
+			if err := c.Reader.Eject(ctx); err != nil {
+				return err
+			}
+		}
+		err := c.Card.Replace(r.State, r.Force)
+		if !out {
+			err = errors.Join(err, c.Reader.Insert(ctx))
+		}
+		return err
+	})
+	return u, err
+}
+
+// Undoes says what a restored state takes back that a card never takes back.
+func Undoes(now, then chip.Durable) []string {
+	var list []string
+	was, is := now.Applet.PINs, then.Applet.PINs
+	if was.Initialised && (!is.Initialised || is.SO.Left > was.SO.Left) {
+		list = append(list, "SO-PIN tries that were spent came back")
+	}
+	if was.User.Value != nil && is.User.Left > was.User.Left {
+		list = append(list, "user PIN tries that were spent came back")
+	}
+	return list
+}
+
+// watch sends an event for every command until the other side hangs up.
+func (c *Card) watch(ctx context.Context, lines *bufio.Scanner, answers *json.Encoder) {
+	defer c.traces.Add(-1)
+	if c.traces.Add(1) > maxTraces {
+		_ = answers.Encode(answered(nil, &Error{CodeBusy, "too many are following this card"}))
+		return
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		for lines.Scan() { // until the other side hangs up
+		}
+		cancel()
+	}()
+	events, stop := c.Card.Watch(traceBuffer)
+	defer stop()
+	if answers.Encode(reply{Version: Version}) != nil { // watching from here on
+		return
+	}
+	for {
+		select {
+		case e := <-events:
+			if answers.Encode(answered(newEvent(e), nil)) != nil {
+				return
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
