@@ -3,6 +3,7 @@ package applet_test
 import (
 	"cmp"
 	"context"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -80,10 +81,17 @@ func (tb *table) send(t require.TestingT, command []byte) []byte {
 	return answer
 }
 
+// copied is a table in the same situation, with cards of its own.
 func (tb *table) copied() *table {
-	twin := tb.Copy(func(c vsmartcard.Card) vsmartcard.Card { return c.(*chiptest.Card).Copy() })
-	twin.Rand = chiptest.Seeded("host")
-	return &table{Player: twin}
+	twin := newTable()
+	twin.Vars = maps.Clone(tb.Vars)
+	for name, h := range tb.Hosts {
+		twin.Hosts[name] = &conform.Host{Card: tb.card(name).Copy(), Channel: h.Channel}
+		if h == tb.Current {
+			twin.Current = twin.Hosts[name]
+		}
+	}
+	return twin
 }
 
 // prepared keeps what a script has made, since most tests start from the same

@@ -45,7 +45,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -109,20 +108,6 @@ func NewPlayer(m Make) *Player {
 	}
 	p.Vars["long"] = bytes.Repeat([]byte{0x5A}, 1000)
 	return p
-}
-
-// Copy is a player in the same situation, whose cards are what copied makes of
-// this one's.
-func (p *Player) Copy(copied func(vsmartcard.Card) vsmartcard.Card) *Player {
-	twin := *p
-	twin.Hosts, twin.Vars = map[string]*Host{}, maps.Clone(p.Vars)
-	for name, h := range p.Hosts {
-		twin.Hosts[name] = &Host{copied(h.Card), h.Channel}
-		if h == p.Current {
-			twin.Current = twin.Hosts[name]
-		}
-	}
-	return &twin
 }
 
 // Mismatch says that a card does something else than a script wants.
