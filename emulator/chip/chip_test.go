@@ -41,29 +41,29 @@ func TestStep_Selection(t *testing.T) {
 	)
 	for _, c := range []struct {
 		name    string
-		script  []string // commands and answers in turn
-		powered bool     // whether the application is selected in the end
+		script  string
+		powered bool // whether the application is selected in the end
 	}{
-		{"APDU-24 nothing is selected after power on", []string{query, "6D00"}, false},
-		{"APDU-25 any instruction before selection", []string{"00990000", "6D00", "8058000000", "6D00", "00B12F020454020000", "6D00"}, false},
-		{"APDU-25 INITIALIZE before selection does nothing", []string{"80500000", "6D00"}, false},
-		{"APDU-27 SELECT by FID before selection", []string{"00A40000022F0200", "6A82"}, false},
-		{"APDU-28 foreign AID before selection", []string{"00A4040005A000000063", "6A82"}, false},
-		{"APDU-29 the application", []string{sel, "9000", query, "63C3"}, true},
-		{"APDU-28 its name cut short", []string{"00A4040C0AE82B0601040181C31F02", "6A82", query, "6D00"}, false},
-		{"APDU-28 its name with more behind it", []string{"00A4040C0C" + aid + "00", "6A82", query, "6D00"}, false},
-		{"APDU-14 a form it does not know", []string{"00A404080B" + aid, "6A86", query, "6D00"}, false},
-		{"APDU-14 a form it does not know, when selected", []string{sel, "9000", verify, "9000", "00A404080B" + aid, "6A86", query, "9000"}, true},
-		{"APDU-35 selected again", []string{sel, "9000", verify, "9000", query, "9000", sel, "9000", query, "63C3"}, true},
-		{"APDU-28 foreign AID while selected", []string{sel, "9000", verify, "9000", "00A4040005A000000063", "6A82", query, "9000"}, true},
-		{"APDU-37 card manager", []string{sel, "9000", verify, "9000", manager, "6F0A8408A0000001510000009000", query, "6D00"}, false},
-		{"APDU-37 card manager without Le", []string{"00A4040C08A000000151000000", "9000"}, false},
-		{"APDU-37 no name is the card manager", []string{sel, "9000", "00A4040000", "6F0A8408A0000001510000009000", query, "6D00"}, false},
-		{"APDU-37 back from the card manager", []string{sel, "9000", verify, "9000", manager, "6F0A8408A0000001510000009000", sel, "9000", query, "63C3"}, true},
-		{"APDU-11 a channel that is none", []string{"0CA4040C0B" + aid, "6A82", query, "6D00"}, false},
-		{"APDU-10 class 80", []string{"80A4040C0B" + aid, "9000", query, "63C3"}, true},
-		{"APDU-16 no APDU", []string{"", "6700", "00", "6700", "00A404", "6700", "00A4040C0CE8", "6700"}, false},
-		{"APDU-16 no APDU, when selected", []string{sel, "9000", verify, "9000", "002000810631", "6700", query, "9000"}, true},
+		{"APDU-24 nothing is selected after power on", lines(query + " => 6D00"), false},
+		{"APDU-25 any instruction before selection", lines("00990000 => 6D00", "8058000000 => 6D00", "00B12F020454020000 => 6D00"), false},
+		{"APDU-25 INITIALIZE before selection does nothing", lines("80500000 => 6D00"), false},
+		{"APDU-27 SELECT by FID before selection", lines("00A40000022F0200 => 6A82"), false},
+		{"APDU-28 foreign AID before selection", lines("00A4040005A000000063 => 6A82"), false},
+		{"APDU-29 the application", lines(sel, query+" => 63C3"), true},
+		{"APDU-28 its name cut short", lines("00A4040C0AE82B0601040181C31F02 => 6A82", query+" => 6D00"), false},
+		{"APDU-28 its name with more behind it", lines("00A4040C0C"+aid+"00 => 6A82", query+" => 6D00"), false},
+		{"APDU-14 a form it does not know", lines("00A404080B"+aid+" => 6A86", query+" => 6D00"), false},
+		{"APDU-14 a form it does not know, when selected", lines(sel, verify, "00A404080B"+aid+" => 6A86", query), true},
+		{"APDU-35 selected again", lines(sel, verify, query, sel, query+" => 63C3"), true},
+		{"APDU-28 foreign AID while selected", lines(sel, verify, "00A4040005A000000063 => 6A82", query), true},
+		{"APDU-37 card manager", lines(sel, verify, manager+" => 6F0A8408A0000001510000009000", query+" => 6D00"), false},
+		{"APDU-37 card manager without Le", lines("00A4040C08A000000151000000"), false},
+		{"APDU-37 no name is the card manager", lines(sel, "00A4040000 => 6F0A8408A0000001510000009000", query+" => 6D00"), false},
+		{"APDU-37 back from the card manager", lines(sel, verify, manager+" => 6F0A8408A0000001510000009000", sel, query+" => 63C3"), true},
+		{"APDU-11 a channel that is none", lines("0CA4040C0B"+aid+" => 6A82", query+" => 6D00"), false},
+		{"APDU-10 class 80", lines("80A4040C0B"+aid, query+" => 63C3"), true},
+		{"APDU-16 no APDU", lines(" => 6700", "00 => 6700", "00A404 => 6700", "00A4040C0CE8 => 6700"), false},
+		{"APDU-16 no APDU, when selected", lines(sel, verify, "002000810631 => 6700", query), true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -71,17 +71,8 @@ func TestStep_Selection(t *testing.T) {
 			k.ok(t, selectApplication)
 			k.ok(t, setup(0x0001, userPIN, soPIN, 3))
 			k.cut()
-			for i := 0; i < len(c.script); i += 2 {
-				before := stored(t, k.State.Durable())
-				var r chip.Result
-				k.State, r = chip.Step(k.Env, k.State, unhex(t, c.script[i]))
-				require.Equal(t, c.script[i+1], fmt.Sprintf("%X", r.Response), "command %s", c.script[i])
-				if len(r.Commits) == 0 {
-					require.Equal(t, before, stored(t, k.State.Durable()))
-				}
-				require.NotEmpty(t, r.Event.Command)
-				require.Equal(t, r.Event.SW.String(), c.script[i+1][len(c.script[i+1])-4:])
-			}
+			k.play(t, c.script)
+			require.NotEmpty(t, k.Result.Event.Command)
 			require.Equal(t, c.powered, k.State.Selected)
 		})
 	}

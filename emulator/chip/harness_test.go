@@ -2,6 +2,8 @@ package chip_test
 
 import (
 	"fmt"
+	"strings"
+	"testing"
 
 	"github.com/stretchr/testify/require"
 
@@ -11,7 +13,9 @@ import (
 	"hsmemu/applet/tlv"
 	"hsmemu/emulator/chip"
 	"hsmemu/emulator/chiptest"
+	"hsmemu/emulator/conform"
 	"hsmemu/keystore/curve"
+	"hsmemu/vsmartcard"
 )
 
 // card is a chip with somebody who talks to it.
@@ -42,6 +46,17 @@ func (c card) ok(t require.TestingT, command apdu.Command) []byte {
 }
 
 func (c card) cut() { c.State = chip.Boot(c.State.Durable()) }
+
+// play plays a script with this card as the only one.
+func (c card) play(t *testing.T, script string) {
+	t.Helper()
+	s, err := conform.Parse("card A\n" + script)
+	require.NoError(t, err)
+	p := conform.NewPlayer(func(string, string) (vsmartcard.Card, error) { return c.Card, nil })
+	require.NoError(t, p.Play(t.Context(), s))
+}
+
+func lines(l ...string) string { return strings.Join(l, "\n") }
 
 // The commands that tests need most.
 var selectApplication = apdu.Command{INS: 0xA4, P1: 0x04, P2: 0x0C, Data: []byte(applet.AID)}
