@@ -45,6 +45,12 @@ func TestScenarios(t *testing.T) {
 				t.Fatalf("the scenario went another way; if that is right, write it with go test ./applet -run TestScenarios -update\n%s", d)
 			}
 			i.seed(t, file, tb.card("A").Durable().Firmware)
+
+			script, err = conform.Parse(played)
+			require.NoError(t, err)
+			again := newTable()
+			again.inspect(newInspection(t))
+			require.NoError(t, again.Play(t.Context(), script), "what was recorded is what is judged")
 		})
 	}
 }
