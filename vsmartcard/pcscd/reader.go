@@ -164,6 +164,7 @@ func (r *Reader) Reset() error {
 	if r.reset() == ErrNoSmartcard {
 		return ErrEmpty
 	}
+	r.flagReset() // again, for those who reconnected while it waited for the card
 	if r.owner != nil && !r.owner.exclusive {
 		r.unlock(r.owner)
 	}

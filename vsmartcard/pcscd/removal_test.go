@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -219,6 +220,26 @@ func TestReset_OfTheReaderWaitsForTheCard(t *testing.T) {
 	require.NoError(t, <-reset)
 	require.Equal(t, before+1, s.card.resetCount())
 	require.ErrorIs(t, h.Status(soon(t)), pcscd.ErrReset)
+}
+
+// Who reconnects before the card has come to its reset is told of it, too.
+func TestReset_OfTheReaderIsToldToAll(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	started, release := stuck(s)
+	h, other := s.connect(s.client()), s.connect(s.client())
+	transmitted := at(func() error {
+		_, err := h.Transmit(soon(t), []byte{0, 0x68, 0, 0x20})
+		return err
+	})
+	<-started
+	reset := at(s.reader.Reset)
+	require.Eventually(t, func() bool { return errors.Is(other.Status(soon(t)), pcscd.ErrReset) }, 20*time.Second, time.Millisecond)
+	require.NoError(t, other.Reconnect(soon(t), pcscd.Leave))
+	release()
+	require.NoError(t, <-transmitted)
+	require.NoError(t, <-reset)
+	require.ErrorIs(t, other.Status(soon(t)), pcscd.ErrReset)
 }
 
 func TestMute_CardIsSeenAndCannotBeUsed(t *testing.T) {

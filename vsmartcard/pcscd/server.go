@@ -271,7 +271,8 @@ func (s *Server) notifyAll() {
 }
 
 // notify ends a client's registration with its one event, or puts that off
-// while the client still reads the table that goes with the registration (PCSC-15). The lock is held.
+// while the client still reads the table that goes with the registration
+// (PCSC-15). The lock is held.
 func (s *Server) notify(c *conn, code Code) {
 	if c.fetching {
 		if !c.owed || code != OK {

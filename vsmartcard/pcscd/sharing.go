@@ -193,6 +193,9 @@ func (r *Reader) reconnect(h *handle, share Share, protocols Protocol, how Dispo
 	if code := r.renew(how); code != OK {
 		return 0, code
 	}
+	if r.foreign(h) { // it took the card while that was reset, without the lock
+		return 0, ErrSharingViolation
+	}
 	protocol, code := r.negotiate(share, protocols)
 	if code != OK {
 		return 0, code

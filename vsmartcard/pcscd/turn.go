@@ -35,7 +35,8 @@ func (r *Reader) Turn(ctx context.Context) (*Turn, error) {
 	defer r.mu.Unlock()
 	h := &handle{reader: r}
 	for r.owner != nil && !r.closed {
-		if r.owner.exclusive || !r.await(ctx.Done(), nil) {
+		// Waiting gives up the lock, so there may be no owner any more after it.
+		if (r.owner.exclusive || !r.await(ctx.Done(), nil)) && r.owner != nil {
 			return nil, &InUseError{Client: r.owner.name(), Exclusive: r.owner.exclusive}
 		}
 	}

@@ -111,6 +111,58 @@ func TestTurn_Tells(t *testing.T) {
 	require.ErrorIs(t, h.Status(soon(t)), pcscd.ErrRemoved)
 }
 
+// A transaction that ends just when the owner's patience does leaves nobody to
+// name.
+func TestTurn_PatienceEndsWithTheTransaction(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	h := s.connect(s.client())
+	for range 2000 {
+		require.NoError(t, h.Begin(soon(t)))
+		ctx, cancel := context.WithCancel(t.Context())
+		waiting := at(func() error {
+			turn, err := s.reader.Turn(ctx)
+			if err == nil {
+				turn.End()
+			}
+			return err
+		})
+		go cancel()
+		require.NoError(t, h.End(soon(t), pcscd.Leave))
+		if err := <-waiting; err != nil {
+			_, is := errors.AsType[*pcscd.InUseError](err)
+			require.True(t, is, "%v", err)
+		}
+	}
+}
+
+// A turn that begins while a client's reset is under way keeps the card: the
+// client does not get it for itself.
+func TestTurn_BeginsDuringAReset(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	w := wire{t, s.raw()}
+	h := w.handle(name0)
+	started, release := make(chan bool), make(chan bool)
+	s.card.resetsWith(func() error {
+		close(started)
+		<-release
+		return nil
+	})
+	w.send(0x05, join(word(h), word(1), word(2), word(1), word(0), word(0)), nil)
+	<-started
+	s.card.resetsWith(nil)
+	turn, err := s.reader.Turn(soon(t))
+	require.NoError(t, err)
+	close(release)
+	require.Equal(t, pcscd.ErrSharingViolation, codeAt(w.read(24), 20))
+	turn.End()
+	turn, err = s.reader.Turn(soon(t))
+	require.NoError(t, err, "nobody has the card")
+	turn.End()
+	require.EqualValues(t, 1, s.state(s.client()).Sharing)
+}
+
 // As pcscd, a daemon has 200 clients at most. Who comes next is hung up on, and
 // there is room again when one has gone.
 func TestServer_TakesSoManyClientsAndNoMore(t *testing.T) {
