@@ -170,6 +170,95 @@ func (c *Client) Authenticate(ctx context.Context, key cvc.Name, signature []byt
 	return nil
 }
 
+// Opening is a login by public keys under way. One challenge serves all
+// custodians of a login.
+type Opening struct {
+	target     *Client
+	device     cvc.Name
+	registered map[cvc.Name]bool
+	challenge  []byte
+}
+
+// BeginOpening draws a challenge for the public keys that are registered on the
+// card. Error: ErrNoKeyAuthentication.
+func (c *Client) BeginOpening(ctx context.Context) (*Opening, error) {
+	o := &Opening{target: c, registered: map[cvc.Name]bool{}}
+	device, err := c.Device(ctx)
+	if err != nil {
+		return nil, err
+	}
+	o.device = device.Device.CHR
+	if _, err := c.KeyAuthentication(ctx); err != nil {
+		return nil, err
+	}
+	keys, err := c.RegisteredKeys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range keys {
+		if k.Name != "" {
+			o.registered[k.Name] = true
+		}
+	}
+	o.challenge, err = c.Challenge(ctx, 8)
+	return o, err
+}
+
+// ErrNotRegistered says that no key of a custodian's card is registered on the
+// card to be opened, as far as the requests on the custodian's card tell.
+var ErrNotRegistered = errors.New("no key of it is registered on the card to be opened")
+
+// Answer has a custodian's card sign the challenge, after a login with its user
+// PIN, and shows the signature to the card to be opened. ref is the reference of
+// the key on the custodian's card, 0 for the one that is registered; its request,
+// which says its name, must still be on the card. Clients give several keys one
+// name, so Answer goes on to the next where a signature is not the registered
+// key's, which costs nothing. It returns the key that it used. Errors of the
+// custodian's card come inside a *CustodianError.
+func (o *Opening) Answer(ctx context.Context, custodian *Client, ref byte, pin []byte) (byte, cvc.Name, error) {
+	first, last := 1, 0xFF
+	if ref != 0 {
+		first, last = int(ref), int(ref)
+	}
+	failed := error(&CustodianError{ErrNotRegistered})
+	for ; first <= last; first++ {
+		ref, request, err := custodian.FindRequest(ctx, byte(first), byte(last), func(r cvc.Request) bool {
+			return o.registered[r.CHR] && r.Key.Curve != nil
+		})
+		if err != nil {
+			return 0, "", &CustodianError{err}
+		}
+		if ref == 0 {
+			break
+		}
+		if custodian.pin == nil {
+			err = custodian.Login(ctx, pin)
+		}
+		var signature []byte
+		if err == nil {
+			signature, err = custodian.AnswerChallenge(ctx, ref, o.device, o.challenge)
+		}
+		if err != nil {
+			return 0, "", &CustodianError{err}
+		}
+		if failed = o.target.Authenticate(ctx, request.CHR, signature); !is(failed, apdu.VerificationFailed) {
+			return ref, request.CHR, failed
+		}
+		first = int(ref)
+	}
+	return 0, "", failed
+}
+
+// CustodianError is an error of a custodian's card, and not of the one to be
+// opened.
+type CustodianError struct{ Err error }
+
+// Error is the error of the card.
+func (e *CustodianError) Error() string { return e.Err.Error() }
+
+// Unwrap is the error of the card.
+func (e *CustodianError) Unwrap() error { return e.Err }
+
 // AnswerChallenge is the custodian's part: key ref of this card, which takes a
 // login, signs the name of the device to be opened and its challenge. The
 // answer is what [Client.Authenticate] takes.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -16,18 +17,14 @@ import (
 	"hsmemu/applet/tlv"
 )
 
-// Tags at the top of what attest reads.
-const (
-	tagCertificate tlv.Tag = 0x7F21
-	tagRequest     tlv.Tag = 0x67
-	tagKeyFile     tlv.Tag = 0x30
-)
+// tagRequest begins an authenticated request.
+const tagRequest tlv.Tag = 0x67
 
 func newAttestCommand(a *app) *cobra.Command {
-	var card, root string
+	var card, reader, root string
 	var key int
 	cmd := &cobra.Command{
-		Use:   "attest FILE... | --card NAME --key REF",
+		Use:   "attest FILE... | --card NAME --key REF | --reader NAME --key REF",
 		Short: "verify a device certificate chain and the attestation of a key",
 		Long: "Verifies the certificates of a device (the content of EF 2F02, device certificate first) and the\n" +
 			"request that it gave for a key (the content of EF CExx), and says whose root they end in.\n" +
@@ -35,7 +32,7 @@ func newAttestCommand(a *app) *cobra.Command {
 			"`sc-hsm-tool --export-for-pub-key-auth` wrote holds all of it.\n" +
 			"The vendor's public roots and the emulator's own are known; --root adds others.\n" +
 			"A chain that ends in the emulator's root proves nothing: its private key is public.",
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			roots := cvc.KnownRoots()
 			if root != "" {
 				added, err := readRoots(root)
@@ -47,14 +44,20 @@ func newAttestCommand(a *app) *cobra.Command {
 			var chain, request []byte
 			var err error
 			switch {
-			case len(args) > 0 && card != "":
-				return usageError{errors.New("name files or a card, not both")}
+			case len(args) > 0 && card+reader != "" || card != "" && reader != "":
+				return usageError{errors.New("name files, a card, or a reader: one of them")}
+			case key < 0 || key > 0xFF:
+				return usageError{fmt.Errorf("key reference %d: 1 to 255", key)}
 			case card != "":
 				chain, request, err = a.evidenceOf(card, key)
+			case reader != "":
+				chain, request, err = a.evidenceIn(cmd.Context(), reader, byte(key))
 			case len(args) > 0:
-				chain, request, err = readEvidence(args)
+				var e cvc.Evidence
+				e, err = readEvidence(args)
+				chain, request = e.Chain, e.Request
 			default:
-				return usageError{errors.New("a file or --card is needed")}
+				return usageError{errors.New("a file, --card or --reader is needed")}
 			}
 			if err != nil {
 				return err
@@ -63,6 +66,7 @@ func newAttestCommand(a *app) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&card, "card", "", "take the certificates from this card")
+	cmd.Flags().StringVar(&reader, "reader", "", "take the certificates from the SmartCard-HSM in the PC/SC reader whose `NAME` contains this")
 	cmd.Flags().IntVar(&key, "key", 0, "key reference on the card, 1 to 255; without it the chain alone is verified")
 	cmd.Flags().StringVar(&root, "root", "", "trust the root certificates in this `FILE`, too")
 	return cmd
@@ -111,54 +115,59 @@ func (a *app) evidenceOf(name string, key int) (chain, request []byte, err error
 	if err != nil {
 		return nil, nil, err
 	}
-	if key < 0 || key > 0xFF {
-		return nil, nil, usageError{fmt.Errorf("key reference %d: 1 to 255", key)}
-	}
 	device, _ := d.Applet.File(pkcs15.FileDevice)
 	if key == 0 {
 		return device.Data, nil, nil
 	}
 	attested, _ := d.Applet.File(pkcs15.File(pkcs15.PrefixCertificate, byte(key)))
 	if n, _, err := tlv.Next(attested.Data); err != nil || n.Tag != tagRequest {
-		return nil, nil, hinted{
-			fmt.Errorf("attest key %d: card %q holds no request for it", key, name),
-			"the request is in EF CExx from generation until a certificate replaces it",
-		}
+		return nil, nil, noRequest(byte(key), fmt.Sprintf("card %q", name))
 	}
 	return device.Data, attested.Data, nil
 }
 
-// readEvidence sorts what is in the files: certificates make the chain, a
-// request is the attestation.
-func readEvidence(paths []string) (chain, request []byte, err error) {
+// evidenceIn takes the certificates, and the request of a key, from the card in a
+// reader, be it hardware or not.
+func (a *app) evidenceIn(ctx context.Context, reader string, key byte) (chain, request []byte, err error) {
+	s, err := a.inReader(ctx, reader)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { err = errors.Join(err, s.leave(ctx)) }()
+	if err := s.Enter(ctx); err != nil {
+		return nil, nil, s.about(err)
+	}
+	device, err := s.Device(ctx)
+	if err != nil || key == 0 {
+		return device.Bytes(), nil, s.about(err)
+	}
+	request, err = s.Attestation(ctx, key)
+	if err == nil && request == nil {
+		return nil, nil, noRequest(key, s.what)
+	}
+	return device.Bytes(), request, s.about(err)
+}
+
+// noRequest says that there is nothing to judge about a key.
+func noRequest(key byte, what string) error {
+	return hinted{
+		fmt.Errorf("attest key %d: %s holds no request for it", key, what),
+		"the request is in EF CExx from generation until a certificate replaces it",
+	}
+}
+
+// readEvidence takes the certificates and the request from files.
+func readEvidence(paths []string) (e cvc.Evidence, err error) {
 	for _, path := range paths {
 		data, err := readBytes(path)
 		if err != nil {
-			return nil, nil, err
+			return e, err
 		}
-		for len(data) > 0 {
-			n, rest, err := tlv.Next(data)
-			if err != nil {
-				return nil, nil, fmt.Errorf("read %s: %w", path, err)
-			}
-			switch n.Tag {
-			case tagCertificate:
-				chain = append(chain, n.Raw...)
-			case tagRequest:
-				request = n.Raw
-			case tagKeyFile:
-				f, err := cvc.ParsePKAFile(n.Raw)
-				if err != nil {
-					return nil, nil, fmt.Errorf("read %s: %w", path, err)
-				}
-				chain, request = f.Chain.Bytes(), f.Request.Raw
-			default:
-				return nil, nil, fmt.Errorf("read %s: object %s is neither a certificate nor a request", path, n.Tag)
-			}
-			data = rest
+		if err := e.Add(data); err != nil {
+			return e, fmt.Errorf("read %s: %w", path, err)
 		}
 	}
-	return chain, request, nil
+	return e, nil
 }
 
 func readRoots(path string) (cvc.Roots, error) {

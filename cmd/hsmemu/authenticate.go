@@ -8,16 +8,15 @@ import (
 	"github.com/spf13/cobra"
 
 	"hsmemu/applet/client"
-	"hsmemu/applet/cvc"
 	"hsmemu/emulator/control"
 )
 
 func newCardAuthenticateCommand(a *app) *cobra.Command {
-	var target string
-	var custodians, pinFiles []string
+	var target, reader string
+	var with, withReader, pinFiles []string
 	var key int
 	cmd := &cobra.Command{
-		Use:   "authenticate --card TARGET --with CUSTODIAN... [--key REF]",
+		Use:   "authenticate --card TARGET|--reader NAME --with CUSTODIAN... [--key REF]",
 		Short: "open a card with the keys of its custodians' cards (public key authentication)",
 		Long: "Answers the challenge of a card that was initialised for public key authentication with a key of each\n" +
 			"custodian's card, as their tokens do. One challenge serves all custodians of a login, so name them in\n" +
@@ -27,6 +26,20 @@ func newCardAuthenticateCommand(a *app) *cobra.Command {
 			"in turn) or $HSMEMU_PIN. Their cards are left as they were.",
 		Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			opened := custodian{name: target}
+			if reader != "" {
+				if cmd.Flags().Changed("card") {
+					return usageError{errors.New("--card and --reader exclude each other")}
+				}
+				opened = custodian{name: reader, reader: true}
+			}
+			var custodians []custodian
+			for _, name := range with {
+				custodians = append(custodians, custodian{name: name})
+			}
+			for _, name := range withReader {
+				custodians = append(custodians, custodian{name: name, reader: true})
+			}
 			if len(custodians) == 0 {
 				return usageError{errors.New("--with is needed")}
 			}
@@ -38,25 +51,28 @@ func newCardAuthenticateCommand(a *app) *cobra.Command {
 			}
 			var pins [][]byte
 			defer func() { wipe(pins) }()
-			for i, name := range custodians {
-				pin, err := a.secret("user PIN of card "+name, pick(pinFiles, i), "HSMEMU_PIN")
+			for i, one := range custodians {
+				pin, err := a.secret("user PIN of card "+one.name, pick(pinFiles, i), "HSMEMU_PIN")
 				if err != nil {
 					return err
 				}
 				pins = append(pins, pin)
 			}
-			return a.authenticate(cmd.Context(), target, custodians, byte(key), pins)
+			return a.authenticate(cmd.Context(), opened, custodians, byte(key), pins)
 		},
 	}
 	cmd.Flags().StringVar(&target, "card", defaultCard, "name of the card to open")
-	cmd.Flags().StringArrayVar(&custodians, "with", nil, "name of a custodian's card; may be repeated")
+	cmd.Flags().StringVar(&reader, "reader", "", "open the SmartCard-HSM in the PC/SC reader whose `NAME` contains this")
+	cmd.Flags().StringArrayVar(&with, "with", nil, "name of a custodian's card; may be repeated")
+	cmd.Flags().StringArrayVar(&withReader, "with-reader", nil, "a custodian's card is in the PC/SC reader whose `NAME` contains this; may be repeated, after those of --with")
 	cmd.Flags().IntVar(&key, "key", 0, "reference of the custodian's key (default: the one that is registered)")
 	cmd.Flags().StringArrayVar(&pinFiles, "pin-file", nil, "file with the custodians' user PIN in its first line; repeated: of each in turn")
 	return cmd
 }
 
-func (a *app) authenticate(ctx context.Context, name string, custodians []string, key byte, pins [][]byte) (err error) {
-	target, err := a.session(ctx, name)
+func (a *app) authenticate(ctx context.Context, opened custodian, custodians []custodian, key byte, pins [][]byte) (err error) {
+	name := opened.name
+	target, err := opened.open(ctx, a)
 	if err != nil {
 		return err
 	}
@@ -64,18 +80,18 @@ func (a *app) authenticate(ctx context.Context, name string, custodians []string
 	if !target.shared {
 		return hinted{fmt.Errorf("authenticate to card %q: %w", name, control.ErrNobody), "its login would end with this command; start it with `hsmemu run` first"}
 	}
-	o, err := newOpening(ctx, target)
+	o, err := target.BeginOpening(ctx)
 	if err != nil {
 		return target.about(err)
 	}
 	var s client.KeyAuthentication
-	for i, custodian := range custodians {
+	for i, one := range custodians {
 		if i > 0 && s.Authenticated >= s.Required { // the challenge has served
-			fmt.Fprintf(a.out, "custodian %s: not needed\n", custodian)
+			fmt.Fprintf(a.out, "custodian %s: not needed\n", one.name)
 			continue
 		}
-		if err := a.answer(ctx, o, custodian, key, pins[i]); err != nil {
-			return fmt.Errorf("answer for custodian %q: %w", custodian, err)
+		if err := a.answer(ctx, target, o, one, key, pins[i]); err != nil {
+			return fmt.Errorf("answer for custodian %q: %w", one.name, err)
 		}
 		if s, err = target.KeyAuthentication(ctx); err != nil {
 			return target.about(err)
@@ -96,67 +112,42 @@ func (a *app) authenticate(ctx context.Context, name string, custodians []string
 	return nil
 }
 
-// opening is a login by public keys under way.
-type opening struct {
-	target     *session
-	device     cvc.Name
-	registered map[cvc.Name]bool
-	challenge  []byte
-}
-
-func newOpening(ctx context.Context, target *session) (*opening, error) {
-	o := &opening{target: target, registered: map[cvc.Name]bool{}}
-	device, err := target.Device(ctx)
-	if err != nil {
-		return nil, err
-	}
-	o.device = device.Device.CHR
-	if _, err := target.KeyAuthentication(ctx); err != nil {
-		return nil, err
-	}
-	keys, err := target.RegisteredKeys(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, k := range keys {
-		o.registered[k.Name] = true
-	}
-	o.challenge, err = target.Challenge(ctx, 8)
-	return o, err
-}
-
 // answer lets a custodian's card sign the challenge and shows the signature to
-// the target. The key is the one asked for, or the first one that is registered
-// on the target; its request, which says its name, must still be on the card.
-func (a *app) answer(ctx context.Context, o *opening, name string, key byte, pin []byte) (err error) {
-	custodian, err := a.session(ctx, name)
+// the target.
+func (a *app) answer(ctx context.Context, target *session, o *client.Opening, c custodian, key byte, pin []byte) (err error) {
+	card, err := c.open(ctx, a)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, custodian.leave(ctx)) }()
-	first, last := byte(1), byte(0xFF)
-	if key != 0 {
-		first, last = key, key
-	}
-	key, request, err := custodian.FindRequest(ctx, first, last, func(r cvc.Request) bool {
-		return r.CHR != "" && o.registered[r.CHR] && r.Key.Curve != nil
-	})
+	defer func() { err = errors.Join(err, card.leave(ctx)) }()
+	key, name, err := o.Answer(ctx, card.Client, key, pin)
+	var its *client.CustodianError
 	switch {
+	case errors.Is(err, client.ErrNotRegistered):
+		return fmt.Errorf("no key of %s is registered on %s", card.what, target.what)
+	case errors.As(err, &its):
+		return card.about(err)
 	case err != nil:
-		return custodian.about(err)
-	case key == 0:
-		return fmt.Errorf("no key of card %q is registered on card %q", name, o.target.card)
+		return target.about(err)
 	}
-	if err := custodian.Login(ctx, pin); err != nil {
-		return custodian.about(err)
-	}
-	signature, err := custodian.AnswerChallenge(ctx, key, o.device, o.challenge)
-	if err != nil {
-		return custodian.about(err)
-	}
-	if err := o.target.Authenticate(ctx, request.CHR, signature); err != nil {
-		return o.target.about(err)
-	}
-	_, err = fmt.Fprintf(a.out, "custodian %s: key %d, %s, authenticated\n", name, key, request.CHR)
+	_, err = fmt.Fprintf(a.out, "custodian %s: key %d, %s, authenticated\n", c.name, key, name)
 	return err
+}
+
+// custodian is a custodian's card: an emulated one by its name, or the one in a
+// reader.
+type custodian struct {
+	name   string
+	reader bool
+}
+
+func (c custodian) open(ctx context.Context, a *app) (*session, error) {
+	if !c.reader {
+		return a.session(ctx, c.name)
+	}
+	s, err := a.inReader(ctx, c.name)
+	if err != nil {
+		return nil, err
+	}
+	return s, s.about(s.Enter(ctx))
 }

@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"hsmemu/applet/client"
 	"hsmemu/emulator/control"
 	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/view"
+	"hsmemu/vsmartcard/pcscd"
 )
 
 // defaultCard is the card of a command that names none.
@@ -136,11 +139,13 @@ func (a *app) show(ctx context.Context, name string) (view.Card, error) {
 }
 
 // session is a client of a card: through the process that runs it, in the
-// session that its clients share, or else of a card of our own power-on.
+// session that its clients share, in a reader of PC/SC, or else of a card of our
+// own power-on.
 type session struct {
 	*client.Client
-	card string
-	// shared reports whether a process runs the card.
+	// what is the card for people: card "alice", reader "…".
+	what string
+	// shared reports whether the card goes on when the session ends.
 	shared bool
 	close  func() error
 }
@@ -150,7 +155,7 @@ func (a *app) session(ctx context.Context, name string) (*session, error) {
 	c, err := a.running(ctx, name)
 	switch {
 	case err == nil:
-		return &session{Client: client.New(c), card: name, shared: true, close: c.Close}, nil
+		return &session{Client: client.New(c), what: fmt.Sprintf("card %q", name), shared: true, close: c.Close}, nil
 	case !errors.Is(err, control.ErrNobody):
 		return nil, err
 	}
@@ -158,7 +163,35 @@ func (a *app) session(ctx context.Context, name string) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &session{Client: client.New(h.Card), card: name, close: h.Close}, nil
+	return &session{Client: client.New(h.Card), what: fmt.Sprintf("card %q", name), close: h.Close}, nil
+}
+
+// inReader takes up the card in the first reader of PC/SC whose name contains
+// some text.
+func (a *app) inReader(ctx context.Context, name string) (*session, error) {
+	pc, err := pcscd.Dial(ctx, "")
+	if err != nil {
+		return nil, fmt.Errorf("reader %q: %w", name, err)
+	}
+	readers, err := pc.Readers(ctx)
+	i := slices.IndexFunc(readers, func(r pcscd.ReaderState) bool { return strings.Contains(r.Name, name) })
+	if err == nil && i < 0 {
+		err = pcscd.ErrUnknownReader
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("reader %q: %w", name, err), pc.Close())
+	}
+	name = readers[i].Name
+	h, err := pc.Connect(ctx, name, pcscd.Shared, pcscd.T0|pcscd.T1)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("reader %q: %w", name, err), pc.Close())
+	}
+	return &session{
+		Client: client.New(h), what: fmt.Sprintf("reader %q", name), shared: true,
+		close: func() error {
+			return errors.Join(h.Disconnect(context.WithoutCancel(ctx), pcscd.Leave), pc.Close())
+		},
+	}, nil
 }
 
 // leave logs out where this session has logged in, and closes it.
@@ -171,7 +204,7 @@ func (s *session) about(err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("card %q: %w", s.card, err)
+	return fmt.Errorf("%s: %w", s.what, err)
 }
 
 // placement is a card on its way into a reader of this process.

@@ -4,13 +4,12 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"regexp"
-	"strconv"
 	"time"
 
 	"golang.org/x/term"
 
 	"hsmemu/keystore"
+	"hsmemu/keystore/keyfile"
 )
 
 // readShares reads the share files and gets their passwords.
@@ -29,9 +28,6 @@ func (a *app) readShares(o importOrder) (shares, passwords [][]byte, err error) 
 	return shares, passwords, nil
 }
 
-// shownPart is how sc-hsm-tool shows a part of a password to its keeper.
-var shownPart = regexp.MustCompile(`(?i)Prime\s*:\s*([0-9a-f:]+)\s+Share ID\s*:\s*(\d+)\s+Share value\s*:\s*([0-9a-f:]+)`)
-
 // sharePassword gets the password of a share, which may have been split.
 func (a *app) sharePassword(share, file string) ([]byte, error) {
 	what := "password of " + share
@@ -43,18 +39,9 @@ func (a *app) sharePassword(share, file string) ([]byte, error) {
 		return nil, fmt.Errorf("read the %s: %w", what, err)
 	}
 	defer clear(data)
-	var parts []keystore.PasswordPart
-	for _, m := range shownPart.FindAllSubmatch(data, -1) {
-		id, err := strconv.ParseUint(string(m[2]), 10, 32)
-		if err != nil {
-			return nil, fmt.Errorf("read the %s in %s: share ID %s", what, file, m[2])
-		}
-		prime, err1 := parseHex(string(m[1]))
-		value, err2 := parseHex(string(m[3]))
-		if err1 != nil || err2 != nil {
-			return nil, fmt.Errorf("read the %s in %s: share %d has an odd number of digits", what, file, id)
-		}
-		parts = append(parts, keystore.PasswordPart{Prime: prime, ID: uint32(id), Value: value})
+	parts, err := keyfile.PasswordParts(data)
+	if err != nil {
+		return nil, fmt.Errorf("read the %s in %s: %w", what, file, err)
 	}
 	if len(parts) == 0 {
 		return a.secret(what, file, "HSMEMU_SHARE_PASSWORD")

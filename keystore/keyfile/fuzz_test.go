@@ -45,3 +45,19 @@ func FuzzReadPEM(f *testing.F) {
 		require.NoError(t, err)
 	})
 }
+
+// Parts of a split password come from people who copied them from a screen.
+func FuzzPasswordParts(f *testing.F) {
+	f.Add([]byte("Prime       : ff:ff\nShare ID    : 1\nShare value : 0a:0b\n\nPrime : ffff\nShare ID : 2\nShare value : 0c0d\n"))
+	f.Add([]byte("correct horse\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		parts, err := keyfile.PasswordParts(text)
+		if err != nil || len(parts) == 0 {
+			return
+		}
+		password, err := keystore.JoinPassword(parts)
+		if err == nil {
+			require.Len(t, password, 8, "as long as sc-hsm-tool makes them")
+		}
+	})
+}

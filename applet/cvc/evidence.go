@@ -1,0 +1,42 @@
+package cvc
+
+import (
+	"fmt"
+
+	"hsmemu/applet/tlv"
+)
+
+// Evidence is what a device hands out about a key, as it comes together from
+// files: the content of EF.C_DevAut, and the authenticated request for the key
+// where there is one. It is what [Attest] and [Chain.Verify] judge.
+type Evidence struct {
+	Chain   []byte
+	Request []byte
+}
+
+// Add takes up what data hold: certificates, a request, or a file for public key
+// authentication, one behind the other. Error: ErrStructure.
+func (e *Evidence) Add(data []byte) error {
+	for len(data) > 0 {
+		n, rest, err := tlv.Next(data)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrStructure, err)
+		}
+		switch n.Tag {
+		case tagCertificate:
+			e.Chain = append(e.Chain, n.Raw...)
+		case tagAuthenticated:
+			e.Request = n.Raw
+		case tagSequence:
+			f, err := ParsePKAFile(n.Raw)
+			if err != nil {
+				return err
+			}
+			e.Chain, e.Request = f.Chain.Bytes(), f.Request.Raw
+		default:
+			return fmt.Errorf("%w: object %s is neither a certificate nor a request", ErrStructure, n.Tag)
+		}
+		data = rest
+	}
+	return nil
+}

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"hsmemu/emulator"
+	"hsmemu/emulator/control"
+	"hsmemu/emulator/statedir"
+	"hsmemu/emulator/store"
+	"hsmemu/keystore/seal"
+	"hsmemu/vsmartcard"
+)
+
+// Every error of another package that has words or a hint of the command line's
+// own, as people read it.
+func TestExplained(t *testing.T) {
+	t.Parallel()
+	about := func(op string, err error) error { return &statedir.Error{Op: op, Card: "alice", Err: err} }
+	told := map[error]bool{}
+	for _, c := range []struct {
+		err           error
+		message, hint string
+	}{
+		{about("open", statedir.ErrNoCard), `open card "alice": there is no such card`, "hsmemu card new alice"},
+		{about("make", statedir.ErrCardExists), `make card "alice": it exists already`, "hsmemu card show alice"},
+		{about("restore", fmt.Errorf("%w %q", statedir.ErrNoSnapshot, "x")), `restore card "alice": no snapshot "x"`, "hsmemu card snapshots alice"},
+		{about("open", store.ErrRolledBack), `open card "alice": refused: this file is older than the card's counter`, "hsmemu card accept alice takes it on purpose"},
+		{about("open", fmt.Errorf("x: %w", store.ErrAhead)), `open card "alice": refused: this file is newer than the card's counter, which was turned back`, "hsmemu card accept alice takes it on purpose"},
+		{about("open", seal.ErrNoCounter), `open card "alice": refused: the card's counter is gone from the TPM`, "hsmemu card accept alice takes it on purpose"},
+		{about("reseal", fmt.Errorf("open: %w", seal.ErrPassphrase)), `reseal card "alice": wrong passphrase`, ""},
+		{about("open", seal.ErrNoTPM), `open card "alice": no TPM answers`, "name the TPM with --tpm or $HSMEMU_TPM"},
+		{about("restore", emulator.ErrCounted), `restore card "alice": the card's counter is there to prevent this`, "--force restores it all the same"},
+		{about("eject", control.ErrNobody), `eject card "alice": no process runs this card`, "start it with `hsmemu run --card alice` or `hsmemu exec --card alice`"},
+		{vsmartcard.ErrNoReader, "no vpcd reader answers", "is pcscd running, with the vpcd driver configured for this port?"},
+		{about("open", &store.LockedError{PID: 7}), `card "alice" is in use by process 7`, ""},
+		{about("open", &store.LockedError{}), `card "alice" is in use by another process`, ""},
+		{hinted{errors.New("no"), "try this"}, "no", "try this"},
+		{errors.Join(errors.New("one"), errors.New("two")), "one; two", ""},
+		{errors.New("panic\nf\n\tx.go:1"), "panic\nf\n\tx.go:1", ""},
+	} {
+		message, hint := explained(c.err)
+		require.Equal(t, c.message, message)
+		require.Equal(t, c.hint, hint)
+		for _, a := range advices {
+			told[a.is] = told[a.is] || errors.Is(c.err, a.is)
+		}
+	}
+	for _, a := range advices {
+		require.True(t, told[a.is], "no case for %v", a.is)
+		require.NotContains(t, a.why, "\n")
+		require.LessOrEqual(t, strings.Count(a.hint, "%s"), 1)
+	}
+}
