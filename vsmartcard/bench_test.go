@@ -37,14 +37,14 @@ func BenchmarkVPCD(b *testing.B) {
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			port := freePorts(b)
-			startDaemon(b, "/dev/null", port)
+			daemon := startDaemon(b, "/dev/null", port)
 			conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 			require.NoError(b, err)
 			done := make(chan error, 1)
 			go func() { done <- vsmartcard.Serve(b.Context(), c.wrap(conn), null{}) }()
 			b.Cleanup(func() { require.NoError(b, <-done) })
 
-			cl := client(b)
+			cl := daemon.client()
 			seen(b, cl, reader0, pcscd.StatePresent)
 			h, err := cl.Connect(b.Context(), reader0, pcscd.Shared, pcscd.T1)
 			require.NoError(b, err)

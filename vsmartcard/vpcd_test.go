@@ -17,31 +17,27 @@ import (
 	"hsmemu/vsmartcard/pcscd"
 )
 
-// The tests of this file run Debian's pcscd with its vpcd driver, of which
-// there can be one on a machine: its socket has a fixed place. They do not run
-// in parallel, and a lock file keeps other packages' tests away.
+// The tests of this file run Debian's pcscd with its vpcd driver. The daemon
+// gets its listening socket from us, as a service manager would hand it over,
+// and so needs neither root nor a place that only one daemon can have. The
+// driver leaves room for one pair of readers: the tests do not run in parallel.
 
 // daemon is a running pcscd.
 type daemon struct {
-	tb     testing.TB
-	config string
-	output string
-	cmd    *exec.Cmd
+	tb  testing.TB
+	dir string // configuration, socket and what it says
+	cmd *exec.Cmd
 }
 
 // startDaemon starts pcscd with a vpcd reader of two slots, device being what
 // its reader.conf calls DEVICENAME.
 func startDaemon(tb testing.TB, device string, port int) *daemon {
 	tb.Helper()
-	require.Zero(tb, os.Geteuid(), "pcscd has to be started as root")
-	lock, err := os.OpenFile(filepath.Join(os.TempDir(), "hsmemu-pcscd.lock"), os.O_CREATE|os.O_RDWR, 0o666)
+	dir, err := os.MkdirTemp("", "pcscd") // a short path: a socket's name has 107 characters at most
 	require.NoError(tb, err)
-	require.NoError(tb, syscall.Flock(int(lock.Fd()), syscall.LOCK_EX))
-	tb.Cleanup(func() { _ = lock.Close() })
-
-	dir := tb.TempDir()
-	d := &daemon{tb: tb, config: filepath.Join(dir, "reader.conf"), output: filepath.Join(dir, "output")}
-	require.NoError(tb, os.WriteFile(d.config, fmt.Appendf(nil,
+	tb.Cleanup(func() { require.NoError(tb, os.RemoveAll(dir)) })
+	d := &daemon{tb: tb, dir: dir}
+	require.NoError(tb, os.WriteFile(filepath.Join(dir, "reader.conf"), fmt.Appendf(nil,
 		"FRIENDLYNAME \"Virtual PCD\"\nDEVICENAME %s:%#x\nLIBPATH %s\nCHANNELID %#x\n",
 		device, port, "/usr/lib/pcsc/drivers/serial/libifdvpcd.so", port), 0o600))
 	d.start()
@@ -49,24 +45,29 @@ func startDaemon(tb testing.TB, device string, port int) *daemon {
 	return d
 }
 
+func (d *daemon) socket() string { return filepath.Join(d.dir, "comm") }
+
 func (d *daemon) start() {
 	d.tb.Helper()
-	if conn, err := net.Dial("unix", pcscd.DefaultSocket); err == nil {
-		_ = conn.Close()
-		require.Fail(d.tb, "another pcscd is running")
-	}
-	output, err := os.Create(d.output)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: d.socket()})
+	require.NoError(d.tb, err)
+	l.SetUnlinkOnClose(false)
+	defer func() { _ = l.Close() }()
+	inherited, err := l.File()
+	require.NoError(d.tb, err)
+	defer func() { _ = inherited.Close() }()
+	output, err := os.Create(filepath.Join(d.dir, "output"))
 	require.NoError(d.tb, err)
 	defer func() { _ = output.Close() }()
-	// What a daemon that crashed has left makes the next one refuse to start.
-	_ = os.Remove(pcscd.DefaultSocket)
-	_ = os.Remove(filepath.Join(filepath.Dir(pcscd.DefaultSocket), "pcscd.pid"))
-	d.cmd = exec.Command("/usr/sbin/pcscd", "--foreground", "--config", d.config)
+	// The daemon takes the socket only if it finds its own process number.
+	d.cmd = exec.Command("sh", "-c", `LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"`, "sh",
+		"/usr/sbin/pcscd", "--foreground", "--config", filepath.Join(d.dir, "reader.conf"))
+	d.cmd.ExtraFiles = []*os.File{inherited}
 	d.cmd.Stdout, d.cmd.Stderr = output, output
 	require.NoError(d.tb, d.cmd.Start())
 	ctx := soon(d.tb)
 	for {
-		client, err := pcscd.Dial(ctx, pcscd.DefaultSocket)
+		client, err := pcscd.Dial(ctx, d.socket())
 		if err == nil {
 			readers, err := client.Readers(ctx)
 			require.NoError(d.tb, err)
@@ -76,18 +77,20 @@ func (d *daemon) start() {
 			}
 		}
 		if pause(ctx, 5*time.Millisecond) != nil {
-			said, _ := os.ReadFile(d.output)
+			said, _ := os.ReadFile(output.Name())
 			require.Fail(d.tb, "pcscd does not come up", "%s", said)
 		}
 	}
 }
 
+// stop ends the daemon; without its socket, clients are refused and do not wait.
 func (d *daemon) stop() {
 	if d.cmd == nil {
 		return
 	}
 	_ = d.cmd.Process.Signal(syscall.SIGTERM)
 	_ = d.cmd.Wait()
+	_ = os.Remove(d.socket())
 	d.cmd = nil
 }
 
@@ -119,11 +122,11 @@ func freePorts(tb testing.TB) int {
 	}
 }
 
-func client(tb testing.TB) *pcscd.Client {
-	tb.Helper()
-	c, err := pcscd.Dial(soon(tb), pcscd.DefaultSocket)
-	require.NoError(tb, err)
-	tb.Cleanup(func() { _ = c.Close() })
+func (d *daemon) client() *pcscd.Client {
+	d.tb.Helper()
+	c, err := pcscd.Dial(soon(d.tb), d.socket())
+	require.NoError(d.tb, err)
+	d.tb.Cleanup(func() { _ = c.Close() })
 	return c
 }
 
@@ -151,7 +154,7 @@ func seen(tb testing.TB, c *pcscd.Client, reader string, state pcscd.State) pcsc
 func TestVPCD_CardIsSeenAndServes(t *testing.T) {
 	port := freePorts(t)
 	daemon := startDaemon(t, "/dev/null", port)
-	c := client(t)
+	c := daemon.client()
 	seen(t, c, reader0, pcscd.StateAbsent)
 
 	card := newFake()
@@ -200,7 +203,7 @@ func TestVPCD_CardIsSeenAndServes(t *testing.T) {
 	// The daemon goes and comes again.
 	daemon.stop()
 	daemon.start()
-	c = client(t)
+	c = daemon.client()
 	require.Equal(t, atr, seen(t, c, reader0, pcscd.StatePresent).ATR)
 	seen(t, c, reader1, pcscd.StatePresent)
 	require.NoError(t, b.Ready(soon(t)))
@@ -236,14 +239,14 @@ func TestVPCD_CardThatTakesOver(t *testing.T) {
 
 func TestVPCD_MuteCard(t *testing.T) {
 	port := freePorts(t)
-	startDaemon(t, "/dev/null", port)
+	daemon := startDaemon(t, "/dev/null", port)
 	card := newFake()
 	card.atr = nil
 	b, err := vsmartcard.Dial(soon(t), fmt.Sprintf("127.0.0.1:%d", port), card)
 	require.NoError(t, err)
 	run(t, b)
 	require.NoError(t, b.Ready(soon(t)))
-	c := client(t)
+	c := daemon.client()
 	require.Empty(t, seen(t, c, reader0, pcscd.StateMute).ATR)
 	_, err = c.Connect(soon(t), reader0, pcscd.Shared, pcscd.T1)
 	require.ErrorIs(t, err, pcscd.ErrUnpowered)
@@ -261,8 +264,8 @@ func TestVPCD_OtherWayRound(t *testing.T) {
 		run(t, b)
 		bridges = append(bridges, b)
 	}
-	startDaemon(t, "127.0.0.1", port)
-	c := client(t)
+	daemon := startDaemon(t, "127.0.0.1", port)
+	c := daemon.client()
 	for n, b := range bridges {
 		require.NoError(t, b.Ready(soon(t)))
 		reader := fmt.Sprintf("Virtual PCD 00 %02d", n)
@@ -277,7 +280,7 @@ func TestVPCD_OtherWayRound(t *testing.T) {
 
 func TestVPCD_CardThatFailsComesBack(t *testing.T) {
 	port := freePorts(t)
-	startDaemon(t, "/dev/null", port)
+	daemon := startDaemon(t, "/dev/null", port)
 	card := newFake()
 	fail := true
 	card.transmit = func(context.Context, []byte) ([]byte, error) {
@@ -290,7 +293,7 @@ func TestVPCD_CardThatFailsComesBack(t *testing.T) {
 	b, err := vsmartcard.Dial(soon(t), fmt.Sprintf("127.0.0.1:%d", port), card)
 	require.NoError(t, err)
 	run(t, b)
-	c := client(t)
+	c := daemon.client()
 	seen(t, c, reader0, pcscd.StatePresent)
 	h, err := c.Connect(soon(t), reader0, pcscd.Shared, pcscd.T1)
 	require.NoError(t, err)
@@ -305,7 +308,7 @@ func TestVPCD_CardThatFailsComesBack(t *testing.T) {
 
 func TestVPCD_RemovalInTheMiddleOfACommand(t *testing.T) {
 	port := freePorts(t)
-	startDaemon(t, "/dev/null", port)
+	daemon := startDaemon(t, "/dev/null", port)
 	card := newFake()
 	started := make(chan struct{}, 1)
 	card.transmit = func(ctx context.Context, _ []byte) ([]byte, error) {
@@ -316,7 +319,7 @@ func TestVPCD_RemovalInTheMiddleOfACommand(t *testing.T) {
 	b, err := vsmartcard.Dial(soon(t), fmt.Sprintf("127.0.0.1:%d", port), card)
 	require.NoError(t, err)
 	run(t, b)
-	c, other := client(t), client(t)
+	c, other := daemon.client(), daemon.client()
 	seen(t, c, reader0, pcscd.StatePresent)
 	h, err := c.Connect(soon(t), reader0, pcscd.Shared, pcscd.T1)
 	require.NoError(t, err)
