@@ -71,7 +71,7 @@ func Dial(ctx context.Context, address string, card Card) (*Bridge, error) {
 // are turned away.
 func Listen(ctx context.Context, address string, card Card) (*Bridge, error) {
 	var config net.ListenConfig
-	l, err := config.Listen(ctx, "tcp", address)
+	l, err := config.Listen(ctx, "tcp", numeric(address))
 	if err != nil {
 		return nil, err
 	}

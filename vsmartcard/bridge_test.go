@@ -3,6 +3,7 @@ package vsmartcard_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -456,4 +457,25 @@ func TestSlot(t *testing.T) {
 		require.NoError(t, err, c.address)
 		require.Equal(t, c.want, got)
 	}
+}
+
+// localhost is this machine also where there is no /etc/hosts.
+func TestBridge_LocalhostNeedsNoHosts(t *testing.T) {
+	t.Parallel()
+	for address, want := range map[string]string{
+		"localhost:35963":   "127.0.0.1:35963",
+		"localhost.net:1":   "localhost.net:1",
+		"[::1]:35963":       "[::1]:35963",
+		"example.org:35963": "example.org:35963",
+		"192.0.2.1:35963":   "192.0.2.1:35963",
+		"mylocalhost:35963": "mylocalhost:35963",
+	} {
+		require.Equal(t, want, vsmartcard.Numeric(address))
+	}
+	b, err := vsmartcard.Listen(soon(t), "localhost:0", newFake())
+	require.NoError(t, err)
+	defer func() { require.NoError(t, b.Close()) }()
+	other, err := vsmartcard.Dial(soon(t), fmt.Sprintf("localhost:%d", b.Addr().(*net.TCPAddr).Port), newFake())
+	require.NoError(t, err)
+	require.NoError(t, other.Close())
 }

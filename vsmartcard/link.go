@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"time"
 )
@@ -24,11 +25,21 @@ type dialer struct {
 
 func (d *dialer) once(ctx context.Context) (net.Conn, error) {
 	var dial net.Dialer
-	conn, err := dial.DialContext(ctx, "tcp", d.address)
+	conn, err := dial.DialContext(ctx, "tcp", numeric(d.address))
 	if err != nil {
 		return nil, fmt.Errorf("%w at %s: %w", ErrNoReader, d.address, err)
 	}
 	return conn, nil
+}
+
+// numeric replaces localhost by this machine's address in IPv4, the only one that
+// vpcd has: not every machine has a file of hosts or a name server that know it
+// (RFC 6761, 6.3).
+func numeric(address string) string {
+	if port, ok := strings.CutPrefix(address, "localhost:"); ok {
+		return "127.0.0.1:" + port
+	}
+	return address
 }
 
 func (d *dialer) connect(ctx context.Context, trouble func(error)) (net.Conn, error) {

@@ -103,7 +103,7 @@ func (r *readers) configure() error {
 	}
 	host := "/dev/null"
 	if r.dial {
-		host = "localhost"
+		host = "127.0.0.1" // the driver asks the system, which may not know localhost
 	}
 	var b strings.Builder
 	for i := 0; i < r.n; i += 2 {

@@ -47,6 +47,9 @@ func connect(address string) (*connection, error) {
 	if address == "" {
 		address = DefaultTPM
 	}
+	if port, ok := strings.CutPrefix(address, "localhost:"); ok {
+		address = "127.0.0.1:" + port // not every machine can look up localhost; it is always this one (RFC 6761, 6.3)
+	}
 	if !strings.ContainsRune(address, '/') {
 		return dial("tcp", address)
 	}

@@ -116,7 +116,7 @@ func TestTPM_OverTCP(t *testing.T) {
 	_, port, err := net.SplitHostPort(address)
 	require.NoError(t, err)
 	tpm.run(t, "tcp", address, "type=tcp,port="+port+",bindaddr=127.0.0.1")
-	got, err := seal.TPM{Address: address}.Unseal(p)
+	got, err := seal.TPM{Address: "localhost:" + port}.Unseal(p)
 	require.NoError(t, err)
 	require.Equal(t, root, got)
 }

@@ -1,0 +1,3 @@
+package vsmartcard
+
+var Numeric = numeric
