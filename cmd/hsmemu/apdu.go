@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 	"unicode"
 
@@ -104,10 +105,13 @@ func (a *app) exchange(ctx context.Context, say speaker, args []string) error {
 			}
 			continue
 		}
-		lines := bufio.NewScanner(a.in)
-		lines.Buffer(nil, 1<<18) // an extended APDU in hexadecimal with blanks
-		for n := 1; lines.Scan(); n++ {
-			line := strings.TrimSpace(lines.Text())
+		n := 0
+		for line, err := range a.lines() {
+			if err != nil {
+				return fmt.Errorf("read commands: %w", err)
+			}
+			n++
+			line = strings.TrimSpace(line)
 			if line == "" || strings.HasPrefix(line, "#") {
 				continue
 			}
@@ -115,11 +119,41 @@ func (a *app) exchange(ctx context.Context, say speaker, args []string) error {
 				return fmt.Errorf("line %d: %w", n, err)
 			}
 		}
-		if err := lines.Err(); err != nil {
-			return fmt.Errorf("read commands: %w", err)
-		}
 	}
 	return nil
+}
+
+// lines are those of standard input, until it ends or a signal ends the wait
+// for more: errInterrupted.
+func (a *app) lines() iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		scanned := make(chan string)
+		var failed error
+		go func() {
+			defer close(scanned)
+			lines := bufio.NewScanner(a.in)
+			lines.Buffer(nil, 1<<18) // an extended APDU in hexadecimal with blanks
+			for lines.Scan() {
+				scanned <- lines.Text()
+			}
+			failed = lines.Err()
+		}()
+		for {
+			select {
+			case line, more := <-scanned:
+				switch {
+				case more && yield(line, nil):
+					continue
+				case !more && failed != nil:
+					yield("", failed)
+				}
+				return
+			case <-a.interrupted:
+				yield("", errInterrupted)
+				return
+			}
+		}
+	}
 }
 
 // parseHex reads hexadecimal with blanks and colons between the digits.

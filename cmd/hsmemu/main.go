@@ -30,13 +30,16 @@ const (
 	exitDone   = 0
 	exitFailed = 1
 	exitUsage  = 2
+	// exitInterrupted is that of a command that SIGINT or SIGTERM ended before it
+	// was done.
+	exitInterrupted = 130
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	a := &app{
-		in: os.Stdin, out: os.Stdout, err: os.Stderr,
+		in: os.Stdin, out: os.Stdout, err: os.Stderr, terminal: "/dev/tty",
 		env: os.Getenv, outside: emulator.System(),
 	}
 	os.Exit(a.run(ctx, os.Args[1:]))
@@ -46,8 +49,11 @@ func main() {
 type app struct {
 	in       io.Reader
 	out, err io.Writer
+	terminal string // where people are asked
 	env      func(string) string
 	outside  emulator.World // what every card has around it
+
+	interrupted <-chan struct{} // closed when the command is to end
 
 	state string // --state
 
@@ -57,6 +63,7 @@ type app struct {
 
 // run executes one command line and returns the exit code.
 func (a *app) run(ctx context.Context, args []string) int {
+	a.interrupted = ctx.Done()
 	root := newRootCommand(a)
 	root.SetArgs(args)
 	root.SetIn(a.in)
@@ -75,6 +82,9 @@ func (a *app) run(ctx context.Context, args []string) int {
 	if errors.As(err, new(usageError)) || errors.Is(err, statedir.ErrName) {
 		fmt.Fprintf(a.err, "usage: %s\n", cmd.UseLine())
 		return exitUsage
+	}
+	if errors.Is(err, errInterrupted) {
+		return exitInterrupted
 	}
 	if hint != "" {
 		fmt.Fprintf(a.err, "hint: %s\n", hint)

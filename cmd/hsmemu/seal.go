@@ -90,7 +90,7 @@ func (a *app) newSealers(s sealing) (store.Options, error) {
 func (a *app) choice(what, file, variable string) func() ([]byte, error) {
 	return func() ([]byte, error) {
 		first, err := a.secret(what, file, variable)
-		if err != nil || file != "" || a.env(variable) != "" || !a.typed() {
+		if err != nil || file != "" || a.env(variable) != "" {
 			return first, err
 		}
 		again, err := a.secret("the same again", "", "")
