@@ -117,13 +117,29 @@ func (c *Card) Reset() error {
 // there to prevent it, and nobody insisted.
 var ErrCounted = errors.New("the card's counter is there to prevent this")
 
+// ErrForeign is the answer to a replacement of a card's state by that of another
+// device, where nobody insisted.
+var ErrForeign = errors.New("the state is that of another device")
+
+// Same reports whether two states are of one device: what never changes on it is
+// its name and its key.
+func Same(a, b chip.Durable) bool {
+	x, y := a.Applet.Device, b.Applet.Device
+	return x.Name == y.Name && x.Key.SamePublic(y.Key)
+}
+
 // Replaceable returns nil if Replace would take that state, or else applet.ErrState
-// for one that no card can be in, or ErrCounted.
+// for one that no card can be in, or, without force, ErrForeign or ErrCounted.
 func (c *Card) Replaceable(d chip.Durable, force bool) error {
 	if err := d.Check(); err != nil {
 		return fmt.Errorf("replace state: %w", err)
 	}
-	if c.store.Counts() && !force {
+	switch {
+	case force:
+		return nil
+	case !Same(c.Snapshot().Durable(), d):
+		return fmt.Errorf("%w, %s", ErrForeign, d.Applet.Device.Name)
+	case c.store.Counts():
 		return ErrCounted
 	}
 	return nil
@@ -131,8 +147,8 @@ func (c *Card) Replaceable(d chip.Durable, force bool) error {
 
 // Replace puts another durable state into the card, saved first, as removing
 // the card and inserting another one does. A card with a counter takes it only
-// if force says that its owner wants it all the same: it may bring back spent
-// tries and deleted keys. Errors: those of Replaceable and of the store; the card
+// if force says that its owner wants it all the same, since it may bring back spent
+// tries and deleted keys, and likewise any card the state of another device. Errors: those of Replaceable and of the store; the card
 // is as before.
 func (c *Card) Replace(d chip.Durable, force bool) error {
 	if err := c.Replaceable(d, force); err != nil {

@@ -312,9 +312,14 @@ func TestReplace(t *testing.T) {
 	other := newBenchOf(t, chip.Order{Serial: "DENK9900001"}, nil)
 	require.Equal(t, "63C2", other.say(wrongPIN))
 	another := other.Snapshot().Durable()
+	require.ErrorIs(t, b.Replace(another, false), emulator.ErrForeign)
+	older := b.Snapshot().Durable()
+	require.Equal(t, "9000", b.say(selectHSM)) // ends the login
+	require.Equal(t, "63C2", b.say(wrongPIN))
+	require.Equal(t, "9000", b.say(rightPIN))
 
 	b.shelf.failAfter(0)
-	err := b.Replace(another, false)
+	err := b.Replace(older, false)
 	require.ErrorIs(t, err, errFull)
 	require.True(t, strings.HasPrefix(err.Error(), "replace state: "), err.Error())
 	require.Equal(t, "9000", b.say(triesOfPIN))
@@ -322,7 +327,7 @@ func TestReplace(t *testing.T) {
 	b.shelf.failAfter(-1)
 	require.ErrorIs(t, b.Replace(chip.Durable{}, true), applet.ErrState)
 	b.shelf.counts = true
-	require.ErrorIs(t, b.Replace(another, false), emulator.ErrCounted)
+	require.ErrorIs(t, b.Replace(older, false), emulator.ErrCounted)
 	require.Equal(t, "9000", b.say(triesOfPIN))
 	require.NotEqual(t, another, b.Snapshot().Durable())
 

@@ -21,7 +21,7 @@ func newAPDUCommand(a *app) *cobra.Command {
 		Long: "Sends each command APDU and prints it, the answer, and what both mean.\n" +
 			"A dash reads commands from standard input, one a line; blanks and lines that begin with # do not count.\n" +
 			"Each call is one power-on of the card, unless a process runs it: then commands go into the session that the\n" +
-			"programs of its reader share.",
+			"programs of its reader share, and the card loses its power, and a login, some seconds after the last one.",
 		Args: atLeast(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			for _, arg := range args {
@@ -41,8 +41,8 @@ func newAPDUCommand(a *app) *cobra.Command {
 	return cmd
 }
 
-// speaker sends a command to a card; what it meant is nil where the card failed
-// in it.
+// speaker sends a command to a card; what it meant is nil where the card did not
+// see it or failed in it.
 type speaker func(ctx context.Context, command []byte) (answer []byte, meant fmt.Stringer, err error)
 
 // speaker reaches a card through the process that runs it, or else powers it on.
@@ -91,7 +91,7 @@ func (a *app) exchange(ctx context.Context, say speaker, args []string) error {
 		if err != nil {
 			return err
 		}
-		meaning := "no account of this command: the card failed in it"
+		meaning := "no account of this command: the card did not see it, or failed in it"
 		if meant != nil {
 			meaning = meant.String()
 		}

@@ -92,7 +92,9 @@ func (c *Client) Show(ctx context.Context) (view.Card, error) {
 }
 
 // Transmit has the card execute a command APDU in the session that its clients
-// share. Error: ErrInUse while a client of the reader has the card.
+// share, through the faults that are set. The card stays with this conversation
+// until it ends, has been quiet for a moment, or asks for something else. Errors:
+// ErrInUse while a client of the reader has the card, ErrEjected.
 func (c *Client) Transmit(ctx context.Context, command []byte) ([]byte, error) {
 	answer, _, err := c.Exchange(ctx, command)
 	return answer, err
@@ -107,7 +109,8 @@ func (c *Client) Exchange(ctx context.Context, command []byte) ([]byte, *Event, 
 
 // Restore puts the card into another state; clients see a removal and an
 // insertion. It returns what that took back which no card ever takes back, in
-// words. Errors: applet.ErrState, emulator.ErrCounted without force, ErrInUse.
+// words. Errors: applet.ErrState, without force emulator.ErrForeign and
+// emulator.ErrCounted, ErrInUse.
 func (c *Client) Restore(ctx context.Context, d chip.Durable, force bool) ([]string, error) {
 	r, err := ask[undone](ctx, c, workPatience, verbRestore, restoration{d, force})
 	return r.Undone, err

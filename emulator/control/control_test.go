@@ -34,21 +34,26 @@ import (
 const patience = 20 * time.Second
 
 // shelf is a reader that only counts.
-type shelf struct{ ejected, inserted, reset atomic.Int32 }
+type shelf struct{ ejected, inserted, reset, turns, powers, ends atomic.Int32 }
 
 var errShelf = errors.New("the reader is stuck")
 
 func (s *shelf) Eject(context.Context) error  { s.ejected.Add(1); return nil }
 func (s *shelf) Insert(context.Context) error { s.inserted.Add(1); return errShelf }
 func (s *shelf) Reset() error                 { s.reset.Add(1); return nil }
+func (s *shelf) Name() string                 { return "Shelf 3" }
 func (s *shelf) Place() string                { return "on the shelf" }
 
-func (s *shelf) Turn(context.Context) (control.Turn, error) { return free{}, nil }
+func (s *shelf) Turn(context.Context) (control.Turn, error) {
+	s.turns.Add(1)
+	return free{s}, nil
+}
 
-type free struct{}
+type free struct{ *shelf }
 
-func (free) Tell() {}
-func (free) End()  {}
+func (f free) Power() error { f.powers.Add(1); return nil }
+func (free) Tell()          {}
+func (f free) End()         { f.ends.Add(1) }
 
 // kept stands for the file of a card.
 type kept struct{}
@@ -122,6 +127,7 @@ func (c *controlled) works(t *testing.T) {
 	v, err := c.dial(t).Show(soon(t))
 	require.NoError(t, err)
 	require.Equal(t, "alice", v.Name)
+	require.Equal(t, "Shelf 3", *v.Reader)
 	require.EqualValues(t, 7, *v.Generation)
 	require.Equal(t, os.Getpid(), v.Running.Process)
 }
@@ -173,9 +179,17 @@ func TestClient_Restore(t *testing.T) {
 	c := newControlled(t, t.TempDir())
 	other := newCard(t).Snapshot().Durable()
 	one := c.dial(t)
-	undone, err := one.Restore(soon(t), other, false)
+	before := c.card.Card.Snapshot().Durable()
+	_, err := one.Restore(soon(t), before, false)
 	require.EqualError(t, err, errShelf.Error(), "the card was replaced, the reader did not take it")
-	require.Empty(t, undone)
+	_, err = one.Restore(soon(t), other, false)
+	require.ErrorIs(t, err, emulator.ErrForeign)
+	require.EqualError(t, err, "the state is that of another device, "+other.Applet.Device.Name)
+	require.EqualValues(t, 1, c.shelf.ejected.Load(), "what is not taken does not take the card out")
+	require.True(t, emulator.Same(before, c.card.Card.Snapshot().Durable()))
+	_, err = one.Restore(soon(t), other, true)
+	require.EqualError(t, err, errShelf.Error())
+	require.Equal(t, []string{"it is another device now, " + other.Applet.Device.Name}, control.Undoes(before, other))
 	require.Equal(t, other.Applet.Device.Name, c.card.Card.Snapshot().Applet.Device.Name)
 
 	ejected := c.shelf.ejected.Load()
@@ -187,10 +201,77 @@ func TestClient_Restore(t *testing.T) {
 	_, err = used.Select(soon(t))
 	require.NoError(t, err)
 	require.NoError(t, used.Initialise(soon(t), client.Setup{SOPIN: []byte("57621880"), PIN: []byte("648219"), Tries: 3}))
-	before := c.card.Card.Snapshot().Durable()
+	before = c.card.Card.Snapshot().Durable()
 	require.Error(t, used.VerifyPIN(soon(t), client.UserPIN, []byte("000000")))
 	require.Equal(t, []string{"user PIN tries that were spent came back"}, control.Undoes(c.card.Card.Snapshot().Durable(), before))
-	require.Len(t, control.Undoes(before, other), 1, "the SO-PIN")
+	require.Equal(t, []string{"SO-PIN tries that were spent came back"}, control.Undoes(before, other))
+}
+
+// Commands of one conversation follow each other in one turn, with power; a
+// pause, the end, and any other request end it.
+func TestClient_HasTheCardForAConversation(t *testing.T) {
+	t.Parallel()
+	c := newControlled(t, t.TempDir())
+	one := c.dial(t)
+	turns := func(begun, powered, ended int) {
+		t.Helper()
+		require.Eventually(t, func() bool { return int(c.shelf.ends.Load()) == ended }, patience, time.Millisecond)
+		require.EqualValues(t, begun, c.shelf.turns.Load())
+		require.EqualValues(t, powered, c.shelf.powers.Load())
+	}
+	transmit := func() {
+		t.Helper()
+		_, err := one.Transmit(soon(t), []byte{0x00, 0x20, 0x00, 0x81})
+		require.NoError(t, err)
+	}
+	transmit()
+	transmit()
+	turns(1, 2, 0)
+	_, err := one.Show(soon(t))
+	require.NoError(t, err)
+	turns(1, 2, 1)
+	transmit()
+	turns(2, 3, 1)
+	turns(2, 3, 2) // after a pause
+	transmit()
+	require.NoError(t, one.Close())
+	turns(3, 4, 3)
+}
+
+// The control socket reaches the card as its reader does: through the faults, and
+// only while it is in.
+func TestClient_TransmitsAsTheReaderDoes(t *testing.T) {
+	t.Parallel()
+	c := newControlled(t, t.TempDir())
+	one := c.dial(t)
+	transmit := func() error {
+		_, err := one.Transmit(soon(t), []byte{0x00, 0x20, 0x00, 0x81})
+		return err
+	}
+	require.NoError(t, one.SetFault(soon(t), control.FaultSetting{Name: "transmit"}))
+	require.EqualError(t, transmit(), "transmission failed on demand")
+	require.NoError(t, transmit())
+	require.NoError(t, one.SetFault(soon(t), control.FaultSetting{Name: "unwrap"}))
+	answer, event, err := one.Exchange(soon(t), []byte{0x80, 0x74, 0x01, 0x93})
+	require.NoError(t, err)
+	require.Equal(t, []byte{0x6A, 0x84}, answer)
+	require.Nil(t, event, "the card did not see it")
+	require.NoError(t, one.SetFault(soon(t), control.FaultSetting{Name: "mute"}))
+	require.ErrorIs(t, transmit(), emulator.ErrMute)
+	require.NoError(t, one.ClearFaults(soon(t)))
+
+	require.NoError(t, one.SetFault(soon(t), control.FaultSetting{Name: "remove"}))
+	require.ErrorIs(t, transmit(), control.ErrEjected)
+	v, err := one.Show(soon(t))
+	require.NoError(t, err)
+	require.True(t, v.Running.Ejected)
+	err = transmit()
+	require.ErrorIs(t, err, control.ErrEjected)
+	require.EqualError(t, err, "the card is out of its reader")
+	require.EqualError(t, one.Insert(soon(t)), errShelf.Error())
+	require.NoError(t, transmit())
+	require.NoError(t, one.Eject(soon(t), false))
+	require.ErrorIs(t, transmit(), control.ErrEjected)
 }
 
 func TestClient_Watch(t *testing.T) {
@@ -515,7 +596,15 @@ func TestStart(t *testing.T) {
 	require.NoError(t, err)
 	one, err := control.Dial(soon(t), filepath.Join(folder, "alice.sock"))
 	require.NoError(t, err)
-	require.NoError(t, h.Begin(soon(t)))
+	_, err = one.Transmit(soon(t), []byte{0x00, 0x20, 0x00, 0x81})
+	require.NoError(t, err)
+	began := make(chan error, 1)
+	go func() { began <- h.Begin(soon(t)) }()
+	require.Never(t, func() bool { return len(began) > 0 }, 50*time.Millisecond, time.Millisecond, "the conversation has the card")
+	require.NoError(t, one.Close())
+	require.NoError(t, <-began)
+	one, err = control.Dial(soon(t), filepath.Join(folder, "alice.sock"))
+	require.NoError(t, err)
 	impatient, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	require.ErrorIs(t, one.Eject(impatient, false), context.DeadlineExceeded)

@@ -26,6 +26,7 @@ type still struct{}
 func (still) Eject(context.Context) error        { return nil }
 func (still) Insert(context.Context) error       { return nil }
 func (still) Reset() error                       { return nil }
+func (still) Name() string                       { return "Reader 0" }
 func (still) Place() string                      { return "here" }
 func (still) Turn(context.Context) (Turn, error) { return nobodys{}, nil }
 func (still) Save(chip.Durable) error            { return nil }
@@ -69,14 +70,14 @@ func FuzzControl(f *testing.F) {
 			c := New("alice", card, still{})
 			c.Reader = still{}
 
-			lines := conversation(t, c, said)
+			lines := talked(t, c, said)
 			for _, line := range lines {
 				var r reply
 				require.NoError(t, json.Unmarshal(line, &r), "%s", line)
 			}
 			require.LessOrEqual(t, len(lines), bytes.Count(said, []byte("\n"))+1)
 			require.NoError(t, card.Snapshot().Durable().Check())
-			lines = conversation(t, c, []byte(`{"version":1,"do":"show"}`))
+			lines = talked(t, c, []byte(`{"version":1,"do":"show"}`))
 			require.Len(t, lines, 1)
 			var r reply
 			require.NoError(t, json.Unmarshal(lines[0], &r))
@@ -87,8 +88,8 @@ func FuzzControl(f *testing.F) {
 	})
 }
 
-// conversation gives the lines that come back, until nothing moves any more.
-func conversation(t *testing.T, c *Card, said []byte) [][]byte {
+// talked gives the lines that come back, until nothing moves any more.
+func talked(t *testing.T, c *Card, said []byte) [][]byte {
 	t.Helper()
 	client, server := net.Pipe()
 	ended := make(chan struct{})

@@ -108,6 +108,9 @@ func unless(err, that error) error {
 // Reset resets the card, as its clients are told.
 func (r *privateReader) Reset() error { return r.reader.Reset() }
 
+// Name is what clients call it.
+func (r *privateReader) Name() string { return r.reader.Name() }
+
 // Place says where the card is.
 func (r *privateReader) Place() string { return "private daemon " + r.at }
 
@@ -164,6 +167,9 @@ func (r bridgedReader) Insert(ctx context.Context) error { return r.bridge.Inser
 // Reset resets the card; clients notice at their next command.
 func (r bridgedReader) Reset() error { return r.Card.Card.Reset() }
 
+// Name is not known: the system's daemon made it up.
+func (bridgedReader) Name() string { return "" }
+
 // Place says where the card is.
 func (r bridgedReader) Place() string { return "vpcd " + r.at }
 
@@ -173,6 +179,9 @@ func (bridgedReader) Turn(context.Context) (Turn, error) { return nobodys{}, nil
 
 // nobodys is a turn that keeps nobody from the card.
 type nobodys struct{}
+
+// Power leaves the card as it is: the system's daemon sees to its power.
+func (nobodys) Power() error { return nil }
 
 // Tell has nobody to tell.
 func (nobodys) Tell() {}

@@ -41,7 +41,9 @@ type Reader interface {
 	Insert(context.Context) error
 	// Reset resets the card as the reader would.
 	Reset() error
-	// Place says where the card is, for people.
+	// Name is what clients call the reader, empty where that is not known, and
+	// Place says where it is, for people.
+	Name() string
 	Place() string
 	// Turn waits until no client has the card in a transaction, as long as ctx,
 	// and keeps clients from it; the error names the client that has it.
@@ -50,6 +52,9 @@ type Reader interface {
 
 // Turn is a card that clients are kept from.
 type Turn interface {
+	// Power sees to it that the card has power until the turn ends. The error
+	// says that the card or the turn is gone, or that the card is dead.
+	Power() error
 	// Tell tells clients that their logins are over, as a reset does.
 	Tell()
 	// End lets clients go on.
@@ -75,14 +80,27 @@ type Card struct {
 	Reader Reader
 	Kept
 
-	ejected atomic.Bool
+	stay    atomic.Pointer[stay] // in the reader; nil while the card is out
 	talking atomic.Int32
 	traces  atomic.Int32
 }
 
+// stay is the time of a card in its reader, from an insertion to the removal.
+type stay struct {
+	ctx context.Context
+	end context.CancelFunc
+}
+
+func newStay() *stay {
+	ctx, end := context.WithCancel(context.Background())
+	return &stay{ctx, end}
+}
+
 // New is a card that is about to be put into a reader.
 func New(name string, card *emulator.Card, kept Kept) *Card {
-	return &Card{Name: name, Card: card, Faults: emulator.NewFaults(card), Kept: kept}
+	c := &Card{Name: name, Card: card, Faults: emulator.NewFaults(card), Kept: kept}
+	c.stay.Store(newStay())
+	return c
 }
 
 // Limits of a control socket.
@@ -94,6 +112,9 @@ const (
 	// turnPatience is how long a request waits for the end of a client's
 	// transaction.
 	turnPatience = 5 * time.Second
+	// quiet is how long a conversation keeps clients of the reader from the card
+	// after its last command.
+	quiet = 2 * time.Second
 	// acceptPause is how long the socket waits after a failure.
 	acceptPause = 20 * time.Millisecond
 	// traceBuffer is how many commands a slow observer may lag behind.
@@ -189,6 +210,9 @@ func (c *Card) talk(ctx context.Context, conn net.Conn) {
 	lines := bufio.NewScanner(conn)
 	lines.Buffer(nil, maxLine)
 	answers := json.NewEncoder(conn)
+	said := &conversation{Card: c}
+	said.pause = time.AfterFunc(quiet, said.end)
+	defer said.end()
 	for lines.Scan() {
 		var q request
 		if err := json.Unmarshal(lines.Bytes(), &q); err != nil {
@@ -196,10 +220,11 @@ func (c *Card) talk(ctx context.Context, conn net.Conn) {
 			return
 		}
 		if q.Do == verbWatch && q.Version == Version {
+			said.end()
 			c.watch(ctx, lines, answers)
 			return
 		}
-		err := answers.Encode(answered(c.answer(ctx, q)))
+		err := answers.Encode(answered(said.answer(ctx, q)))
 		clear(lines.Bytes()) // a state has keys
 		if err != nil {
 			return
@@ -222,7 +247,55 @@ func answered(result any, err error) reply {
 	return r
 }
 
-func (c *Card) answer(ctx context.Context, q request) (any, error) {
+// conversation is one connection to the control socket. Its commands to the card
+// follow each other in one turn, lest a client of the reader come between those
+// that store a key, say.
+type conversation struct {
+	*Card
+	mu    sync.Mutex
+	turn  Turn        // nil while it has none
+	pause *time.Timer // ends it
+}
+
+// end ends the turn that the conversation may have.
+func (c *conversation) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.drop()
+}
+
+func (c *conversation) drop() {
+	c.pause.Stop()
+	if c.turn != nil {
+		c.turn.End()
+		c.turn = nil
+	}
+}
+
+// take makes it the conversation's turn, with a card that has power.
+func (c *conversation) take(ctx context.Context) error {
+	c.pause.Stop()
+	if c.turn != nil && c.turn.Power() == nil {
+		return nil
+	}
+	c.drop()
+	patient, cancel := context.WithTimeout(ctx, turnPatience)
+	defer cancel()
+	t, err := c.Reader.Turn(patient)
+	if err != nil {
+		return err
+	}
+	c.turn = t
+	if c.stay.Load() == nil {
+		return ErrEjected
+	}
+	return t.Power()
+}
+
+func (c *conversation) answer(ctx context.Context, q request) (any, error) {
+	if q.Do != verbTransmit {
+		c.end() // it may wait for a turn of its own
+	}
 	if q.Version != Version {
 		return nil, &Error{CodeVersion, fmt.Sprintf("request of version %d: this process speaks version %d", q.Version, Version)}
 	}
@@ -234,8 +307,7 @@ func (c *Card) answer(ctx context.Context, q request) (any, error) {
 		}
 		return nil, c.eject(ctx, args.Force)
 	case verbInsert:
-		c.ejected.Store(false)
-		return nil, c.Reader.Insert(ctx)
+		return nil, c.putIn(ctx)
 	case verbReset:
 		args, err := unmarshal[forced](q.Args)
 		if err != nil {
@@ -288,34 +360,63 @@ func (c *Card) inTurn(ctx context.Context, force bool, do func(Turn) error) erro
 }
 
 func (c *Card) eject(ctx context.Context, force bool) error {
-	return c.inTurn(ctx, force, func(Turn) error {
-		c.ejected.Store(true)
-		return c.Reader.Eject(ctx)
-	})
+	return c.inTurn(ctx, force, func(Turn) error { return c.takeOut(ctx) })
+}
+
+func (c *Card) takeOut(ctx context.Context) error {
+	if s := c.stay.Swap(nil); s != nil {
+		s.end()
+	}
+	return c.Reader.Eject(ctx)
+}
+
+func (c *Card) putIn(ctx context.Context) error {
+	c.stay.CompareAndSwap(nil, newStay())
+	return c.Reader.Insert(ctx)
 }
 
 func (c *Card) show() view.Card {
 	s := c.Card.Snapshot()
-	return view.Of(c.Name, s.Durable(), c.Seal(), c.Generation()).Runs(os.Getpid(), c.Reader.Place(), c.ejected.Load(), s)
+	v := view.Of(c.Name, s.Durable(), c.Seal(), c.Generation()).Runs(os.Getpid(), c.Reader.Place(), c.stay.Load() == nil, s)
+	if name := c.Reader.Name(); name != "" {
+		v.Reader = &name
+	}
+	return v
 }
 
-func (c *Card) transmit(ctx context.Context, command []byte) (exchange, error) {
-	var x exchange
-	err := c.inTurn(ctx, false, func(t Turn) (err error) {
-		events, stop := c.Card.Watch(1)
-		defer stop()
-		before := c.Card.Snapshot()
-		x.APDU, err = c.Card.Transmit(ctx, command)
-		if loggedOut(before, c.Card.Snapshot()) {
-			t.Tell()
-		}
-		select {
-		case e := <-events:
-			x.Event = new(newEvent(e))
-		default: // the card failed in the command
-		}
-		return err
-	})
+// transmit gives the card a command as its reader does: through the faults, and
+// as long as the card is in.
+func (c *conversation) transmit(ctx context.Context, command []byte) (exchange, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.take(ctx); err != nil {
+		c.drop()
+		return exchange{}, err
+	}
+	defer c.pause.Reset(quiet)
+	in := c.stay.Load()
+	if in == nil {
+		return exchange{}, ErrEjected
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(in.ctx, cancel)()
+	events, stop := c.Card.Card.Watch(1)
+	defer stop()
+	before := c.Card.Card.Snapshot()
+	answer, err := c.Faults.Transmit(ctx, command)
+	if loggedOut(before, c.Card.Card.Snapshot()) {
+		c.turn.Tell()
+	}
+	if in.ctx.Err() != nil {
+		return exchange{}, ErrEjected // whatever became of the command
+	}
+	x := exchange{APDU: answer}
+	select {
+	case e := <-events:
+		x.Event = new(newEvent(e))
+	default: // the card did not see the command, or failed in it
+	}
 	return x, err
 }
 
@@ -335,15 +436,15 @@ func (c *Card) restore(ctx context.Context, r restoration) (undone, error) {
 	var u undone
 	err := c.inTurn(ctx, false, func(Turn) error {
 		u.Undone = Undoes(c.Card.Snapshot().Durable(), r.State)
-		out := c.ejected.Load()
-		if !out {
-			if err := c.Reader.Eject(ctx); err != nil {
+		in := c.stay.Load() != nil
+		if in {
+			if err := c.takeOut(ctx); err != nil {
 				return err
 			}
 		}
 		err := c.Card.Replace(r.State, r.Force)
-		if !out {
-			err = errors.Join(err, c.Reader.Insert(ctx))
+		if in {
+			err = errors.Join(err, c.putIn(ctx))
 		}
 		return err
 	})
@@ -352,6 +453,9 @@ func (c *Card) restore(ctx context.Context, r restoration) (undone, error) {
 
 // Undoes says what a restored state takes back that a card never takes back.
 func Undoes(now, then chip.Durable) []string {
+	if !emulator.Same(now, then) {
+		return []string{"it is another device now, " + then.Applet.Device.Name}
+	}
 	var list []string
 	was, is := now.Applet.PINs, then.Applet.PINs
 	if was.Initialised && (!is.Initialised || is.SO.Left > was.SO.Left) {

@@ -149,6 +149,8 @@ const (
 	CodeFault     Code = "fault"     // emulator.ErrFault
 	CodeMute      Code = "mute"      // emulator.ErrMute
 	CodeInUse     Code = "in-use"    // ErrInUse
+	CodeEjected   Code = "ejected"   // ErrEjected
+	CodeForeign   Code = "foreign"   // emulator.ErrForeign
 )
 
 // The errors of this package.
@@ -165,6 +167,8 @@ var (
 	ErrBusy = errors.New("too many are talking to this card")
 	// ErrInUse says that a client of the reader has the card for itself.
 	ErrInUse = errors.New("a program has the card for itself")
+	// ErrEjected says that the card is out of its reader: it has no power.
+	ErrEjected = errors.New("the card is out of its reader")
 	// ErrEnded says that the process that ran the card went away.
 	ErrEnded = errors.New("the process that runs the card ended")
 )
@@ -178,6 +182,8 @@ var codes = []struct {
 	{CodeVerb, ErrVerb},
 	{CodeBusy, ErrBusy},
 	{CodeInUse, ErrInUse},
+	{CodeEjected, ErrEjected},
+	{CodeForeign, emulator.ErrForeign},
 	{CodeCounted, emulator.ErrCounted},
 	{CodeState, applet.ErrState},
 	{CodeFault, emulator.ErrFault},

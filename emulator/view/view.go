@@ -39,7 +39,7 @@ type Card struct {
 	Firmware     *string  `json:"firmware"`
 	KnownDefects []string `json:"known_defects"` // of the firmware, in words
 	Answers      []string `json:"answers"`       // chosen for it, as NAME=SW
-	Reader       *string  `json:"reader"`        // its name in PC/SC if it were hardware
+	Reader       *string  `json:"reader"`        // that it is in, or that of such hardware
 
 	State      *State      `json:"state"`
 	Options    []Option    `json:"options"`     // those with a name

@@ -58,28 +58,12 @@ func (r *Reader) connect(h *handle, share Share, protocols Protocol) Code {
 		if !r.present() {
 			return ErrNoSmartcard
 		}
-		in := r.in
-		if in.powered {
-			if r.state.State&StatePowered == 0 {
-				return ErrUnpowered
-			}
-			in.used = true
-			r.disarm()
+		taken, code := r.takeUp(r.in)
+		if code != OK {
+			return code
+		}
+		if taken {
 			break
-		}
-		if r.turn(in) != OK {
-			return ErrNoSmartcard
-		}
-		if !in.powered {
-			if r.restart(in) == ErrNoSmartcard {
-				return ErrNoSmartcard
-			}
-			// A card that once gave an ATR is believed to have power.
-			in.powered = r.state.State&StatePowered != 0
-			r.publish()
-			if !in.powered {
-				return ErrUnpowered
-			}
 		}
 	}
 	code := r.join(h, share, protocols)
@@ -87,6 +71,35 @@ func (r *Reader) connect(h *handle, share Share, protocols Protocol) Code {
 		r.leave() // it may have got power for this
 	}
 	return code
+}
+
+// takeUp has a card in use that has power. One that has none it gives power, and
+// reports that it is not taken up yet: it gave up the lock meanwhile.
+func (r *Reader) takeUp(in *insertion) (taken bool, code Code) {
+	if in.powered {
+		if r.state.State&StatePowered == 0 {
+			return false, ErrUnpowered
+		}
+		in.used = true
+		r.disarm()
+		return true, OK
+	}
+	if r.turn(in) != OK {
+		return false, ErrNoSmartcard
+	}
+	if in.powered {
+		return false, OK
+	}
+	if r.restart(in) == ErrNoSmartcard {
+		return false, ErrNoSmartcard
+	}
+	// A card that once gave an ATR is believed to have power.
+	in.powered = r.state.State&StatePowered != 0
+	r.publish()
+	if !in.powered {
+		return false, ErrUnpowered
+	}
+	return false, OK
 }
 
 // join chooses the protocol and then counts h among the handles.

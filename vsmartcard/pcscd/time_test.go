@@ -83,6 +83,59 @@ func TestGrace_UnusedCardLosesItsPower(t *testing.T) {
 	})
 }
 
+// The reader's owner is no better off than a client.
+func TestGrace_OwnersTurn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBubble(t, 0)
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		require.Equal(t, 2, b.card.resetCount(), "nobody came after the insertion")
+		turn, err := b.reader.Turn(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, turn.Power())
+		require.NoError(t, turn.Power())
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		require.Equal(t, 3, b.card.resetCount(), "in use")
+		turn.End()
+		time.Sleep(5*time.Second - time.Nanosecond)
+		synctest.Wait()
+		require.Equal(t, 3, b.card.resetCount())
+		time.Sleep(time.Nanosecond)
+		synctest.Wait()
+		require.Equal(t, 4, b.card.resetCount())
+
+		h := b.connect(b.client())
+		turn, err = b.reader.Turn(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, turn.Power())
+		turn.End()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		require.Equal(t, 5, b.card.resetCount(), "a client uses it")
+		require.NoError(t, h.Disconnect(t.Context(), pcscd.Leave))
+
+		turn, err = b.reader.Turn(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, b.reader.Eject())
+		require.ErrorIs(t, turn.Power(), pcscd.ErrNoSmartcard)
+		require.NoError(t, b.reader.Insert(b.card))
+		require.ErrorIs(t, turn.Power(), pcscd.ErrNoSmartcard, "a removal ends the turn")
+		turn.End()
+		turn, err = b.reader.Turn(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, b.reader.Eject())
+		mute := newFake()
+		mute.setATR(nil)
+		require.NoError(t, b.reader.Insert(mute))
+		turn, err = b.reader.Turn(t.Context())
+		require.NoError(t, err)
+		require.ErrorIs(t, turn.Power(), pcscd.ErrUnpowered)
+		turn.End()
+	})
+}
+
 // Who has the reader alone does not use the card.
 func TestGrace_DirectHandleDoesNotKeepThePower(t *testing.T) {
 	t.Parallel()

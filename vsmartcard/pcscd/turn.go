@@ -25,7 +25,10 @@ func (e *InUseError) Error() string {
 // Turn is the card in the hands of the reader's owner, as a transaction has it
 // in a client's: clients wait until it ends. What the owner says to the card, it
 // says to the card itself.
-type Turn struct{ handle *handle }
+type Turn struct {
+	handle *handle
+	uses   bool // the card, which nobody else did
+}
 
 // Turn waits for the end of a client's transaction, as long as ctx, and begins
 // the owner's turn. Taking the card out ends it. Errors: *InUseError, at once for
@@ -44,7 +47,29 @@ func (r *Reader) Turn(ctx context.Context) (*Turn, error) {
 		return nil, ErrClosed
 	}
 	r.owner, r.locks = h, 1
-	return &Turn{h}, nil
+	return &Turn{handle: h}, nil
+}
+
+// Power has the card in use until the turn ends, as a client's handle has it: it
+// gives power to a card that was left without, and the card keeps it. Errors:
+// ErrNoSmartcard if the card or the turn is gone, ErrUnpowered for a card that
+// gives no ATR.
+func (t *Turn) Power() error {
+	r := t.handle.reader
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for r.owner == t.handle && r.present() {
+		used := r.in.used
+		taken, code := r.takeUp(r.in)
+		switch {
+		case code != OK:
+			return code
+		case taken:
+			t.uses = t.uses || !used
+			return nil
+		}
+	}
+	return ErrNoSmartcard
 }
 
 // Tell tells clients that what they had with the card is over, a login say, as
@@ -59,12 +84,17 @@ func (t *Turn) Tell() {
 	}
 }
 
-// End lets clients go on.
+// End lets clients go on. A card that nobody uses any more loses its power
+// later, as after the last client.
 func (t *Turn) End() {
 	r := t.handle.reader
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.unlock(t.handle)
+	if t.uses && r.in != nil {
+		r.in.used = false
+		r.arm()
+	}
 }
 
 // unnamed stands for a client that the system does not name.
