@@ -43,6 +43,9 @@ func (c *Client) KeyAuthentication(ctx context.Context) (KeyAuthentication, erro
 // RegisterKey registers the next public key, by the request that its device
 // attested; the session has to trust that device, see [Client.Trust].
 func (c *Client) RegisterKey(ctx context.Context, request cvc.Authenticated) (KeyAuthentication, error) {
+	if len(request.Raw) == 0 { // without data the command is a question
+		return KeyAuthentication{}, fmt.Errorf("public key authentication: %w", ErrNothing)
+	}
 	return c.manageKeys(ctx, keysRegister, 0, request.Raw)
 }
 
@@ -53,7 +56,7 @@ func (c *Client) ReplaceKey(ctx context.Context, slot byte, request cvc.Authenti
 
 func (c *Client) manageKeys(ctx context.Context, p1, p2 byte, request []byte) (KeyAuthentication, error) {
 	manage := apdu.Command{CLA: apdu.ClassProprietary, INS: apdu.InsManagePublicKeyAuthentication, P1: p1, P2: p2, Ne: 256}
-	if request != nil {
+	if request != nil || p1 == keysReplace {
 		n, _, err := tlv.Next(request)
 		if err != nil {
 			return KeyAuthentication{}, fmt.Errorf("public key authentication: %w", err)
@@ -159,7 +162,7 @@ func (c *Client) Challenge(ctx context.Context, n int) ([]byte, error) {
 func (c *Client) Authenticate(ctx context.Context, key cvc.Name, signature []byte) error {
 	_, err := c.Send(ctx, apdu.Command{INS: apdu.InsManageSecurityEnvironment, P1: 0x81, P2: 0xA4, Data: tlv.Append(nil, tagKeyName, []byte(key))})
 	switch {
-	case Deselected(err):
+	case deselected(err):
 		return fmt.Errorf("%w: %w", ErrPowerLost, err)
 	case err != nil:
 		return fmt.Errorf("select key %s: %w", key, err)

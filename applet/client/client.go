@@ -40,6 +40,10 @@ type Card interface {
 // has to.
 var ErrAnswer = errors.New("the card's answer is malformed")
 
+// ErrNothing says that a function was given an empty PIN, share or request. With
+// it the command would be a question, which the card answers with success.
+var ErrNothing = errors.New("it is empty")
+
 // Client is the host's side of one card.
 type Client struct {
 	card Card
@@ -91,6 +95,7 @@ func (c *Client) Send(ctx context.Context, command apdu.Command, also ...apdu.SW
 	}
 	r, err := apdu.ParseResponse(raw)
 	if err != nil {
+		c.channel = sm.Host{}
 		return apdu.Response{}, fmt.Errorf("%w: %w", ErrAnswer, err)
 	}
 	if secure {
@@ -107,16 +112,18 @@ func (c *Client) Send(ctx context.Context, command apdu.Command, also ...apdu.SW
 // ask sends a command that belongs to the session begun by Enter or Login. A
 // reader may have taken the power away since, and the login with it: pcscd does
 // half a second after its last client has gone. Then ask first does again what
-// began the session. A lost secure channel is not opened again.
+// began the session. What came through a secure channel is not sent again, and no
+// PIN is sent without one after it: whoever broke the channel may be listening.
 func (c *Client) ask(ctx context.Context, command apdu.Command, also ...apdu.SW) (apdu.Response, error) {
+	secure := c.channel.Active()
 	r, err := c.Send(ctx, command, also...)
 	var again error
 	switch {
-	case err == nil || c.channel.Active():
+	case err == nil || secure:
 		return r, err
-	case c.pin != nil && (Deselected(err) || is(err, apdu.SecurityStatus)):
-		again = c.Login(ctx, c.pin)
-	case Deselected(err):
+	case c.pin != nil && (deselected(err) || is(err, apdu.SecurityStatus)):
+		again = c.loginAgain(ctx)
+	case deselected(err):
 		again = c.Enter(ctx)
 	default:
 		return r, err
@@ -127,9 +134,33 @@ func (c *Client) ask(ctx context.Context, command apdu.Command, also ...apdu.SW)
 	return c.Send(ctx, command, also...)
 }
 
-// Deselected reports whether an error is the answer of a card on which no
+// loginAgain presents the PIN of Login once more where the user is not logged in.
+// A PIN that is wrong by now, since somebody changed it, is forgotten: it costs
+// one try and no more.
+func (c *Client) loginAgain(ctx context.Context) error {
+	if err := c.Enter(ctx); err != nil {
+		return err
+	}
+	s, err := c.PINStatus(ctx, UserPIN)
+	if err != nil || s.State == Verified {
+		return err
+	}
+	if err = c.VerifyPIN(ctx, UserPIN, c.pin); err != nil {
+		c.forget()
+	}
+	c.opened = c.opened || err == nil
+	return err
+}
+
+// forget wipes the PIN of Login.
+func (c *Client) forget() {
+	clear(c.pin)
+	c.pin = nil
+}
+
+// deselected reports whether an error is the answer of a card on which no
 // application is selected, 6D00 or 6E00. Both can have other reasons, too.
-func Deselected(err error) bool {
+func deselected(err error) bool {
 	return is(err, apdu.InstructionNotSupported, apdu.ClassNotSupported)
 }
 
@@ -162,7 +193,8 @@ func selection(p2 byte) apdu.Command {
 // Select selects the application and reads what it says of itself. It ends
 // every login, and a secure channel.
 func (c *Client) Select(ctx context.Context) (Info, error) {
-	c.channel = sm.Host{}
+	c.channel, c.opened = sm.Host{}, false
+	c.forget()
 	r, err := c.Send(ctx, selection(0))
 	if err != nil {
 		return Info{}, fmt.Errorf("select the application: %w", err)
@@ -200,7 +232,7 @@ func (c *Client) Enter(ctx context.Context) error {
 	switch {
 	case r.SW == 0:
 		return err
-	case !Deselected(err):
+	case !deselected(err):
 		return nil // whatever the state of the PIN, it is the application that answered
 	}
 	if _, err := c.Send(ctx, selection(0x0C)); err != nil {
@@ -236,8 +268,8 @@ func (c *Client) Login(ctx context.Context, pin []byte) error {
 // it open. It finishes even if ctx has ended.
 func (c *Client) Leave(ctx context.Context) error {
 	opened := c.opened
-	clear(c.pin)
-	c.pin, c.opened = nil, false
+	c.forget()
+	c.opened = false
 	if !opened {
 		return nil
 	}

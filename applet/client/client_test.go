@@ -15,7 +15,6 @@ import (
 	"hsmemu/applet/cvc"
 	"hsmemu/applet/pkcs15"
 	"hsmemu/applet/sm"
-	"hsmemu/applet/tlv"
 	"hsmemu/emulator"
 	"hsmemu/emulator/chip"
 	"hsmemu/keystore"
@@ -423,53 +422,4 @@ func TestLeave(t *testing.T) {
 	ended, cancel := context.WithCancel(ctx)
 	cancel()
 	require.NoError(t, c.Leave(ended))
-}
-
-// answers is a card that says what a test wants.
-type answers [][]byte
-
-func (a *answers) Transmit(context.Context, []byte) ([]byte, error) {
-	if len(*a) == 0 {
-		return nil, errors.New("pulled")
-	}
-	next := (*a)[0]
-	*a = (*a)[1:]
-	return next, nil
-}
-
-// Whatever a card answers is an error in words, never a panic.
-func FuzzClient(f *testing.F) {
-	fci := tlv.Append(nil, 0x6F, tlv.Append(nil, 0x85, []byte{0, 1, 6, 4, 1}))
-	f.Add(append(fci, 0x90, 0x00))
-	f.Add([]byte{0x90, 0x00})
-	f.Add([]byte{0x63, 0xC2})
-	f.Add([]byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 0x90, 0x00})
-	f.Add([]byte{0x6D, 0x00})
-	f.Add([]byte{0x90})
-	f.Fuzz(func(t *testing.T, answer []byte) {
-		ctx := context.Background()
-		for _, do := range []func(*client.Client) error{
-			func(c *client.Client) error { _, err := c.Select(ctx); return err },
-			func(c *client.Client) error { return c.Login(ctx, pin) },
-			func(c *client.Client) error { _, err := c.Objects(ctx); return err },
-			func(c *client.Client) error { _, err := c.Device(ctx); return err },
-			func(c *client.Client) error { _, err := c.KeyDomain(ctx, 0); return err },
-			func(c *client.Client) error { _, err := c.KeyAuthentication(ctx); return err },
-			func(c *client.Client) error { _, err := c.RegisteredKeys(ctx); return err },
-			func(c *client.Client) error {
-				_, err := c.GenerateEC(ctx, 1, curve.All()[0], client.KeySpec{Holder: "X"})
-				return err
-			},
-			func(c *client.Client) error {
-				_, err := c.AnswerChallenge(ctx, 1, "X", nil)
-				return err
-			},
-		} {
-			card := answers{answer, answer, answer, answer}
-			err := do(client.New(&card))
-			if err != nil {
-				require.NotEmpty(t, err.Error())
-			}
-		}
-	})
 }

@@ -45,6 +45,9 @@ func (c *Client) KeyDomain(ctx context.Context, slot byte) (KeyDomain, error) {
 
 // ImportShare gives the card the next share of a DKEK in the clear, 32 bytes.
 func (c *Client) ImportShare(ctx context.Context, slot byte, share []byte) (KeyDomain, error) {
+	if len(share) == 0 {
+		return KeyDomain{}, fmt.Errorf("key domain %d: import a share: %w", slot, ErrNothing)
+	}
 	return c.manageDomain(ctx, "import a share", domainStatus, slot, share)
 }
 

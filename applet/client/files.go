@@ -49,9 +49,15 @@ func (c *Client) ReadFile(ctx context.Context, id uint16) ([]byte, error) {
 	return r.Data, nil
 }
 
-// WriteFile writes a whole elementary file, in parts where it has to; a part
-// that fails leaves the parts before it.
+// fileMax is how much the two bytes of an offset reach.
+const fileMax = 1 << 16
+
+// WriteFile writes a whole elementary file of at most 65536 bytes, in parts where
+// it has to; a part that fails leaves the parts before it.
 func (c *Client) WriteFile(ctx context.Context, id uint16, content []byte) error {
+	if len(content) > fileMax {
+		return fmt.Errorf("write EF %04X: %d bytes, at most %d", id, len(content), fileMax)
+	}
 	for at := 0; at == 0 || at < len(content); at += writeMax {
 		part := content[at:min(at+writeMax, len(content))]
 		_, err := c.ask(ctx, apdu.Command{

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -87,6 +88,9 @@ func (c *Client) PINStatus(ctx context.Context, p PIN) (PINStatus, error) {
 
 // VerifyPIN presents a PIN once. A wrong one costs a try, see [TriesLeft].
 func (c *Client) VerifyPIN(ctx context.Context, p PIN, value []byte) error {
+	if len(value) == 0 {
+		return fmt.Errorf("verify the %v: %w", p, ErrNothing)
+	}
 	if _, err := c.Send(ctx, apdu.Command{INS: apdu.InsVerify, P2: byte(p), Data: value}); err != nil {
 		return fmt.Errorf("verify the %v: %w", p, err)
 	}
@@ -109,6 +113,10 @@ func (c *Client) ChangePIN(ctx context.Context, p PIN, old, next []byte) error {
 	if _, err := c.Send(ctx, apdu.Command{INS: apdu.InsChangeReferenceData, P2: byte(p), Data: data}); err != nil {
 		return fmt.Errorf("change the %v: %w", p, err)
 	}
+	if p == UserPIN && c.pin != nil {
+		c.forget()
+		c.pin = bytes.Clone(next)
+	}
 	return nil
 }
 
@@ -123,6 +131,9 @@ func (c *Client) ResetUserPIN(ctx context.Context, so, next []byte) error {
 	}
 	if _, err := c.Send(ctx, reset); err != nil {
 		return fmt.Errorf("reset the user PIN: %w", err)
+	}
+	if next != nil {
+		c.forget()
 	}
 	return nil
 }
@@ -184,5 +195,6 @@ func (c *Client) Initialise(ctx context.Context, s Setup) error {
 	if _, err := c.Send(ctx, apdu.Command{CLA: apdu.ClassProprietary, INS: apdu.InsInitializeDevice, Data: data}); err != nil {
 		return fmt.Errorf("initialise: %w", err)
 	}
+	c.forget()
 	return nil
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/sha1"
 	"errors"
+	"fmt"
 	"slices"
 
+	"hsmemu/applet/apdu"
 	"hsmemu/applet/pkcs15"
 )
 
@@ -39,6 +41,12 @@ var ErrFull = errors.New("no number is left for a further CA certificate")
 // certificates were not on the card yet. When something fails it takes back
 // what it has written.
 func (c *Client) Store(ctx context.Context, b Bundle) (added []Issuer, err error) {
+	if taken, err := c.KeyTaken(ctx, b.Ref); taken || err != nil {
+		if err == nil {
+			err = fmt.Errorf("key %d: %w", b.Ref, apdu.AlreadyExists)
+		}
+		return nil, err
+	}
 	s := &storing{Client: c}
 	defer func() {
 		if err != nil {
@@ -114,12 +122,10 @@ func (s *storing) issuers(ctx context.Context, all []Issuer) (added []Issuer, er
 	return added, nil
 }
 
-// undo removes what was written, the last first.
-func (s *storing) undo(ctx context.Context) error {
+// undo removes what was written, the last first, and as much of it as can be.
+func (s *storing) undo(ctx context.Context) (err error) {
 	for _, id := range slices.Backward(s.made) {
-		if err := s.Delete(ctx, id); err != nil {
-			return err
-		}
+		err = errors.Join(err, s.Delete(ctx, id))
 	}
-	return nil
+	return err
 }

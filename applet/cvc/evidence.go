@@ -22,12 +22,14 @@ func (e *Evidence) Add(data []byte) error {
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrStructure, err)
 		}
-		switch n.Tag {
-		case tagCertificate:
+		switch second := e.Request != nil; {
+		case second && n.Tag != tagCertificate, n.Tag == tagSequence && e.Chain != nil:
+			return fmt.Errorf("%w: more than one key to judge", ErrStructure)
+		case n.Tag == tagCertificate:
 			e.Chain = append(e.Chain, n.Raw...)
-		case tagAuthenticated:
+		case n.Tag == tagAuthenticated:
 			e.Request = n.Raw
-		case tagSequence:
+		case n.Tag == tagSequence:
 			f, err := ParsePKAFile(n.Raw)
 			if err != nil {
 				return err

@@ -1,0 +1,156 @@
+package client_test
+
+import (
+	"context"
+	"crypto/rand"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"hsmemu/applet/apdu"
+	"hsmemu/applet/client"
+	"hsmemu/applet/cvc"
+	"hsmemu/applet/pkcs15"
+	"hsmemu/applet/sm"
+	"hsmemu/emulator"
+)
+
+// wire is the way to a card, on which somebody may answer in its place.
+type wire struct {
+	card    *emulator.Card
+	sent    [][]byte
+	instead func(command []byte) []byte
+}
+
+func (w *wire) Transmit(ctx context.Context, command []byte) ([]byte, error) {
+	w.sent = append(w.sent, slices.Clone(command))
+	if w.instead != nil {
+		if answer := w.instead(command); answer != nil {
+			return answer, nil
+		}
+	}
+	return w.card.Transmit(ctx, command)
+}
+
+// presented counts the VERIFY commands with data.
+func (w *wire) presented() (n int) {
+	for _, command := range w.sent {
+		if command[1] == apdu.InsVerify && len(command) > 5 {
+			n++
+		}
+	}
+	return n
+}
+
+// Whoever stands between a program and its card ends the channel with one answer
+// in the clear. The PIN must not follow.
+func TestAsk_SendsNoPINBesideABrokenChannel(t *testing.T) {
+	for _, word := range []apdu.SW{apdu.SecurityStatus, apdu.InstructionNotSupported, apdu.ClassNotSupported} {
+		ctx := t.Context()
+		card := initialised(t, "4.1", client.Setup{}).card
+		w := &wire{card: card}
+		c := client.New(w)
+		_, err := c.Select(ctx)
+		require.NoError(t, err)
+		chain, err := c.Device(ctx)
+		require.NoError(t, err)
+		verified, err := chain.Verify(cvc.KnownRoots())
+		require.NoError(t, err)
+		device, err := verified.DeviceKey().EC()
+		require.NoError(t, err)
+		require.NoError(t, c.OpenChannel(ctx, sm.AES128, device, rand.Reader))
+		require.NoError(t, c.Login(ctx, pin))
+		w.sent = nil
+		w.instead = func([]byte) []byte { return apdu.Response{SW: word}.Bytes() }
+		require.Error(t, c.WriteFile(ctx, 0xCF01, []byte{1}))
+		require.Len(t, w.sent, 1, "%v", word)
+	}
+}
+
+// An answer of one byte inside a channel ends it, and another can be opened.
+func TestSend_EndsTheChannelWithAMalformedAnswer(t *testing.T) {
+	ctx := t.Context()
+	w := &wire{card: initialised(t, "4.1", client.Setup{}).card}
+	c := client.New(w)
+	chain, err := c.Device(ctx)
+	require.NoError(t, err)
+	verified, err := chain.Verify(cvc.KnownRoots())
+	require.NoError(t, err)
+	device, err := verified.DeviceKey().EC()
+	require.NoError(t, err)
+	require.NoError(t, c.OpenChannel(ctx, sm.AES128, device, rand.Reader))
+	w.instead = func([]byte) []byte { return []byte{0x90} }
+	_, err = c.Objects(ctx)
+	require.ErrorIs(t, err, client.ErrAnswer)
+	w.instead = nil
+	require.NoError(t, c.OpenChannel(ctx, sm.AES128, device, rand.Reader))
+}
+
+// A PIN that somebody has changed meanwhile costs one try, and no PIN is sent to a
+// card on which the user is logged in already.
+func TestAsk_SpendsOneTryAtMost(t *testing.T) {
+	ctx := t.Context()
+	w := &wire{card: initialised(t, "4.1", client.Setup{}).card}
+	c := client.New(w)
+	require.NoError(t, c.Login(ctx, pin))
+	w.sent = nil
+	require.ErrorIs(t, c.Delete(ctx, pkcs15.FileDevice), apdu.SecurityStatus)
+	require.Zero(t, w.presented(), "a refusal of a file is no lost login")
+
+	other := client.New(w.card)
+	require.NoError(t, other.ChangePIN(ctx, client.UserPIN, pin, []byte("121212")))
+	require.NoError(t, w.card.Reset())
+	for range 4 {
+		require.Error(t, c.WriteFile(ctx, 0xCF01, []byte{1}))
+	}
+	s, err := c.PINStatus(ctx, client.UserPIN)
+	require.NoError(t, err)
+	require.Equal(t, client.PINStatus{State: client.Ready, Left: 2}, s)
+
+	// What the client changes itself it knows.
+	require.NoError(t, c.Login(ctx, []byte("121212")))
+	require.NoError(t, c.ChangePIN(ctx, client.UserPIN, []byte("121212"), pin))
+	require.NoError(t, w.card.Reset())
+	require.NoError(t, c.WriteFile(ctx, 0xCF01, []byte{1}))
+	// A selection ends a login for good.
+	_, err = c.Select(ctx)
+	require.NoError(t, err)
+	require.ErrorIs(t, c.WriteFile(ctx, 0xCF01, []byte{1}), apdu.SecurityStatus)
+}
+
+func TestNothing_IsNoQuestion(t *testing.T) {
+	ctx := t.Context()
+	c := initialised(t, "4.1", client.Setup{DKEKShares: new(byte(1)), Custodians: 1, Required: 1})
+	require.ErrorIs(t, c.VerifyPIN(ctx, client.UserPIN, nil), client.ErrNothing)
+	require.ErrorIs(t, c.Login(ctx, []byte{}), client.ErrNothing)
+	_, err := c.ImportShare(ctx, 0, nil)
+	require.ErrorIs(t, err, client.ErrNothing)
+	_, err = c.RegisterKey(ctx, cvc.Authenticated{})
+	require.ErrorIs(t, err, client.ErrNothing)
+	_, err = c.ReplaceKey(ctx, 0, cvc.Authenticated{})
+	require.Error(t, err)
+}
+
+func TestWriteFile_RefusesWhatItsOffsetsDoNotReach(t *testing.T) {
+	c := initialised(t, "4.1", client.Setup{})
+	require.Error(t, c.WriteFile(t.Context(), 0xCF01, make([]byte, 1<<16+1)))
+	list, err := c.Objects(t.Context())
+	require.NoError(t, err)
+	require.NotContains(t, list, uint16(0xCF01))
+}
+
+// What was on the card before stays, whatever fails.
+func TestStore_LeavesWhatWasThere(t *testing.T) {
+	ctx := t.Context()
+	c := initialised(t, "4.1", client.Setup{DKEKShares: new(byte(0))})
+	require.NoError(t, c.GenerateAES(ctx, 1, 128, client.KeySpec{}))
+	blob, err := c.WrapKey(ctx, 1)
+	require.NoError(t, err)
+	require.NoError(t, c.WriteFile(ctx, 0xCE05, []byte("somebody's")))
+	_, err = c.Store(ctx, client.Bundle{Ref: 5, Blob: blob, Certificate: make([]byte, 60000)})
+	require.ErrorIs(t, err, apdu.AlreadyExists)
+	content, err := c.ReadFile(ctx, 0xCE05)
+	require.NoError(t, err)
+	require.Equal(t, "somebody's", string(content))
+}
