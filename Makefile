@@ -1,15 +1,11 @@
 # make          lint and tests
-# make demo     the main job, shown with OpenSC's and OpenSSL's tools
+# make demo     the main job, shown with OpenSC's and OpenSSL's tools, in a minute
 # make quick    vet and the tests that neither start services nor wait, in less than a minute
-# make test     installs what is missing and passes all tests
+# make test     all tests; needs no root where the packages are there
 GO ?= go
 TOOL := $(GO) tool -modfile=.ci/tools/go.mod
 FUZZTIME ?= 20s
 SESSIONTIME ?= 60s
-
-# Packages that may start goroutines run under the race detector. In the others
-# there is nothing to find, and the arithmetic would take ten times as long.
-RACED = ^$(shell $(GO) list -m)/(cmd|vsmartcard|emulator$$|emulator/(control|statedir|store|ram|portal|view|conform))
 
 .PHONY: all check fmt quick test clients languages fuzz bench build demo cover release reproducible accept module ci
 .DELETE_ON_ERROR:
@@ -38,19 +34,17 @@ quick:
 	set +x; echo "quick: $$(($$(date +%s) - start)) s"
 
 test:
-	.ci/install
-	$(GO) test $$($(GO) list ./... | grep -Ev '$(RACED)')
-	$(GO) test -race -timeout 20m $$($(GO) list ./... | grep -E '$(RACED)')
-	$(GO) test -tags tpmsim -run Simulator ./keystore/seal
+	.ci/install test
+	.ci/test
 
 # The scenarios of the private daemon with the programs of newer Debian
 # releases, or of those in SUITES.
 clients:
-	.ci/install
+	.ci/install clients
 	.ci/clients $(SUITES)
 
 languages:
-	.ci/install
+	.ci/install languages
 	$(MAKE) build
 	.ci/languages
 
@@ -58,21 +52,21 @@ fuzz:
 	FUZZTIME=$(FUZZTIME) SESSIONTIME=$(SESSIONTIME) .ci/fuzz
 
 bench:
-	.ci/install
+	.ci/install test
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 	$(MAKE) build
 	.ci/bench
 
 build:
-	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/hsmemu
+	CGO_ENABLED=0 $(GO) build -v -trimpath -o bin/ ./cmd/hsmemu
 
 demo:
-	.ci/install
+	.ci/install demo
 	$(MAKE) build
 	.ci/demo
 
 cover:
-	.ci/install
+	.ci/install test
 	@mkdir -p build
 	$(GO) test -coverpkg=./... -coverprofile=build/coverage.out ./...
 	$(GO) tool cover -func=build/coverage.out | tail -n 1
@@ -91,7 +85,7 @@ reproducible:
 
 # The acceptance scripts of the folder ACCEPT against cards of this tree.
 accept:
-	.ci/install
+	.ci/install test
 	$(MAKE) build
 	.ci/accept $(ACCEPT)
 

@@ -152,6 +152,15 @@ func playManual(t *testing.T, docs string, steps []instruction) (err error) {
 		return err
 	}
 	env := append(os.Environ(), "HSMEMU_STATE="+filepath.Join(dir, ".state"), "HOME="+dir, "GORACE=atexit_sleep_ms=10")
+	// Modules and what is compiled are the user's: in a home of its own, go would
+	// fetch and compile all anew, into folders that only root can remove.
+	for _, name := range []string{"GOENV", "GOCACHE", "GOMODCACHE"} {
+		value, err := exec.Command("go", "env", name).Output()
+		if err != nil {
+			return err
+		}
+		env = append(env, name+"="+strings.TrimSpace(string(value)))
+	}
 	address := usualVPCD
 	for _, i := range steps {
 		if !strings.Contains(i.command, usualVPCD) {

@@ -1,0 +1,82 @@
+package docs_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// install runs .ci/install for a group as an ordinary user without sudo, on a
+// Debian that has no package of it and only the programs named.
+func install(t *testing.T, group string, programs ...string) (said string, code int) {
+	t.Helper()
+	dir := t.TempDir()
+	// Read here and copied, so that a change of them is a reason to run the test again.
+	require.NoError(t, os.Mkdir(filepath.Join(dir, ".ci"), 0o755))
+	for _, name := range []string{".ci/install", "go.mod"} {
+		text, err := os.ReadFile(filepath.Join("..", name))
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), text, 0o644))
+	}
+	for _, name := range []string{"bash", "dirname", "sed"} {
+		path, err := exec.LookPath(name)
+		require.NoError(t, err)
+		require.NoError(t, os.Symlink(path, filepath.Join(dir, name)))
+	}
+	script := func(name, does string) {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("#!"+filepath.Join(dir, "bash")+"\n"+does+"\n"), 0o755))
+	}
+	script("id", "echo 1000")
+	script("dpkg-query", "exit 1")
+	script("apt-get", "echo installs something")
+	for _, name := range programs {
+		script(name, "")
+	}
+	cmd := exec.Command(filepath.Join(dir, "bash"), filepath.Join(dir, ".ci/install"), group)
+	cmd.Env = []string{"PATH=" + dir}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		require.IsType(t, &exec.ExitError{}, err)
+	}
+	return string(out), cmd.ProcessState.ExitCode()
+}
+
+// The demonstration takes no more than it shows.
+func TestInstall_DemoNeedsThreePackages(t *testing.T) {
+	t.Parallel()
+	said, code := install(t, "demo", "git", "make", "go", "npm")
+	require.Equal(t, "install: missing packages, and neither root nor sudo to install them; "+
+		"as root: apt-get install --no-install-recommends libpcsclite1 opensc openssl\n", said)
+	require.Equal(t, 1, code)
+}
+
+func TestInstall_NodeIsForLanguages(t *testing.T) {
+	t.Parallel()
+	for group, node := range map[string]bool{"demo": false, "test": false, "clients": false, "languages": true} {
+		said, code := install(t, group, "git", "make", "go")
+		require.Equal(t, 1, code, said)
+		require.Equal(t, node, regexp.MustCompile(`\b(nodejs|npm)\b`).MatchString(said), "%s: %s", group, said)
+	}
+}
+
+// What has to be there first is named, all at once.
+func TestInstall_NamesWhatComesFirst(t *testing.T) {
+	t.Parallel()
+	said, code := install(t, "demo")
+	require.Regexp(t, `^install: missing: git \(package git\)\ninstall: missing: make \(package make\)\n`+
+		`install: missing: Go 1\.\d+ \(https://go\.dev/doc/install\)\n$`, said)
+	require.Equal(t, 1, code)
+	said, _ = install(t, "demo", "git", "go")
+	require.Equal(t, "install: missing: make (package make)\n", said)
+}
+
+func TestInstall_ListsItsGroups(t *testing.T) {
+	t.Parallel()
+	said, code := install(t, "none", "git", "make", "go")
+	require.Equal(t, "install: no group none: there are demo test languages clients\n", said)
+	require.Equal(t, 2, code)
+}
