@@ -16,13 +16,13 @@ var ErrState = errors.New("not the state of a card")
 
 // Check returns ErrState, with words that say what is wrong, unless production
 // and commands alone can have brought the application into this state. What that
-// means is written at each of the parts below. Two things are left out, since
-// they take milliseconds for every key and give whoever made them up nothing but
-// a key that does not work: that an EC point belongs to its scalar, and that RSA
-// primes are prime.
+// means is written at each of the parts below. Two things are left out of the
+// user's keys, since they take milliseconds for every key and give whoever made
+// them up nothing but a key that does not work: that an EC point belongs to its
+// scalar, and that RSA primes are prime.
 //
-// It is for states that come from a file or from elsewhere, takes some
-// microseconds and never tells a secret.
+// It is for states that come from a file or from elsewhere, takes about half a
+// millisecond and never tells a secret.
 func (d Durable) Check() error {
 	if err := d.check(); err != nil {
 		return fmt.Errorf("%w: %w", ErrState, err)
@@ -36,6 +36,7 @@ func (d Durable) check() error {
 	}
 	for _, check := range []func() error{
 		d.Answers.check, d.PINs.Check, d.checkDevice, d.checkFiles, d.checkKeys, d.checkDomains, d.checkCustodians, d.checkMemory,
+		d.checkIssue, // takes longer than all others together
 	} {
 		if err := check(); err != nil {
 			return err
@@ -57,31 +58,57 @@ func (a Answers) check() error {
 	return nil
 }
 
-// longest is more bytes than a command of any firmware has.
-const longest = 4096
+// longest is the most bytes of any command of any firmware, so the longest list
+// or name that anybody can have given.
+const longest = maxAPDUJCOP2
 
 // deviceCurve is the curve of every device key.
 const deviceCurve = "brainpoolP256r1"
 
-// checkDevice: the device key is the one that the device certificate in EF 2F02
-// names, without attributes.
+// checkDevice: EF 2F02 is two certificates and nothing else, and the device's
+// names it and its key, which is without attributes.
 func (d Durable) checkDevice() error {
 	k := d.Device.Key
 	if k.Kind() != keystore.EC || k.Curve().Name() != deviceCurve || k.Uses.Limited || k.Algorithms != nil || k.Domain != 0 {
 		return errors.New("no device key")
 	}
-	if len(d.Files) == 0 || d.Files[0].ID != fileDevice {
+	if len(d.Files) == 0 || d.Files[0].ID != fileDevice || len(d.Files[0].Data) > longest {
 		return errors.New("no device certificate")
 	}
 	chain, err := cvc.ParseChain(d.Files[0].Data)
 	if err != nil {
 		return fmt.Errorf("device certificate: %w", err)
 	}
+	if !bytes.Equal(d.Files[0].Data, chain.Bytes()) {
+		return errors.New("device certificate: more than it and its issuer's")
+	}
 	if d.Device.Name != string(chain.Device.CHR) {
 		return fmt.Errorf("a device %s with a certificate for %s", cvc.Name(d.Device.Name), chain.Device.CHR)
 	}
 	if !bytes.Equal(chain.Device.Key.Point, k.ECPublic().Bytes()) { // its domain parameters are the root's
 		return errors.New("a device key with another key's certificate")
+	}
+	return nil
+}
+
+// checkIssue: the emulator's issuer has signed the device's certificate, and the
+// device key is the one whose point it names. A card with the certificate of a
+// genuine device would pass for one in everything that asks the certificate
+// alone.
+func (d Durable) checkIssue() error {
+	chain, err := cvc.ParseChain(d.Files[0].Data)
+	if err != nil {
+		return fmt.Errorf("device certificate: %w", err)
+	}
+	by := cvc.EmulatorIssuer().Certificate // which its root has signed
+	if !bytes.Equal(chain.Issuer.Raw, by.Raw) || chain.Device.CAR != by.CHR || chain.Device.Authorization.Role() != cvc.RoleDevice {
+		return errors.New("a device certificate that is not of the emulator's issuer")
+	}
+	if err := chain.Device.Verify(by.Key.Inherit(cvc.EmulatorRoot().Certificate.Key)); err != nil {
+		return fmt.Errorf("device certificate: %w", err)
+	}
+	if !d.Device.Key.EC().Consistent() {
+		return errors.New("a device key with another key's point")
 	}
 	return nil
 }
@@ -116,9 +143,22 @@ func (d Durable) checkKeys() error {
 			return fmt.Errorf("key %d with %d algorithms", id, len(k.Algorithms))
 		case k.Domain != 0 && (int(k.Domain) >= len(d.Domains) || d.Domains[k.Domain].IsZero()):
 			return fmt.Errorf("key %d in key domain %d, which is not there", id, k.Domain)
+		case !d.coveredBy(k.Domain):
+			return fmt.Errorf("key %d in key domain %d, which takes any shares", id, k.Domain)
 		}
 	}
 	return nil
+}
+
+// coveredBy reports whether a key can be in a key domain: one that awaits shares
+// takes no key in, and is bound to those of its keys when it is cleared. Slot 0
+// can be empty when a key comes to it, and become a domain later.
+func (d Durable) coveredBy(slot byte) bool {
+	if int(slot) >= len(d.Domains) || slot == 0 && d.Profile().KeyDomains {
+		return true
+	}
+	domain := d.Domains[slot]
+	return domain.Outstanding() == 0 || domain.Bound()
 }
 
 // checkDomains: without key domains in the firmware there is one DKEK or none.

@@ -86,6 +86,8 @@ func (t *tx) openBlob(blob []byte) (keystore.Key, error) {
 			return keystore.Key{}, t.profile.BadBlob
 		case err != nil:
 			return keystore.Key{}, err
+		case len(k.Algorithms) > longest: // no key can have been made with it, though the scratch file has room
+			return keystore.Key{}, t.profile.BadBlob
 		case k.Algorithms != nil && t.profile.RestrictedUnwrap != apdu.OK:
 			return keystore.Key{}, t.profile.RestrictedUnwrap
 		}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"slices"
+
+	"hsmemu/keystore/curve"
 )
 
 // ShareLen is the length in bytes of a DKEK share and of every key
@@ -143,6 +145,10 @@ func (d Domain) Outstanding() int { return d.outstanding }
 // Ready reports whether the KEK is there and keys can be wrapped.
 func (d Domain) Ready() bool { return d.kek.p != nil && d.outstanding == 0 }
 
+// Bound reports whether d takes no other KEK than one it had, because keys
+// belonged to it when it was cleared.
+func (d Domain) Bound() bool { return d.bound != nil }
+
 // XKEK reports whether d is an XKEK domain.
 func (d Domain) XKEK() bool { return d.kind == domainXKEK }
 
@@ -168,18 +174,22 @@ func (d Domain) keys() (enc, mac [32]byte) {
 	return sha256.Sum256(append(kek, 0, 0, 0, 1)), sha256.Sum256(append(kek, 0, 0, 0, 2))
 }
 
-// pointMax is the length in bytes of x and y of a point on the largest curve.
-const pointMax = 132
-
 // Check returns ErrDomain, with words, for a domain that a card never has, though
 // it can be written down: a DKEK without shares, or an XKEK whose identifier is
-// not the point of a group's signer.
+// not the point of a group's signer, x and y.
 func (d Domain) Check() error {
-	switch n := len(d.uid); {
+	switch {
 	case d.kind == domainDKEK && d.total == 0:
 		return fmt.Errorf("%w: a DKEK without shares", ErrDomain)
-	case d.kind == domainXKEK && (n == 0 || n%2 != 0 || n > pointMax):
-		return fmt.Errorf("%w: an XKEK with an identifier of %d bytes", ErrDomain, n)
+	case d.kind == domainXKEK && !isPoint(append([]byte{4}, d.uid...)):
+		return fmt.Errorf("%w: an XKEK whose identifier of %d bytes is no point", ErrDomain, len(d.uid))
 	}
 	return nil
+}
+
+func isPoint(encoded []byte) bool {
+	return slices.ContainsFunc(curve.All(), func(c *curve.Curve) bool {
+		_, err := c.Public(encoded)
+		return err == nil
+	})
 }

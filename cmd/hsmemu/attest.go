@@ -15,6 +15,7 @@ import (
 	"hsmemu/applet/cvc"
 	"hsmemu/applet/pkcs15"
 	"hsmemu/applet/tlv"
+	"hsmemu/keystore"
 )
 
 // tagRequest begins an authenticated request.
@@ -31,7 +32,10 @@ func newAttestCommand(a *app) *cobra.Command {
 			"Files may be binary or hexadecimal; several are read one after the other. A file that\n" +
 			"`sc-hsm-tool --export-for-pub-key-auth` wrote holds all of it.\n" +
 			"The vendor's public roots and the emulator's own are known; --root adds others.\n" +
-			"A chain that ends in the emulator's root proves nothing: its private key is public.",
+			"A chain that ends in the emulator's root proves nothing: its private key is public.\n" +
+			"A request tells of a key, not of a place. Of a card of this program (--card) the key in that place is\n" +
+			"compared with it, and no root is believed but the emulator's. Of files and of a card in a reader the\n" +
+			"request alone is judged: the key may have been deleted since, and another put in its place.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			roots := cvc.KnownRoots()
 			if root != "" {
@@ -46,9 +50,12 @@ func newAttestCommand(a *app) *cobra.Command {
 			switch {
 			case len(args) > 0 && card+reader != "" || card != "" && reader != "":
 				return usageError{errors.New("name files, a card, or a reader: one of them")}
+			case root != "" && card != "":
+				return usageError{errors.New("--root is for files and readers: an emulated card has the emulator's root")}
 			case key < 0 || key > 0xFF:
 				return usageError{fmt.Errorf("key reference %d: 1 to 255", key)}
 			case card != "":
+				roots = cvc.Roots{cvc.EmulatorRoot().Certificate} // we have its device key: it is nobody's hardware
 				chain, request, err = a.evidenceOf(card, key)
 			case reader != "":
 				chain, request, err = a.evidenceIn(cmd.Context(), reader, byte(key))
@@ -119,9 +126,20 @@ func (a *app) evidenceOf(name string, key int) (chain, request []byte, err error
 	if key == 0 {
 		return device.Data, nil, nil
 	}
+	k, exists := d.Applet.Keys[byte(key)]
+	if !exists {
+		return nil, nil, fmt.Errorf("attest key %d: card %q has no such key", key, name)
+	}
 	attested, _ := d.Applet.File(pkcs15.File(pkcs15.PrefixCertificate, byte(key)))
 	if n, _, err := tlv.Next(attested.Data); err != nil || n.Tag != tagRequest {
 		return nil, nil, noRequest(byte(key), fmt.Sprintf("card %q", name))
+	}
+	about, err := cvc.ParseAuthenticated(attested.Data)
+	if err != nil {
+		return nil, nil, fmt.Errorf("attest key %d: request: %w", key, err)
+	}
+	if !speaksOf(about.Request.Key, k) {
+		return nil, nil, fmt.Errorf("attest key %d: the request on card %q is for another key than this one", key, name)
 	}
 	return device.Data, attested.Data, nil
 }
@@ -154,6 +172,18 @@ func noRequest(key byte, what string) error {
 		fmt.Errorf("attest key %d: %s holds no request for it", key, what),
 		"the request is in EF CExx from generation until a certificate replaces it",
 	}
+}
+
+// speaksOf reports whether a certified public key is that of a key.
+func speaksOf(public cvc.PublicKey, k keystore.Key) bool {
+	switch k.Kind() {
+	case keystore.EC:
+		return public.Curve == k.Curve() && bytes.Equal(public.Point, k.ECPublic().Bytes())
+	case keystore.RSA:
+		n, e := k.RSAPublic()
+		return bytes.Equal(public.Modulus, n) && bytes.Equal(public.Exponent, e)
+	}
+	return false
 }
 
 // readEvidence takes the certificates and the request from files.

@@ -1,7 +1,9 @@
 package chip_test
 
 import (
+	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -9,6 +11,7 @@ import (
 
 	"hsmemu/applet"
 	"hsmemu/applet/apdu"
+	"hsmemu/applet/cvc"
 	"hsmemu/emulator/chiptest"
 	"hsmemu/keystore"
 	"hsmemu/keystore/curve"
@@ -56,6 +59,18 @@ func TestCheck_RefusesWhatNoCommandLeadsTo(t *testing.T) {
 		"another device key":      {func(d *a) { d.Device.Key = other }, "a device key with another key's certificate"},
 		"another device name":     {func(d *a) { d.Device.Name = "DENK990000200000" }, "a device DENK990000200000 with a certificate for DENK990000100000"},
 		"no device certificate":   {func(d *a) { d.Files = d.Files[1:] }, "no device certificate"},
+		"another scalar":          {func(d *a) { d.Device.Key = withPoint(t, other, d.Device.Key) }, "a device key with another key's point"},
+		"a genuine device's":      {func(d *a) { genuine(t, d) }, "a device certificate that is not of the emulator's issuer"},
+		"a wrong signature":       {func(d *a) { flip(d, 225) }, "device certificate: "},
+		"another issuer":          {func(d *a) { flip(d, len(d.Files[0].Data)-1) }, "a device certificate that is not of the emulator's issuer"},
+		"behind the certificate":  {func(d *a) { d.Files[0].Data = append(slices.Clip(d.Files[0].Data), 0x53, 1, 0) }, "device certificate: more than it and its issuer's"},
+		"much behind it":          {func(d *a) { d.Files[0].Data = bytes.Repeat(d.Files[0].Data, 1000) }, "no device certificate"},
+		"a role of an issuer":     {func(d *a) { reissue(t, d) }, "a device certificate that is not of the emulator's issuer"},
+		"any algorithm, often":    {func(d *a) { list(d, 1, 1463) }, "key 1 with 1463 algorithms"},
+		"shares that anyone has":  {func(d *a) { awaiting(d, 1, keystore.NewDKEK(1)) }, "key 1 in key domain 1, which takes any shares"},
+		"a DKEK of any, on 2.6":   {func(d *a) { old(d) }, "key 1 in key domain 0, which takes any shares"},
+		"an XKEK of no point":     {func(d *a) { d.Domains[1] = keystore.NewXKEK([]byte{1, 2}) }, "key domain 1: "},
+		"an XKEK off the curves":  {func(d *a) { d.Domains[1] = keystore.NewXKEK(make([]byte, 64)) }, "key domain 1: "},
 		"no files":                {func(d *a) { d.Files = nil }, "no device certificate"},
 		"a cut off certificate":   {func(d *a) { d.Files[0].Data = d.Files[0].Data[:100] }, "device certificate: "},
 		"certificate not first":   {func(d *a) { d.Files[0], d.Files[1] = d.Files[1], d.Files[0] }, "no device certificate"},
@@ -160,4 +175,74 @@ func keyOf(t *testing.T, kind string, bits int) keystore.Key {
 	}
 	c.ok(t, command)
 	return c.State.Durable().Applet.Keys[7]
+}
+
+// withPoint is the scalar of one key with the point of another.
+func withPoint(t *testing.T, scalar, point keystore.Key) keystore.Key {
+	t.Helper()
+	k, err := scalar.Curve().PrivateWithPublic(scalar.EC().Bytes(), point.ECPublic().Bytes())
+	require.NoError(t, err)
+	return keystore.NewEC(k)
+}
+
+// genuine gives a card the point and the name of a device of another root, and
+// its certificates, as if they had been read from it.
+func genuine(t *testing.T, d *applet.Durable) {
+	t.Helper()
+	random, on := chiptest.Seeded("genuine"), named(t, "brainpoolP256r1")
+	made := func() *curve.Private {
+		k, err := keystore.GenerateEC(random, on)
+		require.NoError(t, err)
+		return k.EC()
+	}
+	day := chiptest.World("").Now
+	root, err := cvc.NewRoot(made(), "DESRCACC100001", day, nil)
+	require.NoError(t, err)
+	issuer, err := root.NewIssuer(made(), "DEDINK0400001", day, nil)
+	require.NoError(t, err)
+	device := made().Public()
+	d.Files[0].Data, err = issuer.IssueDevice(device, "DENK040414400000", day, nil)
+	require.NoError(t, err)
+	k, err := on.PrivateWithPublic(d.Device.Key.EC().Bytes(), device.Bytes())
+	require.NoError(t, err)
+	d.Device = applet.Device{Key: keystore.NewEC(k), Name: "DENK040414400000"}
+}
+
+// flip changes one bit of the certificates.
+func flip(d *applet.Durable, at int) {
+	d.Files[0].Data = bytes.Clone(d.Files[0].Data)
+	d.Files[0].Data[at] ^= 1
+}
+
+// reissue certifies the device as an issuer, with the key that is known to all.
+func reissue(t *testing.T, d *applet.Durable) {
+	t.Helper()
+	issuer := cvc.EmulatorIssuer()
+	chain, err := cvc.ParseChain(d.Files[0].Data)
+	require.NoError(t, err)
+	body := chain.Device.CertificateBody
+	body.Authorization = cvc.Authorize(cvc.RoleIssuer)
+	c, err := body.Sign(cvc.ECDSASHA256, cvc.SignEC(issuer.Key, nil))
+	require.NoError(t, err)
+	d.Files[0].Data = cvc.Chain{Device: c, Issuer: issuer.Certificate}.Bytes()
+}
+
+// list gives a key so many algorithms.
+func list(d *applet.Durable, id byte, n int) {
+	k := d.Keys[id]
+	k.Algorithms = make([]keystore.Algorithm, n)
+	d.Keys[id] = k
+}
+
+// awaiting puts a key into a slot and another domain there.
+func awaiting(d *applet.Durable, slot byte, domain keystore.Domain) {
+	in(d, 1, slot)
+	d.Domains[slot] = domain
+}
+
+// old is a card of firmware 2.6 whose only DKEK has no share yet, with a key.
+func old(d *applet.Durable) {
+	k := d.Keys[1]
+	k.Domain = 0
+	d.Firmware, d.Domains, d.Keys = "2.6", []keystore.Domain{keystore.NewDKEK(1)}, map[byte]keystore.Key{1: k}
 }

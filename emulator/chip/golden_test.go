@@ -48,8 +48,7 @@ func goldenPath(form int) string {
 
 var goldenSecret = []byte("golden share or key of 32 bytes!")
 
-// goldenCard is a card with every kind of content. It need not be one that
-// commands lead to.
+// goldenCard is a card with every kind of content.
 func goldenCard(t *testing.T) chip.Durable {
 	t.Helper()
 	env := chiptest.World("\x01")
@@ -111,7 +110,7 @@ func goldenKeys(t *testing.T, env applet.Env) map[byte]keystore.Key {
 		2: func(k *keystore.Key) { k.Algorithms = []keystore.Algorithm{} },
 		5: func(k *keystore.Key) { k.Uses = keystore.Uses{Limited: true} },
 		6: func(k *keystore.Key) { k.Algorithms = []keystore.Algorithm{keystore.ECDSA, keystore.Wrap} },
-		7: func(k *keystore.Key) { k.Domain = 3 },
+		7: func(k *keystore.Key) { k.Domain = 1 },
 	} {
 		k := keys[id]
 		change(&k)
@@ -129,7 +128,9 @@ func goldenDomains(t *testing.T, env applet.Env) []keystore.Domain {
 	require.NoError(t, err)
 	partly, err := keystore.NewDKEK(3).Import(goldenSecret)
 	require.NoError(t, err)
-	xkek := keystore.NewXKEK(goldenSecret)
+	signer, err := keystore.GenerateEC(chiptest.Seeded("signer"), named(t, "brainpoolP256r1"))
+	require.NoError(t, err)
+	xkek := keystore.NewXKEK(signer.ECPublic().Bytes()[1:])
 	agreed, err := xkek.Agree(goldenSecret)
 	require.NoError(t, err)
 	return []keystore.Domain{random, whole, partly, keystore.NewDKEK(2), {}, xkek, agreed}
@@ -200,7 +201,7 @@ func TestGolden_HasEveryField(t *testing.T) {
 	}
 	require.Greater(t, len(empty), 25)
 	for _, word := range []string{ // of what package keystore keeps to itself
-		`"kind":"rsa"`, `"kind":"ec"`, `"kind":"aes"`, `"usesLeft":0`, `"usesLeft":4294967295`, `"algorithms":""`, `"domain":3`,
+		`"kind":"rsa"`, `"kind":"ec"`, `"kind":"aes"`, `"usesLeft":0`, `"usesLeft":4294967295`, `"algorithms":""`, `"domain":1`,
 		`"d":`, `"e":`, `"p":`, `"q":`, `"qInverse":`, `"curve":`, `"point":`, `"key":`,
 		`"kind":"dkek"`, `"kind":"xkek"`, `"total":`, `"outstanding":`, `"uid":`, `"kek":`,
 	} {

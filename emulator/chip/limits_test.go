@@ -63,3 +63,30 @@ func TestStep_TakesCommandsAsLongAsTheChipDoes(t *testing.T) {
 		})
 	}
 }
+
+// A blob that somebody made who knows the DKEK can have any list, and the file for
+// long blobs has room for one that no command can give a key. With it the card
+// would be in a state that Check refuses (DOM-50).
+func TestUnwrap_TakesNoLongerListThanACommandHas(t *testing.T) {
+	t.Parallel()
+	share := []byte("a DKEK share that somebody knows")
+	for n, want := range map[int]apdu.SW{1462: apdu.OK, 1463: apdu.ExecutionFailed, 20_000: apdu.ExecutionFailed} {
+		c := start(t, "4.1", false)
+		c.ok(t, selectApplication)
+		c.ok(t, setup(1, userPIN, soPIN, 3, []byte{0x92, 1, 1}))
+		c.ok(t, apdu.Command{INS: apdu.InsManageKeyDomain, Data: share})
+		c.ok(t, verify(0x81, userPIN))
+		domain, err := keystore.NewDKEK(1).Import(share)
+		require.NoError(t, err)
+		k, err := keystore.GenerateEC(rand.Reader, named(t, "secp256r1"))
+		require.NoError(t, err)
+		k.Algorithms = append([]keystore.Algorithm{keystore.Wrap}, make([]keystore.Algorithm, n-1)...)
+		blob, err := domain.Wrap(rand.Reader, k)
+		require.NoError(t, err)
+		for at := 0; at < len(blob); at += 1000 {
+			c.ok(t, write(0x2F10, at, blob[at:min(at+1000, len(blob))]))
+		}
+		require.Equal(t, want, c.send(apdu.Command{INS: apdu.InsUnwrapKey, P1: 1, P2: 0x93}).SW, n)
+		require.NoError(t, c.State.Durable().Check())
+	}
+}

@@ -64,7 +64,7 @@ func TestPrint_TellsOfKeysDomainsAndFiles(t *testing.T) {
 		"Public keys": {"1 of 2 keys needed, 1 registered"},
 		"Keys": {
 			"1: RSA-1024, \"sign\uFFFDing\", 4294967295 uses left\n", "\n5: EC secp224r1, 0 uses left\n", "\n6: EC secp256r1, only ECDSA, wrap\n",
-			"\n7: EC secp384r1, key domain 3\n", "\n25: AES-256",
+			"\n7: EC secp384r1, key domain 1\n", "\n25: AES-256",
 		},
 		"Key domains": {"0: DKEK, key check value ", "\n2: DKEK, 2 of 3 shares missing\n", "\n4: empty\n5: XKEK, no key yet\n6: XKEK, key check value "},
 		"Files":       {"2F02 device certificate, 466 bytes\n", "\nCE01 certificate request, 2 bytes\nCE02 certificate, 2 bytes"},

@@ -1,6 +1,7 @@
 package curve
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/sha1"
@@ -133,6 +134,12 @@ func (k *Private) Bytes() []byte {
 
 // Public returns the public key.
 func (k *Private) Public() *Public { return k.public }
+
+// Consistent reports whether the public key belongs to the private one, which
+// PrivateWithPublic believes its caller. It takes as long as Private.
+func (k *Private) Consistent() bool {
+	return bytes.Equal(k.curve.private(k.d).public.encoded, k.public.encoded)
+}
 
 // Format writes the name of the curve and no more, whatever the verb.
 func (k Private) Format(f fmt.State, _ rune) {
