@@ -34,6 +34,7 @@ func newCardCommand(a *app) *cobra.Command {
 	}
 	cmd.AddCommand(
 		newCardNewCommand(a), newCardListCommand(a), newCardShowCommand(a), newCardRemoveCommand(a),
+		newCardRenameCommand(a), newCardCopyCommand(a),
 		newCardAuthenticateCommand(a), newCardImportKeyCommand(a), newCardFaultCommand(a),
 		newCardSnapshotCommand(a), newCardRestoreCommand(a), newCardSnapshotsCommand(a),
 		newCardExportCommand(a), newCardImportCommand(a), newCardResealCommand(a), newCardAcceptCommand(a),
@@ -194,21 +195,6 @@ func newCardListCommand(a *app) *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
-}
-
-func newCardRemoveCommand(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use:   "rm NAME",
-		Short: "remove a card and everything on it",
-		Args:  exactly(1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			d, err := a.cards()
-			if err != nil {
-				return err
-			}
-			return d.Remove(args[0])
-		},
-	}
 }
 
 // newCardActCommand is a command that only the process running the card can

@@ -163,10 +163,15 @@ func newCardAcceptCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := d.Accept(args[0]); err != nil {
+			needed, err := d.Accept(args[0])
+			if err != nil {
 				return err
 			}
-			fmt.Fprintf(a.err, "hsmemu: card %q: file accepted without rollback protection\n", args[0])
+			did := "file accepted without rollback protection"
+			if !needed {
+				did = "nothing to accept: its file is not refused"
+			}
+			fmt.Fprintf(a.err, "hsmemu: card %q: %s\n", args[0], did)
 			return nil
 		},
 	}

@@ -15,20 +15,26 @@ import (
 )
 
 func newCardSnapshotCommand(a *app) *cobra.Command {
-	return &cobra.Command{
+	var remove bool
+	cmd := &cobra.Command{
 		Use:   "snapshot NAME TAG",
 		Short: "keep the present state of a card under a tag",
 		Long: "Keeps the present state of a card under a tag; the card may be in use. The copy is protected as the\n" +
-			"card's own file is.",
+			"card's own file is. --rm removes what was kept under the tag.",
 		Args: exactly(2),
 		RunE: func(_ *cobra.Command, args []string) error {
 			d, err := a.cards()
 			if err != nil {
 				return err
 			}
+			if remove {
+				return d.RemoveSnapshot(args[0], args[1])
+			}
 			return d.Snapshot(args[0], args[1])
 		},
 	}
+	cmd.Flags().BoolVar(&remove, "rm", false, "remove the snapshot instead")
+	return cmd
 }
 
 func newCardSnapshotsCommand(a *app) *cobra.Command {

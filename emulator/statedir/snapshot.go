@@ -113,3 +113,20 @@ func (d *Dir) ReadSnapshot(card, tag string, opt store.Options) (chip.Durable, e
 	state, _, err := store.Read[chip.Durable](path, opt)
 	return state, failed("restore", card, err)
 }
+
+// RemoveSnapshot removes what was kept under a tag, damaged or not. Errors:
+// ErrName, ErrNoCard, ErrNoSnapshot.
+func (d *Dir) RemoveSnapshot(card, tag string) error {
+	path, err := d.snapshotFile(card, tag)
+	if err != nil {
+		return err
+	}
+	if !d.exists(card) {
+		return failed("remove a snapshot of", card, ErrNoCard)
+	}
+	err = os.Remove(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w %q", ErrNoSnapshot, tag)
+	}
+	return failed("remove a snapshot of", card, err)
+}

@@ -305,17 +305,70 @@ func (d *Dir) Reseal(card string, to seal.Sealer) error {
 	return errors.Join(d.failed("reseal", card, file.Reseal(to)), file.Close())
 }
 
-// Accept takes an old file of a card as its present state: see store.Accept.
-func (d *Dir) Accept(card string) error {
-	path, err := d.file(card, cardSuffix)
+// Accept takes an old file of a card as its present state, see store.Accept,
+// and reports whether that was needed. A file that is not refused stays as it
+// is.
+func (d *Dir) Accept(card string) (needed bool, err error) {
+	file, err := d.open("open", card)
+	if err == nil {
+		return false, failed("open", card, file.Close())
+	}
+	path, named := d.file(card, cardSuffix)
+	if named != nil {
+		return false, named
+	}
+	// What no owner can accept is refused again.
+	if file, err = store.Accept[chip.Durable](path, d.opt); err != nil {
+		return false, d.failed("open", card, err)
+	}
+	return true, failed("open", card, file.Close())
+}
+
+// Rename gives a card that no process runs another name. Its snapshots go with
+// it. Errors: ErrName, ErrNoCard, ErrCardExists.
+func (d *Dir) Rename(card, to string) error {
+	from, err := d.file(card, cardSuffix)
 	if err != nil {
 		return err
 	}
-	file, err := store.Accept[chip.Durable](path, d.opt)
+	next, err := d.file(to, cardSuffix)
 	if err != nil {
-		return d.failed("open", card, err)
+		return err
 	}
-	return failed("open", card, file.Close())
+	moved := false
+	err = store.Rename(from, next, d.opt, func() error {
+		err := os.Rename(d.snapshotFolder(card), d.snapshotFolder(to))
+		if errors.Is(err, fs.ErrNotExist) { // it has none, or a rename that was cut short has moved them
+			return nil
+		}
+		moved = err == nil
+		return err
+	})
+	switch {
+	case errors.Is(err, store.ErrExist) && !moved:
+		return failed("rename", to, ErrCardExists)
+	case err != nil && moved && d.exists(card):
+		err = errors.Join(err, os.Rename(d.snapshotFolder(to), d.snapshotFolder(card)))
+	}
+	return d.failed("rename", card, err)
+}
+
+// Copy makes a card like another one, which may be running, as it was saved
+// last: with the same serial number and the same keys, so that clients cannot
+// tell the two apart. Snapshots stay with the other one. opt is how the copy is
+// sealed. Errors: ErrName, ErrNoCard, ErrCardExists.
+func (d *Dir) Copy(card, to string, opt store.Options) error {
+	if err := checkName("card name", to); err != nil {
+		return err
+	}
+	if d.exists(to) { // before anybody is asked for a passphrase
+		return failed("copy", to, ErrCardExists)
+	}
+	state, _, err := d.Read(card)
+	if err != nil {
+		return err
+	}
+	return d.create("copy", to, state, opt)
 }
 
 // Export writes a whole card into a new file outside of the folder.

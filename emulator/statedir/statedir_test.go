@@ -60,6 +60,8 @@ func TestMakeRunRead(t *testing.T) {
 	require.EqualError(t, err, `open card "alice": there is no such card`)
 }
 
+func accepted(_ bool, err error) error { return err }
+
 func TestErrors(t *testing.T) {
 	d := opened(t, plain())
 	require.NoError(t, d.Make("alice", statedir.Order{}, plain(), emulator.System()))
@@ -71,7 +73,8 @@ func TestErrors(t *testing.T) {
 		require.ErrorIs(t, err, statedir.ErrName)
 	}
 	for _, err := range []error{
-		d.Remove("bob"), d.Accept("bob"), d.Reseal("bob", seal.Insecure{}), d.Snapshot("bob", "x"), d.Export("bob", "x", plain()),
+		d.Remove("bob"), accepted(d.Accept("bob")), d.RemoveSnapshot("bob", "x"), d.Rename("bob", "x"), d.Copy("bob", "x", plain()),
+		d.Reseal("bob", seal.Insecure{}), d.Snapshot("bob", "x"), d.Export("bob", "x", plain()),
 	} {
 		require.ErrorIs(t, err, statedir.ErrNoCard)
 		var named *statedir.Error
@@ -125,6 +128,85 @@ func TestSnapshots(t *testing.T) {
 	require.NoFileExists(t, damaged)
 }
 
+func TestRemoveSnapshot(t *testing.T) {
+	d := opened(t, plain())
+	require.NoError(t, d.Make("alice", statedir.Order{}, plain(), emulator.System()))
+	require.NoError(t, d.Snapshot("alice", "one"))
+	require.NoError(t, d.Snapshot("alice", "two"))
+	require.NoError(t, d.RemoveSnapshot("alice", "one"))
+	require.ErrorIs(t, d.RemoveSnapshot("alice", "one"), statedir.ErrNoSnapshot)
+	require.ErrorIs(t, d.RemoveSnapshot("alice", "../one"), statedir.ErrName)
+	list, err := d.Snapshots("alice")
+	require.NoError(t, err)
+	require.Len(t, list, 1)
+	require.Equal(t, "two", list[0].Tag)
+}
+
+// A card under another name is the same file, under the same seal: nobody is
+// asked for a passphrase.
+func TestRename(t *testing.T) {
+	d := opened(t, phrase("one"))
+	require.NoError(t, d.Make("alice", statedir.Order{}, phrase("one"), emulator.System()))
+	require.NoError(t, d.Make("bob", statedir.Order{}, plain(), emulator.System()))
+	require.NoError(t, d.Snapshot("alice", "kept"))
+	before, err := os.ReadFile(filepath.Join(d.Path(), "alice.card"))
+	require.NoError(t, err)
+
+	require.ErrorIs(t, d.Rename("alice", "bob"), statedir.ErrCardExists)
+	require.ErrorIs(t, d.Rename("alice", "../carol"), statedir.ErrName)
+	card, err := d.Run("alice", emulator.System())
+	require.NoError(t, err)
+	require.ErrorIs(t, d.Rename("alice", "carol"), store.ErrLocked)
+	require.NoError(t, card.Close())
+	require.NoError(t, os.MkdirAll(filepath.Join(d.Path(), "snapshots", "carol", "somebody's"), 0o700))
+	require.Error(t, d.Rename("alice", "carol"), "its snapshots would be mixed with others")
+	require.NoError(t, os.RemoveAll(filepath.Join(d.Path(), "snapshots", "carol")))
+	list, err := d.Snapshots("alice")
+	require.NoError(t, err)
+	require.Len(t, list, 1, "a rename that was refused changes nothing")
+
+	require.NoError(t, d.Rename("alice", "carol"))
+	names, err := d.Names()
+	require.NoError(t, err)
+	require.Equal(t, []string{"bob", "carol"}, names)
+	after, err := os.ReadFile(filepath.Join(d.Path(), "carol.card"))
+	require.NoError(t, err)
+	require.Equal(t, before, after)
+	require.NoFileExists(t, filepath.Join(d.Path(), "alice.card.lock"))
+	list, err = d.Snapshots("carol")
+	require.NoError(t, err)
+	require.Len(t, list, 1)
+	require.NoError(t, d.Make("alice", statedir.Order{}, plain(), emulator.System()))
+	list, err = d.Snapshots("alice")
+	require.NoError(t, err)
+	require.Empty(t, list)
+}
+
+// A copy is the same card to whoever looks at it, and goes its own way.
+func TestCopy(t *testing.T) {
+	d := opened(t, phrase("one"))
+	require.NoError(t, d.Make("alice", statedir.Order{}, phrase("one"), emulator.System()))
+	require.NoError(t, d.Snapshot("alice", "kept"))
+	running, err := d.Run("alice", emulator.System())
+	require.NoError(t, err)
+	require.NoError(t, d.Copy("alice", "bob", phrase("two")), "a copy of a running card")
+	require.NoError(t, running.Close())
+	require.ErrorIs(t, d.Copy("alice", "bob", plain()), statedir.ErrCardExists)
+	require.ErrorIs(t, d.Copy("alice", "a/b", plain()), statedir.ErrName)
+	_, _, err = d.Read("bob")
+	require.ErrorIs(t, err, seal.ErrPassphrase, "it has a seal of its own")
+	two, err := statedir.Open(d.Path(), phrase("two"))
+	require.NoError(t, err)
+	want, _, err := d.Read("alice")
+	require.NoError(t, err)
+	got, _, err := two.Read("bob")
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+	list, err := d.Snapshots("bob")
+	require.NoError(t, err)
+	require.Empty(t, list)
+}
+
 func TestResealExportImport(t *testing.T) {
 	d := opened(t, phrase("one"))
 	require.NoError(t, d.Make("alice", statedir.Order{}, plain(), emulator.System()))
@@ -132,7 +214,9 @@ func TestResealExportImport(t *testing.T) {
 	info, err := d.Inspect("alice")
 	require.NoError(t, err)
 	require.Equal(t, seal.KindPassphrase, info.Seal)
-	require.NoError(t, d.Accept("alice"))
+	needed, err := d.Accept("alice")
+	require.NoError(t, err)
+	require.False(t, needed, "nothing is wrong with its file")
 
 	file := filepath.Join(t.TempDir(), "exported")
 	require.NoError(t, d.Export("alice", file, phrase("two")))
