@@ -69,7 +69,7 @@ func newCardRestoreCommand(a *app) *cobra.Command {
 		Short: "put a card back into the state of a snapshot",
 		Long: "Puts a card back into the state of a snapshot. Clients of a running card see a removal and an insertion.\n" +
 			"That can undo a lockout, which no real card allows: a card sealed by a TPM refuses without --force,\n" +
-				"and so does any card the state of another device.\n" +
+			"and so does any card the state of another device.\n" +
 			"A snapshot has the passphrase that the card had then; if it has another one now, say the old one with\n" +
 			"--snapshot-passphrase-file or in $HSMEMU_SNAPSHOT_PASSPHRASE.",
 		Args: exactly(2),
