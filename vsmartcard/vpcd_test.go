@@ -33,9 +33,7 @@ type daemon struct {
 // its reader.conf calls DEVICENAME.
 func startDaemon(tb testing.TB, device string, port int) *daemon {
 	tb.Helper()
-	dir, err := os.MkdirTemp("", "pcscd") // a short path: a socket's name has 107 characters at most
-	require.NoError(tb, err)
-	tb.Cleanup(func() { require.NoError(tb, os.RemoveAll(dir)) })
+	dir := tb.TempDir()
 	d := &daemon{tb: tb, dir: dir}
 	require.NoError(tb, os.WriteFile(filepath.Join(dir, "reader.conf"), fmt.Appendf(nil,
 		"FRIENDLYNAME \"Virtual PCD\"\nDEVICENAME %s:%#x\nLIBPATH %s\nCHANNELID %#x\n",
