@@ -5,13 +5,15 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 )
 
 // install runs .ci/install for a group as an ordinary user without sudo, on a
-// Debian that has no package of it and only the programs named.
+// Debian that has no package of it and only the programs named, with what they
+// print after an equals sign.
 func install(t *testing.T, group string, programs ...string) (said string, code int) {
 	t.Helper()
 	dir := t.TempDir()
@@ -33,8 +35,9 @@ func install(t *testing.T, group string, programs ...string) (said string, code 
 	script("id", "echo 1000")
 	script("dpkg-query", "exit 1")
 	script("apt-get", "echo installs something")
-	for _, name := range programs {
-		script(name, "")
+	for _, program := range programs {
+		name, says, _ := strings.Cut(program, "=")
+		script(name, "echo "+says)
 	}
 	cmd := exec.Command(filepath.Join(dir, "bash"), filepath.Join(dir, ".ci/install"), group)
 	cmd.Env = []string{"PATH=" + dir}
@@ -72,6 +75,10 @@ func TestInstall_NamesWhatComesFirst(t *testing.T) {
 	require.Equal(t, 1, code)
 	said, _ = install(t, "demo", "git", "go")
 	require.Equal(t, "install: missing: make (package make)\n", said)
+	for version, old := range map[string]bool{"go1.9": true, "go1.19.8": true, "go1.20": true, "go1.21.0": false, "go1.26.8": false, "go1.100": false} {
+		said, _ = install(t, "demo", "git", "make", "go="+version)
+		require.Equal(t, old, strings.Contains(said, "is too old"), "%s: %s", version, said)
+	}
 }
 
 func TestInstall_ListsItsGroups(t *testing.T) {
