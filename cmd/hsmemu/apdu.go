@@ -4,26 +4,45 @@ import (
 	"bufio"
 	"context"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"strings"
 	"unicode"
 
 	"github.com/spf13/cobra"
+
+	"hsmemu/applet"
+	"hsmemu/applet/apdu"
+	"hsmemu/emulator/control"
+	"hsmemu/emulator/view"
 )
 
 func newAPDUCommand(a *app) *cobra.Command {
 	var card string
+	var x exchanges
 	cmd := &cobra.Command{
 		Use:   "apdu HEX...",
 		Short: "send command APDUs to a card in one session",
 		Long: "Sends each command APDU and prints it, the answer, and what both mean.\n" +
 			"A dash reads commands from standard input, one a line; blanks and lines that begin with # do not count.\n" +
 			"Each call is one power-on of the card, unless a process runs it: then commands go into the session that the\n" +
-			"programs of its reader share, and the card loses its power, and a login, some seconds after the last one.",
-		Args: atLeast(1),
+			"programs of its reader share, and the card loses its power, and a login, some seconds after the last one.\n" +
+			"--expect is given once for every command, or once for each in their order; the last one holds for those\n" +
+			"that follow. An X stands for any digit, as in 63CX. The first answer that is another ends it with exit code 1.",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 && !x.selects {
+				return atLeast(1)(cmd, args)
+			}
+			for i, one := range x.expect {
+				pattern, err := view.Pattern(one)
+				if err != nil {
+					return usageError{err}
+				}
+				x.expect[i] = pattern
+			}
 			for _, arg := range args {
 				if _, err := parseHex(arg); err != nil && arg != fromInput {
 					return usageError{err}
@@ -34,39 +53,37 @@ func newAPDUCommand(a *app) *cobra.Command {
 				return err
 			}
 			defer func() { _ = end() }() // everything said has been saved
-			return a.exchange(cmd.Context(), say, args)
+			x.say, x.app = say, a
+			return x.all(cmd.Context(), args)
 		},
 	}
 	cmd.Flags().StringVar(&card, "card", defaultCard, "name of the card")
+	cmd.Flags().BoolVar(&x.selects, "select", false, "select the application first, which has to succeed")
+	cmd.Flags().StringArrayVar(&x.expect, "expect", nil, "status `WORD` that the answer has to have; may be repeated")
+	cmd.Flags().BoolVar(&x.asJSON, "json", false, "print JSON, a line for each command")
 	return cmd
 }
 
 // speaker sends a command to a card; what it meant is nil where the card did not
 // see it or failed in it.
-type speaker func(ctx context.Context, command []byte) (answer []byte, meant fmt.Stringer, err error)
+type speaker func(ctx context.Context, command []byte) (answer []byte, meant *view.Event, err error)
 
 // speaker reaches a card through the process that runs it, or else powers it on.
 func (a *app) speaker(ctx context.Context, name string) (say speaker, end func() error, err error) {
 	c, err := a.running(ctx, name)
 	if err == nil {
-		return func(ctx context.Context, command []byte) ([]byte, fmt.Stringer, error) {
-			answer, e, err := c.Exchange(ctx, command)
-			if e == nil {
-				return answer, nil, err
-			}
-			return answer, e, err
-		}, c.Close, nil
+		return c.Exchange, c.Close, nil
 	}
 	h, err := a.hold(name, makeDefault)
 	if err != nil {
 		return nil, nil, err
 	}
 	events, stop := h.Watch(1)
-	return func(ctx context.Context, command []byte) ([]byte, fmt.Stringer, error) {
+	return func(ctx context.Context, command []byte) ([]byte, *view.Event, error) {
 			answer, err := h.Transmit(ctx, command)
 			select {
 			case e := <-events:
-				return answer, e, err
+				return answer, new(control.EventOf(e)), err
 			default:
 				return answer, nil, err
 			}
@@ -79,24 +96,36 @@ func (a *app) speaker(ctx context.Context, name string) (say speaker, end func()
 // fromInput is the argument that stands for commands on standard input.
 const fromInput = "-"
 
-// exchange sends the commands of the arguments, and of standard input where an
+// exchanges are commands for a card, and what is expected of their answers.
+type exchanges struct {
+	*app
+	say     speaker
+	selects bool     // the application first
+	expect  []string // patterns of status words
+	asJSON  bool
+	told    int // commands so far
+}
+
+// all sends the commands of the arguments, and of standard input where an
 // argument is a dash.
-func (a *app) exchange(ctx context.Context, say speaker, args []string) error {
+func (x *exchanges) all(ctx context.Context, args []string) error {
+	if x.selects {
+		command := apdu.Command{INS: 0xA4, P1: 4, P2: 0x0C, Data: []byte(applet.AID)}.Bytes()
+		if err := x.one(ctx, command, new(apdu.OK.String())); err != nil {
+			return err
+		}
+	}
 	send := func(text string) error {
 		command, err := parseHex(text)
 		if err != nil {
 			return err
 		}
-		answer, meant, err := say(ctx, command)
-		if err != nil {
-			return err
+		var expected *string
+		if n := len(x.expect); n > 0 {
+			expected = &x.expect[min(x.told, n-1)]
 		}
-		meaning := "no account of this command: the card did not see it, or failed in it"
-		if meant != nil {
-			meaning = meant.String()
-		}
-		_, err = fmt.Fprintf(a.out, "> %X\n< %X\n  %s\n", command, answer, meaning)
-		return err
+		x.told++
+		return x.one(ctx, command, expected)
 	}
 	for _, arg := range args {
 		if arg != fromInput {
@@ -106,7 +135,7 @@ func (a *app) exchange(ctx context.Context, say speaker, args []string) error {
 			continue
 		}
 		n := 0
-		for line, err := range a.lines() {
+		for line, err := range x.lines() {
 			if err != nil {
 				return fmt.Errorf("read commands: %w", err)
 			}
@@ -120,7 +149,32 @@ func (a *app) exchange(ctx context.Context, say speaker, args []string) error {
 			}
 		}
 	}
+	if x.told < len(x.expect) {
+		return fmt.Errorf("%d answers expected, and only %d commands", len(x.expect), x.told)
+	}
 	return nil
+}
+
+// one sends one command, prints what became of it, and judges that.
+func (x *exchanges) one(ctx context.Context, command []byte, expected *string) error {
+	answer, meant, err := x.say(ctx, command)
+	if err != nil {
+		return err
+	}
+	e := view.ExchangeOf(command, answer, meant)
+	e.Expected = expected
+	if x.asJSON {
+		err = json.NewEncoder(x.out).Encode(e)
+	} else {
+		_, err = io.WriteString(x.out, e.Words())
+	}
+	if err == nil && !e.IsExpected() {
+		err = fmt.Errorf("command %d: %X, not %s as expected", x.told, answer[max(0, len(answer)-2):], *expected)
+		if x.told == 0 {
+			err = fmt.Errorf("select the application: %X", answer)
+		}
+	}
+	return err
 }
 
 // lines are those of standard input, until it ends or a signal ends the wait

@@ -15,6 +15,7 @@ import (
 	"hsmemu/applet/cvc"
 	"hsmemu/applet/pkcs15"
 	"hsmemu/applet/tlv"
+	"hsmemu/emulator/view"
 	"hsmemu/keystore"
 )
 
@@ -24,6 +25,7 @@ const tagRequest tlv.Tag = 0x67
 func newAttestCommand(a *app) *cobra.Command {
 	var card, reader, root string
 	var key int
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "attest FILE... | --card NAME --key REF | --reader NAME --key REF",
 		Short: "verify a device certificate chain and the attestation of a key",
@@ -69,18 +71,19 @@ func newAttestCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.attest(chain, request, roots)
+			return a.attest(chain, request, roots, asJSON)
 		},
 	}
 	cmd.Flags().StringVar(&card, "card", "", "take the certificates from this card")
 	cmd.Flags().StringVar(&reader, "reader", "", "take the certificates from the SmartCard-HSM in the PC/SC reader whose `NAME` contains this")
 	cmd.Flags().IntVar(&key, "key", 0, "key reference on the card, 1 to 255; without it the chain alone is verified")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().StringVar(&root, "root", "", "trust the root certificates in this `FILE`, too")
 	return cmd
 }
 
 // attest verifies and prints. The first line says what is proven.
-func (a *app) attest(chain, request []byte, roots cvc.Roots) error {
+func (a *app) attest(chain, request []byte, roots cvc.Roots, asJSON bool) error {
 	if request == nil {
 		c, err := cvc.ParseChain(chain)
 		if err != nil {
@@ -90,6 +93,9 @@ func (a *app) attest(chain, request []byte, roots cvc.Roots) error {
 		if err != nil {
 			return fmt.Errorf("verify the chain: %w", err)
 		}
+		if asJSON {
+			return a.printJSON(view.AttestationOf(v, nil, a.outside.Clock()))
+		}
 		fmt.Fprintf(a.out, "device %s is certified under %s\n%s\n", v.Device.CHR.Holder(), v.Root.CHR, v)
 		a.remark(v)
 		return nil
@@ -97,6 +103,9 @@ func (a *app) attest(chain, request []byte, roots cvc.Roots) error {
 	att, err := cvc.Attest(request, chain, roots)
 	if err != nil {
 		return fmt.Errorf("verify the attestation: %w", err)
+	}
+	if asJSON {
+		return a.printJSON(view.AttestationOf(att.Verified, &att.Request, a.outside.Clock()))
 	}
 	fmt.Fprintf(a.out, "key %s was generated in device %s, certified under %s\n%s\n",
 		att.Request.Request.CHR, att.Device.CHR.Holder(), att.Root.CHR, att)

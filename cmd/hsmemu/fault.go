@@ -9,12 +9,13 @@ import (
 
 	"hsmemu/emulator"
 	"hsmemu/emulator/control"
+	"hsmemu/emulator/view"
 )
 
 func newCardFaultCommand(a *app) *cobra.Command {
-	var list, clearAll bool
+	var list, clearAll, asJSON bool
 	cmd := &cobra.Command{
-		Use:   "fault NAME FAULT [k=v]... | NAME --list | NAME --clear",
+		Use:   "fault NAME FAULT [k=v]... | NAME --list [--json] | NAME --clear",
 		Short: "let the reader or the contacts of a running card fail on demand",
 		Long:  "Sets a fault on a card that a process runs. The faults are:\n\n" + faultTable(),
 		Args:  atLeast(1),
@@ -22,11 +23,21 @@ func newCardFaultCommand(a *app) *cobra.Command {
 			if list && clearAll || (list || clearAll) && len(args) > 1 || !list && !clearAll && len(args) == 1 {
 				return usageError{errors.New("name one fault, or say --list or --clear")}
 			}
+			if asJSON && !list {
+				return usageError{errors.New("--json is for --list")}
+			}
 			ctx := cmd.Context()
 			return a.ask(ctx, "set a fault on", args[0], func(c *control.Client) error {
 				switch {
 				case list:
 					faults, err := c.Faults(ctx)
+					if err == nil && asJSON {
+						views := []view.Fault{}
+						for _, one := range faults {
+							views = append(views, view.FaultOf(one))
+						}
+						return a.printJSON(views)
+					}
 					for _, one := range faults {
 						fmt.Fprintln(a.out, one)
 					}
@@ -39,6 +50,7 @@ func newCardFaultCommand(a *app) *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&list, "list", false, "list the faults that are set")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, with --list")
 	cmd.Flags().BoolVar(&clearAll, "clear", false, "remove all faults")
 	return cmd
 }

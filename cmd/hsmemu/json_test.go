@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -51,6 +52,9 @@ var errNoDefinition = errors.New("docs/hsmemu.schema.json has no such definition
 // for "card show".
 func definition(command string) string { return strings.ReplaceAll(command, " ", "-") }
 
+// lines are the definitions of which a command prints a document in each line.
+var lines = []string{"apdu", "trace"}
+
 // check compares what a command has printed with its definition.
 func (o *outputs) check(definition, printed string) error {
 	if o.defs[definition] == nil {
@@ -60,19 +64,32 @@ func (o *outputs) check(definition, printed string) error {
 	if err != nil {
 		return err
 	}
-	value, err := jsonschema.UnmarshalJSON(strings.NewReader(printed))
-	if err != nil {
-		return err
+	documents := []string{printed}
+	if slices.Contains(lines, definition) {
+		documents = strings.Split(strings.TrimSpace(printed), "\n")
 	}
-	return s.Validate(value)
+	for _, one := range documents {
+		value, err := jsonschema.UnmarshalJSON(strings.NewReader(one))
+		if err != nil {
+			return err
+		}
+		if err := s.Validate(value); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// printsJSON names the command of ours that a line of the documentation runs for
-// JSON and for nothing else, also by hsmemu exec; empty is none.
+// printsJSON names the command of ours that a line of the documentation runs last
+// for JSON, also by hsmemu exec or into a file; empty is none.
 func printsJSON(line string) string {
-	if _, run, byExec := strings.Cut(line, " -- "); byExec {
-		line = run
+	for _, before := range []string{" -- ", " && "} {
+		if _, run, there := strings.Cut(line, before); there {
+			line = run
+		}
 	}
+	line, _, _ = strings.Cut(line, " > ")
+	line = strings.TrimSuffix(line, "'")
 	words := strings.Fields(line)
 	if len(words) < 2 || words[0] != "hsmemu" || words[len(words)-1] != "--json" {
 		return ""

@@ -68,7 +68,7 @@ var layers = map[string]layer{
 	"emulator/portal": {imports: []string{
 		"emulator/ram", "emulator/scp03", "emulator/store", "applet/cvc", "applet/sm", "applet/apdu", "applet/tlv", "keystore/curve",
 	}},
-	"emulator/view":     {pure: true, imports: []string{"applet", "applet/pkcs15", "emulator/chip", "keystore", "pinstate"}},
+	"emulator/view":     {pure: true, imports: []string{"applet", "applet/cvc", "applet/pkcs15", "emulator/chip", "keystore", "pinstate"}},
 	"emulator/chiptest": {imports: []string{"applet", "emulator/chip", "emulator/conform", "keystore"}}, // for tests alone
 	"emulator/conform":  {imports: []string{"applet/apdu", "applet/tlv", "applet/cvc", "applet/sm", "keystore/curve", "vsmartcard"}},
 	"docs":              {imports: []string{"..."}}, // tests alone

@@ -235,7 +235,7 @@ func (l *leaking) serve() (stop func()) {
 	go func() { ended <- a.run(ctx, []string{"run", "--card", "alice", "--socket", l.socket()}) }()
 	require.Eventually(l.t, func() bool { return strings.Contains(out.String(), "\nready\n") }, patience, interval)
 	var following said
-	go func() { untraced <- l.app(&traced, &following, nil).follow(ctx, "alice") }()
+	go func() { untraced <- l.app(&traced, &following, nil).follow(ctx, "alice", true) }()
 	require.Eventually(l.t, func() bool { return following.String() != "" }, patience, interval)
 	return func() {
 		cancel()
@@ -440,7 +440,7 @@ func TestLeak_ThroughTheWholeProduct(t *testing.T) {
 	}
 	require.Contains(t, string(l.seen["errors of run"]), "panic in the card: a defect in the middle of a command")
 	require.Contains(t, string(l.seen["errors of run"]), "state could not be saved")
-	require.Contains(t, string(l.seen["trace"]), "VERIFY user PIN → 9000")
+	require.Contains(t, string(l.seen["trace"]), `"subject":"user PIN","meaning":"done","sw":"9000"`)
 	t.Logf("%d bytes seen, in which there is none of %d secrets", total, len(l.search.known))
 	require.Greater(t, len(l.search.known), 25)
 }

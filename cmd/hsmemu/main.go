@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -22,6 +23,7 @@ import (
 
 	"hsmemu/emulator"
 	"hsmemu/emulator/statedir"
+	"hsmemu/emulator/view"
 	"hsmemu/keystore/seal"
 )
 
@@ -183,15 +185,21 @@ func asUsage(check cobra.PositionalArgs) cobra.PositionalArgs {
 }
 
 func newVersionCommand(a *app) *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "print the version",
 		Args:  exactly(0),
 		RunE: func(*cobra.Command, []string) error {
+			if asJSON {
+				return a.printJSON(view.Program{Schema: view.Schema, Version: version(), Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH})
+			}
 			_, err := fmt.Fprintf(a.out, "hsmemu %s\n", version())
 			return err
 		},
 	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
 }
 
 // version is what the Go tool recorded about this build.

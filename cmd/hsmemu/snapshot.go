@@ -11,6 +11,7 @@ import (
 	"hsmemu/emulator/control"
 	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/store"
+	"hsmemu/emulator/view"
 	"hsmemu/keystore/seal"
 )
 
@@ -38,7 +39,8 @@ func newCardSnapshotCommand(a *app) *cobra.Command {
 }
 
 func newCardSnapshotsCommand(a *app) *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	cmd := &cobra.Command{
 		Use:   "snapshots NAME",
 		Short: "list the snapshots of a card",
 		Args:  exactly(1),
@@ -48,17 +50,30 @@ func newCardSnapshotsCommand(a *app) *cobra.Command {
 				return err
 			}
 			list, err := d.Snapshots(args[0])
-			for _, one := range list {
+			if err != nil {
+				return err
+			}
+			views := make([]view.Snapshot, len(list))
+			for i, one := range list {
+				views[i] = view.Snapshot{Schema: view.Schema, Tag: one.Tag}
 				if one.Err != nil {
 					why, _ := explained(one.Err)
-					fmt.Fprintf(a.out, "%s  %s\n", one.Tag, why)
-					continue
+					views[i].Refused = &view.Refusal{Reason: view.Unreadable, Text: why}
+				} else {
+					views[i].Generation, views[i].Seal = &one.Generation, &one.Seal
 				}
-				fmt.Fprintf(a.out, "%s  generation %d, seal %s\n", one.Tag, one.Generation, one.Seal)
 			}
-			return err
+			if asJSON {
+				return a.printJSON(views)
+			}
+			for _, v := range views {
+				fmt.Fprintln(a.out, v.Words())
+			}
+			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
 }
 
 func newCardRestoreCommand(a *app) *cobra.Command {

@@ -102,7 +102,7 @@ func (c *Client) Transmit(ctx context.Context, command []byte) ([]byte, error) {
 
 // Exchange is Transmit that also tells what observers of the card are told; nil
 // where the card failed in the command.
-func (c *Client) Exchange(ctx context.Context, command []byte) ([]byte, *Event, error) {
+func (c *Client) Exchange(ctx context.Context, command []byte) ([]byte, *view.Event, error) {
 	r, err := ask[exchange](ctx, c, workPatience, verbTransmit, exchange{APDU: command})
 	return r.APDU, r.Event, err
 }
@@ -137,15 +137,15 @@ func (c *Client) ClearFaults(ctx context.Context) error {
 // Watch follows the card from here on. The sequence ends with the context or with
 // the process that runs the card, without an error in either case; the client is
 // good for nothing else afterwards. Error: ErrBusy.
-func (c *Client) Watch(ctx context.Context) (iter.Seq2[Event, error], error) {
+func (c *Client) Watch(ctx context.Context) (iter.Seq2[view.Event, error], error) {
 	if _, err := ask[none](ctx, c, replyPatience, verbWatch, nil); err != nil {
 		return nil, err
 	}
-	return func(yield func(Event, error) bool) {
+	return func(yield func(view.Event, error) bool) {
 		defer context.AfterFunc(ctx, func() { _ = c.conn.Close() })()
 		defer func() { _ = c.conn.Close() }()
 		for {
-			e, err := receive[Event](c)
+			e, err := receive[view.Event](c)
 			if errors.Is(err, ErrEnded) || ctx.Err() != nil || !yield(e, err) || err != nil {
 				return
 			}

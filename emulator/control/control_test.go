@@ -166,7 +166,7 @@ func TestClient_DoesWhatItSays(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []byte{0x6A, 0x88}, answer)
 	require.Equal(t, "VERIFY user PIN → 6A88, referenced data not found", event.String())
-	require.Equal(t, "00200081", event.Header)
+	require.Equal(t, "00200081", *event.Header)
 
 	_, err = control.Dial(soon(t), filepath.Join(filepath.Dir(c.path), "bob.sock"))
 	require.ErrorIs(t, err, control.ErrNobody)
@@ -290,7 +290,7 @@ func TestClient_Watch(t *testing.T) {
 	n := 0
 	for e, err := range events {
 		require.NoError(t, err)
-		require.Equal(t, "6D00", e.SW)
+		require.Equal(t, "6D00", *e.SW)
 		if n++; n == 3 {
 			cancel()
 		}

@@ -414,7 +414,7 @@ func (c *conversation) transmit(ctx context.Context, command []byte) (exchange, 
 	x := exchange{APDU: answer}
 	select {
 	case e := <-events:
-		x.Event = new(newEvent(e))
+		x.Event = new(EventOf(e))
 	default: // the card did not see the command, or failed in it
 	}
 	return x, err
@@ -489,7 +489,7 @@ func (c *Card) watch(ctx context.Context, lines *bufio.Scanner, answers *json.En
 	for {
 		select {
 		case e := <-events:
-			if answers.Encode(answered(newEvent(e), nil)) != nil {
+			if answers.Encode(answered(EventOf(e), nil)) != nil {
 				return
 			}
 		case <-ctx.Done():

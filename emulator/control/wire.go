@@ -4,12 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
-	"time"
 
 	"hsmemu/applet"
 	"hsmemu/emulator"
 	"hsmemu/emulator/chip"
+	"hsmemu/emulator/view"
 	"hsmemu/vsmartcard/pcscd"
 )
 
@@ -34,7 +33,7 @@ const (
 	verbFault    verb = "fault"    // FaultSetting, nothing
 	verbFaults   verb = "faults"   // nothing, faultList
 	verbClear    verb = "clear"    // nothing, nothing
-	verbWatch    verb = "watch"    // nothing, nothing; then an Event a line
+	verbWatch    verb = "watch"    // nothing, nothing; then a view.Event a line
 )
 
 // request is one line from a client.
@@ -60,8 +59,8 @@ type forced struct {
 // exchange is a command APDU one way and its response APDU the other, with what
 // an observer is told of them.
 type exchange struct {
-	APDU  []byte `json:"apdu"`
-	Event *Event `json:"event,omitempty"`
+	APDU  []byte      `json:"apdu"`
+	Event *view.Event `json:"event,omitempty"`
 }
 
 // restoration is a whole state for the card.
@@ -85,53 +84,16 @@ type faultList struct {
 	Faults []string `json:"faults"`
 }
 
-// Event is one command of the card and what became of it. Of the data of command
-// and answer it tells the lengths alone.
-type Event struct {
-	// At is when the command came, and Took how long it took in nanoseconds.
-	At   time.Time     `json:"at"`
-	Took time.Duration `json:"took_ns"`
-	// Missed counts the events before this one that this client was too slow to
-	// take.
-	Missed int `json:"missed,omitempty"`
-	// Header is CLA, INS, P1 and P2 in hexadecimal, as in "00200081".
-	Header string `json:"header"`
-	// Command, Subject and Meaning say what it was: "VERIFY", "user PIN",
-	// "wrong, 2 tries left".
-	Command string `json:"command"`
-	Subject string `json:"subject,omitempty"`
-	Meaning string `json:"meaning"`
-	// SW is the status word, as in "63C2".
-	SW string `json:"sw"`
-	// Sent and Received are lengths of data in bytes, Commits the number of
-	// states that were saved.
-	Sent     int `json:"sent"`
-	Received int `json:"received"`
-	Commits  int `json:"commits,omitempty"`
-	// Secure reports whether the command came through secure messaging.
-	Secure bool `json:"secure,omitempty"`
-}
-
-func newEvent(e emulator.Event) Event {
-	return Event{
-		At: e.At, Took: e.Took, Missed: e.Missed, Header: fmt.Sprintf("%X", e.Header), Command: e.Command, Subject: e.Subject, Meaning: e.Meaning,
-		SW: e.SW.String(), Sent: e.Sent, Received: e.Received, Commits: e.Commits, Secure: e.Secure,
+// EventOf describes what observers of a card are told.
+func EventOf(e emulator.Event) view.Event {
+	v := view.Event{
+		Schema: view.Schema, Kind: view.Command, At: e.At, Took: e.Took, Missed: e.Missed, Header: new(fmt.Sprintf("%X", e.Header)),
+		Command: &e.Command, Meaning: e.Meaning, SW: new(e.SW.String()), Sent: e.Sent, Received: e.Received, Commits: e.Commits, Secure: e.Secure,
 	}
-}
-
-// String is the event in one line of words:
-//
-//	VERIFY user PIN → 63C2, wrong, 2 tries left
-func (e Event) String() string {
-	var b strings.Builder
-	b.WriteString(e.Command)
 	if e.Subject != "" {
-		b.WriteString(" " + e.Subject)
+		v.Subject = &e.Subject
 	}
-	if e.Secure {
-		b.WriteString(" (secure messaging)")
-	}
-	return fmt.Sprintf("%s → %s, %s", b.String(), e.SW, e.Meaning)
+	return v
 }
 
 // Code says what kind of error crossed the socket.

@@ -180,6 +180,10 @@ func TestCard_EveryWordOfTheSchemaComesUp(t *testing.T) {
 			use("session", c.Running.Session)
 		}
 	}
+	for _, a := range attested() {
+		use("origin", a.Origin)
+	}
+	use("event-kind", view.Command)
 	known := map[string]bool{}
 	for name, d := range defs {
 		words, _ := d.(map[string]any)["oneOf"].([]any)

@@ -1,0 +1,72 @@
+package view
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Event is one thing that happened to a card. Of the data of command and answer it
+// tells the lengths alone.
+type Event struct {
+	Schema int  `json:"schema"`
+	Kind   Kind `json:"kind"`
+	// At is when it happened, for a command when it came, and Took how long that
+	// took in nanoseconds.
+	At   time.Time     `json:"at"`
+	Took time.Duration `json:"took_ns"`
+	// Missed counts the events before this one that this client was too slow to
+	// take.
+	Missed int `json:"missed"`
+	// Header is CLA, INS, P1 and P2 in hexadecimal, as in "00200081"; nil unless
+	// Kind is Command.
+	Header *string `json:"header"`
+	// Command, Subject and Meaning say what it was: "VERIFY", "user PIN",
+	// "wrong, 2 tries left".
+	Command *string `json:"command"`
+	Subject *string `json:"subject"`
+	Meaning string  `json:"meaning"`
+	// SW is the status word, as in "63C2".
+	SW *string `json:"sw"`
+	// Sent and Received are lengths of data in bytes, Commits the number of
+	// states that were saved.
+	Sent     int `json:"sent"`
+	Received int `json:"received"`
+	Commits  int `json:"commits"`
+	// Secure reports whether the command came through secure messaging.
+	Secure bool `json:"secure"`
+}
+
+// Kind is what kind of thing happened to a card.
+type Kind string
+
+// The kinds of events.
+const (
+	Command Kind = "command" // the card did a command
+)
+
+// String is the event in one line of words:
+//
+//	VERIFY user PIN → 63C2, wrong, 2 tries left
+func (e Event) String() string {
+	var b strings.Builder
+	b.WriteString(known(e.Command))
+	if e.Subject != nil {
+		b.WriteString(" " + *e.Subject)
+	}
+	if e.Secure {
+		b.WriteString(" (secure messaging)")
+	}
+	return fmt.Sprintf("%s → %s, %s", b.String(), known(e.SW), e.Meaning)
+}
+
+// Line is the event in a line that programs can search: when, how long it took,
+// the header of the command, and words.
+func (e Event) Line() string {
+	missed := ""
+	if e.Missed > 0 {
+		missed = fmt.Sprintf("(%d commands left out) ", e.Missed)
+	}
+	return fmt.Sprintf("%s %s%6.1f ms  %s  %s", e.At.Format("15:04:05.000"), missed,
+		float64(e.Took)/float64(time.Millisecond), known(e.Header), e)
+}
