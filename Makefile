@@ -7,7 +7,7 @@ TOOL := $(GO) tool -modfile=.ci/tools/go.mod
 FUZZTIME ?= 20s
 SESSIONTIME ?= 60s
 
-.PHONY: all check fmt quick test clients languages fuzz bench build demo cover release reproducible accept module ci
+.PHONY: all check fmt quick test ports clients languages fuzz bench build demo cover release reproducible accept module ci
 .DELETE_ON_ERROR:
 
 all: check test
@@ -36,6 +36,15 @@ quick:
 test:
 	.ci/install test
 	.ci/test
+
+# Other systems than this one: everything builds there, tests too.
+PORTS := windows/amd64 darwin/arm64 freebsd/amd64
+
+ports:
+	@set -e; for p in $(PORTS); do \
+	echo "ports: $$p"; export CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/}; \
+	$(GO) build ./...; $(GO) vet ./...; \
+	done
 
 # The scenarios of the private daemon with the programs of newer Debian
 # releases, or of those in SUITES.

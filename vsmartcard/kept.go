@@ -1,3 +1,5 @@
+//go:build unix
+
 package vsmartcard
 
 import (
@@ -27,7 +29,8 @@ func KeptBack(conn net.Conn) bool {
 	}
 	kept := false
 	err = raw.Control(func(fd uintptr) {
-		kept = uint64(fd) >= limit.Cur-min(keptBack, limit.Cur/2)
+		most := uint64(limit.Cur) //nolint:unconvert // a signed number on FreeBSD
+		kept = uint64(fd) >= most-min(keptBack, most/2)
 	})
 	return kept && err == nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,7 +30,7 @@ func (a *app) cards() (*statedir.Dir, error) {
 		dir = filepath.Join(base, "hsmemu")
 	}
 	if dir == "" {
-		home := a.env("HOME")
+		home := cmp.Or(a.env("HOME"), a.env("USERPROFILE")) // Windows has the second
 		if home == "" {
 			return nil, hinted{errors.New("find the state folder: no home folder"), "name one with --state or $HSMEMU_STATE"}
 		}

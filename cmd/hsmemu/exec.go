@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -60,6 +61,9 @@ func fill(cards, readerNames []string) []filling {
 // exec runs a program with a private daemon. Signals go to the program, so the
 // context does not end with them.
 func (a *app) exec(ctx context.Context, cards []filling, args []string) (err error) {
+	if err := needPCSCLite("exec", runtime.GOOS); err != nil {
+		return err
+	}
 	p := program{args: args, signals: passSignals()}
 	defer p.signals.stop()
 	l, socket, remove, err := a.privateSocket()
@@ -84,6 +88,19 @@ func (a *app) also(ended, failed error) error {
 		return ended
 	}
 	return errors.Join(ended, failed)
+}
+
+// needPCSCLite says why a command cannot serve programs through a private daemon
+// on a system whose own PC/SC service they use, which nothing can stand in for.
+func needPCSCLite(command, system string) error {
+	service, own := map[string]string{"darwin": "macOS", "windows": "Windows"}[system]
+	if !own {
+		return nil
+	}
+	return hinted{
+		fmt.Errorf("%s needs programs that use pcsc-lite, as on Linux and FreeBSD: those of %s speak to its own smart-card service", command, service),
+		"`hsmemu run --vpcd HOST:PORT` reaches a virtual reader of that service; `hsmemu apdu` needs none",
+	}
 }
 
 // privateSocket makes a socket in a folder of its own: where the system keeps
@@ -153,6 +170,9 @@ func (a *app) private(ctx context.Context, l net.Listener, socket string, cards 
 
 // serveSocket keeps a private daemon running until the context ends.
 func (a *app) serveSocket(ctx context.Context, socket string, cards []string) (err error) {
+	if err := needPCSCLite("run", runtime.GOOS); err != nil {
+		return err
+	}
 	if socket == "" {
 		socket, err = a.defaultSocket()
 	} else {

@@ -59,7 +59,7 @@ var layers = map[string]layer{
 		"emulator", "emulator/chip", "emulator/view", "applet", "vsmartcard", "vsmartcard/pcscd",
 	}},
 	"emulator/statedir": {imports: []string{"emulator", "emulator/chip", "emulator/store", "keystore/seal"}},
-	"emulator/store":    {imports: []string{"keystore/seal"}, modules: []string{"golang.org/x/crypto"}},
+	"emulator/store":    {imports: []string{"keystore/seal"}, modules: []string{"golang.org/x/crypto", "golang.org/x/sys/windows"}},
 	"keystore/keyfile":  {imports: []string{"keystore", "keystore/curve"}, modules: []string{"software.sslmate.com/src/go-pkcs12"}},
 	"keystore/seal":     {modules: []string{"github.com/google/go-tpm-tools/client", "github.com/google/go-tpm", "golang.org/x/crypto"}},
 	"vsmartcard":        {},

@@ -66,7 +66,7 @@ type signals struct{ came chan os.Signal }
 // is about to start.
 func passSignals() *signals {
 	s := &signals{came: make(chan os.Signal, 8)}
-	signal.Notify(s.came, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
+	signal.Notify(s.came, passed...)
 	return s
 }
 

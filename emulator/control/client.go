@@ -11,7 +11,6 @@ import (
 	"iter"
 	"net"
 	"sync"
-	"syscall"
 	"time"
 
 	"hsmemu/emulator/chip"
@@ -48,7 +47,7 @@ func Dial(ctx context.Context, path string) (*Client, error) {
 	defer release()
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", name)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+	if errors.Is(err, fs.ErrNotExist) || nobody(err) {
 		return nil, ErrNobody
 	}
 	if err != nil {

@@ -91,7 +91,7 @@ func Open(path string, opt store.Options) (*Dir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look at the state folder: %w", err)
 	}
-	if info.Mode().Perm()&0o002 != 0 { // a group may be the user's own
+	if writableByAll(info) {
 		return nil, fmt.Errorf("state folder %s: %w", path, ErrWritable)
 	}
 	return &Dir{path, opt}, nil

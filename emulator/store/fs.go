@@ -55,26 +55,16 @@ func (system) Rename(from, to string) error { return os.Rename(from, to) }
 
 func (system) Remove(name string) error { return os.Remove(name) }
 
-func (system) SyncDir(name string) error {
-	d, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	err = d.Sync()
-	if cerr := d.Close(); err == nil {
-		err = cerr
-	}
-	return err
-}
+func (system) SyncDir(name string) error { return syncDir(name) }
 
 func (system) Lock(name string) (io.Closer, error) {
 	for {
-		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+		f, err := openLock(name)
 		if err != nil {
 			return nil, err
 		}
-		switch err = flock(f); {
-		case errors.Is(err, syscall.EWOULDBLOCK):
+		switch err = tryLock(f); {
+		case errors.Is(err, errTaken):
 			err = &LockedError{Path: name, PID: holder(f)}
 		case err == nil:
 			// Whoever removes a lock file holds it; so a lock on a file that is
@@ -96,23 +86,7 @@ type lock struct{ *os.File }
 
 // Close gives the lock back before the file: a child that is just being started
 // has our files too, until it turns into its program, and would keep the lock.
-func (l lock) Close() error {
-	return errors.Join(syscall.Flock(int(l.Fd()), syscall.LOCK_UN), l.File.Close())
-}
-
-// flock takes the advisory lock of an open file. The kernel gives it back when
-// the process ends, however it ends.
-func flock(f *os.File) error {
-	for {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return nil
-		}
-		if !errors.Is(err, syscall.EINTR) {
-			return &fs.PathError{Op: "flock", Path: f.Name(), Err: err}
-		}
-	}
-}
+func (l lock) Close() error { return errors.Join(unlock(l.File), l.File.Close()) }
 
 func current(f *os.File, name string) bool {
 	mine, err := f.Stat()
@@ -143,7 +117,7 @@ func holder(f *os.File) int {
 		return 0
 	}
 	// A number that a dead process left behind would send the reader astray.
-	if errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+	if dead(pid) {
 		return 0
 	}
 	return pid

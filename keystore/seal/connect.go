@@ -1,3 +1,5 @@
+//go:build linux || darwin || windows
+
 package seal
 
 import (
@@ -19,9 +21,6 @@ import (
 )
 
 const (
-	// DefaultTPM is Linux' TPM device with its resource manager.
-	DefaultTPM = "/dev/tpmrm0"
-
 	answerWithin = 60 * time.Second // creating a key takes slow TPMs several
 	busyPause    = 20 * time.Millisecond
 	busyTries    = 500

@@ -14,7 +14,10 @@
 // may be made from any goroutine.
 package seal
 
-import "errors"
+import (
+	"errors"
+	"io"
+)
 
 // RootLen is the length of a root key in bytes.
 const RootLen = 32
@@ -47,6 +50,9 @@ var (
 	ErrNoCounter = errors.New("the counter is gone from the TPM")
 	// ErrNoTPM reports that no TPM answers at the address.
 	ErrNoTPM = errors.New("no TPM answers")
+	// ErrTPMNotBuilt reports a TPM on a system for which this package cannot
+	// reach one: all but Linux, macOS and Windows.
+	ErrTPMNotBuilt = errors.New("there is no support for TPMs on this system")
 )
 
 // Sealer keeps root keys.
@@ -99,3 +105,31 @@ func (Insecure) Seal([]byte, uint64) ([]byte, error) { return nil, nil }
 
 // Unseal returns no key.
 func (Insecure) Unseal([]byte) ([]byte, error) { return nil, nil }
+
+// DefaultTPM is Linux' TPM device with its resource manager.
+const DefaultTPM = "/dev/tpmrm0"
+
+// TPM seals the root key under a TPM 2.0's storage root key, so that the file
+// opens on this machine only, and keeps a counter in the TPM, so that an old
+// copy of the file is noticed. Secrets cross the way to the TPM encrypted, in
+// both directions (TPM 2.0 Part 1, 21). The owner hierarchy's authorization
+// must be empty, as it is unless someone has set it.
+//
+// It does not protect from whoever may use the TPM and read the file, unless
+// PCRs say otherwise.
+type TPM struct {
+	// Address is the path of a device node or of a Unix socket, or HOST:PORT
+	// for a TPM behind TCP, both speaking plain TPM commands as swtpm does.
+	// Empty is DefaultTPM.
+	Address string
+	// PCRs are the registers of the SHA-256 bank, 0 to 23, that a new seal is
+	// bound to. The key then comes out only while they are as they are now. An
+	// existing seal has its own in its parameters.
+	PCRs []int
+	// Open reaches the TPM instead of Address, if set. What it returns carries
+	// plain TPM commands and answers.
+	Open func() (io.ReadWriteCloser, error)
+}
+
+// Kind returns KindTPM.
+func (TPM) Kind() string { return KindTPM }

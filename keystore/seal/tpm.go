@@ -1,3 +1,5 @@
+//go:build linux || darwin || windows
+
 package seal
 
 import (
@@ -5,35 +7,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/google/go-tpm-tools/client"
 	legacy "github.com/google/go-tpm/legacy/tpm2"
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
 )
-
-// TPM seals the root key under a TPM 2.0's storage root key, so that the file
-// opens on this machine only, and keeps a counter in the TPM, so that an old
-// copy of the file is noticed. Secrets cross the way to the TPM encrypted, in
-// both directions (TPM 2.0 Part 1, 21). The owner hierarchy's authorization
-// must be empty, as it is unless someone has set it.
-//
-// It does not protect from whoever may use the TPM and read the file, unless
-// PCRs say otherwise.
-type TPM struct {
-	// Address is the path of a device node or of a Unix socket, or HOST:PORT
-	// for a TPM behind TCP, both speaking plain TPM commands as swtpm does.
-	// Empty is DefaultTPM.
-	Address string
-	// PCRs are the registers of the SHA-256 bank, 0 to 23, that a new seal is
-	// bound to. The key then comes out only while they are as they are now. An
-	// existing seal has its own in its parameters.
-	PCRs []int
-	// Open reaches the TPM instead of Address, if set. What it returns carries
-	// plain TPM commands and answers.
-	Open func() (io.ReadWriteCloser, error)
-}
 
 type tpmParameters struct {
 	Parent  []byte `json:"parent"`  // name of the storage root key
@@ -52,9 +31,6 @@ const (
 	aesBits     = 128 // what every TPM can
 	lastPCR     = 23
 )
-
-// Kind returns KindTPM.
-func (TPM) Kind() string { return KindTPM }
 
 // Seal makes a sealed object for root and a counter that stands at generation.
 // Errors: ErrRoot, ErrNoTPM, ErrParameters for PCRs that do not exist, or the

@@ -1,0 +1,9 @@
+package main
+
+import (
+	"os"
+	"syscall"
+)
+
+// passed are the signals that a program gets when we are sent them.
+var passed = []os.Signal{syscall.SIGINT, syscall.SIGTERM}
