@@ -26,10 +26,6 @@ import (
 	"hsmemu/pinstate"
 )
 
-// AID is the application identifier of the SmartCard-HSM: the vendor's object
-// identifier 1.3.6.1.4.1.24991.2.1 behind the category byte E8 of ISO 7816-4.
-const AID = "\xE8\x2B\x06\x01\x04\x01\x81\xC3\x1F\x02\x01"
-
 // Env is everything a step may ask of the world.
 type Env struct {
 	// Rand gives challenges, key material, salts and nonces.

@@ -36,10 +36,10 @@ func (s channelSession) release() channelSession {
 
 // open takes a command out of secure messaging.
 func (t *tx) open(c apdu.Command) (apdu.Command, error) {
-	switch c.CLA & secureBits {
+	switch c.CLA & apdu.ClassSecure {
 	case 0:
 		return c, nil
-	case secureBits:
+	case apdu.ClassSecure:
 	default:
 		return c, apdu.ClassNotSupported
 	}

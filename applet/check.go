@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"hsmemu/applet/cvc"
+	"hsmemu/applet/pkcs15"
 	"hsmemu/keystore"
 	"hsmemu/keystore/curve"
 )
@@ -72,7 +73,7 @@ func (d Durable) checkDevice() error {
 	if k.Kind() != keystore.EC || k.Curve().Name() != deviceCurve || k.Uses.Limited || k.Algorithms != nil || k.Domain != 0 {
 		return errors.New("no device key")
 	}
-	if len(d.Files) == 0 || d.Files[0].ID != fileDevice || len(d.Files[0].Data) > longest {
+	if len(d.Files) == 0 || d.Files[0].ID != pkcs15.FileDevice || len(d.Files[0].Data) > longest {
 		return errors.New("no device certificate")
 	}
 	chain, err := cvc.ParseChain(d.Files[0].Data)
@@ -118,7 +119,7 @@ func (d Durable) checkIssue() error {
 func (d Durable) checkFiles() error {
 	seen := map[uint16]bool{}
 	for _, f := range d.Files {
-		if _, known := ruleFor(f.ID); !known || f.ID>>8 == prefixKey {
+		if _, known := ruleFor(f.ID); !known || byte(f.ID>>8) == pkcs15.PrefixKey {
 			return fmt.Errorf("a file %04X", f.ID)
 		}
 		if seen[f.ID] {

@@ -20,7 +20,7 @@ func (t *tx) event(c apdu.Command, row *command, r apdu.Response, err error) Eve
 	query := false
 	if row != nil {
 		e.Command, e.Quiet = row.name, row.quiet
-		query = row.ins == 0x20 && len(t.plain.Data) == 0
+		query = row.ins == apdu.InsVerify && len(t.plain.Data) == 0
 	} else if name, ok := instructionNames[c.INS]; ok {
 		// The form was refused, but the command has a name; its data may be
 		// secret for all we know.

@@ -5,18 +5,8 @@ import (
 	"fmt"
 
 	"hsmemu/applet/apdu"
+	"hsmemu/applet/pkcs15"
 	"hsmemu/applet/tlv"
-)
-
-// File identifiers and prefixes. The second byte of a prefixed identifier is
-// the number of the object.
-const (
-	fileDevice  = 0x2F02 // device certificate, then its issuer's
-	fileToken   = 0x2F03 // label
-	fileScratch = 0x2F10 // key blob on its way into UNWRAP KEY
-
-	prefixKey         = 0xCC
-	prefixCertificate = 0xCE
 )
 
 // Data objects of the file commands.
@@ -47,20 +37,29 @@ type fileRule struct {
 // fileRules covers every identifier that the application knows; there are no
 // others.
 var fileRules = []fileRule{
-	{first: fileDevice, last: fileDevice, write: nobody, remove: nobody, what: "device certificate"},
-	{first: fileToken, last: fileToken, write: loggedIn, remove: loggedIn, what: "token information"},
-	{first: fileScratch, last: fileScratch, read: loggedIn, write: loggedIn, remove: loggedIn, unlisted: true, what: "key blob"},
-	{first: 0xC400, last: 0xC4FF, write: loggedIn, remove: loggedIn, what: "key description"},
-	{first: 0xC800, last: 0xC8FF, write: loggedIn, remove: loggedIn, what: "certificate description"},
-	{first: 0xC900, last: 0xC9FF, write: loggedIn, remove: loggedIn, what: "data description"},
-	{first: 0xCA00, last: 0xCAFF, write: loggedIn, remove: loggedIn, what: "CA certificate"},
-	{first: 0xCB00, last: 0xCBFF, write: loggedIn, remove: loggedIn, what: "key meta data"},
-	{first: 0xCC00, last: 0xCC00, read: nobody, write: nobody, remove: nobody, what: "device key"},
-	{first: 0xCC01, last: 0xCCFF, read: nobody, write: nobody, remove: loggedIn, what: "key"},
-	{first: 0xCD00, last: 0xCDFF, read: loggedIn, write: loggedIn, remove: loggedIn, what: "private data"},
-	{first: 0xCE00, last: 0xCEFF, write: loggedIn, remove: loggedIn, what: "certificate"},
-	{first: 0xCF00, last: 0xCFFF, write: loggedIn, remove: loggedIn, what: "public data"},
+	{first: pkcs15.FileDevice, last: pkcs15.FileDevice, write: nobody, remove: nobody, what: "device certificate"},
+	{first: pkcs15.FileTokenInfo, last: pkcs15.FileTokenInfo, write: loggedIn, remove: loggedIn, what: "token information"},
+	{first: pkcs15.FileBlob, last: pkcs15.FileBlob, read: loggedIn, write: loggedIn, remove: loggedIn, unlisted: true, what: "key blob"},
+	all(pkcs15.PrefixKeyDescription, fileRule{write: loggedIn, remove: loggedIn, what: "key description"}),
+	all(pkcs15.PrefixCertificateDescription, fileRule{write: loggedIn, remove: loggedIn, what: "certificate description"}),
+	all(pkcs15.PrefixDataDescription, fileRule{write: loggedIn, remove: loggedIn, what: "data description"}),
+	all(pkcs15.PrefixCACertificate, fileRule{write: loggedIn, remove: loggedIn, what: "CA certificate"}),
+	all(pkcs15.PrefixMetaData, fileRule{write: loggedIn, remove: loggedIn, what: "key meta data"}),
+	{first: deviceKey, last: deviceKey, read: nobody, write: nobody, remove: nobody, what: "device key"},
+	{first: deviceKey + 1, last: deviceKey + 0xFF, read: nobody, write: nobody, remove: loggedIn, what: "key"},
+	all(pkcs15.PrefixPrivateData, fileRule{read: loggedIn, write: loggedIn, remove: loggedIn, what: "private data"}),
+	all(pkcs15.PrefixCertificate, fileRule{write: loggedIn, remove: loggedIn, what: "certificate"}),
+	all(pkcs15.PrefixPublicData, fileRule{write: loggedIn, remove: loggedIn, what: "public data"}),
 }
+
+// all is the rule for a file of a kind, whatever its number.
+func all(prefix byte, r fileRule) fileRule {
+	r.first, r.last = pkcs15.File(prefix, 0), pkcs15.File(prefix, 0xFF)
+	return r
+}
+
+// deviceKey is the identifier of the device key; those of the user's keys follow.
+const deviceKey = uint16(pkcs15.PrefixKey) << 8
 
 func ruleFor(id uint16) (fileRule, bool) {
 	for _, r := range fileRules {
@@ -93,7 +92,7 @@ func (t *tx) about(id uint16) {
 	switch {
 	case !known:
 		t.subject = fmt.Sprintf("EF %04X", id)
-	case id>>8 == prefixKey:
+	case byte(id>>8) == pkcs15.PrefixKey:
 		t.subject = fmt.Sprintf("key %d", byte(id))
 	default:
 		t.subject = fmt.Sprintf("EF %04X (%s)", id, r.what)
@@ -245,7 +244,7 @@ func deleteFile(t *tx, c apdu.Command) ([]byte, error) {
 	if err := t.allow(rule.remove); err != nil {
 		return nil, err
 	}
-	if id>>8 == prefixKey {
+	if byte(id>>8) == pkcs15.PrefixKey {
 		if _, exists := t.d.Keys[byte(id)]; !exists {
 			return nil, apdu.NotFound
 		}
@@ -268,10 +267,10 @@ func enumerateObjects(t *tx, _ apdu.Command) ([]byte, error) {
 			out = binary.BigEndian.AppendUint16(out, f.ID)
 		}
 	}
-	out = append(out, prefixKey, 0)
+	out = append(out, pkcs15.PrefixKey, 0)
 	for id := 1; id <= 0xFF; id++ {
 		if _, exists := t.d.Keys[byte(id)]; exists {
-			out = append(out, prefixKey, byte(id))
+			out = append(out, pkcs15.PrefixKey, byte(id))
 		}
 	}
 	return out, nil

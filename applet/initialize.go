@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"hsmemu/applet/apdu"
+	"hsmemu/applet/pkcs15"
 	"hsmemu/applet/tlv"
 	"hsmemu/keystore"
 	"hsmemu/pinstate"
@@ -64,7 +65,7 @@ func initializeDevice(t *tx, c apdu.Command) ([]byte, error) {
 		return nil, err
 	}
 	d := t.change()
-	device, _ := t.file(fileDevice)
+	device, _ := t.file(pkcs15.FileDevice)
 	d.Files = []File{device}
 	d.Keys = nil
 	d.Domains = domains

@@ -5,6 +5,7 @@ import (
 
 	"hsmemu/applet/apdu"
 	"hsmemu/applet/cvc"
+	"hsmemu/applet/pkcs15"
 	"hsmemu/applet/tlv"
 	"hsmemu/keystore"
 	"hsmemu/keystore/curve"
@@ -123,7 +124,7 @@ func generateKeyPair(t *tx, c apdu.Command) ([]byte, error) {
 	}
 	t.aboutKey(c.P1)
 	if c.Ne == 0 {
-		return nil, t.putFile(prefixCertificate<<8|uint16(c.P1), authenticated.Raw)
+		return nil, t.putFile(pkcs15.File(pkcs15.PrefixCertificate, c.P1), authenticated.Raw)
 	}
 	return authenticated.Raw, nil
 }

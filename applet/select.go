@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"hsmemu/applet/apdu"
+	"hsmemu/applet/pkcs15"
 	"hsmemu/applet/tlv"
 )
 
@@ -40,7 +41,7 @@ func control(p2 byte, content []byte) []byte {
 // application do not exist, and its session goes on.
 func selectApplication(t *tx, c apdu.Command) ([]byte, error) {
 	t.subject = "application"
-	if string(c.Data) != AID {
+	if string(c.Data) != apdu.AID {
 		t.subject = "another application"
 		return nil, apdu.NotFound
 	}
@@ -73,12 +74,12 @@ func selectFile(t *tx, c apdu.Command) ([]byte, error) {
 	id := binary.BigEndian.Uint16(c.Data)
 	t.about(id)
 	size, info := 0, []byte(nil)
-	if id>>8 == prefixKey {
+	if byte(id>>8) == pkcs15.PrefixKey {
 		if !t.profile.KeyFiles {
 			return nil, apdu.NotFound
 		}
 		k, exists := t.d.Keys[byte(id)]
-		if !exists && id != prefixKey<<8 {
+		if !exists && byte(id) != 0 {
 			return nil, apdu.NotFound
 		}
 		info = keyInfo(k)

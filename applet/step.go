@@ -6,16 +6,6 @@ import (
 	"hsmemu/applet/apdu"
 )
 
-// Class bytes (ISO 7816-4 §5.4.1). The application takes both the
-// interindustry and the proprietary class for every instruction, since its
-// clients do not agree on which belongs to which.
-const (
-	classISO         = 0x00
-	classProprietary = 0x80
-	secureBits       = 0x0C
-	channelBits      = 0x03
-)
-
 // Step runs one command that the application was given. It is total: every
 // command has an answer, and an answer other than success leaves the durable
 // state as of the last element of [Result.Commits], or as it was.
@@ -49,12 +39,14 @@ func carriesData(sw apdu.SW) bool {
 // this order, so that a handler starts with checked input and an allowed
 // caller.
 func (t *tx) dispatch(c apdu.Command) ([]byte, *command, error) {
-	if c.CLA&secureBits != secureBits {
+	if c.CLA&apdu.ClassSecure != apdu.ClassSecure {
 		t.endChannel() // whatever else becomes of a plain command (SM-25)
 	}
-	switch class := c.CLA &^ secureBits; {
-	case class == classISO || class == classProprietary:
-	case class&^channelBits == classISO:
+	// Both classes are taken for every instruction, since clients do not agree on
+	// which belongs to which.
+	switch class := c.CLA &^ apdu.ClassSecure; {
+	case class == apdu.ClassISO || class == apdu.ClassProprietary:
+	case class&^apdu.ClassChannel == apdu.ClassISO:
 		return nil, nil, apdu.ChannelNotSupported
 	default:
 		return nil, nil, apdu.ClassNotSupported

@@ -50,6 +50,9 @@ type command struct {
 	otherP2 apdu.SW
 	data    size
 	need    access
+	// class is what the command costs on hardware; the same in every row of an
+	// instruction, and zero for those that cost little.
+	class Class
 	// quiet rows carry secrets: their data is kept out of traces.
 	quiet bool
 	// feature reports whether a firmware has the command; nil: all of them.
@@ -57,6 +60,30 @@ type command struct {
 	// evidence says how this behaviour is known, for the documentation.
 	evidence Evidence
 	run      func(*tx, apdu.Command) ([]byte, error)
+}
+
+// Class sorts commands by the time they take on hardware.
+type Class string
+
+// The classes of commands. What of a class takes longer than the rest (RSA) is
+// told by the command's parameters and data.
+const (
+	Other      Class = "other"
+	Reading    Class = "read"
+	Writing    Class = "write"
+	PIN        Class = "pin"
+	Signing    Class = "sign" // and everything else with one private key operation
+	Wrapping   Class = "wrap"
+	Generating Class = "generate"
+)
+
+// ClassOf is the class of an instruction, with Other for unknown ones.
+func ClassOf(ins byte) Class {
+	i := slices.IndexFunc(table, func(r command) bool { return r.ins == ins })
+	if i < 0 || table[i].class == "" {
+		return Other
+	}
+	return table[i].class
 }
 
 // Evidence is how a behaviour is known.
@@ -88,45 +115,45 @@ var zero = one(0)
 // The table refers to handlers that refer to nothing in it, so it can be a
 // plain package variable that never changes.
 var table = []command{
-	{name: "SELECT", ins: 0xA4, p1: one(0x04), p2: []byte{0x00, 0x04, 0x0C}, data: anySize, evidence: OnHardware, run: selectApplication},
-	{name: "SELECT", ins: 0xA4, p1: one(0x00), p2: []byte{0x00, 0x04, 0x0C}, data: anySize, evidence: OnHardware, run: selectFile},
-	{name: "READ BINARY", ins: 0xB1, data: someOf, evidence: OnHardware, run: readBinary},
-	{name: "UPDATE BINARY", ins: 0xD7, data: someOf, need: user, evidence: OnHardware, run: updateBinary, quiet: true},
-	{name: "DELETE FILE", ins: 0xE4, p1: []byte{0x00, 0x02}, p2: zero, data: size{2, 2}, need: user, evidence: ByClient, run: deleteFile},
-	{name: "ENUMERATE OBJECTS", ins: 0x58, p1: zero, p2: zero, data: anySize, evidence: OnHardware, run: enumerateObjects},
-	{name: "GET CHALLENGE", ins: 0x84, p1: zero, p2: zero, data: noData, evidence: OnHardware, run: getChallenge, quiet: true},
+	{name: "SELECT", ins: apdu.InsSelect, class: Reading, p1: one(apdu.SelectByName), p2: []byte{0x00, 0x04, 0x0C}, data: anySize, evidence: OnHardware, run: selectApplication},
+	{name: "SELECT", ins: apdu.InsSelect, class: Reading, p1: one(0x00), p2: []byte{0x00, 0x04, 0x0C}, data: anySize, evidence: OnHardware, run: selectFile},
+	{name: "READ BINARY", ins: apdu.InsReadBinary, class: Reading, data: someOf, evidence: OnHardware, run: readBinary},
+	{name: "UPDATE BINARY", ins: apdu.InsUpdateBinary, class: Writing, data: someOf, need: user, evidence: OnHardware, run: updateBinary, quiet: true},
+	{name: "DELETE FILE", ins: apdu.InsDeleteFile, class: Writing, p1: []byte{0x00, 0x02}, p2: zero, data: size{2, 2}, need: user, evidence: ByClient, run: deleteFile},
+	{name: "ENUMERATE OBJECTS", ins: apdu.InsEnumerateObjects, class: Reading, p1: zero, p2: zero, data: anySize, evidence: OnHardware, run: enumerateObjects},
+	{name: "GET CHALLENGE", ins: apdu.InsGetChallenge, p1: zero, p2: zero, data: noData, evidence: OnHardware, run: getChallenge, quiet: true},
 
-	{name: "VERIFY", ins: 0x20, p1: []byte{0x00, 0x01}, p2: nil, data: anySize, quiet: true, evidence: OnHardware, run: verify},
-	{name: "CHANGE REFERENCE DATA", ins: 0x24, p1: zero, p2: nil, data: anySize, quiet: true, evidence: OnHardware, run: changeReferenceData},
-	{name: "RESET RETRY COUNTER", ins: 0x2C, p1: []byte{0, 1, 2, 3}, p2: one(0x81), otherP2: apdu.ReferenceNotFound, data: anySize, quiet: true, evidence: OnHardware, run: resetRetryCounter},
-	{name: "INITIALIZE DEVICE (query)", ins: 0x50, p1: zero, p2: zero, data: noData, evidence: Inferred, run: queryDevice},
-	{name: "INITIALIZE DEVICE", ins: 0x50, p1: zero, p2: zero, data: someOf, quiet: true, evidence: OnHardware, run: initializeDevice},
+	{name: "VERIFY", ins: apdu.InsVerify, class: PIN, p1: []byte{0x00, 0x01}, p2: nil, data: anySize, quiet: true, evidence: OnHardware, run: verify},
+	{name: "CHANGE REFERENCE DATA", ins: apdu.InsChangeReferenceData, class: PIN, p1: zero, p2: nil, data: anySize, quiet: true, evidence: OnHardware, run: changeReferenceData},
+	{name: "RESET RETRY COUNTER", ins: apdu.InsResetRetryCounter, class: PIN, p1: []byte{0, 1, 2, 3}, p2: one(0x81), otherP2: apdu.ReferenceNotFound, data: anySize, quiet: true, evidence: OnHardware, run: resetRetryCounter},
+	{name: "INITIALIZE DEVICE (query)", ins: apdu.InsInitializeDevice, class: Writing, p1: zero, p2: zero, data: noData, evidence: Inferred, run: queryDevice},
+	{name: "INITIALIZE DEVICE", ins: apdu.InsInitializeDevice, class: Writing, p1: zero, p2: zero, data: someOf, quiet: true, evidence: OnHardware, run: initializeDevice},
 
-	{name: "GENERATE ASYMMETRIC KEY PAIR", ins: 0x46, data: someOf, need: user, evidence: OnHardware, run: generateKeyPair},
-	{name: "GENERATE SYMMETRIC KEY", ins: 0x48, p2: []byte{0xB0, 0xB1, 0xB2}, data: anySize, need: user, feature: aes, evidence: ByClient, run: generateSymmetricKey},
-	{name: "SIGN", ins: 0x68, data: anySize, need: user, evidence: OnHardware, run: sign},
-	{name: "DECIPHER", ins: 0x62, data: anySize, need: user, quiet: true, evidence: OnHardware, run: decipher},
-	{name: "SYMMETRIC CIPHER", ins: 0x78, data: anySize, need: user, quiet: true, feature: aes, evidence: ByClient, run: symmetricCipher},
-	{name: "DERIVE EC KEY", ins: 0x76, data: someOf, need: user, quiet: true, feature: aes, evidence: ByClient, run: deriveKey},
-	{name: "WRAP KEY", ins: 0x72, p2: one(0x92), data: noData, need: user, evidence: OnHardware, run: wrapKey},
-	{name: "UNWRAP KEY", ins: 0x74, p2: one(0x93), data: anySize, need: user, evidence: OnHardware, run: unwrapKey},
+	{name: "GENERATE ASYMMETRIC KEY PAIR", ins: apdu.InsGenerateKeyPair, class: Generating, data: someOf, need: user, evidence: OnHardware, run: generateKeyPair},
+	{name: "GENERATE SYMMETRIC KEY", ins: apdu.InsGenerateSymmetricKey, class: Generating, p2: []byte{0xB0, 0xB1, 0xB2}, data: anySize, need: user, feature: aes, evidence: ByClient, run: generateSymmetricKey},
+	{name: "SIGN", ins: apdu.InsSign, class: Signing, data: anySize, need: user, evidence: OnHardware, run: sign},
+	{name: "DECIPHER", ins: apdu.InsDecipher, class: Signing, data: anySize, need: user, quiet: true, evidence: OnHardware, run: decipher},
+	{name: "SYMMETRIC CIPHER", ins: apdu.InsSymmetricCipher, class: Signing, data: anySize, need: user, quiet: true, feature: aes, evidence: ByClient, run: symmetricCipher},
+	{name: "DERIVE EC KEY", ins: apdu.InsDeriveECKey, class: Signing, data: someOf, need: user, quiet: true, feature: aes, evidence: ByClient, run: deriveKey},
+	{name: "WRAP KEY", ins: apdu.InsWrapKey, class: Wrapping, p2: one(0x92), data: noData, need: user, evidence: OnHardware, run: wrapKey},
+	{name: "UNWRAP KEY", ins: apdu.InsUnwrapKey, class: Wrapping, p2: one(0x93), data: anySize, need: user, evidence: OnHardware, run: unwrapKey},
 
-	{name: "MANAGE KEY DOMAIN (status)", ins: 0x52, p1: zero, data: noData, evidence: OnHardware, run: domainStatus},
-	{name: "MANAGE KEY DOMAIN (import share)", ins: 0x52, p1: zero, data: someOf, quiet: true, evidence: OnHardware, run: importShare},
-	{name: "MANAGE KEY DOMAIN (create)", ins: 0x52, p1: one(0x01), data: size{1, 1}, need: user, feature: keyDomains, evidence: Inferred, run: createDomain},
-	{name: "MANAGE KEY DOMAIN (associate)", ins: 0x52, p1: one(0x02), data: someOf, need: user, feature: keyDomains, evidence: Inferred, run: associateDomain},
-	{name: "MANAGE KEY DOMAIN (delete)", ins: 0x52, p1: one(0x03), data: noData, need: user, feature: keyDomains, evidence: Inferred, run: deleteDomain},
-	{name: "MANAGE KEY DOMAIN (delete KEK)", ins: 0x52, p1: one(0x04), data: noData, need: user, feature: keyDomains, evidence: Inferred, run: clearDomain},
+	{name: "MANAGE KEY DOMAIN (status)", ins: apdu.InsManageKeyDomain, p1: zero, data: noData, evidence: OnHardware, run: domainStatus},
+	{name: "MANAGE KEY DOMAIN (import share)", ins: apdu.InsManageKeyDomain, p1: zero, data: someOf, quiet: true, evidence: OnHardware, run: importShare},
+	{name: "MANAGE KEY DOMAIN (create)", ins: apdu.InsManageKeyDomain, p1: one(0x01), data: size{1, 1}, need: user, feature: keyDomains, evidence: Inferred, run: createDomain},
+	{name: "MANAGE KEY DOMAIN (associate)", ins: apdu.InsManageKeyDomain, p1: one(0x02), data: someOf, need: user, feature: keyDomains, evidence: Inferred, run: associateDomain},
+	{name: "MANAGE KEY DOMAIN (delete)", ins: apdu.InsManageKeyDomain, p1: one(0x03), data: noData, need: user, feature: keyDomains, evidence: Inferred, run: deleteDomain},
+	{name: "MANAGE KEY DOMAIN (delete KEK)", ins: apdu.InsManageKeyDomain, p1: one(0x04), data: noData, need: user, feature: keyDomains, evidence: Inferred, run: clearDomain},
 
-	{name: "MANAGE PUBLIC KEY AUTHENTICATION (status)", ins: 0x54, p1: zero, p2: zero, data: noData, evidence: ByClient, run: custodianStatus},
-	{name: "MANAGE PUBLIC KEY AUTHENTICATION (register)", ins: 0x54, p1: zero, p2: zero, data: someOf, evidence: ByClient, run: registerCustodian},
-	{name: "MANAGE PUBLIC KEY AUTHENTICATION (replace)", ins: 0x54, p1: one(0x01), data: someOf, need: user, evidence: Inferred, run: replaceCustodian},
-	{name: "MANAGE PUBLIC KEY AUTHENTICATION (query key)", ins: 0x54, p1: one(0x02), data: noData, evidence: Inferred, run: queryCustodian},
-	{name: "MANAGE SECURITY ENVIRONMENT", ins: 0x22, p1: []byte{0x41, 0x81, 0xC1}, p2: []byte{0xA4, 0xB6, 0xAA, 0xB4, 0xB8, 0xA6}, data: anySize, evidence: ByClient, run: manageEnvironment},
-	{name: "PSO VERIFY CERTIFICATE", ins: 0x2A, p1: zero, p2: []byte{0xBE, 0x92, 0xAE}, data: someOf, evidence: ByClient, run: verifyCertificate},
-	{name: "EXTERNAL AUTHENTICATE", ins: 0x82, p1: zero, p2: zero, data: anySize, evidence: OnHardware, run: externalAuthenticate},
-	{name: "GENERAL AUTHENTICATE", ins: 0x86, p1: zero, p2: zero, data: anySize, feature: channels, evidence: ByClient, run: generalAuthenticate},
-	{name: "GENERATE SESSION PIN", ins: 0x5A, p1: one(0x01), p2: one(0x81), data: noData, quiet: true, feature: channels, evidence: ByClient, run: generateSessionPIN},
+	{name: "MANAGE PUBLIC KEY AUTHENTICATION (status)", ins: apdu.InsManagePublicKeyAuthentication, p1: zero, p2: zero, data: noData, evidence: ByClient, run: custodianStatus},
+	{name: "MANAGE PUBLIC KEY AUTHENTICATION (register)", ins: apdu.InsManagePublicKeyAuthentication, p1: zero, p2: zero, data: someOf, evidence: ByClient, run: registerCustodian},
+	{name: "MANAGE PUBLIC KEY AUTHENTICATION (replace)", ins: apdu.InsManagePublicKeyAuthentication, p1: one(0x01), data: someOf, need: user, evidence: Inferred, run: replaceCustodian},
+	{name: "MANAGE PUBLIC KEY AUTHENTICATION (query key)", ins: apdu.InsManagePublicKeyAuthentication, p1: one(0x02), data: noData, evidence: Inferred, run: queryCustodian},
+	{name: "MANAGE SECURITY ENVIRONMENT", ins: apdu.InsManageSecurityEnvironment, p1: []byte{0x41, 0x81, 0xC1}, p2: []byte{0xA4, 0xB6, 0xAA, 0xB4, 0xB8, 0xA6}, data: anySize, evidence: ByClient, run: manageEnvironment},
+	{name: "PSO VERIFY CERTIFICATE", ins: apdu.InsPerformSecurityOperation, p1: zero, p2: []byte{0xBE, 0x92, 0xAE}, data: someOf, evidence: ByClient, run: verifyCertificate},
+	{name: "EXTERNAL AUTHENTICATE", ins: apdu.InsExternalAuthenticate, class: PIN, p1: zero, p2: zero, data: anySize, evidence: OnHardware, run: externalAuthenticate},
+	{name: "GENERAL AUTHENTICATE", ins: apdu.InsGeneralAuthenticate, class: Signing, p1: zero, p2: zero, data: anySize, feature: channels, evidence: ByClient, run: generalAuthenticate},
+	{name: "GENERATE SESSION PIN", ins: apdu.InsGenerateSessionPIN, p1: one(0x01), p2: one(0x81), data: noData, quiet: true, feature: channels, evidence: ByClient, run: generateSessionPIN},
 }
 
 // find picks the row for a command, or says why there is none: instruction,

@@ -6,6 +6,7 @@ import (
 
 	"hsmemu/applet/apdu"
 	"hsmemu/applet/cvc"
+	"hsmemu/applet/pkcs15"
 	"hsmemu/applet/tlv"
 )
 
@@ -38,7 +39,7 @@ type trusted struct {
 func (t *tx) anchors() []trusted {
 	root := cvc.EmulatorRoot().Certificate
 	list := []trusted{{root.CHR, root.Key, cvc.RoleRoot}}
-	f, _ := t.file(fileDevice)
+	f, _ := t.file(pkcs15.FileDevice)
 	chain, err := cvc.ParseChain(f.Data)
 	if err != nil {
 		return list

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"hsmemu/applet/apdu"
+	"hsmemu/applet/pkcs15"
 	"hsmemu/applet/sm"
 	"hsmemu/keystore"
 	"hsmemu/pinstate"
@@ -154,7 +155,7 @@ func (t *tx) dropKey(id byte) {
 	d.Keys = maps.Clone(d.Keys)
 	delete(d.Keys, id)
 	t.forget(id)
-	if t.s.Current == prefixKey<<8|uint16(id) {
+	if t.s.Current == pkcs15.File(pkcs15.PrefixKey, id) {
 		t.s.Current = 0
 	}
 }
@@ -200,7 +201,7 @@ func (t *tx) room(grow int) error {
 func (d Durable) Free() int {
 	used := 0
 	for _, f := range d.Files {
-		if f.ID != fileDevice {
+		if f.ID != pkcs15.FileDevice {
 			used += len(f.Data) + fileOverhead
 		}
 	}

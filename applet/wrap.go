@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"hsmemu/applet/apdu"
+	"hsmemu/applet/pkcs15"
 	"hsmemu/keystore"
 )
 
@@ -49,7 +50,7 @@ func unwrapKey(t *tx, c apdu.Command) ([]byte, error) {
 	}
 	blob := c.Data
 	if len(blob) == 0 {
-		f, _ := t.file(fileScratch)
+		f, _ := t.file(pkcs15.FileBlob)
 		if len(f.Data) == 0 {
 			return nil, apdu.ReferenceNotFound
 		}
@@ -65,7 +66,7 @@ func unwrapKey(t *tx, c apdu.Command) ([]byte, error) {
 	if old, exists := t.d.Keys[c.P1]; exists && !replaceable(old, k) {
 		return nil, apdu.AlreadyExists
 	}
-	t.dropFile(fileScratch)
+	t.dropFile(pkcs15.FileBlob)
 	return nil, t.putKey(c.P1, k)
 }
 

@@ -44,9 +44,9 @@ func generated(t *testing.T, document, mark, want string) {
 
 func TestDocs_FidelityListsEveryCommand(t *testing.T) {
 	var b strings.Builder
-	b.WriteString("\n| Command | INS P1 P2 | Right | How it is known |\n|---|---|---|---|\n")
+	b.WriteString("\n| Command | INS P1 P2 | Right | Class of latency | How it is known |\n|---|---|---|---|---|\n")
 	for _, c := range applet.Commands() {
-		fmt.Fprintf(&b, "| %s | `%s` | %s | %s |\n", c.Name, c.Header, c.Needs, c.Evidence)
+		fmt.Fprintf(&b, "| %s | `%s` | %s | %s | %s |\n", c.Name, c.Header, c.Needs, c.Class, c.Evidence)
 	}
 	b.WriteString("\n")
 	generated(t, "fidelity.md", "commands", b.String())

@@ -14,7 +14,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"hsmemu/applet"
 	"hsmemu/applet/apdu"
 	"hsmemu/applet/cvc"
 	"hsmemu/applet/tlv"
@@ -35,7 +34,7 @@ func newScale(b *testing.B) scale {
 	card, err := emulator.NewCard(chip.Order{}, emulator.System())
 	require.NoError(b, err)
 	t := scale{b, card}
-	t.say(apdu.Command{INS: 0xA4, P1: 4, P2: 0x0C, Data: []byte(applet.AID)})
+	t.say(apdu.Command{INS: 0xA4, P1: 4, P2: 0x0C, Data: []byte(apdu.AID)})
 	setup := tlv.Append(nil, 0x80, []byte{0, 1})
 	setup = tlv.Append(setup, 0x81, []byte("648219"))
 	setup = tlv.Append(setup, 0x82, []byte("57621880"))

@@ -93,7 +93,7 @@ func kept(b *testing.B, path string, d chip.Durable, s seal.Sealer) *emulator.Ca
 	b.Cleanup(func() { require.NoError(b, file.Close()) })
 	c, err := emulator.New(d, file, emulator.System())
 	require.NoError(b, err)
-	answer, err := c.Transmit(context.Background(), apdu.Command{INS: 0xA4, P1: 4, P2: 0x0C, Data: []byte(applet.AID)}.Bytes())
+	answer, err := c.Transmit(context.Background(), apdu.Command{INS: 0xA4, P1: 4, P2: 0x0C, Data: []byte(apdu.AID)}.Bytes())
 	require.NoError(b, err)
 	require.Equal(b, []byte{0x90, 0x00}, answer)
 	return c
@@ -173,7 +173,7 @@ func BenchmarkOpen(b *testing.B) {
 		require.NoError(b, err)
 		c, err := emulator.New(d, file, emulator.System())
 		require.NoError(b, err)
-		_, err = c.Transmit(context.Background(), apdu.Command{INS: 0xA4, P1: 4, P2: 0x0C, Data: []byte(applet.AID)}.Bytes())
+		_, err = c.Transmit(context.Background(), apdu.Command{INS: 0xA4, P1: 4, P2: 0x0C, Data: []byte(apdu.AID)}.Bytes())
 		require.NoError(b, err)
 		require.NoError(b, file.Close())
 	}

@@ -295,14 +295,14 @@ func (f *Faults) due(command []byte) (due []*fault, ends bool) {
 // isInitialize knows INITIALIZE DEVICE with data: without, it is a query.
 func isInitialize(command []byte) bool {
 	c, err := apdu.Parse(command)
-	return err == nil && c.INS == 0x50 && len(c.Data) > 0
+	return err == nil && c.INS == apdu.InsInitializeDevice && len(c.Data) > 0
 }
 
-func isUnwrap(command []byte) bool { return len(command) > 1 && command[1] == 0x74 }
+func isUnwrap(command []byte) bool { return len(command) > 1 && command[1] == apdu.InsUnwrapKey }
 
 // isGenerate knows the commands that generate a key of either kind.
 func isGenerate(command []byte) bool {
-	return len(command) > 1 && (command[1] == 0x46 || command[1] == 0x48)
+	return len(command) > 1 && (command[1] == apdu.InsGenerateKeyPair || command[1] == apdu.InsGenerateSymmetricKey)
 }
 
 // strikeRemove pulls the card before it has seen the command, and never

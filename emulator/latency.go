@@ -6,6 +6,9 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"hsmemu/applet"
+	"hsmemu/applet/apdu"
 )
 
 // everyClass is the setting that stands for the latencies of hardware.
@@ -14,15 +17,15 @@ const everyClass = "realistic"
 // realistic is about how long hardware takes, by class of command. Signatures
 // were measured on a Nitrokey HSM 2, the rest is of that order of magnitude.
 var realistic = map[string]time.Duration{
-	"read":     25 * time.Millisecond,
-	"write":    60 * time.Millisecond,
-	"pin":      80 * time.Millisecond,
-	"sign":     300 * time.Millisecond,
-	"rsa":      1200 * time.Millisecond,
-	"wrap":     250 * time.Millisecond,
-	"generate": 1500 * time.Millisecond,
-	"rsagen":   12 * time.Second,
-	"other":    20 * time.Millisecond,
+	string(applet.Reading):    25 * time.Millisecond,
+	string(applet.Writing):    60 * time.Millisecond,
+	string(applet.PIN):        80 * time.Millisecond,
+	string(applet.Signing):    300 * time.Millisecond,
+	"rsa":                     1200 * time.Millisecond,
+	string(applet.Wrapping):   250 * time.Millisecond,
+	string(applet.Generating): 1500 * time.Millisecond,
+	"rsagen":                  12 * time.Second,
+	string(applet.Other):      20 * time.Millisecond,
 }
 
 // Latencies lists the classes of commands and how long each takes with the
@@ -44,39 +47,24 @@ var rsaKey = []byte{0x04, 0x00, 0x7F, 0x00, 0x07, 0x02, 0x02, 0x02, 0x01}
 // VERIFY is a question. The class byte counts, because programs that look for
 // other cards use the same instructions for them.
 func classOf(command []byte) string {
-	const otherBits = 0x73 // of the class byte: neither the proprietary class nor secure messaging
+	const otherBits = ^(apdu.ClassProprietary | apdu.ClassSecure)
 	if len(command) < 4 || command[0]&otherBits != 0 {
-		return "other"
+		return string(applet.Other)
 	}
-	switch command[1] {
-	case 0xB1, 0x58, 0xA4:
-		return "read"
-	case 0xD7, 0xE4, 0x50:
-		return "write"
-	case 0x20, 0x24, 0x2C, 0x82:
-		if len(command) <= 5 {
-			return "other"
-		}
-		return "pin"
-	case 0x68, 0x62:
-		if command[3] >= 0x20 && command[3] < 0x50 {
-			return "rsa"
-		}
-		return "sign"
-	case 0x78, 0x76, 0x86:
-		return "sign"
-	case 0x72, 0x74:
-		return "wrap"
-	case 0x46:
-		if bytes.Contains(command, rsaKey) {
-			return "rsagen"
-		}
-		return "generate"
-	case 0x48:
-		return "generate"
+	class := applet.ClassOf(command[1])
+	switch {
+	case class == applet.PIN && len(command) <= 5:
+		return string(applet.Other)
+	case class == applet.Signing && (command[1] == apdu.InsSign || command[1] == apdu.InsDecipher) && ofRSA(command[3]):
+		return "rsa"
+	case class == applet.Generating && bytes.Contains(command, rsaKey):
+		return "rsagen"
 	}
-	return "other"
+	return string(class)
 }
+
+// ofRSA reports whether an algorithm of SIGN or DECIPHER is one of RSA (KEY-1).
+func ofRSA(algorithm byte) bool { return algorithm >= 0x20 && algorithm < 0x50 }
 
 // strikeSlow waits, but not for a card that was taken out meanwhile.
 func strikeSlow(ctx context.Context, one *fault, command []byte) error {

@@ -8,6 +8,8 @@ const AID = "\xE8\x2B\x06\x01\x04\x01\x81\xC3\x1F\x02\x01"
 const (
 	ClassISO         byte = 0x00 // interindustry commands
 	ClassProprietary byte = 0x80 // commands of the vendor
+	ClassSecure      byte = 0x0C // bits of secure messaging with an authenticated header
+	ClassChannel     byte = 0x03 // bits of the logical channel
 )
 
 // Instruction bytes of the SmartCard-HSM: those of ISO 7816-4 and ISO 7816-8,
@@ -39,6 +41,9 @@ const (
 	InsUpdateBinary                  byte = 0xD7 // ISO 7816-4, with odd instruction byte
 	InsDeleteFile                    byte = 0xE4 // ISO 7816-9
 )
+
+// SelectByName is P1 of the SELECT that names an application.
+const SelectByName byte = 0x04
 
 // References of PINs, P2 of the PIN commands.
 const (

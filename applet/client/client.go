@@ -183,7 +183,7 @@ const (
 
 // selection selects the application. It ends a login.
 func selection(p2 byte) apdu.Command {
-	c := apdu.Command{INS: apdu.InsSelect, P1: 0x04, P2: p2, Data: []byte(apdu.AID)}
+	c := apdu.Command{INS: apdu.InsSelect, P1: apdu.SelectByName, P2: p2, Data: []byte(apdu.AID)}
 	if p2 == 0 {
 		c.Ne = 256
 	}

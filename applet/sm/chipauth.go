@@ -67,7 +67,7 @@ func (s Suite) Authenticate(device *curve.Private, nonce Nonce, data []byte) (Ch
 // device key and is to be forgotten after [Suite.Confirm].
 func Present(ephemeral *curve.Private) apdu.Command {
 	point := tlv.Append(nil, tagEphemeral, ephemeral.Public().Bytes())
-	return apdu.Command{INS: 0x86, Data: tlv.Append(nil, tagDynamic, point), Ne: 256}
+	return apdu.Command{INS: apdu.InsGeneralAuthenticate, Data: tlv.Append(nil, tagDynamic, point), Ne: 256}
 }
 
 // Confirm is the host's side: it checks the response data of the command made

@@ -82,7 +82,7 @@ func (s Suite) OID() []byte { return append(bytes.Clone(arcs), byte(s)) }
 
 // Select returns the command MSE:SET AT that selects the suite.
 func (s Suite) Select() apdu.Command {
-	return apdu.Command{INS: 0x22, P1: 0x41, P2: 0xA4, Data: tlv.Append(nil, tagMechanism, s.OID())}
+	return apdu.Command{INS: apdu.InsManageSecurityEnvironment, P1: 0x41, P2: 0xA4, Data: tlv.Append(nil, tagMechanism, s.OID())}
 }
 
 // String returns the name of the cipher, such as "AES-128".

@@ -10,7 +10,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"hsmemu/applet"
 	"hsmemu/applet/apdu"
 	"hsmemu/emulator"
 	"hsmemu/emulator/chip"
@@ -39,7 +38,7 @@ func BenchmarkStatus(b *testing.B) {
 	}{{"nothing", nothing{card.ATR()}}, {"card", card}} {
 		b.Run(c.name, func(b *testing.B) {
 			handle := inVPCD(b, c.card)
-			_, err := handle.Transmit(b.Context(), apdu.Command{INS: 0xA4, P1: 4, P2: 0x0C, Data: []byte(applet.AID)}.Bytes())
+			_, err := handle.Transmit(b.Context(), apdu.Command{INS: 0xA4, P1: 4, P2: 0x0C, Data: []byte(apdu.AID)}.Bytes())
 			require.NoError(b, err)
 			query := apdu.Command{INS: 0x20, P2: 0x81}.Bytes()
 			for b.Loop() {

@@ -13,7 +13,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"hsmemu/applet"
 	"hsmemu/applet/apdu"
 	"hsmemu/applet/cvc"
 	"hsmemu/applet/tlv"
@@ -194,7 +193,7 @@ func wireFor(answer int, ins, p1, p2 byte, data ...[]byte) []byte {
 	return apdu.Command{INS: ins, P1: p1, P2: p2, Data: bytes.Join(data, nil), Ne: answer, Extended: true}.Bytes()
 }
 
-var wireSelect = wire(0xA4, 0x04, 0x0C, []byte(applet.AID))
+var wireSelect = wire(0xA4, 0x04, 0x0C, []byte(apdu.AID))
 
 // set and drop are what most commands do.
 func set(name, value string) func(account, []byte) account {

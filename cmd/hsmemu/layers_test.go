@@ -43,7 +43,7 @@ var layers = map[string]layer{
 	"keystore/curve": {pure: true, modules: []string{"filippo.io/bigmod"}},
 	"keystore/cmac":  {pure: true},
 	"applet": {
-		pure: true, imports: []string{"pinstate", "keystore", "keystore/curve", "applet/apdu", "applet/tlv", "applet/cvc", "applet/sm"},
+		pure: true, imports: []string{"pinstate", "keystore", "keystore/curve", "applet/apdu", "applet/tlv", "applet/cvc", "applet/pkcs15", "applet/sm"},
 		modules: []string{"golang.org/x/crypto/cryptobyte"},
 	},
 	"applet/client": {pure: true, imports: []string{
@@ -51,7 +51,7 @@ var layers = map[string]layer{
 	}},
 	"emulator/scp03": {pure: true, imports: []string{"applet/apdu", "keystore/cmac"}},
 	"emulator/chip": { // makes the device key and its certificate, hence cvc and the key packages
-		pure: true, imports: []string{"applet", "applet/apdu", "applet/tlv", "applet/cvc", "emulator/scp03", "keystore", "keystore/curve"},
+		pure: true, imports: []string{"applet", "applet/apdu", "applet/tlv", "applet/cvc", "applet/pkcs15", "emulator/scp03", "keystore", "keystore/curve"},
 	},
 
 	"emulator": {imports: []string{"emulator/chip", "applet", "applet/apdu", "keystore"}}, // keystore: a seeded card's generator

@@ -76,13 +76,6 @@ func (d Durable) ATR() []byte { return d.Applet.Profile().ATR }
 // Specification, annex H).
 const cardManager = "\xA0\x00\x00\x01\x51\x00\x00\x00"
 
-const (
-	insSelect    = 0xA4
-	selectByName = 0x04
-	secureBits   = 0x0C
-	proprietary  = 0x80 // class bit; every instruction is taken with it and without
-)
-
 // Step runs one command APDU. Any bytes have an answer.
 func Step(env applet.Env, s State, command []byte) (State, Result) {
 	p := s.Applet.Profile()
@@ -93,17 +86,17 @@ func Step(env applet.Env, s State, command []byte) (State, Result) {
 	case err != nil:
 		return s, refuse("(not an APDU)", command, apdu.WrongLength)
 	}
-	byName := c.INS == insSelect && c.P1 == selectByName && c.CLA&secureBits == 0
+	byName := c.INS == apdu.InsSelect && c.P1 == apdu.SelectByName && c.CLA&apdu.ClassSecure == 0
 	switch {
-	case byName && c.CLA&^proprietary == 0 && (len(c.Data) == 0 || string(c.Data) == cardManager):
+	case byName && c.CLA&^apdu.ClassProprietary == 0 && (len(c.Data) == 0 || string(c.Data) == cardManager):
 		return selectCardManager(s, c)
-	case byName && string(c.Data) == applet.AID:
+	case byName && string(c.Data) == apdu.AID:
 		next, result := forward(env, s, c)
 		next.Selected = next.Selected || result.Event.SW == apdu.OK
 		return next, result
 	case s.Selected:
 		return forward(env, s, c)
-	case c.INS == insSelect:
+	case c.INS == apdu.InsSelect:
 		return s, refuse("SELECT", command, apdu.NotFound)
 	}
 	return s, refuse("(no application selected)", command, p.NotSelected)

@@ -269,7 +269,7 @@ func TestGolden_OldCardsAreTheSameCards(t *testing.T) {
 		require.Equal(t, d.Applet.Keys[4].ECPublic().Bytes(), back.ECPublic().Bytes())
 
 		c := boot(d, "\x02")
-		require.Equal(t, apdu.OK, c.send(apdu.Command{INS: 0xA4, P1: 4, P2: 0x0C, Data: []byte(applet.AID)}).SW)
+		require.Equal(t, apdu.OK, c.send(apdu.Command{INS: 0xA4, P1: 4, P2: 0x0C, Data: []byte(apdu.AID)}).SW)
 		require.Equal(t, apdu.TriesLeft(11), c.send(apdu.Command{INS: 0x20, P2: 0x88}).SW)
 	}
 }

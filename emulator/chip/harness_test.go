@@ -7,7 +7,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"hsmemu/applet"
 	"hsmemu/applet/apdu"
 	"hsmemu/applet/cvc"
 	"hsmemu/applet/tlv"
@@ -59,7 +58,7 @@ func (c card) play(t *testing.T, script string) {
 func lines(l ...string) string { return strings.Join(l, "\n") }
 
 // The commands that tests need most.
-var selectApplication = apdu.Command{INS: 0xA4, P1: 0x04, P2: 0x0C, Data: []byte(applet.AID)}
+var selectApplication = apdu.Command{INS: 0xA4, P1: 0x04, P2: 0x0C, Data: []byte(apdu.AID)}
 
 const (
 	userPIN = "648219"

@@ -26,7 +26,7 @@ func TestStep_TakesCommandsAsLongAsTheChipDoes(t *testing.T) {
 			env := applet.Env{Rand: rand.Reader, Now: time.Unix(1.7e9, 0), RSA: keystore.SystemGenerator{Rand: rand.Reader}}
 			d, err := chip.Manufacture(env, chip.Order{Firmware: p.Name})
 			require.NoError(t, err)
-			selected, r := chip.Step(env, chip.Boot(d), apdu.Command{INS: 0xA4, P1: 4, P2: 0x0C, Data: []byte(applet.AID)}.Bytes())
+			selected, r := chip.Step(env, chip.Boot(d), apdu.Command{INS: 0xA4, P1: 4, P2: 0x0C, Data: []byte(apdu.AID)}.Bytes())
 			require.Equal(t, []byte{0x90, 0x00}, r.Response)
 
 			most := longest[p.Major]

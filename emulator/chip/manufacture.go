@@ -6,6 +6,7 @@ import (
 
 	"hsmemu/applet"
 	"hsmemu/applet/cvc"
+	"hsmemu/applet/pkcs15"
 	"hsmemu/keystore"
 	"hsmemu/keystore/curve"
 )
@@ -26,9 +27,6 @@ const firstSequence = "00000"
 
 // deviceCurve is the curve of every device authentication key.
 const deviceCurve = "brainpoolP256r1"
-
-// fileDevice is EF.C_DevAut.
-const fileDevice = 0x2F02
 
 // Manufacture makes a card as shipped: never initialised, with a device key of
 // its own and its certificate from the emulator's issuer, dated env.Now.
@@ -63,7 +61,7 @@ func Manufacture(env applet.Env, o Order) (Durable, error) {
 	return Durable{Applet: applet.Durable{
 		Firmware: o.Firmware, Answers: o.Answers,
 		Device: applet.Device{Key: key, Name: string(name)},
-		Files:  []applet.File{{ID: fileDevice, Data: ef}},
+		Files:  []applet.File{{ID: pkcs15.FileDevice, Data: ef}},
 	}}, nil
 }
 
