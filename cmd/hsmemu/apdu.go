@@ -109,7 +109,7 @@ type exchanges struct {
 // argument is a dash.
 func (x *exchanges) all(ctx context.Context, args []string) error {
 	if x.selects {
-		command := apdu.Command{INS: 0xA4, P1: 4, P2: 0x0C, Data: []byte(apdu.AID)}.Bytes()
+		command := apdu.Command{INS: apdu.InsSelect, P1: apdu.SelectByName, P2: 0x0C, Data: []byte(apdu.AID)}.Bytes()
 		if err := x.one(ctx, command, new(apdu.OK.String())); err != nil {
 			return err
 		}
