@@ -27,8 +27,9 @@ const workPatience = 10 * time.Minute
 
 // Client speaks to the process that runs a card. Its methods take turns. When a
 // context ends, or the server answers in a way that a client does not know, the
-// connection cannot be used any more; the card goes on.
+// connection is given up and the card goes on; the next request makes a new one.
 type Client struct {
+	path  string
 	conn  net.Conn
 	lines *bufio.Scanner
 	mu    sync.Mutex
@@ -37,29 +38,40 @@ type Client struct {
 // Dial reaches the process that runs a card at its control socket. Error:
 // ErrNobody if there is none.
 func Dial(ctx context.Context, path string) (*Client, error) {
-	name, release, err := short(path)
+	c := &Client{path: path}
+	if err := c.connect(ctx); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *Client) connect(ctx context.Context) error {
+	name, release, err := short(c.path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, ErrNobody
+		return ErrNobody
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer release()
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", name)
 	if errors.Is(err, fs.ErrNotExist) || nobody(err) {
-		return nil, ErrNobody
+		return ErrNobody
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reach the process that runs the card: %w", err)
+		return fmt.Errorf("reach the process that runs the card: %w", err)
 	}
-	c := &Client{conn: conn, lines: bufio.NewScanner(conn)}
+	c.conn, c.lines = conn, bufio.NewScanner(conn)
 	c.lines.Buffer(nil, maxLine)
-	return c, nil
+	return nil
 }
 
 // Close ends the conversation, also one that has ended.
 func (c *Client) Close() error {
+	if c.conn == nil {
+		return nil
+	}
 	if err := c.conn.Close(); !errors.Is(err, net.ErrClosed) {
 		return err
 	}
@@ -159,10 +171,26 @@ type none struct{}
 func ask[Result any](ctx context.Context, c *Client, patience time.Duration, do verb, args any) (r Result, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return r, err
+	}
+	if c.conn == nil {
+		if err := c.connect(ctx); err != nil {
+			return r, err
+		}
+	}
+	conn := c.conn
+	defer func() {
+		// After these errors the server has hung up, or does not know where it is.
+		if err != nil && (!errors.As(err, new(*Error)) || errors.Is(err, ErrBusy) || errors.Is(err, ErrMalformed)) {
+			_ = conn.Close()
+			c.conn = nil
+		}
+	}()
 	limited, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	// Closing is what ends a wait for a reply that never comes.
-	stop := context.AfterFunc(limited, func() { _ = c.conn.Close() })
+	stop := context.AfterFunc(limited, func() { _ = conn.Close() })
 	defer stop()
 	q := request{Version: Version, Do: do}
 	if args != nil {

@@ -34,11 +34,21 @@ import (
 const patience = 20 * time.Second
 
 // shelf is a reader that only counts.
-type shelf struct{ ejected, inserted, reset, turns, powers, ends atomic.Int32 }
+type shelf struct {
+	ejected, inserted, reset, turns, powers, ends atomic.Int32
+	stuck                                         chan struct{} // Eject waits for it, if there is one
+}
 
 var errShelf = errors.New("the reader is stuck")
 
-func (s *shelf) Eject(context.Context) error  { s.ejected.Add(1); return nil }
+func (s *shelf) Eject(context.Context) error {
+	if s.stuck != nil {
+		<-s.stuck
+	}
+	s.ejected.Add(1)
+	return nil
+}
+
 func (s *shelf) Insert(context.Context) error { s.inserted.Add(1); return errShelf }
 func (s *shelf) Reset() error                 { s.reset.Add(1); return nil }
 func (s *shelf) Name() string                 { return "Shelf 3" }
@@ -528,6 +538,24 @@ func TestClient_TheOtherSideFails(t *testing.T) {
 			require.NoError(t, one.Close())
 		})
 	}
+}
+
+// What ended one request does not end the next: who interrupts an import can still
+// log out.
+func TestClient_GoesOnAfterAnInterruption(t *testing.T) {
+	t.Parallel()
+	c := newControlled(t, t.TempDir())
+	one := c.dial(t)
+	c.shelf.stuck = make(chan struct{})
+	ctx, cancel := context.WithCancel(soon(t))
+	time.AfterFunc(20*time.Millisecond, cancel)
+	require.ErrorIs(t, one.Eject(ctx, true), context.Canceled)
+	close(c.shelf.stuck)
+	require.ErrorIs(t, one.Reset(ctx, true), context.Canceled, "an ended context asks nothing")
+	_, err := one.Show(soon(t))
+	require.NoError(t, err)
+	require.NoError(t, one.Close())
+	require.NoError(t, one.Close())
 }
 
 // A reply that never comes is given up after two seconds, or with the context.
