@@ -16,6 +16,7 @@ import (
 
 	"hsmemu/applet/apdu"
 	"hsmemu/emulator/control"
+	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/view"
 )
 
@@ -72,6 +73,9 @@ func (a *app) speaker(ctx context.Context, name string) (say speaker, end func()
 	c, err := a.running(ctx, name)
 	if err == nil {
 		return c.Exchange, c.Close, nil
+	}
+	if !errors.Is(err, control.ErrNobody) && !errors.Is(err, statedir.ErrNoCard) {
+		return nil, nil, err
 	}
 	h, err := a.hold(name, makeDefault)
 	if err != nil {

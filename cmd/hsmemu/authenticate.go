@@ -149,5 +149,8 @@ func (c custodian) open(ctx context.Context, a *app) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s, s.about(s.Enter(ctx))
+	if err := s.Enter(ctx); err != nil {
+		return nil, errors.Join(s.about(err), s.close())
+	}
+	return s, nil
 }

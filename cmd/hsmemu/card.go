@@ -38,9 +38,9 @@ func newCardCommand(a *app) *cobra.Command {
 		newCardAuthenticateCommand(a), newCardImportKeyCommand(a), newCardFaultCommand(a),
 		newCardSnapshotCommand(a), newCardRestoreCommand(a), newCardSnapshotsCommand(a),
 		newCardExportCommand(a), newCardImportCommand(a), newCardResealCommand(a), newCardAcceptCommand(a),
-		newCardActCommand(a, doEject, "take a card out of its reader", (*control.Client).Eject),
+		newCardActCommand(a, doEject, "take a card out of its reader", eject),
 		newCardActCommand(a, doInsert, "put an ejected card back into its reader", insert),
-		newCardActCommand(a, doReset, "reset a card: its session ends", (*control.Client).Reset),
+		newCardActCommand(a, doReset, "reset a card: its session ends", reset),
 	)
 	return cmd
 }
@@ -199,14 +199,14 @@ func newCardListCommand(a *app) *cobra.Command {
 
 // newCardActCommand is a command that only the process running the card can
 // carry out.
-func newCardActCommand(a *app, do, short string, act func(*control.Client, context.Context, bool) error) *cobra.Command {
+func newCardActCommand(a *app, do, short string, act func(context.Context, *control.Client, bool) error) *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
 		Use:   do + " NAME",
 		Short: short,
 		Args:  exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			err := a.ask(cmd.Context(), do, args[0], func(c *control.Client) error { return act(c, cmd.Context(), force) })
+			err := a.ask(cmd.Context(), do, args[0], func(c *control.Client) error { return act(cmd.Context(), c, force) })
 			if do == doReset && errors.Is(err, control.ErrNobody) {
 				return nil // a card without power has nothing to lose
 			}
@@ -226,4 +226,6 @@ const (
 	doReset  = "reset"
 )
 
-func insert(c *control.Client, ctx context.Context, _ bool) error { return c.Insert(ctx) }
+func eject(ctx context.Context, c *control.Client, force bool) error { return c.Eject(ctx, force) }
+func insert(ctx context.Context, c *control.Client, _ bool) error    { return c.Insert(ctx) }
+func reset(ctx context.Context, c *control.Client, force bool) error { return c.Reset(ctx, force) }

@@ -39,7 +39,7 @@ var advices = []advice{
 	{is: seal.ErrNoTPM, hint: "name the TPM with --tpm or $HSMEMU_TPM"},
 	{is: emulator.ErrCounted, hint: "--force restores it all the same"},
 	{is: emulator.ErrForeign, hint: "--force puts it there all the same"},
-	{is: control.ErrEjected, hint: "`hsmemu card insert` puts it back"},
+	{is: control.ErrEjected, hint: "hsmemu card insert %s puts it back"},
 	{is: control.ErrNobody, hint: "start it with `hsmemu run --card %s` or `hsmemu exec --card %[1]s`"},
 	{is: vsmartcard.ErrNoReader, hint: "is pcscd running, with the vpcd driver configured for this port?"},
 }

@@ -36,7 +36,7 @@ func TestExplained(t *testing.T) {
 		{about("open", seal.ErrNoTPM), `open card "alice": no TPM answers`, "name the TPM with --tpm or $HSMEMU_TPM"},
 		{about("restore", fmt.Errorf("%w, X", emulator.ErrForeign)), `restore card "alice": the state is that of another device, X`, "--force puts it there all the same"},
 		{about("restore", emulator.ErrCounted), `restore card "alice": the card's counter is there to prevent this`, "--force restores it all the same"},
-		{about("use", control.ErrEjected), `use card "alice": the card is out of its reader`, "`hsmemu card insert` puts it back"},
+		{about("use", control.ErrEjected), `use card "alice": the card is out of its reader`, "hsmemu card insert alice puts it back"},
 		{about("eject", control.ErrNobody), `eject card "alice": no process runs this card`, "start it with `hsmemu run --card alice` or `hsmemu exec --card alice`"},
 		{vsmartcard.ErrNoReader, "no vpcd reader answers", "is pcscd running, with the vpcd driver configured for this port?"},
 		{about("open", &store.LockedError{PID: 7}), `card "alice" is in use by process 7`, ""},

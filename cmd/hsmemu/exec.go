@@ -140,13 +140,14 @@ func explainSocket(err error, advice string) error {
 // readers, in the order given. What close ends gives the cards back, too.
 func (a *app) private(ctx context.Context, l net.Listener, socket string, cards []filling) (d *control.Private, closeAll func() error, err error) {
 	var places []control.Placement
+	var held []*statedir.Card
 	closeAll = func() error {
 		var err error
 		if d != nil {
 			err = d.Close()
 		}
-		for _, p := range places {
-			err = errors.Join(err, p.Kept.(*statedir.Card).Close())
+		for _, h := range held {
+			err = errors.Join(err, h.Close())
 		}
 		return err
 	}
@@ -155,6 +156,7 @@ func (a *app) private(ctx context.Context, l net.Listener, socket string, cards 
 		if err != nil {
 			return nil, nil, errors.Join(err, l.Close(), closeAll())
 		}
+		held = append(held, h)
 		place, err := a.placement(h, c.reader)
 		places = append(places, place)
 		if err != nil {

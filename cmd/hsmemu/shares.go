@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -21,6 +22,7 @@ func (a *app) readShares(o importOrder) (shares, passwords [][]byte, err error) 
 		}
 		password, err := a.sharePassword(path, pick(o.sharePasswords, i))
 		if err != nil {
+			wipe(passwords)
 			return nil, nil, err
 		}
 		shares, passwords = append(shares, share), append(passwords, password)
@@ -64,8 +66,10 @@ func (a *app) combine(ctx context.Context, o importOrder, files, passwords [][]b
 	// Room for all: what cannot be interrupted ends with the process.
 	results := make(chan opened, len(files))
 	for i := range files {
+		password := bytes.Clone(passwords[i]) // the caller wipes its own when the context ends
 		go func() {
-			share, err := o.open(files[i], passwords[i])
+			defer clear(password)
+			share, err := o.open(files[i], password)
 			results <- opened{i, share, err}
 		}()
 	}

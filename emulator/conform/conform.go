@@ -252,6 +252,11 @@ func (p *Player) do(ctx context.Context, s step, r *record) (err error) {
 	case "let":
 		p.Vars[s.args[0]], err = s.command.bytes(p.Vars)
 	case "differ":
+		for _, name := range s.args {
+			if _, kept := p.Vars[name]; !kept {
+				return s.mismatch("a variable "+name, "none of that name", "")
+			}
+		}
 		if one := p.Vars[s.args[0]]; bytes.Equal(one, p.Vars[s.args[1]]) {
 			return s.mismatch("two values", fmt.Sprintf("%X", one), "")
 		}

@@ -127,10 +127,11 @@ func parseStep(text string) (step, error) {
 		return step{}, errors.New("neither sm off nor sm on with a suite: 3des, aes128, aes192 or aes256")
 	case "let":
 		name, value, found := strings.Cut(strings.TrimPrefix(text, "let"), "=")
-		if !found {
+		name = strings.TrimSpace(name)
+		if !found || name == "" {
 			return step{}, errors.New("let NAME = BYTES")
 		}
-		s.args = []string{strings.TrimSpace(name)}
+		s.args = []string{name}
 		s.command, err = parseExpression(value)
 		return s, err
 	}

@@ -310,8 +310,8 @@ func TestClient_Watch(t *testing.T) {
 	events, err = c.dial(t).Watch(soon(t))
 	require.NoError(t, err)
 	c.end()
-	for range events {
-		require.Fail(t, "nothing after the end")
+	for e, err := range events {
+		require.Fail(t, "nothing after the end", "%v %v", e, err)
 	}
 }
 
@@ -470,7 +470,7 @@ func TestServer_StaleSocket(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			folder, err := os.MkdirTemp("", "c")
+			folder, err := os.MkdirTemp("", "c") //nolint:usetesting // a short path: the name of a socket has 107 characters at most
 			require.NoError(t, err)
 			t.Cleanup(func() { require.NoError(t, os.RemoveAll(folder)) })
 			path := filepath.Join(folder, "alice.sock")
@@ -486,7 +486,7 @@ func TestServer_StaleSocket(t *testing.T) {
 // ours.
 func answering(t *testing.T, answer string, hangUp bool) string {
 	t.Helper()
-	folder, err := os.MkdirTemp("", "c")
+	folder, err := os.MkdirTemp("", "c") //nolint:usetesting // a short path: the name of a socket has 107 characters at most
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(folder)) })
 	path := filepath.Join(folder, "alice.sock")
@@ -603,7 +603,7 @@ func TestServer_BoundsItsConnections(t *testing.T) {
 // A private daemon puts cards into readers where clients of PC/SC find them.
 func TestStart(t *testing.T) {
 	t.Parallel()
-	folder, err := os.MkdirTemp("", "c")
+	folder, err := os.MkdirTemp("", "c") //nolint:usetesting // a short path: the name of a socket has 107 characters at most
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(folder)) })
 	socket := filepath.Join(folder, "pcscd.comm")

@@ -106,7 +106,7 @@ func talked(t *testing.T, c *Card, said []byte) [][]byte {
 	go func() {
 		_, _ = client.Write(append(bytes.Clone(said), '\n'))
 	}()
-	time.Sleep(time.Hour) // of a clock that moves on when nothing else does
+	time.Sleep(time.Hour) //nolint:forbidigo // of a clock that moves on when nothing else does
 	require.NoError(t, client.Close())
 	<-ended
 	<-read

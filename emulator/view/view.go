@@ -219,9 +219,10 @@ type Session string
 
 // Who may be logged in.
 const (
-	NotSelected Session = "not-selected" // the application is not
-	Nobody      Session = "nobody"
-	User        Session = "user"
+	NotSelected   Session = "not-selected" // the application is not
+	Nobody        Session = "nobody"
+	SOPINVerified Session = "so-pin" // the SO-PIN was verified, and the user is not logged in
+	User          Session = "user"
 )
 
 // Closed describes a card whose file is not opened: only its seal and its
@@ -399,6 +400,8 @@ func (c Card) Runs(process int, place string, ejected bool, s chip.State) Card {
 		c.Running.Session = NotSelected
 	case s.Applet.Login.User:
 		c.Running.Session = User
+	case s.Applet.Login.SO:
+		c.Running.Session = SOPINVerified
 	}
 	return c
 }

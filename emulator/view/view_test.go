@@ -84,6 +84,8 @@ func cards(t *testing.T) []view.Card {
 	all = append(all, view.Of("lab", d, "tpm", 1<<63).Runs(7, "reader 0", false, s))
 	s.Selected = true
 	all = append(all, view.Of("lab", d, "passphrase", 2).Runs(7, "reader 0", true, s))
+	s.Applet.Login.SO = true
+	all = append(all, view.Of("lab", d, "tpm", 3).Runs(7, "reader 0", false, s))
 	s.Applet.Login.User = true
 	all = append(all, view.Of("lab", d, "tpm", 3).Runs(7, "reader 0", false, s))
 	for _, reason := range []view.Reason{view.OlderThanCounter, view.NewerThanCounter, view.CounterGone, view.CounterFailed} {

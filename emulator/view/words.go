@@ -29,9 +29,10 @@ var unblockText = map[Unblock]string{
 }
 
 var sessionText = map[Session]string{
-	NotSelected: "application not selected",
-	Nobody:      "application selected, nobody logged in",
-	User:        "user logged in",
+	NotSelected:   "application not selected",
+	Nobody:        "application selected, nobody logged in",
+	SOPINVerified: "application selected, SO-PIN verified",
+	User:          "user logged in",
 }
 
 // known returns what p points to, or the zero value.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"sync"
 
 	"hsmemu/vsmartcard"
 )
@@ -24,7 +25,7 @@ type Daemon struct {
 	// Readers are in the order of the slots.
 	Readers []*Reader
 
-	served chan error
+	served func() error // waits for the end, and says how it came
 }
 
 // Start serves cards, each in a reader of its own, on a new socket in a folder
@@ -54,15 +55,17 @@ func Start(dir string, slots ...Slot) (*Daemon, error) {
 
 // Run serves a daemon without readers at a listener, which it owns, until Close.
 func Run(l net.Listener) *Daemon {
-	d := &Daemon{Server: &Server{}, served: make(chan error, 1)}
-	go func() { d.served <- d.Serve(l) }()
+	d := &Daemon{Server: &Server{}}
+	ended := make(chan error, 1)
+	go func() { ended <- d.Serve(l) }()
+	d.served = sync.OnceValue(func() error { return <-ended })
 	return d
 }
 
-// Close ends the server and removes the socket.
+// Close ends the server and removes the socket. A second call does nothing more.
 func (d *Daemon) Close() error {
 	err := d.Server.Close()
-	if served := <-d.served; !errors.Is(served, ErrClosed) && !errors.Is(served, net.ErrClosed) {
+	if served := d.served(); !errors.Is(served, ErrClosed) && !errors.Is(served, net.ErrClosed) {
 		err = errors.Join(err, served)
 	}
 	return err
