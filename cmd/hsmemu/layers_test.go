@@ -56,15 +56,18 @@ var layers = map[string]layer{
 
 	"emulator": {imports: []string{"emulator/chip", "applet", "applet/apdu", "keystore"}}, // keystore: a seeded card's generator
 	"emulator/control": {imports: []string{
-		"emulator", "emulator/chip", "emulator/view", "applet", "vsmartcard", "vsmartcard/pcscd",
+		"emulator", "emulator/chip", "emulator/view", "applet", "vsmartcard", "vsmartcard/descriptors", "vsmartcard/pcscd",
 	}},
 	"emulator/statedir": {imports: []string{"emulator", "emulator/chip", "emulator/store", "keystore/seal"}},
 	"emulator/store":    {imports: []string{"keystore/seal"}, modules: []string{"golang.org/x/crypto", "golang.org/x/sys/windows"}},
 	"keystore/keyfile":  {imports: []string{"keystore", "keystore/curve"}, modules: []string{"software.sslmate.com/src/go-pkcs12"}},
 	"keystore/seal":     {modules: []string{"github.com/google/go-tpm-tools/client", "github.com/google/go-tpm", "golang.org/x/crypto"}},
 	"vsmartcard":        {},
-	"vsmartcard/pcscd":  {imports: []string{"vsmartcard"}},
-	"emulator/ram":      {imports: []string{"applet/tlv", "vsmartcard"}},
+	"vsmartcard/pcscd":  {imports: []string{"vsmartcard", "vsmartcard/descriptors"}},
+
+	"vsmartcard/descriptors": {},
+
+	"emulator/ram": {imports: []string{"applet/tlv", "vsmartcard"}},
 	"emulator/portal": {imports: []string{
 		"emulator/ram", "emulator/scp03", "emulator/store", "applet/cvc", "applet/sm", "applet/apdu", "applet/tlv", "keystore/curve",
 	}},

@@ -29,7 +29,7 @@ import (
 	"hsmemu/emulator"
 	"hsmemu/emulator/chip"
 	"hsmemu/emulator/view"
-	"hsmemu/vsmartcard"
+	"hsmemu/vsmartcard/descriptors"
 )
 
 // Reader is the reader that a card is in.
@@ -142,7 +142,7 @@ func (c *Card) Serve(ctx context.Context, path string) (wait func(), err error) 
 				<-t.C
 				continue
 			}
-			if c.talking.Load() >= maxTalks || vsmartcard.KeptBack(conn) {
+			if c.talking.Load() >= maxTalks || descriptors.KeptBack(conn) {
 				_ = json.NewEncoder(conn).Encode(reply{Version: Version, Error: coded(ErrBusy)})
 				_ = conn.Close()
 				continue

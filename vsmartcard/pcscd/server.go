@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"hsmemu/vsmartcard"
+	"hsmemu/vsmartcard/descriptors"
 )
 
 // ReadersMax is the number of readers a daemon can have; clients before
@@ -126,7 +126,7 @@ func (s *Server) ServeConn(stream net.Conn) {
 func (s *Server) join(stream net.Conn) (*conn, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || len(s.conns) >= ClientsMax || vsmartcard.KeptBack(stream) {
+	if s.closed || len(s.conns) >= ClientsMax || descriptors.KeptBack(stream) {
 		_ = stream.Close()
 		return nil, false
 	}

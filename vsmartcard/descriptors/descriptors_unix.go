@@ -1,0 +1,31 @@
+//go:build unix
+
+package descriptors
+
+import (
+	"net"
+	"syscall"
+)
+
+// kept is how many file descriptors connections leave to files: for each of
+// 16 cards one to save with and one for its TPM, and one for each listener, which
+// holds a connection until it has been judged.
+const kept = 64
+
+func keptBack(conn net.Conn) bool {
+	c, ok := conn.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := c.SyscallConn()
+	var limit syscall.Rlimit
+	if err != nil || syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {
+		return false
+	}
+	is := false
+	err = raw.Control(func(fd uintptr) {
+		most := uint64(limit.Cur) //nolint:unconvert // a signed number on FreeBSD
+		is = uint64(fd) >= most-min(kept, most/2)
+	})
+	return is && err == nil
+}
