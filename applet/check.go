@@ -12,8 +12,14 @@ import (
 	"hsmemu/keystore/curve"
 )
 
-// ErrState reports a state that no card can be in.
-var ErrState = errors.New("not the state of a card")
+// ErrState reports a state that no card can be in. Its method Impossible tells
+// package store that no program of any version wrote it.
+var ErrState error = stateError{}
+
+type stateError struct{}
+
+func (stateError) Error() string    { return "not the state of a card" }
+func (stateError) Impossible() bool { return true }
 
 // Check returns ErrState, with words that say what is wrong, unless production
 // and commands alone can have brought the application into this state. What that

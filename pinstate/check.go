@@ -11,7 +11,7 @@ import (
 // the first initialisation; the SO-PIN has 8 bytes and at most 15 tries; the user
 // PIN has 6 to 16 bytes and no more tries than its length allows; a card without
 // a PIN has a policy for public keys (PIN-1, PIN-4, PIN-5). It is for states that come
-// from a file or from elsewhere, and it never tells a secret.
+// from a file or from elsewhere, and it tells no secret, nor how long one is.
 func (c Card) Check() error {
 	switch {
 	case !c.Initialised && !reflect.DeepEqual(c, Card{}):
@@ -19,7 +19,7 @@ func (c Card) Check() error {
 	case !c.Initialised:
 		return nil
 	case len(c.SO.Value) != soPIN:
-		return fmt.Errorf("an SO-PIN of %d bytes", len(c.SO.Value))
+		return errors.New("an SO-PIN that is too short or too long")
 	case c.SO.Max != soTries || c.SO.Left > c.SO.Max:
 		return fmt.Errorf("SO-PIN with %d of %d tries", c.SO.Left, c.SO.Max)
 	case !c.Keys.valid():
@@ -38,11 +38,11 @@ func (c Card) checkUser() error {
 	length := len(c.User.Value)
 	switch {
 	case length < minPIN || length > maxPIN:
-		return fmt.Errorf("a user PIN of %d bytes", length)
+		return errors.New("a user PIN that is too short or too long")
 	case c.MinLength < minPIN || c.MinLength > maxPIN:
 		return fmt.Errorf("a user PIN of at least %d bytes", c.MinLength)
 	case c.User.Left > c.User.Max || c.User.Max == 0 || c.User.Max > triesAllowed(length) || c.User.Max > triesAllowed(int(c.MinLength)):
-		return fmt.Errorf("user PIN of %d bytes, at least %d, with %d of %d tries", length, c.MinLength, c.User.Left, c.User.Max)
+		return fmt.Errorf("%d of %d tries for a user PIN of its length, at least %d", c.User.Left, c.User.Max, c.MinLength)
 	case c.Transport && (!c.Options.Has(OptionTransportPIN) || length != int(c.MinLength)):
 		return errors.New("a transport PIN that no initialisation gave")
 	}

@@ -63,7 +63,7 @@ func TestState_IsCheckedBeforeItIsACards(t *testing.T) {
 			b := *a
 			b.err = &said
 			require.Equal(t, exitFailed, b.run(t.Context(), []string{"card", "import", file, "bob"}))
-			require.Contains(t, said.String(), `import card "bob": file of another version: `+file+": the content does not fit: not the state of a card: "+says)
+			require.Contains(t, said.String(), `import card "bob": damaged file: `+file+": not the state of a card: "+says)
 			require.NoFileExists(t, filepath.Join(state, "bob.card"))
 
 			tag := filepath.Join(state, "snapshots", "alice", "made.card")

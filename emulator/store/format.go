@@ -164,8 +164,15 @@ func (p parsed) content(dst []byte, aead cipher.AEAD) ([]byte, error) {
 	return content, nil
 }
 
+// impossible is what T says of a value that has the form of T and yet cannot be.
+type impossible interface {
+	error
+	Impossible() bool
+}
+
 // decode reads the one JSON value in content. The checksum has vouched for
-// content, so JSON that does not fit T comes from a program with another T.
+// content, so JSON that does not fit T comes from a program with another T, and
+// a value that T calls impossible from nobody's program.
 func decode[T any](path string, content []byte) (T, error) {
 	var v, none T
 	d := json.NewDecoder(bytes.NewReader(content))
@@ -173,6 +180,9 @@ func decode[T any](path string, content []byte) (T, error) {
 	if err := d.Decode(&v); err != nil {
 		if _, bad := errors.AsType[*json.SyntaxError](err); bad || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			return none, corrupt(path, "the content is not JSON: "+err.Error())
+		}
+		if i, ours := errors.AsType[impossible](err); ours && i.Impossible() {
+			return none, fmt.Errorf("%w: %s: %w", ErrCorrupt, path, err)
 		}
 		return none, fmt.Errorf("%w: %s: the content does not fit: %w", ErrVersion, path, err)
 	}

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -256,5 +257,34 @@ func TestLoad_NoValue(t *testing.T) {
 		require.NoError(t, f.Close())
 		_, _, err = store.Read[value](path, store.Options{})
 		require.ErrorIs(t, err, want, content)
+	}
+}
+
+// picky is a text that cannot be empty.
+type picky string
+
+type emptyError struct{}
+
+func (emptyError) Error() string    { return "empty" }
+func (emptyError) Impossible() bool { return true }
+
+func (p *picky) UnmarshalJSON(b []byte) error {
+	var read string
+	if err := json.Unmarshal(b, &read); err != nil || read != "" {
+		*p = picky(read)
+		return err
+	}
+	return fmt.Errorf("text: %w", emptyError{})
+}
+
+// A value that has the right form and yet cannot be, as its type says, was
+// written by no version of any program.
+func TestRead_TellsWhatCannotBeFromAnotherVersion(t *testing.T) {
+	t.Parallel()
+	for content, want := range map[any]error{"fits": nil, "": store.ErrCorrupt, 7: store.ErrVersion} {
+		path := place(t)
+		require.NoError(t, store.Write(path, content, store.Options{}))
+		_, _, err := store.Read[picky](path, store.Options{})
+		require.ErrorIs(t, err, want)
 	}
 }
