@@ -5,27 +5,36 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
+	"hsmemu/emulator/chip"
 	"hsmemu/emulator/control"
 	"hsmemu/emulator/statedir"
+	"hsmemu/emulator/store"
 	"hsmemu/vsmartcard/pcscd"
 )
 
 func newExecCommand(a *app) *cobra.Command {
-	var cards, readerNames []string
+	var cards, readerNames, faults []string
+	var from string
 	cmd := &cobra.Command{
 		Use:   "exec [--card NAME]... [flags] -- PROGRAM [ARG]...",
 		Short: "run a program with cards of its own",
 		Long: "Starts a private PC/SC daemon on a private socket, puts the cards into its readers, in the order given,\n" +
-			"runs the program where it finds them, and hands over its exit code: 127 if it could not be started, 128+n if\n" +
-			"signal n ended it. Needs no root, no pcscd and no free port; any number run side by side.",
+			"runs the program where it finds them, and hands over its exit code: 128+n if signal n ended it, 127 if there\n" +
+			"is no such program, 126 if it cannot be run, 125 if exec itself failed. Needs no root, no pcscd and no free\n" +
+			"port; any number run side by side.\n\n" +
+			"With --from the card is a throw-away copy of a snapshot of it, or of a file that `hsmemu card export` wrote:\n" +
+			"it is in memory alone and ends with the program. The program finds it under its name in a state folder of\n" +
+			"its own. With --fault the readers fail from the beginning; `hsmemu card fault --help` tells how.",
 		Args: atLeast(1),
 
 		DisableFlagsInUseLine: true,
@@ -33,18 +42,25 @@ func newExecCommand(a *app) *cobra.Command {
 			if twice := repeated(cards); twice != "" {
 				return usageError{fmt.Errorf("card %q is named twice", twice)}
 			}
-			return a.exec(context.WithoutCancel(cmd.Context()), fill(cards, readerNames), args)
+			if from != "" && len(cards) > 1 {
+				return usageError{errors.New("--from goes with one card")}
+			}
+			fillings := fill(cards, readerNames)
+			fillings[0].from = from
+			return a.exec(context.WithoutCancel(cmd.Context()), fillings, faults, args)
 		},
 	}
 	cmd.Flags().SetInterspersed(false)
 	cmd.Flags().StringArrayVar(&cards, "card", []string{defaultCard}, "name of a card; may be repeated")
 	cmd.Flags().StringArrayVar(&readerNames, "reader-name", nil, "`NAME` of the first reader, instead of what hardware with this card is called; repeated, of the next")
+	cmd.Flags().StringVar(&from, "from", "", "run a throw-away copy of this `SNAPSHOT|FILE`, of which nothing is kept")
+	cmd.Flags().StringArrayVar(&faults, "fault", nil, "`FAULT` with its settings, as in 'remove after=3', in every reader; may be repeated")
 	return cmd
 }
 
-// filling is a card for a reader, and the reader's name if the user has chosen
-// one.
-type filling struct{ card, reader string }
+// filling is a card for a reader, the reader's name if the user has chosen one,
+// and the snapshot or file that a throw-away card begins with.
+type filling struct{ card, reader, from string }
 
 // fill pairs cards with the names of their readers.
 func fill(cards, readerNames []string) []filling {
@@ -60,7 +76,12 @@ func fill(cards, readerNames []string) []filling {
 
 // exec runs a program with a private daemon. Signals go to the program, so the
 // context does not end with them.
-func (a *app) exec(ctx context.Context, cards []filling, args []string) (err error) {
+func (a *app) exec(ctx context.Context, cards []filling, faults, args []string) (err error) {
+	defer func() {
+		if err != nil && !errors.As(err, new(exitError)) {
+			err = execError{err}
+		}
+	}()
 	if err := needPCSCLite("exec", runtime.GOOS); err != nil {
 		return err
 	}
@@ -71,12 +92,68 @@ func (a *app) exec(ctx context.Context, cards []filling, args []string) (err err
 		return err
 	}
 	defer func() { err = a.also(err, remove()) }()
-	_, closeAll, err := a.private(ctx, l, socket, cards)
+	d, closeAll, err := a.private(ctx, l, socket, cards)
 	if err != nil {
 		return err
 	}
+	if err := setFaults(d.Cards, faults); err != nil {
+		return errors.Join(err, closeAll())
+	}
 	p.env = with(os.Environ(), pcscd.EnvSocket, socket)
+	if cards[0].from != "" {
+		p.env = with(p.env, "HSMEMU_STATE", filepath.Dir(socket))
+	}
 	return a.also(p.run(a), closeAll())
+}
+
+// setFaults sets faults in the readers of cards, each a name and its settings
+// with blanks between them.
+func setFaults(cards []*control.Card, faults []string) error {
+	for _, c := range cards {
+		for _, fault := range faults {
+			words := strings.Fields(fault)
+			if len(words) == 0 {
+				return usageError{errors.New("--fault names a fault")}
+			}
+			if err := c.Faults.Set(words[0], words[1:]); err != nil {
+				return usageError{err}
+			}
+		}
+	}
+	return nil
+}
+
+// borrow powers on a throw-away card in the state of a snapshot, or else of a
+// file.
+func (a *app) borrow(name, from string) (*statedir.Card, error) {
+	d, err := a.cards()
+	if err != nil {
+		return nil, err
+	}
+	state, err := d.ReadSnapshot(name, from, a.options())
+	if errors.Is(err, statedir.ErrName) || errors.Is(err, statedir.ErrNoCard) || errors.Is(err, statedir.ErrNoSnapshot) {
+		if _, absent := os.Stat(from); absent != nil {
+			if errors.Is(err, statedir.ErrName) { // it can only have been a file
+				err = fmt.Errorf("open card %q: %w", name, absent)
+			}
+			return nil, err
+		}
+		state, _, err = store.Read[chip.Durable](from, transfer{}.in(a))
+	}
+	if err != nil {
+		return nil, err
+	}
+	w := a.outside
+	w.Log = slog.New(voice{out: a.err, about: fmt.Sprintf("card %q: ", name)})
+	return statedir.Unkept(name, state, w)
+}
+
+// taken is the card for a reader, powered on.
+func (a *app) taken(f filling) (*statedir.Card, error) {
+	if f.from != "" {
+		return a.borrow(f.card, f.from)
+	}
+	return a.hold(f.card, makeDefault)
 }
 
 // also joins a failure of our own to how a program ended. Its exit code is
@@ -152,16 +229,19 @@ func (a *app) private(ctx context.Context, l net.Listener, socket string, cards 
 		return err
 	}
 	for _, c := range cards {
-		h, err := a.hold(c.card, makeDefault)
+		h, err := a.taken(c)
 		if err != nil {
 			return nil, nil, errors.Join(err, l.Close(), closeAll())
 		}
 		held = append(held, h)
 		place, err := a.placement(h, c.reader)
-		places = append(places, place)
 		if err != nil {
 			return nil, nil, errors.Join(err, l.Close(), closeAll())
 		}
+		if c.from != "" { // the other card of that name may be running
+			place.Socket = filepath.Join(filepath.Dir(socket), filepath.Base(place.Socket))
+		}
+		places = append(places, place)
 	}
 	if d, err = control.Start(ctx, l, socket, places); err != nil {
 		return nil, nil, errors.Join(err, closeAll())
@@ -194,10 +274,13 @@ func (a *app) serveSocket(ctx context.Context, socket string, cards []string) (e
 	for i, c := range d.Cards {
 		a.announceCard(c, d.Names[i])
 	}
-	fmt.Fprintf(a.out, "clients find them with %s=%s\nready\n", pcscd.EnvSocket, socket)
+	fmt.Fprintf(a.out, "export %s=%s\nready\n", pcscd.EnvSocket, quoted(socket))
 	<-ctx.Done()
 	return closeAll()
 }
+
+// quoted is a word as a shell reads it, whatever is in it.
+func quoted(word string) string { return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'" }
 
 // takeSocket makes a socket at a path, also where a process that did not end
 // cleanly has left one.

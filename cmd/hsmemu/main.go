@@ -91,6 +91,9 @@ func (a *app) run(ctx context.Context, args []string) int {
 	if hint != "" {
 		fmt.Fprintf(a.err, "hint: %s\n", hint)
 	}
+	if errors.As(err, new(execError)) {
+		return exitExec
+	}
 	return exitFailed
 }
 

@@ -14,11 +14,28 @@ import (
 	"golang.org/x/term"
 )
 
-// Exit codes of exec beside the program's own, as shells have them.
+// Exit codes of exec beside the program's own, as env and shells have them.
 const (
-	exitNotStarted = 127
-	exitSignal     = 128
+	exitExec   = 125 // exec itself failed
+	exitCannot = 126 // the program cannot be run
+	exitAbsent = 127 // there is no such program
+	exitSignal = 128 // and the number of the signal that ended it
 )
+
+// execError is a failure of exec itself.
+type execError struct{ error }
+
+func (e execError) Unwrap() error { return e.error }
+
+// packages are those of Debian and its kin that have the tools that people use
+// cards with.
+var packages = map[string]string{
+	"eidenv": "opensc", "opensc-explorer": "opensc", "opensc-tool": "opensc", "pkcs11-tool": "opensc", "pkcs15-crypt": "opensc",
+	"pkcs15-init": "opensc", "pkcs15-tool": "opensc", "sc-hsm-tool": "opensc",
+	"gpg": "gnupg", "openssl": "openssl", "p11-kit": "p11-kit", "p11tool": "gnutls-bin", "certtool": "gnutls-bin", "pcsc_scan": "pcsc-tools",
+	"scriptor": "pcsc-tools", "ssh": "openssh-client", "ssh-add": "openssh-client", "ssh-keygen": "openssh-client", "pesign": "pesign",
+	"osslsigncode": "osslsigncode", "certutil": "libnss3-tools", "modutil": "libnss3-tools",
+}
 
 // program runs a program with our input and output and hands over its exit
 // code.
@@ -35,8 +52,15 @@ func (p program) run(a *app) error {
 	cmd.Env = p.env
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = a.in, a.out, a.err
 	if err := cmd.Start(); err != nil {
+		code := exitError(exitCannot)
+		if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
+			err, code = errors.New("there is no such program"), exitAbsent
+		}
 		fmt.Fprintf(a.err, "hsmemu: start %s: %s\n", p.args[0], oneLine(cause(err).Error()))
-		return exitError(exitNotStarted)
+		if in := packages[p.args[0]]; in != "" && code == exitAbsent {
+			fmt.Fprintf(a.err, "hint: it is in the package %s\n", in)
+		}
+		return code
 	}
 	passed := p.signals.to(a, cmd.Process)
 	err := cmd.Wait()
@@ -49,8 +73,6 @@ func cause(err error) error {
 	var path *fs.PathError
 	var name *exec.Error
 	switch {
-	case errors.Is(err, exec.ErrNotFound), errors.Is(err, fs.ErrNotExist):
-		return errors.New("there is no such program")
 	case errors.As(err, &path):
 		return path.Err
 	case errors.As(err, &name):

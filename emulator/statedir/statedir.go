@@ -211,7 +211,15 @@ type Card struct {
 	*emulator.Card
 	// Name is the card's name.
 	Name string
-	file *store.File[chip.Durable]
+	file keeper
+}
+
+// keeper is what keeps a card's states.
+type keeper interface {
+	emulator.Store
+	Generation() uint64
+	Seal() string
+	Close() error
 }
 
 // Generation counts the saves of the card's file.
@@ -240,6 +248,28 @@ func (d *Dir) Run(card string, w emulator.World) (*Card, error) {
 	}
 	return &Card{Card: c, Name: card, file: file}, nil
 }
+
+// Unkept powers on a card that begins with a state and ends with the process.
+// Nothing of what happens to it is kept.
+func Unkept(card string, state chip.Durable, w emulator.World) (*Card, error) {
+	if err := checkName("card name", card); err != nil {
+		return nil, err
+	}
+	c, err := emulator.New(state, nowhere{}, w.For(state))
+	if err != nil {
+		return nil, failed("open", card, err)
+	}
+	return &Card{Card: c, Name: card, file: nowhere{}}, nil
+}
+
+// nowhere keeps nothing: the card itself holds its last state.
+type nowhere struct{}
+
+func (nowhere) Save(chip.Durable) error { return nil }
+func (nowhere) Counts() bool            { return false }
+func (nowhere) Generation() uint64      { return 0 }
+func (nowhere) Seal() string            { return seal.KindNone }
+func (nowhere) Close() error            { return nil }
 
 func (d *Dir) open(op, card string) (*store.File[chip.Durable], error) {
 	path, err := d.file(card, cardSuffix)

@@ -1,6 +1,7 @@
 package statedir_test
 
 import (
+	"encoding/hex"
 	"os"
 	"path/filepath"
 	"testing"
@@ -244,4 +245,32 @@ func TestSeed(t *testing.T) {
 		names = append(names, state.Applet.Device.Name)
 	}
 	require.Equal(t, names[0], names[1])
+}
+
+// What happens to a card that is kept nowhere leaves no trace in the one whose
+// state it began with.
+func TestUnkept(t *testing.T) {
+	d := opened(t, plain())
+	require.NoError(t, d.Make("alice", statedir.Order{}, plain(), emulator.System()))
+	before, _, err := d.Read("alice")
+	require.NoError(t, err)
+	_, err = statedir.Unkept("../alice", before, emulator.System())
+	require.ErrorIs(t, err, statedir.ErrName)
+	card, err := statedir.Unkept("alice", before, emulator.System())
+	require.NoError(t, err)
+	require.Equal(t, before.Applet.Device.Name, card.Snapshot().Durable().Applet.Device.Name)
+	for _, command := range []string{
+		"00A4040C0BE82B0601040181C31F0201",
+		"805000001B800200018106363438323139820835373632313838309101039700",
+	} {
+		raw, err := hex.DecodeString(command)
+		require.NoError(t, err)
+		_, err = card.Transmit(t.Context(), raw)
+		require.NoError(t, err)
+	}
+	require.NoError(t, card.Close())
+	after, info, err := d.Read("alice")
+	require.NoError(t, err)
+	require.Equal(t, before, after)
+	require.Equal(t, uint64(1), info.Generation)
 }
