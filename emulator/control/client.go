@@ -204,9 +204,10 @@ func ask[Result any](ctx context.Context, c *Client, patience time.Duration, do 
 		return r, err
 	}
 	defer clear(line)
-	if _, err = c.conn.Write(append(line, '\n')); err == nil {
-		r, err = receive[Result](c)
-	}
+	// A server that is full says so and hangs up before it hears anything: what
+	// became of the request is in the reply, or in its absence.
+	_, _ = c.conn.Write(append(line, '\n'))
+	r, err = receive[Result](c)
 	switch {
 	case err == nil:
 		return r, nil

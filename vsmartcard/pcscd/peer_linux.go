@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
+	"unicode"
+	"unicode/utf8"
 )
 
 // nameOf names the process at the other end of a connection.
@@ -29,5 +32,15 @@ func nameOf(stream net.Conn) string {
 	if err != nil {
 		return fmt.Sprintf("process %d", peer.Pid)
 	}
-	return fmt.Sprintf("process %d (%s)", peer.Pid, strings.TrimSpace(string(program)))
+	return named(peer.Pid, string(program))
+}
+
+// named is a process for people. A process may call itself what it likes, and
+// what is not a plain name is quoted: a terminal could obey it.
+func named(pid int32, program string) string {
+	program = strings.TrimSuffix(program, "\n")
+	if strings.ContainsFunc(program, func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }) {
+		program = strconv.Quote(program)
+	}
+	return fmt.Sprintf("process %d (%s)", pid, program)
 }
