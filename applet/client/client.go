@@ -22,6 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"hsmemu/applet/apdu"
 	"hsmemu/applet/sm"
@@ -54,6 +55,10 @@ type Client struct {
 	pin    []byte
 	opened bool
 }
+
+// leavePatience is how long an end may take that is made after the end of a
+// context.
+const leavePatience = 10 * time.Second
 
 // New is a client of a card. It sends nothing.
 func New(card Card) *Client { return &Client{card: card} }
@@ -265,7 +270,7 @@ func (c *Client) Login(ctx context.Context, pin []byte) error {
 
 // Leave ends what Login began: it wipes the PIN, and where nobody was logged
 // in before it ends the login, so that programs that share the card do not find
-// it open. It finishes even if ctx has ended.
+// it open. It does so also after the end of ctx, for a few seconds.
 func (c *Client) Leave(ctx context.Context) error {
 	opened := c.opened
 	c.forget()
@@ -274,7 +279,9 @@ func (c *Client) Leave(ctx context.Context) error {
 		return nil
 	}
 	c.channel = sm.Host{}
-	if _, err := c.Send(context.WithoutCancel(ctx), selection(0x0C)); err != nil {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leavePatience)
+	defer cancel()
+	if _, err := c.Send(ctx, selection(0x0C)); err != nil {
 		return fmt.Errorf("log out: %w", err)
 	}
 	return nil

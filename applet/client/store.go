@@ -50,7 +50,9 @@ func (c *Client) Store(ctx context.Context, b Bundle) (added []Issuer, err error
 	s := &storing{Client: c}
 	defer func() {
 		if err != nil {
-			added, err = nil, errors.Join(err, s.undo(context.WithoutCancel(ctx)))
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leavePatience)
+			defer cancel()
+			added, err = nil, errors.Join(err, s.undo(ctx))
 		}
 	}()
 	if err := c.UnwrapKey(ctx, b.Ref, b.Blob); err != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
 
 	"hsmemu/emulator"
 	"hsmemu/emulator/control"
@@ -50,7 +51,12 @@ func oneLine(text string) string {
 	if strings.Contains(text, "\n\t") {
 		return text
 	}
-	return strings.ReplaceAll(text, "\n", "; ")
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) { // the names of others' programs and files may hold what a terminal obeys
+			return '�'
+		}
+		return r
+	}, strings.ReplaceAll(text, "\n", "; "))
 }
 
 // explained is the message about an error, and one hint or none.

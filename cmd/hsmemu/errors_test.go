@@ -43,6 +43,7 @@ func TestExplained(t *testing.T) {
 		{about("open", &store.LockedError{}), `card "alice" is in use by another process`, ""},
 		{hinted{errors.New("no"), "try this"}, "no", "try this"},
 		{errors.Join(errors.New("one"), errors.New("two")), "one; two", ""},
+		{errors.New("read \x1b[31mred\r"), "read �[31mred�", ""},
 		{errors.New("panic\nf\n\tx.go:1"), "panic\nf\n\tx.go:1", ""},
 	} {
 		message, hint := explained(c.err)

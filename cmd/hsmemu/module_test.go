@@ -71,7 +71,7 @@ func TestModule_GetsAnotherPath(t *testing.T) {
 	dir := copied(t)
 	was := module()
 	require.NotEmpty(t, mentions(t, dir, was))
-	for _, path := range []string{"example.org/you/" + filepath.Base(was), "example.org/you/" + filepath.Base(was) + "-next"} {
+	for _, path := range []string{"renamed.example/of/" + filepath.Base(was), "renamed.example/of/" + filepath.Base(was) + "-next"} {
 		said, err := in(dir, "make", "module", "MODULE="+path)
 		require.NoError(t, err, said)
 		require.Contains(t, said, was+" is now "+path)

@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"iter"
 	"net"
-	"sync"
 	"time"
 
 	"hsmemu/emulator/chip"
@@ -32,13 +31,17 @@ type Client struct {
 	path  string
 	conn  net.Conn
 	lines *bufio.Scanner
-	mu    sync.Mutex
+	// alive reports whether the server has answered on this connection.
+	alive bool
+	// turn is held by the method whose turn it is; a channel, since who waits for
+	// it may give up.
+	turn chan struct{}
 }
 
 // Dial reaches the process that runs a card at its control socket. Error:
 // ErrNobody if there is none.
 func Dial(ctx context.Context, path string) (*Client, error) {
-	c := &Client{path: path}
+	c := &Client{path: path, turn: make(chan struct{}, 1)}
 	if err := c.connect(ctx); err != nil {
 		return nil, err
 	}
@@ -169,8 +172,12 @@ type none struct{}
 
 // ask sends a request and reads its reply.
 func ask[Result any](ctx context.Context, c *Client, patience time.Duration, do verb, args any) (r Result, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	select {
+	case c.turn <- struct{}{}:
+	case <-ctx.Done():
+		return r, ctx.Err()
+	}
+	defer func() { <-c.turn }()
 	if err := ctx.Err(); err != nil {
 		return r, err
 	}
@@ -179,12 +186,24 @@ func ask[Result any](ctx context.Context, c *Client, patience time.Duration, do 
 			return r, err
 		}
 	}
+	if patience > replyPatience && !c.alive {
+		// A process that is stopped takes connections and says nothing.
+		if _, err := exchangeLines[faultList](ctx, c, replyPatience, verbFaults, nil); err != nil {
+			return r, err
+		}
+		c.alive = true
+	}
+	return exchangeLines[Result](ctx, c, patience, do, args)
+}
+
+// exchangeLines is ask, in turn and with a connection.
+func exchangeLines[Result any](ctx context.Context, c *Client, patience time.Duration, do verb, args any) (r Result, err error) {
 	conn := c.conn
 	defer func() {
 		// After these errors the server has hung up, or does not know where it is.
 		if err != nil && (!errors.As(err, new(*Error)) || errors.Is(err, ErrBusy) || errors.Is(err, ErrMalformed)) {
 			_ = conn.Close()
-			c.conn = nil
+			c.conn, c.alive = nil, false
 		}
 	}()
 	limited, cancel := context.WithTimeout(ctx, patience)
@@ -238,6 +257,9 @@ func receive[Result any](c *Client) (r Result, err error) {
 		return r, fmt.Errorf("%w: %d, this program speaks %d", ErrVersion, answer.Version, Version)
 	case answer.Error != nil:
 		return r, answer.Error
+	}
+	if _, without := any(r).(none); !without && len(answer.Result) == 0 {
+		return r, fmt.Errorf("%w: no result", ErrMalformed)
 	}
 	return unmarshal[Result](answer.Result)
 }

@@ -524,6 +524,7 @@ func TestClient_TheOtherSideFails(t *testing.T) {
 		"is older":              {`{"view":{}}` + "\n", control.ErrVersion, "the process that runs the card is of another version: 0, this program speaks 1"},
 		"says no":               {`{"version":1,"error":{"code":"busy","words":"no"}}` + "\n", control.ErrBusy, "no"},
 		"says what we know not": {`{"version":1,"error":{"code":"tired","words":"no"}}` + "\n", nil, "no"},
+		"no result":             {`{"version":1}` + "\n", control.ErrMalformed, "request not understood: no result"},
 		"another result":        {`{"version":1,"result":[]}` + "\n", control.ErrMalformed, "request not understood: JSON of another form"},
 		"100 MB":                {strings.Repeat("x", 100<<20), control.ErrMalformed, "request not understood: a line of more than 1048576 bytes"},
 	} {
@@ -566,6 +567,20 @@ func TestClient_AReplyThatNeverComes(t *testing.T) {
 	_, err = one.Show(soon(t))
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.EqualError(t, err, "the process that runs the card does not answer: context deadline exceeded")
+
+	// Also for what may take long, and for whoever waits for a turn.
+	one, err = control.Dial(soon(t), answering(t, "", false))
+	require.NoError(t, err)
+	waiting := make(chan error, 1)
+	go func() {
+		_, err := one.Transmit(soon(t), []byte{0, 0x20, 0, 0x81})
+		waiting <- err
+	}()
+	impatient, end := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer end()
+	_, err = one.Show(impatient)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.ErrorIs(t, <-waiting, context.DeadlineExceeded)
 
 	one, err = control.Dial(soon(t), answering(t, "", false))
 	require.NoError(t, err)
