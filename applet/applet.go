@@ -154,6 +154,8 @@ type Event struct {
 	// Defect is what went wrong inside when the answer is an internal error of
 	// ours; nil otherwise.
 	Defect error
+	// Query marks a question for the status of a PIN, which tries none.
+	Query bool
 	// Secure is set when the command came through secure messaging.
 	Secure bool
 }

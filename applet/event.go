@@ -17,10 +17,9 @@ func (t *tx) event(c apdu.Command, row *command, r apdu.Response, err error) Eve
 		Subject: t.subject, SW: r.SW,
 		Sent: len(c.Data), Received: len(r.Data), Commits: len(t.commits), Secure: t.secure,
 	}
-	query := false
 	if row != nil {
 		e.Command, e.Quiet = row.name, row.quiet
-		query = row.ins == apdu.InsVerify && len(t.plain.Data) == 0
+		e.Query = row.ins == apdu.InsVerify && len(t.plain.Data) == 0
 	} else if name, ok := instructionNames[c.INS]; ok {
 		// The form was refused, but the command has a name; its data may be
 		// secret for all we know.
@@ -29,7 +28,7 @@ func (t *tx) event(c apdu.Command, row *command, r apdu.Response, err error) Eve
 		e.Command = fmt.Sprintf("INS %02X", c.INS)
 	}
 	if t.env.Observed {
-		e.Meaning = meaning(r, query, err)
+		e.Meaning = meaning(r, e.Query, err)
 	}
 	return e
 }

@@ -56,7 +56,11 @@ var ErrMute = errors.New("card is mute")
 
 // Event is one thing that happened to a card.
 type Event struct {
+	// Kind is what kind of thing, and Event the command, if there was one.
+	Kind Kind
 	applet.Event
+	// SOPIN and UserPIN are the retry counters after it.
+	SOPIN, UserPIN Counter
 	// At is when it happened.
 	At time.Time
 	// Took is how long the step took, saving included.
@@ -65,6 +69,24 @@ type Event struct {
 	// to take.
 	Missed int
 }
+
+// Kind is what kind of thing happened to a card.
+type Kind string
+
+// The kinds of events.
+const (
+	Did      Kind = "command"   // the card answered a command
+	WasReset Kind = "reset"     // power on, power off or reset
+	Ejected  Kind = "eject"     // it was taken out of its reader
+	Inserted Kind = "insert"    // it was put into its reader
+	Restored Kind = "restore"   // it was given another state
+	FaultSet Kind = "fault-set" // faults were set or removed
+	Struck   Kind = "fault"     // a fault struck
+	CutShort Kind = "cut-short" // a command that was never answered, since the card was taken out
+)
+
+// Counter is a retry counter: tries left of Max, which is 0 where no PIN is set.
+type Counter struct{ Left, Max uint8 }
 
 // Card is a running card. Its methods may be called from several goroutines;
 // commands are worked off one after the other.
@@ -110,6 +132,7 @@ func (c *Card) Reset() error {
 	defer c.mu.Unlock()
 	c.become(chip.Boot(c.saved))
 	c.mute = false
+	c.Tell(Event{Kind: WasReset, Event: applet.Event{Meaning: "reset"}})
 	return nil
 }
 
@@ -161,6 +184,7 @@ func (c *Card) Replace(d chip.Durable, force bool) error {
 	}
 	c.saved, c.mute = d, false
 	c.become(chip.Boot(d))
+	c.Tell(Event{Kind: Restored, Event: applet.Event{Meaning: "another state"}})
 	return nil
 }
 
@@ -250,7 +274,21 @@ func (c *Card) tell(started time.Time, e applet.Event) {
 	if e.Meaning == "" { // nobody watched when the command began
 		e.Meaning = e.SW.Meaning()
 	}
-	c.watchers.tell(Event{Event: e, At: started, Took: c.world.Clock().Sub(started)})
+	c.Tell(Event{Kind: Did, Event: e, At: started, Took: c.world.Clock().Sub(started)})
+}
+
+// Tell tells observers what happened to the card, now unless it says when. Whoever
+// does something to a card from outside says so here.
+func (c *Card) Tell(e Event) {
+	if !c.watchers.any() {
+		return
+	}
+	if e.At.IsZero() {
+		e.At = c.world.Clock()
+	}
+	p := &c.state.Load().Applet.PINs
+	e.SOPIN, e.UserPIN = Counter{p.SO.Left, p.SO.Max}, Counter{p.User.Left, p.User.Max}
+	c.watchers.tell(e)
 }
 
 // Watch lets the caller follow the card. Events come in order; those that do

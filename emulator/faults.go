@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"hsmemu/applet"
 	"hsmemu/applet/apdu"
 )
 
@@ -156,6 +157,7 @@ func (f *Faults) Set(name string, settings []string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.active[name] = one
+	f.card.Tell(Event{Kind: FaultSet, Event: applet.Event{Meaning: "fault set: " + one.said}})
 	return nil
 }
 
@@ -197,6 +199,14 @@ func (f *Faults) Clear() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.active = map[string]*fault{}
+	f.card.Tell(Event{Kind: FaultSet, Event: applet.Event{Meaning: "faults removed"}})
+}
+
+// tell tells observers what a fault did to a command.
+func (f *Faults) tell(k Kind, command []byte, meaning string) {
+	e := Event{Kind: k, Event: applet.Event{Meaning: meaning}}
+	copy(e.Header[:], command)
+	f.card.Tell(e)
 }
 
 // List says which faults are set, as they were set. One that strikes once is
@@ -234,12 +244,18 @@ func (f *Faults) Transmit(ctx context.Context, command []byte) ([]byte, error) {
 	due, ends := f.due(command)
 	for _, one := range due {
 		if one.kind.instead != nil {
+			if one.kind.name == "remove" {
+				f.tell(CutShort, command, "taken out in the middle of the command: "+one.said)
+			} else {
+				f.tell(Struck, command, one.said)
+			}
 			return one.kind.instead(ctx, f)
 		}
 	}
 	for _, one := range due {
 		if one.kind.before != nil {
 			if err := one.kind.before(ctx, one, command); err != nil {
+				f.tell(CutShort, command, "no answer any more: "+err.Error())
 				return nil, err
 			}
 		}
@@ -250,7 +266,10 @@ func (f *Faults) Transmit(ctx context.Context, command []byte) ([]byte, error) {
 	}
 	for _, one := range due {
 		if one.kind.after != nil {
-			answer = one.kind.after(one, answer)
+			whole := len(answer)
+			if answer = one.kind.after(one, answer); len(answer) < whole {
+				f.tell(Struck, command, one.said)
+			}
 		}
 	}
 	return answer, err

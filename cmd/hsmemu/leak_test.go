@@ -235,7 +235,7 @@ func (l *leaking) serve() (stop func()) {
 	go func() { ended <- a.run(ctx, []string{"run", "--card", "alice", "--socket", l.socket()}) }()
 	require.Eventually(l.t, func() bool { return strings.Contains(out.String(), "\nready\n") }, patience, interval)
 	var following said
-	go func() { untraced <- l.app(&traced, &following, nil).follow(ctx, "alice", true) }()
+	go func() { untraced <- l.app(&traced, &following, nil).follow(ctx, "alice", eachJSON) }()
 	require.Eventually(l.t, func() bool { return following.String() != "" }, patience, interval)
 	return func() {
 		cancel()

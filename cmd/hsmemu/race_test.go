@@ -195,7 +195,7 @@ func TestRaces_TwoClientsWhileTheCardComesAndGoes(t *testing.T) {
 	var traced bytes.Buffer
 	running.Go(func() {
 		a := &app{out: &traced, err: &bytes.Buffer{}, env: func(string) string { return "" }, state: h.dir}
-		if err := a.follow(ctx, "alice", false); err != nil {
+		if err := a.follow(ctx, "alice", eachLine); err != nil {
 			t.Errorf("trace: %v", err)
 		}
 	})

@@ -3,52 +3,97 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"os"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"hsmemu/emulator/control"
+	"hsmemu/emulator/view"
 )
 
 func newTraceCommand(a *app) *cobra.Command {
 	var card string
-	var asJSON bool
+	var asJSON, verbose bool
 	cmd := &cobra.Command{
 		Use:   "trace",
 		Short: "follow the commands of a running card in words",
-		Args:  exactly(0),
+		Long: "Follows a running card. At a terminal reads are counted, PINs stand out and counters are drawn, in colour\n" +
+			"unless $NO_COLOR is set; otherwise, and with --verbose, there is a line for each event.",
+		Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.follow(cmd.Context(), card, asJSON)
+			form := eachLine
+			switch {
+			case asJSON && verbose:
+				return usageError{errors.New("--json and --verbose exclude each other")}
+			case asJSON:
+				form = eachJSON
+			case !verbose && a.atTerminal():
+				form = drawn(a.env("NO_COLOR") == "")
+			}
+			return a.follow(cmd.Context(), card, form)
 		},
 	}
 	cmd.Flags().StringVar(&card, "card", defaultCard, "name of the card")
+	cmd.Flags().BoolVar(&verbose, "verbose", false, "print a line for each event at a terminal, too")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, a line for each event")
 	return cmd
 }
 
-// follow prints a line for every event until the card's process ends or the
-// user interrupts. It shows headers and lengths; the data stay with the card,
-// whether secret or not.
-func (a *app) follow(ctx context.Context, card string, asJSON bool) error {
+// form is how events are written.
+type form func(w io.Writer) (next func(view.Event) error, end func() error)
+
+func eachJSON(w io.Writer) (next func(view.Event) error, end func() error) {
+	return func(e view.Event) error { return json.NewEncoder(w).Encode(e) }, nothingLeft
+}
+
+func eachLine(w io.Writer) (next func(view.Event) error, end func() error) {
+	return func(e view.Event) error {
+		_, err := fmt.Fprintln(w, e.Line())
+		return err
+	}, nothingLeft
+}
+
+func nothingLeft() error { return nil }
+
+func drawn(colour bool) form {
+	return func(w io.Writer) (next func(view.Event) error, end func() error) {
+		d := &view.Drawing{Colour: colour}
+		write := func(s string) error {
+			_, err := io.WriteString(w, s)
+			return err
+		}
+		return func(e view.Event) error { return write(d.Next(e)) }, func() error { return write(d.Rest()) }
+	}
+}
+
+// atTerminal reports whether what is printed goes to a terminal.
+func (a *app) atTerminal() bool {
+	out, ok := a.out.(*os.File)
+	return ok && term.IsTerminal(int(out.Fd()))
+}
+
+// follow writes every event until the card's process ends or the user interrupts.
+// It shows headers and lengths; the data stay with the card, whether secret or not.
+func (a *app) follow(ctx context.Context, card string, f form) error {
 	return a.ask(ctx, "trace", card, func(c *control.Client) error {
 		events, err := c.Watch(ctx)
 		if err != nil {
 			return err
 		}
 		fmt.Fprintf(a.err, "following card %q\n", card)
+		next, end := f(a.out)
 		for e, err := range events {
-			switch {
-			case err != nil:
-				return err
-			case asJSON:
-				err = json.NewEncoder(a.out).Encode(e)
-			default:
-				_, err = fmt.Fprintln(a.out, e.Line())
+			if err == nil {
+				err = next(e)
 			}
 			if err != nil {
 				return err
 			}
 		}
-		return nil
+		return end()
 	})
 }

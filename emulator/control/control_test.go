@@ -315,6 +315,43 @@ func TestClient_Watch(t *testing.T) {
 	}
 }
 
+// Whoever follows a card sees what is done to it, and what became of a command
+// that was not answered.
+func TestClient_WatchSeesWhatIsDoneToTheCard(t *testing.T) {
+	t.Parallel()
+	c := newControlled(t, t.TempDir())
+	events, err := c.dial(t).Watch(soon(t))
+	require.NoError(t, err)
+	one := c.dial(t)
+	query := []byte{0x00, 0x20, 0x00, 0x81}
+	require.NoError(t, one.SetFault(soon(t), control.FaultSetting{Name: "transmit"}))
+	_, event, err := one.Exchange(soon(t), query)
+	require.Error(t, err)
+	require.Nil(t, event)
+	require.NoError(t, c.card.Card.Reset())
+	require.NoError(t, one.SetFault(soon(t), control.FaultSetting{Name: "remove"}))
+	_, _, err = one.Exchange(soon(t), query)
+	require.Error(t, err)
+	require.EqualError(t, one.Insert(soon(t)), errShelf.Error())
+	require.NoError(t, one.ClearFaults(soon(t)))
+	_, err = one.Restore(soon(t), c.card.Card.Snapshot().Durable(), false)
+	require.EqualError(t, err, errShelf.Error())
+	want := []view.Kind{
+		view.FaultSet, view.Struck, view.Reset, view.FaultSet, view.CutShort, view.Eject, view.Insert, view.FaultSet, view.Eject, view.Restore, view.Insert,
+	}
+	var kinds []view.Kind
+	for e, err := range events {
+		require.NoError(t, err)
+		if e.Kind == view.Struck || e.Kind == view.CutShort {
+			require.Equal(t, "00200081", *e.Header)
+		}
+		if kinds = append(kinds, e.Kind); len(kinds) == len(want) {
+			break
+		}
+	}
+	require.Equal(t, want, kinds)
+}
+
 // line sends one line and returns what comes back.
 func (c *controlled) line(t *testing.T, text string) string {
 	t.Helper()

@@ -26,6 +26,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"hsmemu/applet"
 	"hsmemu/emulator"
 	"hsmemu/emulator/chip"
 	"hsmemu/emulator/view"
@@ -349,12 +350,15 @@ func (c *Card) eject(ctx context.Context, force bool) error {
 func (c *Card) takeOut(ctx context.Context) error {
 	if s := c.stay.Swap(nil); s != nil {
 		s.end()
+		c.Card.Tell(emulator.Event{Kind: emulator.Ejected, Event: applet.Event{Meaning: c.Reader.Place()}})
 	}
 	return c.Reader.Eject(ctx)
 }
 
 func (c *Card) putIn(ctx context.Context) error {
-	c.stay.CompareAndSwap(nil, newStay())
+	if c.stay.CompareAndSwap(nil, newStay()) {
+		c.Card.Tell(emulator.Event{Kind: emulator.Inserted, Event: applet.Event{Meaning: c.Reader.Place()}})
+	}
 	return c.Reader.Insert(ctx)
 }
 
@@ -398,6 +402,9 @@ func (c *conversation) transmit(ctx context.Context, command []byte) (exchange, 
 	select {
 	case e := <-events:
 		x.Event = new(EventOf(e))
+		if e.Kind != emulator.Did {
+			x.Event = nil // a fault answered
+		}
 	default: // the card did not see the command, or failed in it
 	}
 	return x, err

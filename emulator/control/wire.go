@@ -87,13 +87,27 @@ type faultList struct {
 // EventOf describes what observers of a card are told.
 func EventOf(e emulator.Event) view.Event {
 	v := view.Event{
-		Schema: view.Schema, Kind: view.Command, At: e.At, Took: e.Took, Missed: e.Missed, Header: new(fmt.Sprintf("%X", e.Header)),
-		Command: &e.Command, Meaning: e.Meaning, SW: new(e.SW.String()), Sent: e.Sent, Received: e.Received, Commits: e.Commits, Secure: e.Secure,
+		Schema: view.Schema, Kind: view.Kind(e.Kind), At: e.At, Took: e.Took, Missed: e.Missed, Meaning: e.Meaning,
+		Sent: e.Sent, Received: e.Received, Commits: e.Commits, Secure: e.Secure, Query: e.Query,
+		SOPIN: counterOf(e.SOPIN), UserPIN: counterOf(e.UserPIN),
+	}
+	if e.Header != [4]byte{} || e.Kind == emulator.Did {
+		v.Header = new(fmt.Sprintf("%X", e.Header))
+	}
+	if e.Kind == emulator.Did {
+		v.Command, v.SW = &e.Command, new(e.SW.String())
 	}
 	if e.Subject != "" {
 		v.Subject = &e.Subject
 	}
 	return v
+}
+
+func counterOf(c emulator.Counter) *view.Counter {
+	if c.Max == 0 {
+		return nil
+	}
+	return &view.Counter{TriesLeft: int(c.Left), Tries: int(c.Max)}
 }
 
 // Code says what kind of error crossed the socket.

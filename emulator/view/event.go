@@ -35,6 +35,12 @@ type Event struct {
 	Commits  int `json:"commits"`
 	// Secure reports whether the command came through secure messaging.
 	Secure bool `json:"secure"`
+	// Query reports whether the command asked for the status of a PIN and tried
+	// none.
+	Query bool `json:"query"`
+	// SOPIN and UserPIN are the retry counters afterwards; nil where no PIN is set.
+	SOPIN   *Counter `json:"so_pin"`
+	UserPIN *Counter `json:"user_pin"`
 }
 
 // Kind is what kind of thing happened to a card.
@@ -42,13 +48,33 @@ type Kind string
 
 // The kinds of events.
 const (
-	Command Kind = "command" // the card did a command
+	Command  Kind = "command"
+	Reset    Kind = "reset"
+	Eject    Kind = "eject"
+	Insert   Kind = "insert"
+	Restore  Kind = "restore"
+	FaultSet Kind = "fault-set"
+	Struck   Kind = "fault"     // a fault struck
+	CutShort Kind = "cut-short" // no answer, since the card was taken out
 )
+
+// Counter is a retry counter.
+type Counter struct {
+	TriesLeft int `json:"tries_left"`
+	Tries     int `json:"tries"`
+}
+
+var kindText = map[Kind]string{
+	Reset: "card reset", Eject: "card taken out", Insert: "card put in", Restore: "card restored", FaultSet: "faults", Struck: "fault struck", CutShort: "cut short",
+}
 
 // String is the event in one line of words:
 //
 //	VERIFY user PIN → 63C2, wrong, 2 tries left
 func (e Event) String() string {
+	if e.Kind != Command {
+		return fmt.Sprintf("%s: %s", text(kindText, e.Kind), e.Meaning)
+	}
 	var b strings.Builder
 	b.WriteString(known(e.Command))
 	if e.Subject != nil {
@@ -67,6 +93,6 @@ func (e Event) Line() string {
 	if e.Missed > 0 {
 		missed = fmt.Sprintf("(%d commands left out) ", e.Missed)
 	}
-	return fmt.Sprintf("%s %s%6.1f ms  %s  %s", e.At.Format("15:04:05.000"), missed,
+	return fmt.Sprintf("%s %s%6.1f ms  %-8s  %s", e.At.Format("15:04:05.000"), missed,
 		float64(e.Took)/float64(time.Millisecond), known(e.Header), e)
 }

@@ -185,7 +185,7 @@ func TestCard_EveryWordOfTheSchemaComesUp(t *testing.T) {
 	for _, a := range attested() {
 		use("origin", a.Origin)
 	}
-	use("event-kind", view.Command)
+	use("event-kind", view.Command, view.Reset, view.Eject, view.Insert, view.Restore, view.FaultSet, view.Struck, view.CutShort)
 	known := map[string]bool{}
 	for name, d := range defs {
 		words, _ := d.(map[string]any)["oneOf"].([]any)

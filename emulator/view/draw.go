@@ -1,0 +1,160 @@
+package view
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Drawing draws events for people at a terminal, one after the other: reads are
+// counted in one line, what has to do with PINs stands out, and retry counters are
+// bars. The zero value draws without colour.
+type Drawing struct {
+	// Colour lets it colour with the sequences of ECMA-48.
+	Colour bool
+
+	reads int
+}
+
+// The parts of Select Graphic Rendition, ECMA-48 8.3.117.
+const (
+	bad      = "1;31"
+	good     = "1;32"
+	notable  = "33"
+	asking   = "36"
+	faint    = "2"
+	ordinary = ""
+)
+
+// Next is what an event adds to the screen.
+func (d *Drawing) Next(e Event) string {
+	if e.Missed > 0 {
+		return d.Rest() + fmt.Sprintf("          (%d events left out)\n", e.Missed) + d.event(e)
+	}
+	return d.event(e)
+}
+
+func (d *Drawing) event(e Event) string {
+	when := e.At.Format("15:04:05") + "  "
+	if e.reads() {
+		d.reads++
+		return "\r" + d.paint(faint, when+"  "+count(d.reads, "read"))
+	}
+	mark, style := e.mark()
+	line := mark + " " + e.words()
+	if bars := e.bars(); bars != "" {
+		line = fmt.Sprintf("%-48s  %s", line, bars)
+	}
+	return d.Rest() + d.paint(faint, when) + d.paint(style, line) + "\n"
+}
+
+// Rest ends a line that was begun.
+func (d *Drawing) Rest() string {
+	if d.reads == 0 {
+		return ""
+	}
+	d.reads = 0
+	return "\n"
+}
+
+func (d *Drawing) paint(style, s string) string {
+	if !d.Colour || style == ordinary {
+		return s
+	}
+	return "\x1b[" + style + "m" + s + "\x1b[0m"
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// instruction is the instruction byte in hexadecimal, empty without a command.
+func (e Event) instruction() string {
+	if e.Kind != Command || len(known(e.Header)) < 4 {
+		return ""
+	}
+	return (*e.Header)[2:4]
+}
+
+// reads reports whether nothing came of the event but an answer that was read.
+func (e Event) reads() bool {
+	switch e.instruction() {
+	case "A4", "B1", "58", "84", "CA":
+		return true
+	}
+	return false
+}
+
+// aboutPIN reports whether the command is one of those that name a PIN.
+func (e Event) aboutPIN() bool {
+	switch e.instruction() {
+	case "20", "24", "2C", "50":
+		return true
+	}
+	return false
+}
+
+// mark is the character before a line, and how the line is drawn: a question is
+// not to be mistaken for a try.
+func (e Event) mark() (mark, style string) {
+	switch {
+	case e.Kind == Struck || e.Kind == CutShort:
+		return "✗", bad
+	case e.Kind != Command:
+		return "▲", notable
+	case e.Query:
+		return "?", asking
+	case e.aboutPIN() && known(e.SW) == "9000":
+		return "●", good
+	case e.aboutPIN():
+		return "●", bad
+	}
+	return " ", ordinary
+}
+
+func (e Event) words() string {
+	if e.Kind != Command {
+		return e.String()
+	}
+	s := strings.TrimSpace(known(e.Command) + " " + known(e.Subject))
+	if e.Query {
+		s = "status of " + known(e.Subject)
+	}
+	if known(e.SW) == "9000" {
+		return s + ": " + e.Meaning
+	}
+	return fmt.Sprintf("%s: %s (%s)", s, e.Meaning, known(e.SW))
+}
+
+// bars are the retry counters that the command has to do with.
+func (e Event) bars() string {
+	if !e.aboutPIN() {
+		return ""
+	}
+	so := bar("SO-PIN", e.SOPIN)
+	switch user := bar("user PIN", e.UserPIN); {
+	case strings.HasSuffix(known(e.Header), "88"), e.instruction() == "50" && known(e.SW) != "9000":
+		return so
+	case e.instruction() == "50" || e.instruction() == "2C":
+		return strings.TrimSpace(so + "  " + user)
+	default:
+		return user
+	}
+}
+
+// longest is the number of tries up to which a bar has a place for each.
+const longest = 15
+
+func bar(name string, c *Counter) string {
+	if c == nil {
+		return ""
+	}
+	width := max(0, min(c.Tries, longest))
+	left := 0
+	if c.Tries > 0 {
+		left = min(width, (max(0, c.TriesLeft)*width+c.Tries-1)/c.Tries) // a try that is left is seen
+	}
+	return fmt.Sprintf("%s %s%s %d/%d", name, strings.Repeat("█", left), strings.Repeat("·", max(0, width-left)), c.TriesLeft, c.Tries)
+}

@@ -1,0 +1,78 @@
+package view_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"hsmemu/emulator/view"
+)
+
+// did is a command, at a quarter past one.
+func did(header, name, subject, sw, meaning string) view.Event {
+	e := view.Event{
+		Kind: view.Command, At: time.Date(2026, 11, 28, 13, 15, 0, 0, time.UTC), Header: &header, Command: &name, Meaning: meaning, SW: &sw,
+		SOPIN: &view.Counter{TriesLeft: 7, Tries: 15}, UserPIN: &view.Counter{TriesLeft: 2, Tries: 3},
+	}
+	if subject != "" {
+		e.Subject = &subject
+	}
+	return e
+}
+
+// drawn is what is on the screen after some events.
+func drawn(d view.Drawing, events ...view.Event) string {
+	var b strings.Builder
+	for _, e := range events {
+		b.WriteString(d.Next(e))
+	}
+	return b.String() + d.Rest()
+}
+
+func TestDrawing_FoldsReads(t *testing.T) {
+	read := did("00B12F02", "READ BINARY", "EF 2F02", "9000", "done, 466 bytes")
+	sign := did("00680170", "SIGN", "key 1, ECDSA", "9000", "done, 71 bytes")
+	require.Equal(t, "\r13:15:00    1 read\r13:15:00    2 reads\n13:15:00    SIGN key 1, ECDSA: done, 71 bytes\n\r13:15:00    1 read\n",
+		drawn(view.Drawing{}, read, read, sign, read))
+}
+
+func TestDrawing_PINsStandOut(t *testing.T) {
+	ask := did("00200081", "VERIFY", "user PIN", "63C2", "not verified, 2 tries left")
+	ask.Query = true
+	for _, c := range []struct {
+		event view.Event
+		want  string
+	}{
+		{ask, "? status of user PIN: not verified, 2 tries left (63C2)  user PIN ██· 2/3"},
+		{did("00200081", "VERIFY", "user PIN", "63C2", "wrong, 2 tries left"), "● VERIFY user PIN: wrong, 2 tries left (63C2)     user PIN ██· 2/3"},
+		{did("00500000", "INITIALIZE DEVICE", "SO-PIN", "63C7", "wrong, 7 tries left"), "● INITIALIZE DEVICE SO-PIN: wrong, 7 tries left (63C7)  SO-PIN ███████········ 7/15"},
+		{did("002C0081", "RESET RETRY COUNTER", "user PIN", "9000", "done"), "● RESET RETRY COUNTER user PIN: done              SO-PIN ███████········ 7/15  user PIN ██· 2/3"},
+		{did("00200088", "VERIFY", "SO-PIN", "9000", "done"), "● VERIFY SO-PIN: done                             SO-PIN ███████········ 7/15"},
+	} {
+		require.Equal(t, "13:15:00  "+c.want+"\n", drawn(view.Drawing{}, c.event))
+	}
+	coloured := drawn(view.Drawing{Colour: true}, ask, did("00200081", "VERIFY", "user PIN", "63C2", "wrong, 2 tries left"), did("00200081", "VERIFY", "user PIN", "9000", "done"))
+	require.Contains(t, coloured, "\x1b[36m? status of user PIN")
+	require.Contains(t, coloured, "\x1b[1;31m● VERIFY user PIN")
+	require.Contains(t, coloured, "\x1b[1;32m● VERIFY user PIN")
+}
+
+func TestDrawing_ShowsWhatHappensAround(t *testing.T) {
+	at := time.Date(2026, 11, 28, 13, 15, 0, 0, time.UTC)
+	require.Equal(t, "13:15:00  ▲ card taken out: vpcd\n          (3 events left out)\n13:15:00  ✗ cut short: remove\n", drawn(view.Drawing{},
+		view.Event{Kind: view.Eject, At: at, Meaning: "vpcd"}, view.Event{Kind: view.CutShort, At: at, Missed: 3, Meaning: "remove"}))
+}
+
+// An event comes from another process, which may be of another version.
+func TestDrawing_TakesAnyEvent(t *testing.T) {
+	short, pin := "00", "00200081"
+	for _, e := range []view.Event{
+		{}, {Kind: "later"}, {Kind: view.Command}, {Kind: view.Command, Header: &short},
+		{Kind: view.Command, Header: &pin, UserPIN: &view.Counter{TriesLeft: 300, Tries: 2}},
+		{Kind: view.Command, Header: &pin, UserPIN: &view.Counter{TriesLeft: -1, Tries: -1}},
+	} {
+		require.NotEmpty(t, drawn(view.Drawing{Colour: true}, e))
+	}
+}
