@@ -16,6 +16,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"math"
 	"math/big"
 	"strings"
 
@@ -110,6 +111,9 @@ func readPKCS12(data []byte, password func() ([]byte, error)) (Material, error) 
 	if rest, err := asn1.Unmarshal(data, &outer); err != nil || len(rest) > 0 || outer.Tag != asn1.TagSequence {
 		return Material{}, ErrFormat
 	}
+	if n := iterations(data, 0); n > maxIterations {
+		return Material{}, fmt.Errorf("%w: %d iterations, more than %d", ErrPKCS12, n, maxIterations)
+	}
 	secret, err := password()
 	if err != nil {
 		return Material{}, err
@@ -140,6 +144,38 @@ func readPKCS12(data []byte, password func() ([]byte, error)) (Material, error) 
 		found = append(found, c)
 	}
 	return newMaterial(k, found)
+}
+
+// maxIterations is more than any program asks for, and takes some seconds.
+const maxIterations = 10_000_000
+
+// iterations is the largest number of iterations of a key derivation that can be
+// seen in a PKCS #12 file (RFC 7292 §4, RFC 8018 A.2): an INTEGER behind the OCTET
+// STRING of a salt. Without a limit, a file of a thousand bytes keeps a processor
+// busy for hours.
+func iterations(der []byte, depth int) (most int64) {
+	salted := false
+	for len(der) > 0 && depth < 32 {
+		var v asn1.RawValue
+		rest, err := asn1.Unmarshal(der, &v)
+		if err != nil {
+			return most
+		}
+		der = rest
+		isString := v.Class == asn1.ClassUniversal && v.Tag == asn1.TagOctetString
+		switch {
+		case salted && v.Class == asn1.ClassUniversal && v.Tag == asn1.TagInteger:
+			n := new(big.Int).SetBytes(v.Bytes)
+			if !n.IsInt64() {
+				return math.MaxInt64
+			}
+			most = max(most, n.Int64())
+		case v.IsCompound || isString:
+			most = max(most, iterations(v.Bytes, depth+1))
+		}
+		salted = isString
+	}
+	return most
 }
 
 // newMaterial sorts the certificates: the one with the key's public part is

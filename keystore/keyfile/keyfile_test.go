@@ -212,6 +212,21 @@ func TestRead_PKCS12OnP256(t *testing.T) {
 	require.Len(t, m.Issuers, 2)
 }
 
+// A number in a file does not keep the machine busy, wherever it stands.
+func TestRead_PKCS12BoundsIterations(t *testing.T) {
+	t.Parallel()
+	nobody := func() ([]byte, error) { return nil, errors.New("nobody is to be asked") }
+	salted := []byte{0x30, 0x0A, 4, 2, 1, 2, 2, 4, 0x7F, 0xFF, 0xFF, 0xFF} // as in MacData
+	inside := append([]byte{0x30, 0x0E, 4, 0x0C}, salted...)               // as in authenticated contents
+	for _, file := range [][]byte{salted, inside} {
+		_, err := keyfile.Read(file, nobody)
+		require.ErrorIs(t, err, keyfile.ErrPKCS12)
+		require.ErrorContains(t, err, "2147483647 iterations")
+	}
+	_, err := keyfile.Read([]byte{0x30, 0x0E, 4, 2, 1, 2, 2, 8, 0xFF, 1, 1, 1, 1, 1, 1, 1}, nobody)
+	require.ErrorIs(t, err, keyfile.ErrPKCS12)
+}
+
 func TestRead_SaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
