@@ -119,18 +119,19 @@ func (a Answers) Chosen() []string {
 }
 
 // with is the profile of a card that was told what to answer.
-func (p Profile) with(a Answers) Profile {
+func (p *Profile) with(a Answers) *Profile {
 	if a == (Answers{}) {
 		return p // as nearly always, and at no cost
 	}
 	return p.changed(a)
 }
 
-func (p Profile) changed(a Answers) Profile {
+func (p *Profile) changed(a Answers) *Profile {
+	told := *p
 	for _, one := range answers {
 		if sw := *one.chosen(&a); sw != 0 {
-			*one.profile(&p) = sw
+			*one.profile(&told) = sw
 		}
 	}
-	return p
+	return &told
 }

@@ -184,7 +184,15 @@ func (d Durable) File(id uint16) (File, bool) {
 // Profile is the firmware profile of the card with the answers it was told to
 // give; cards of an unknown firmware do not come into being, so the zero profile
 // means a damaged file.
-func (d Durable) Profile() Profile {
-	p, _ := ProfileOf(d.Firmware)
-	return p.with(d.Answers)
+func (d Durable) Profile() Profile { return *d.profile() }
+
+// profile is Profile for a reader: nobody may change what it points to. A copy
+// in every step would cost what the rest of a status query does.
+func (d Durable) profile() *Profile {
+	for i := len(profiles) - 1; i >= 0; i-- {
+		if profiles[i].Name == d.Firmware {
+			return profiles[i].with(d.Answers)
+		}
+	}
+	return new(Profile)
 }

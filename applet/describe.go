@@ -34,8 +34,8 @@ func Commands() []CommandInfo {
 			Name: r.name, Header: fmt.Sprintf("%02X %s %s", r.ins, parameters(r.p1), parameters(r.p2)),
 			Needs: r.need.String(), Class: ClassOf(r.ins), Quiet: r.quiet, Evidence: r.evidence,
 		}
-		for _, p := range profiles {
-			if r.feature == nil || r.feature(p) {
+		for i := range profiles {
+			if p := &profiles[i]; r.feature == nil || r.feature(p) {
 				info.Firmware = append(info.Firmware, p.Name)
 			}
 		}

@@ -79,7 +79,7 @@ func initializeDevice(t *tx, c apdu.Command) ([]byte, error) {
 	return nil, nil
 }
 
-func parseSetup(p Profile, data []byte) (setup, error) {
+func parseSetup(p *Profile, data []byte) (setup, error) {
 	list, err := tlv.ParseBER(data)
 	if err != nil {
 		return setup{}, apdu.WrongData
@@ -112,7 +112,7 @@ func parseSetup(p Profile, data []byte) (setup, error) {
 }
 
 // parseKeys reads what INITIALIZE DEVICE says of key domains and custodians.
-func (s *setup) parseKeys(p Profile, list tlv.List) error {
+func (s *setup) parseKeys(p *Profile, list tlv.List) error {
 	if n, ok := list.Find(tagCustodians); ok {
 		if len(n.Value) != 2 {
 			return apdu.WrongData

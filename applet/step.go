@@ -10,7 +10,7 @@ import (
 // command has an answer, and an answer other than success leaves the durable
 // state as of the last element of [Result.Commits], or as it was.
 func Step(env Env, s State, c apdu.Command) (State, Result) {
-	t := &tx{env: env, profile: s.Profile(), d: s.Durable, s: s.Session}
+	t := &tx{env: env, profile: s.profile(), d: s.Durable, s: s.Session}
 	data, row, err := t.dispatch(c)
 	response := apdu.Response{Data: data, SW: t.profile.status(err)}
 	if err != nil && !carriesData(response.SW) {

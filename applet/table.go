@@ -56,7 +56,7 @@ type command struct {
 	// quiet rows carry secrets: their data is kept out of traces.
 	quiet bool
 	// feature reports whether a firmware has the command; nil: all of them.
-	feature func(Profile) bool
+	feature func(*Profile) bool
 	// evidence says how this behaviour is known, for the documentation.
 	evidence Evidence
 	run      func(*tx, apdu.Command) ([]byte, error)
@@ -101,9 +101,9 @@ const (
 	Ours Evidence = "ours"
 )
 
-func aes(p Profile) bool        { return p.AES }
-func keyDomains(p Profile) bool { return p.KeyDomains }
-func channels(p Profile) bool   { return !p.ShortAttributes }
+func aes(p *Profile) bool        { return p.AES }
+func keyDomains(p *Profile) bool { return p.KeyDomains }
+func channels(p *Profile) bool   { return !p.ShortAttributes }
 
 func one(b byte) []byte { return []byte{b} }
 
@@ -158,7 +158,7 @@ var table = []command{
 
 // find picks the row for a command, or says why there is none: instruction,
 // parameters, length, in this order.
-func find(p Profile, c apdu.Command) (*command, error) {
+func find(p *Profile, c apdu.Command) (*command, error) {
 	known, otherP2, matched := false, apdu.IncorrectP1P2, false
 	for i := range table {
 		r := &table[i]

@@ -17,7 +17,7 @@ import (
 // since a failed command may end a login.
 type tx struct {
 	env     Env
-	profile Profile
+	profile *Profile
 	d       Durable
 	s       Session
 

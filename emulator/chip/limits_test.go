@@ -90,3 +90,18 @@ func TestUnwrap_TakesNoLongerListThanACommandHas(t *testing.T) {
 		require.NoError(t, c.State.Durable().Check())
 	}
 }
+
+// A query of a PIN's status is the most frequent command there is. The profile of
+// the firmware has several hundred bytes, and no step needs a copy of it.
+func TestStep_TakesLittleMemoryForAStatus(t *testing.T) {
+	c := start(t, "4.1", true)
+	c.ok(t, selectApplication)
+	c.Env.Observed = false
+	query := apdu.Command{INS: apdu.InsVerify, P2: apdu.RefUserPIN}.Bytes()
+	bytes := testing.Benchmark(func(b *testing.B) {
+		for b.Loop() {
+			chip.Step(c.Env, c.State, query)
+		}
+	}).AllocedBytesPerOp()
+	require.Less(t, bytes, int64(1100))
+}
