@@ -36,11 +36,7 @@ func (a *app) cards() (*statedir.Dir, error) {
 		}
 		dir = filepath.Join(home, ".local", "state", "hsmemu")
 	}
-	d, err := statedir.Open(dir, a.options())
-	if errors.Is(err, statedir.ErrWritable) {
-		return nil, hinted{err, "chmod o-w " + dir}
-	}
-	return d, err
+	return statedir.Open(dir, a.options())
 }
 
 // absent is what a command does about a card that does not exist.

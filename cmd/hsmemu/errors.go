@@ -65,7 +65,11 @@ func explained(err error) (message, hint string) {
 	var locked *store.LockedError
 	var named *statedir.Error
 	var own hinted
+	var writable *statedir.WritableError
 	errors.As(err, &named)
+	if errors.As(err, &writable) {
+		return message, "chmod o-w " + writable.Folder
+	}
 	if errors.As(err, &own) {
 		return message, own.hint
 	}

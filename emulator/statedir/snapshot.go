@@ -98,7 +98,7 @@ func (d *Dir) Snapshots(card string) ([]Snapshot, error) {
 }
 
 // ReadSnapshot gives the state that was kept under a tag. opt is how the card's
-// files were sealed then. Error: ErrNoSnapshot.
+// files were sealed then. Errors: ErrNoSnapshot, ErrWritable.
 func (d *Dir) ReadSnapshot(card, tag string, opt store.Options) (chip.Durable, error) {
 	path, err := d.snapshotFile(card, tag)
 	if err != nil {
@@ -106,6 +106,9 @@ func (d *Dir) ReadSnapshot(card, tag string, opt store.Options) (chip.Durable, e
 	}
 	if _, err := d.Inspect(card); err != nil {
 		return chip.Durable{}, err
+	}
+	if err := guarded(d.snapshotFolder(card)); err != nil {
+		return chip.Durable{}, failed("restore", card, err)
 	}
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return chip.Durable{}, failed("restore", card, fmt.Errorf("%w %q", ErrNoSnapshot, tag))

@@ -74,6 +74,33 @@ func failed(op, card string, err error) error {
 	return &Error{op, card, err}
 }
 
+// WritableError says which folder everybody can write into; it is an
+// ErrWritable.
+type WritableError struct{ Folder string }
+
+// Error is the folder, and why that matters.
+func (e *WritableError) Error() string {
+	return fmt.Sprintf("state folder %s: %v", e.Folder, ErrWritable)
+}
+
+// Unwrap is ErrWritable.
+func (e *WritableError) Unwrap() error { return ErrWritable }
+
+// guarded returns a WritableError for a folder that everybody can write into,
+// and nil for one that is not there.
+func guarded(folder string) error {
+	info, err := os.Stat(folder)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("look at the state folder: %w", err)
+	case writableByAll(info):
+		return &WritableError{folder}
+	}
+	return nil
+}
+
 // Dir is a state folder.
 type Dir struct {
 	path string
@@ -82,17 +109,15 @@ type Dir struct {
 
 // Open takes a folder for cards, and makes it with mode 0700 where there is
 // none. The options are those with which cards are opened, whatever seals them.
-// Error: ErrWritable.
+// Error: ErrWritable, also for the folder of the snapshots.
 func Open(path string, opt store.Options) (*Dir, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("make the state folder: %w", err)
 	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("look at the state folder: %w", err)
-	}
-	if writableByAll(info) {
-		return nil, fmt.Errorf("state folder %s: %w", path, ErrWritable)
+	for _, folder := range []string{path, filepath.Join(path, snapshotFolder)} {
+		if err := guarded(folder); err != nil {
+			return nil, err
+		}
 	}
 	return &Dir{path, opt}, nil
 }

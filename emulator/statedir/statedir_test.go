@@ -90,6 +90,18 @@ func TestErrors(t *testing.T) {
 	require.NoError(t, os.Chmod(d.Path(), 0o770))
 	_, err = statedir.Open(d.Path(), plain())
 	require.NoError(t, err, "a group may be the user's own")
+	require.NoError(t, d.Make("eve", statedir.Order{}, plain(), emulator.System()))
+	require.NoError(t, d.Snapshot("eve", "now"))
+	for _, folder := range []string{"snapshots", "snapshots/eve"} {
+		require.NoError(t, os.Chmod(filepath.Join(d.Path(), folder), 0o777))
+		again, err := statedir.Open(d.Path(), plain())
+		if err == nil {
+			_, err = again.ReadSnapshot("eve", "now", plain())
+		}
+		require.ErrorIs(t, err, statedir.ErrWritable)
+		require.ErrorContains(t, err, filepath.Join(d.Path(), folder)+": everybody can write into it")
+		require.NoError(t, os.Chmod(filepath.Join(d.Path(), folder), 0o700))
+	}
 
 	// What is no state of a card does not become one.
 	require.NoError(t, store.Write(filepath.Join(d.Path(), "empty.card"), struct{}{}, plain()))
