@@ -285,9 +285,12 @@ func (p *Player) take(words []string) error {
 		if err != nil {
 			return err
 		}
-		p.Hosts[name] = &Host{Card: card}
+		p.Hosts[name] = &Host{Card: card, firmware: firmware}
 	}
 	p.Current = p.Hosts[name]
+	if had := p.Current.firmware; firmware != "" && had != "" && firmware != had {
+		return fmt.Errorf("card %s was made with firmware %q, not %q", name, had, firmware)
+	}
 	return nil
 }
 

@@ -19,6 +19,8 @@ type Host struct {
 	Card vsmartcard.Card
 	// Channel is the host's end of secure messaging.
 	Channel sm.Host
+
+	firmware string // that was asked for, empty for any
 }
 
 // Send gives the card a command and returns the answer as an application sees it.

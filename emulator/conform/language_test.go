@@ -137,6 +137,8 @@ func TestParse_Errors(t *testing.T) {
 		"sm on des":                          "line 1: neither sm off nor sm on with a suite: 3des, aes128, aes192 or aes256",
 		"sm with aes128":                     "line 1: neither sm off nor sm on with a suite: 3des, aes128, aes192 or aes256",
 		"let a":                              "line 1: let NAME = BYTES",
+		"let = 01":                           "line 1: let NAME = BYTES",
+		"let a b = 01":                       "line 1: let NAME = BYTES",
 		"let a = {b":                         "line 1: {b: not understood: {b",
 		"\n00 A4 ( => 9000":                  "line 2: 00 A4 (: not understood: (",
 		"00 A4 => what":                      "line 1: what: not understood: what",

@@ -106,6 +106,10 @@ func TestPlay_FindsWhatIsOtherwise(t *testing.T) {
 			"00 84 00 00 08 => {a:8} 9000\n00 84 00 00 08 => {b:8} 9000\ndiffer a b", "let a = 01 02\nlet b = 0102\ndiffer a b",
 			"line 8: differ a b\nwant two values\ngot  0102", true,
 		},
+		"a variable that nobody keeps": {
+			"let one = 01\nlet two = 02\ndiffer one two", "let one = 01\nlet two = 02\ndiffer one tow",
+			"line 8: differ one tow\nwant a variable tow\ngot  none of that name", true,
+		},
 		"event": {
 			wrong + "< 63C2\n= VERIFY user PIN → 63C2, wrong, 2 tries left\n! 2 tries", wrong + "< 63C2\n= VERIFY SO-PIN → 63C2\n! 2 tries",
 			"line 8: > 00 20 00 81 Lc(\"000000\")\nwant = VERIFY SO-PIN → 63C2\ngot  = VERIFY user PIN → 63C2, wrong, 2 tries left", false,

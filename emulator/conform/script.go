@@ -128,7 +128,7 @@ func parseStep(text string) (step, error) {
 	case "let":
 		name, value, found := strings.Cut(strings.TrimPrefix(text, "let"), "=")
 		name = strings.TrimSpace(name)
-		if !found || name == "" {
+		if !found || !variableName.MatchString(name) {
 			return step{}, errors.New("let NAME = BYTES")
 		}
 		s.args = []string{name}
@@ -163,3 +163,7 @@ func (s Script) String() string {
 	}
 	return strings.Join(lines, "\n")
 }
+
+// variableName is what a variable may be called: what answers and expressions can
+// name.
+var variableName = regexp.MustCompile(`^[A-Za-z0-9]+$`)
