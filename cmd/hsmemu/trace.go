@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -18,6 +20,8 @@ import (
 func newTraceCommand(a *app) *cobra.Command {
 	var card string
 	var asJSON, verbose bool
+	var only []string
+	var capture string
 	cmd := &cobra.Command{
 		Use:   "trace",
 		Short: "follow the commands of a running card in words",
@@ -26,6 +30,11 @@ func newTraceCommand(a *app) *cobra.Command {
 		Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			form := eachLine
+			for _, one := range only {
+				if !slices.Contains(view.Classes(), one) {
+					return usageError{fmt.Errorf("--only %s: one of %s", one, strings.Join(view.Classes(), ", "))}
+				}
+			}
 			switch {
 			case asJSON && verbose:
 				return usageError{errors.New("--json and --verbose exclude each other")}
@@ -34,10 +43,19 @@ func newTraceCommand(a *app) *cobra.Command {
 			case !verbose && a.atTerminal():
 				form = drawn(a.env("NO_COLOR") == "")
 			}
-			return a.follow(cmd.Context(), card, form)
+			if capture != "" {
+				f, err := os.OpenFile(capture, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+				if err != nil {
+					return fmt.Errorf("write %s: %w", capture, plain(err))
+				}
+				form = captured(f, form)
+			}
+			return a.follow(cmd.Context(), card, chosen(only, form))
 		},
 	}
 	cmd.Flags().StringVar(&card, "card", defaultCard, "name of the card")
+	cmd.Flags().StringSliceVar(&only, "only", nil, "show only `CLASSES` of events: "+strings.Join(view.Classes(), ", "))
+	cmd.Flags().StringVar(&capture, "pcap", "", "write a capture for Wireshark into this `FILE`, too")
 	cmd.Flags().BoolVar(&verbose, "verbose", false, "print a line for each event at a terminal, too")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, a line for each event")
 	return cmd
@@ -67,6 +85,36 @@ func drawn(colour bool) form {
 			return err
 		}
 		return func(e view.Event) error { return write(d.Next(e)) }, func() error { return write(d.Rest()) }
+	}
+}
+
+// chosen writes only the events of some classes; none is all.
+func chosen(classes []string, f form) form {
+	if len(classes) == 0 {
+		return f
+	}
+	return func(w io.Writer) (func(view.Event) error, func() error) {
+		next, end := f(w)
+		return func(e view.Event) error {
+			if !slices.Contains(classes, e.Class()) {
+				return nil
+			}
+			return next(e)
+		}, end
+	}
+}
+
+// captured writes a capture, too, and closes it at the end.
+func captured(file io.WriteCloser, f form) form {
+	return func(w io.Writer) (func(view.Event) error, func() error) {
+		next, end := f(w)
+		_, failed := file.Write(view.CaptureStart())
+		return func(e view.Event) error {
+			if failed == nil {
+				_, failed = file.Write(e.Packet())
+			}
+			return errors.Join(failed, next(e))
+		}, func() error { return errors.Join(end(), file.Close()) }
 	}
 }
 

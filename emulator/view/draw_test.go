@@ -76,3 +76,15 @@ func TestDrawing_TakesAnyEvent(t *testing.T) {
 		require.NotEmpty(t, drawn(view.Drawing{Colour: true}, e))
 	}
 }
+
+func TestEvent_HasAClass(t *testing.T) {
+	for header, want := range map[string]string{
+		"00200081": "pin", "80500000": "pin", "00680170": "key", "00E40200": "file", "00B12F02": "file", "00840000": "other", "00460100": "key",
+	} {
+		class := did(header, "", "", "9000", "").Class()
+		require.Equal(t, want, class, header)
+		require.Contains(t, view.Classes(), class)
+	}
+	require.Equal(t, "key", did("00E40200", "DELETE FILE", "key 1", "9000", "").Class())
+	require.Equal(t, "life", view.Event{Kind: view.Reset}.Class())
+}

@@ -96,3 +96,27 @@ func (e Event) Line() string {
 	return fmt.Sprintf("%s %s%6.1f ms  %-8s  %s", e.At.Format("15:04:05.000"), missed,
 		float64(e.Took)/float64(time.Millisecond), known(e.Header), e)
 }
+
+// Classes are the classes that events are sorted into.
+func Classes() []string { return []string{"pin", "key", "life", "file", "other"} }
+
+// Class is what an event has to do with, one of Classes: PINs and logins, keys, the
+// card as a whole, files, or something else.
+func (e Event) Class() string {
+	switch e.instruction() {
+	case "":
+		return "life"
+	case "20", "24", "2C", "50", "54", "5A", "82":
+		return "pin"
+	case "46", "48", "52", "62", "68", "72", "74", "76", "78":
+		return "key"
+	case "E4":
+		if strings.HasPrefix(known(e.Subject), "key ") {
+			return "key"
+		}
+		return "file"
+	case "A4", "B1", "D7", "58":
+		return "file"
+	}
+	return "other"
+}
