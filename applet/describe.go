@@ -16,6 +16,8 @@ type CommandInfo struct {
 	Header string
 	// Needs is the right that is asked for: "always" or "user".
 	Needs string
+	// Asks is what the command asks for beside that, in words; often nothing.
+	Asks string
 	// Class is how long it takes on hardware, where its parameters do not say more.
 	Class Class
 	// Quiet tells that the data never appear in traces.
@@ -32,7 +34,7 @@ func Commands() []CommandInfo {
 	for _, r := range table {
 		info := CommandInfo{
 			Name: r.name, Header: fmt.Sprintf("%02X %s %s", r.ins, parameters(r.p1), parameters(r.p2)),
-			Needs: r.need.String(), Class: ClassOf(r.ins), Quiet: r.quiet, Evidence: r.evidence,
+			Needs: r.need.String(), Asks: r.asks, Class: ClassOf(r.ins), Quiet: r.quiet, Evidence: r.evidence,
 		}
 		for i := range profiles {
 			if p := &profiles[i]; r.feature == nil || r.feature(p) {

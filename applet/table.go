@@ -50,6 +50,8 @@ type command struct {
 	otherP2 apdu.SW
 	data    size
 	need    access
+	// asks is what the handler asks for beside that, in words.
+	asks string
 	// class is what the command costs on hardware; the same in every row of an
 	// instruction, and zero for those that cost little.
 	class Class
@@ -117,7 +119,7 @@ var zero = one(0)
 var table = []command{
 	{name: "SELECT", ins: apdu.InsSelect, class: Reading, p1: one(apdu.SelectByName), p2: []byte{0x00, 0x04, 0x0C}, data: anySize, evidence: OnHardware, run: selectApplication},
 	{name: "SELECT", ins: apdu.InsSelect, class: Reading, p1: one(0x00), p2: []byte{0x00, 0x04, 0x0C}, data: anySize, evidence: OnHardware, run: selectFile},
-	{name: "READ BINARY", ins: apdu.InsReadBinary, class: Reading, data: someOf, evidence: OnHardware, run: readBinary},
+	{name: "READ BINARY", asks: "the file's right", ins: apdu.InsReadBinary, class: Reading, data: someOf, evidence: OnHardware, run: readBinary},
 	{name: "UPDATE BINARY", ins: apdu.InsUpdateBinary, class: Writing, data: someOf, need: user, evidence: OnHardware, run: updateBinary, quiet: true},
 	{name: "DELETE FILE", ins: apdu.InsDeleteFile, class: Writing, p1: []byte{0x00, 0x02}, p2: zero, data: size{2, 2}, need: user, evidence: ByClient, run: deleteFile},
 	{name: "ENUMERATE OBJECTS", ins: apdu.InsEnumerateObjects, class: Reading, p1: zero, p2: zero, data: anySize, evidence: OnHardware, run: enumerateObjects},
@@ -125,9 +127,9 @@ var table = []command{
 
 	{name: "VERIFY", ins: apdu.InsVerify, class: PIN, p1: []byte{0x00, 0x01}, p2: nil, data: anySize, quiet: true, evidence: OnHardware, run: verify},
 	{name: "CHANGE REFERENCE DATA", ins: apdu.InsChangeReferenceData, class: PIN, p1: zero, p2: nil, data: anySize, quiet: true, evidence: OnHardware, run: changeReferenceData},
-	{name: "RESET RETRY COUNTER", ins: apdu.InsResetRetryCounter, class: PIN, p1: []byte{0, 1, 2, 3}, p2: one(0x81), otherP2: apdu.ReferenceNotFound, data: anySize, quiet: true, evidence: OnHardware, run: resetRetryCounter},
+	{name: "RESET RETRY COUNTER", asks: "SO-PIN in its data", ins: apdu.InsResetRetryCounter, class: PIN, p1: []byte{0, 1, 2, 3}, p2: one(0x81), otherP2: apdu.ReferenceNotFound, data: anySize, quiet: true, evidence: OnHardware, run: resetRetryCounter},
 	{name: "INITIALIZE DEVICE (query)", ins: apdu.InsInitializeDevice, class: Writing, p1: zero, p2: zero, data: noData, evidence: Inferred, run: queryDevice},
-	{name: "INITIALIZE DEVICE", ins: apdu.InsInitializeDevice, class: Writing, p1: zero, p2: zero, data: someOf, quiet: true, evidence: OnHardware, run: initializeDevice},
+	{name: "INITIALIZE DEVICE", asks: "SO-PIN in its data, once set", ins: apdu.InsInitializeDevice, class: Writing, p1: zero, p2: zero, data: someOf, quiet: true, evidence: OnHardware, run: initializeDevice},
 
 	{name: "GENERATE ASYMMETRIC KEY PAIR", ins: apdu.InsGenerateKeyPair, class: Generating, data: someOf, need: user, evidence: OnHardware, run: generateKeyPair},
 	{name: "GENERATE SYMMETRIC KEY", ins: apdu.InsGenerateSymmetricKey, class: Generating, p2: []byte{0xB0, 0xB1, 0xB2}, data: anySize, need: user, feature: aes, evidence: ByClient, run: generateSymmetricKey},
@@ -147,13 +149,13 @@ var table = []command{
 
 	{name: "MANAGE PUBLIC KEY AUTHENTICATION (status)", ins: apdu.InsManagePublicKeyAuthentication, p1: zero, p2: zero, data: noData, evidence: ByClient, run: custodianStatus},
 	{name: "MANAGE PUBLIC KEY AUTHENTICATION (register)", ins: apdu.InsManagePublicKeyAuthentication, p1: zero, p2: zero, data: someOf, evidence: ByClient, run: registerCustodian},
-	{name: "MANAGE PUBLIC KEY AUTHENTICATION (replace)", ins: apdu.InsManagePublicKeyAuthentication, p1: one(0x01), data: someOf, need: user, evidence: Inferred, run: replaceCustodian},
+	{name: "MANAGE PUBLIC KEY AUTHENTICATION (replace)", asks: "option", ins: apdu.InsManagePublicKeyAuthentication, p1: one(0x01), data: someOf, need: user, evidence: Inferred, run: replaceCustodian},
 	{name: "MANAGE PUBLIC KEY AUTHENTICATION (query key)", ins: apdu.InsManagePublicKeyAuthentication, p1: one(0x02), data: noData, evidence: Inferred, run: queryCustodian},
 	{name: "MANAGE SECURITY ENVIRONMENT", ins: apdu.InsManageSecurityEnvironment, p1: []byte{0x41, 0x81, 0xC1}, p2: []byte{0xA4, 0xB6, 0xAA, 0xB4, 0xB8, 0xA6}, data: anySize, evidence: ByClient, run: manageEnvironment},
 	{name: "PSO VERIFY CERTIFICATE", ins: apdu.InsPerformSecurityOperation, p1: zero, p2: []byte{0xBE, 0x92, 0xAE}, data: someOf, evidence: ByClient, run: verifyCertificate},
 	{name: "EXTERNAL AUTHENTICATE", ins: apdu.InsExternalAuthenticate, class: PIN, p1: zero, p2: zero, data: anySize, evidence: OnHardware, run: externalAuthenticate},
 	{name: "GENERAL AUTHENTICATE", ins: apdu.InsGeneralAuthenticate, class: Signing, p1: zero, p2: zero, data: anySize, feature: channels, evidence: ByClient, run: generalAuthenticate},
-	{name: "GENERATE SESSION PIN", ins: apdu.InsGenerateSessionPIN, p1: one(0x01), p2: one(0x81), data: noData, quiet: true, feature: channels, evidence: ByClient, run: generateSessionPIN},
+	{name: "GENERATE SESSION PIN", asks: "user, secure channel, option", ins: apdu.InsGenerateSessionPIN, p1: one(0x01), p2: one(0x81), data: noData, quiet: true, feature: channels, evidence: ByClient, run: generateSessionPIN},
 }
 
 // find picks the row for a command, or says why there is none: instruction,

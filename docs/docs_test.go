@@ -46,7 +46,14 @@ func TestDocs_FidelityListsEveryCommand(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("\n| Command | INS P1 P2 | Right | Class of latency | How it is known |\n|---|---|---|---|---|\n")
 	for _, c := range applet.Commands() {
-		fmt.Fprintf(&b, "| %s | `%s` | %s | %s | %s |\n", c.Name, c.Header, c.Needs, c.Class, c.Evidence)
+		right := c.Needs
+		switch {
+		case c.Asks != "" && right == "always":
+			right = c.Asks
+		case c.Asks != "":
+			right += ", " + c.Asks
+		}
+		fmt.Fprintf(&b, "| %s | `%s` | %s | %s | %s |\n", c.Name, c.Header, right, c.Class, c.Evidence)
 	}
 	b.WriteString("\n")
 	generated(t, "fidelity.md", "commands", b.String())
