@@ -125,11 +125,8 @@ func deleteDomain(t *tx, c apdu.Command) ([]byte, error) {
 		return nil, apdu.AlreadyExists
 	}
 	t.setDomain(c.P2, keystore.Domain{})
-	t.barrier()
-	if t.profile.DomainDeleted == apdu.OK {
-		return nil, nil
-	}
-	return nil, t.profile.DomainDeleted
+	t.success = t.profile.DomainDeleted
+	return nil, nil
 }
 
 // clearDomain deletes the key encryption key of a domain and keeps the domain,

@@ -168,11 +168,13 @@ func readBinary(t *tx, c apdu.Command) ([]byte, error) {
 	case rest == 0 && offset == 0 && !exact:
 		return nil, nil
 	case rest == 0:
-		return nil, apdu.EndOfFile
+		t.success = apdu.EndOfFile
+		return nil, nil
 	case want <= rest:
 		return f.Data[offset : offset+want], nil
 	case exact:
-		return f.Data[offset:], apdu.EndOfFile
+		t.success = apdu.EndOfFile
+		return f.Data[offset:], nil
 	default:
 		return f.Data[offset:], nil
 	}

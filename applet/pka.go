@@ -167,7 +167,7 @@ func queryCustodian(t *tx, c apdu.Command) ([]byte, error) {
 	case t.d.Custodians[i].Name == "":
 		return nil, apdu.ReferenceNotFound
 	case t.s.custodians.authenticated(i):
-		return []byte(t.d.Custodians[i].Name), apdu.KeyAuthenticated
+		t.success = apdu.KeyAuthenticated
 	}
 	return []byte(t.d.Custodians[i].Name), nil
 }

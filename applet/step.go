@@ -10,15 +10,13 @@ import (
 // command has an answer, and an answer other than success leaves the durable
 // state as of the last element of [Result.Commits], or as it was.
 func Step(env Env, s State, c apdu.Command) (State, Result) {
-	t := &tx{env: env, profile: s.profile(), d: s.Durable, s: s.Session}
+	t := &tx{env: env, profile: s.profile(), d: s.Durable, s: s.Session, success: apdu.OK}
 	data, row, err := t.dispatch(c)
-	response := apdu.Response{Data: data, SW: t.profile.status(err)}
-	if err != nil && !carriesData(response.SW) {
-		response.Data = nil
-	}
-	if err == nil || carriesData(response.SW) {
+	response := apdu.Response{Data: data, SW: t.success}
+	if err == nil {
 		t.commit()
 	} else {
+		response = apdu.Response{SW: t.profile.status(err)}
 		t.rollback()
 	}
 	event := t.event(c, row, response, err)
@@ -27,12 +25,6 @@ func Step(env Env, s State, c apdu.Command) (State, Result) {
 	}
 	response = t.seal(c.INS, response)
 	return State{Durable: t.d, Session: t.s}, Result{Commits: t.commits, Response: response, Event: event}
-}
-
-// carriesData tells the status words that accompany an answer rather than a
-// refusal: end of file, and the authenticated state of a queried key.
-func carriesData(sw apdu.SW) bool {
-	return sw == apdu.OK || sw == apdu.EndOfFile || sw == apdu.KeyAuthenticated
 }
 
 // dispatch goes through class and channel, row, shape and access, once and in

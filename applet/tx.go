@@ -21,6 +21,10 @@ type tx struct {
 	d       Durable
 	s       Session
 
+	// success is the word of an answer that is no refusal: 9000, unless the handler
+	// has another, such as the end of a file.
+	success apdu.SW
+
 	before  Durable
 	changed bool
 	commits []Durable
