@@ -67,7 +67,7 @@ func TestCheck_RefusesWhatNoCommandLeadsTo(t *testing.T) {
 		"much behind it":          {func(d *a) { d.Files[0].Data = bytes.Repeat(d.Files[0].Data, 1000) }, "no device certificate"},
 		"a role of an issuer":     {func(d *a) { reissue(t, d) }, "a device certificate that is not of the emulator's issuer"},
 		"any algorithm, often":    {func(d *a) { list(d, 1, 1463) }, "key 1 with 1463 algorithms"},
-		"shares that anyone has":  {func(d *a) { awaiting(d, 1, keystore.NewDKEK(1)) }, "key 1 in key domain 1, which takes any shares"},
+		"shares that anyone has":  {func(d *a) { awaiting(d, 1, keystore.NewDKEK(1)) }, "in key domain 1, which takes any shares"},
 		"a DKEK of any, on 2.6":   {func(d *a) { old(d) }, "key 1 in key domain 0, which takes any shares"},
 		"an XKEK of no point":     {func(d *a) { d.Domains[1] = keystore.NewXKEK([]byte{1, 2}) }, "key domain 1: "},
 		"an XKEK off the curves":  {func(d *a) { d.Domains[1] = keystore.NewXKEK(make([]byte, 64)) }, "key domain 1: "},
