@@ -171,3 +171,17 @@ func TestDocs_FaultsListsEveryFault(t *testing.T) {
 	b.WriteString("\n")
 	generated(t, "faults.md", "latency", b.String())
 }
+
+// What becomes of a card with a blocked SO-PIN is told in one way wherever it is
+// told, as users of the hardware have told it: Nitrokey forum 1895.
+func TestDocs_TellOneStoryOfABlockedSOPIN(t *testing.T) {
+	const story = "no command unblocks it, the user PIN goes on working, and only the vendor's firmware update makes a new card of it: keys gone, new identity"
+	for _, path := range []string{"../README.md", "lockouts.md", "fidelity.md", "protocol/pins.md", "../emulator/view/words.go"} {
+		text, err := os.ReadFile(path)
+		require.NoError(t, err)
+		require.True(t, strings.Contains(strings.Join(strings.Fields(string(text)), " "), story), "%s does not tell it", path)
+		for _, other := range []string{"blocked for good", "SO-PIN for good", "never be initialised", "nothing unblocks", "ever unblocks"} {
+			require.False(t, strings.Contains(string(text), other), "%s says %q", path, other)
+		}
+	}
+}

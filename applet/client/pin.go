@@ -171,7 +171,7 @@ const (
 
 // Initialise erases the card and sets it up: all keys, certificates and files
 // are lost, the device key and its certificate stay. A wrong SO-PIN costs a
-// try and erases nothing, see [TriesLeft]; nothing ever unblocks the SO-PIN.
+// try and erases nothing, see [TriesLeft]; no command unblocks the SO-PIN.
 // The user is logged in afterwards.
 func (c *Client) Initialise(ctx context.Context, s Setup) error {
 	data := tlv.Append(nil, tagOptions, binary.BigEndian.AppendUint16(nil, uint16(s.Options)))

@@ -25,7 +25,7 @@ var unblockText = map[Unblock]string{
 	SOPINSetsNew:       "the SO-PIN can unblock it and set a new one",
 	SOPINResetsCounter: "the SO-PIN can reset the counter",
 	InitialiseOnly:     "only INITIALIZE with the SO-PIN helps, which erases the keys",
-	Never:              "nothing can unblock it, since the SO-PIN is blocked",
+	Never:              "no command can unblock it, since the SO-PIN is blocked",
 }
 
 var sessionText = map[Session]string{
@@ -136,7 +136,7 @@ func (c Card) stateWords() string {
 	case c.State == nil:
 		return "sealed by " + known(c.Seal)
 	case known(c.SOPIN).State == PINBlocked:
-		return text(stateText, *c.State) + ", SO-PIN blocked for good"
+		return text(stateText, *c.State) + ", SO-PIN blocked"
 	}
 	return text(stateText, *c.State)
 }
@@ -169,11 +169,11 @@ func (p PIN) words(next func(PIN) string) string {
 func soNext(p PIN) string {
 	switch {
 	case p.State == PINBlocked:
-		return "the card can never be initialised again; only the vendor's firmware update makes a new card of it"
+		return "no command unblocks it, the user PIN goes on working, and only the vendor's firmware update makes a new card of it: keys gone, new identity"
 	case p.NextWrong == LeavesTries:
-		return fmt.Sprintf("leaves %d; at 0 nothing ever unblocks the SO-PIN", known(p.TriesLeft)-1)
+		return fmt.Sprintf("leaves %d; at 0 no command unblocks it", known(p.TriesLeft)-1)
 	}
-	return "blocks the SO-PIN for good; keys stay usable with the user PIN"
+	return "blocks it: no command unblocks it, the user PIN goes on working"
 }
 
 func userNext(p PIN) string {
