@@ -69,7 +69,10 @@ func TestDrawing_ShowsWhatHappensAround(t *testing.T) {
 func TestDrawing_TakesAnyEvent(t *testing.T) {
 	short, pin := "00", "00200081"
 	for _, e := range []view.Event{
-		{}, {Kind: "later"}, {Kind: view.Command}, {Kind: view.Command, Header: &short},
+		{},
+		{Kind: "later"},
+		{Kind: view.Command},
+		{Kind: view.Command, Header: &short},
 		{Kind: view.Command, Header: &pin, UserPIN: &view.Counter{TriesLeft: 300, Tries: 2}},
 		{Kind: view.Command, Header: &pin, UserPIN: &view.Counter{TriesLeft: -1, Tries: -1}},
 	} {
