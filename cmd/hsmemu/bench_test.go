@@ -13,6 +13,7 @@ import (
 	"hsmemu/applet/apdu"
 	"hsmemu/emulator"
 	"hsmemu/emulator/chip"
+	"hsmemu/emulator/control"
 	"hsmemu/vsmartcard"
 	"hsmemu/vsmartcard/pcscd"
 )
@@ -28,15 +29,25 @@ func (nothing) Reset() error { return nil }
 func (nothing) Transmit(context.Context, []byte) ([]byte, error) { return []byte{0x90, 0x00}, nil }
 
 // BenchmarkStatus measures the status query of a PC/SC client through Debian's
-// pcscd and vpcd: a card that does nothing beside a real one.
+// pcscd and vpcd: a card that does nothing beside a real one, and
+// that one while somebody follows it.
 func BenchmarkStatus(b *testing.B) {
 	card, err := emulator.NewCard(chip.Order{}, emulator.System())
 	require.NoError(b, err)
 	for _, c := range []struct {
 		name string
 		card vsmartcard.Card
-	}{{"nothing", nothing{card.ATR()}}, {"card", card}} {
+	}{{"nothing", nothing{card.ATR()}}, {"card", card}, {"followed", card}} {
 		b.Run(c.name, func(b *testing.B) {
+			if c.name == "followed" {
+				events, stop := card.Watch(1)
+				defer stop()
+				go func() {
+					for e := range events {
+						_ = control.EventOf(e)
+					}
+				}()
+			}
 			handle := inVPCD(b, c.card)
 			_, err := handle.Transmit(b.Context(), apdu.Command{INS: 0xA4, P1: 4, P2: 0x0C, Data: []byte(apdu.AID)}.Bytes())
 			require.NoError(b, err)
