@@ -7,7 +7,7 @@ TOOL := $(GO) tool -modfile=.ci/tools/go.mod
 FUZZTIME ?= 20s
 SESSIONTIME ?= 60s
 
-.PHONY: all check fmt quick test ports clients languages fuzz bench build demo cover release reproducible accept module ci
+.PHONY: all check fmt quick test ports install clients languages fuzz bench build demo cover release reproducible accept module ci
 .DELETE_ON_ERROR:
 
 all: check test
@@ -68,6 +68,19 @@ bench:
 
 build:
 	CGO_ENABLED=0 $(GO) build -v -trimpath -o bin/ ./cmd/hsmemu
+
+# The program, its manual pages and completions: make install PREFIX=/usr DESTDIR=…
+PREFIX ?= /usr/local
+SHARE = $(DESTDIR)$(PREFIX)/share
+
+install: build
+	install -d $(DESTDIR)$(PREFIX)/bin $(SHARE)/man/man1 $(SHARE)/bash-completion/completions \
+		$(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d
+	install -m 755 bin/hsmemu $(DESTDIR)$(PREFIX)/bin/hsmemu
+	bin/hsmemu man --folder $(SHARE)/man/man1
+	bin/hsmemu completion bash > $(SHARE)/bash-completion/completions/hsmemu
+	bin/hsmemu completion zsh > $(SHARE)/zsh/site-functions/_hsmemu
+	bin/hsmemu completion fish > $(SHARE)/fish/vendor_completions.d/hsmemu.fish
 
 demo:
 	.ci/install demo

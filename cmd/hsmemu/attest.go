@@ -39,6 +39,9 @@ func newAttestCommand(a *app) *cobra.Command {
 			"compared with it, and no root is believed but the emulator's. Of files and of a card in a reader the\n" +
 			"request alone is judged: the key may have been deleted since, and another put in its place.",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if !cmd.Flags().Changed("card") && (len(args) > 0 || reader != "") {
+				card = "" // that of the environment
+			}
 			roots := cvc.KnownRoots()
 			if root != "" {
 				added, err := readRoots(root)

@@ -25,12 +25,7 @@ func newCardCommand(a *app) *cobra.Command {
 		Use:   "card",
 		Short: "make, show and act on cards",
 		Args:  cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usageError{fmt.Errorf("unknown command %q", "card "+args[0])}
-			}
-			return cmd.Help()
-		},
+		RunE:  helpOrUnknown,
 	}
 	cmd.AddCommand(
 		newCardNewCommand(a), newCardListCommand(a), newCardShowCommand(a), newCardRemoveCommand(a),

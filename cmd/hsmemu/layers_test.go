@@ -75,7 +75,7 @@ var layers = map[string]layer{
 	"emulator/chiptest": {imports: []string{"applet", "emulator/chip", "emulator/conform", "keystore"}}, // for tests alone
 	"emulator/conform":  {imports: []string{"applet/apdu", "applet/tlv", "applet/cvc", "applet/sm", "keystore/curve", "vsmartcard"}},
 	"docs":              {imports: []string{"..."}}, // tests alone
-	"cmd/hsmemu":        {imports: []string{"..."}, modules: []string{"github.com/spf13/cobra", "golang.org/x/term"}},
+	"cmd/hsmemu":        {imports: []string{"..."}, modules: []string{"github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"}},
 }
 
 // forTests are the modules that tests may import in addition.

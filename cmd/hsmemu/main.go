@@ -80,9 +80,15 @@ func (a *app) run(ctx context.Context, args []string) int {
 		return int(code)
 	}
 	message, hint := explained(err)
+	if names := cardNames(a, nil); errors.Is(err, statedir.ErrNoCard) && len(names) > 0 {
+		hint = "there are " + strings.Join(names, ", ") + "; " + hint + " makes another"
+	}
 	fmt.Fprintf(a.err, "hsmemu: %s\n", message)
 	if errors.As(err, new(usageError)) || errors.Is(err, statedir.ErrName) {
 		fmt.Fprintf(a.err, "usage: %s\n", cmd.UseLine())
+		if hint != "" {
+			fmt.Fprintf(a.err, "hint: %s\n", hint)
+		}
 		return exitUsage
 	}
 	if errors.Is(err, errInterrupted) {
@@ -124,23 +130,37 @@ func newRootCommand(a *app) *cobra.Command {
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+		Version:           version(),
 		Args:              cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usageError{fmt.Errorf("unknown command %q", args[0])}
-			}
-			return cmd.Help()
-		},
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.fromEnvironment(cmd) },
+		RunE:              helpOrUnknown,
 	}
 	root.PersistentFlags().StringVar(&a.state, "state", "", "folder of the cards (default $HSMEMU_STATE, $XDG_STATE_HOME/hsmemu or ~/.local/state/hsmemu)")
 	root.PersistentFlags().StringVar(&a.tpm, "tpm", "", "`ADDRESS` of the TPM: device, Unix socket or HOST:PORT (default $HSMEMU_TPM, else "+seal.DefaultTPM+")")
 	root.PersistentFlags().StringVar(&a.phraseFile, "passphrase-file", "", "file with the card's passphrase in its first line (default $HSMEMU_PASSPHRASE, else asked for)")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{flagError(err)} })
 	root.AddCommand(
 		newCardCommand(a), newExecCommand(a), newRunCommand(a), newAPDUCommand(a), newTraceCommand(a),
 		newAttestCommand(a), newVersionCommand(a), newCompletionCommand(a), newManCommand(a),
 	)
+	root.SetVersionTemplate("hsmemu {{.Version}}\n")
+	complete(a, root)
+	exemplify(root)
 	return root
+}
+
+// helpOrUnknown is for commands that only hold others.
+func helpOrUnknown(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return cmd.Help()
+	}
+	asked := strings.TrimPrefix(nameOf(cmd)+" "+args[0], cmd.Root().Name()+" ")
+	err := fmt.Errorf("unknown command %q", asked)
+	cmd.SuggestionsMinimumDistance = 2
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		err = hinted{err, "did you mean " + strings.Join(near, " or ") + "?"}
+	}
+	return usageError{err}
 }
 
 // exactly wants n arguments; anything else is a mistake in the command line.

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"hsmemu/applet"
+	"hsmemu/emulator"
+	"hsmemu/keystore/seal"
+)
+
+// choices are words that complete what is being typed after args.
+type choices func(a *app, args []string) []string
+
+// completedArgs are the commands whose arguments are no files, with what
+// completes them: the first argument, the second, and the last for all that
+// follow. Nothing completes those of nil.
+var completedArgs = map[string][]choices{
+	"card show": {cardNames, nil}, "card rm": {cardNames, nil}, "card accept": {cardNames, nil}, "card reseal": {cardNames, nil},
+	"card eject": {cardNames, nil}, "card insert": {cardNames, nil}, "card reset": {cardNames, nil},
+	"card snapshots": {cardNames, nil}, "card snapshot": {cardNames, nil}, "card restore": {cardNames, snapshotTags, nil},
+	"card rename": {cardNames, nil}, "card copy": {cardNames, nil},
+	"card new": {nil}, "card list": {nil}, "apdu": {nil}, "trace": {nil}, "run": {nil}, "version": {nil}, "card authenticate": {nil},
+	"card fault": {cardNames, faultNames, faultSettings},
+}
+
+// completedFlags are the flags whose values are no files.
+var completedFlags = map[string]choices{
+	"card": cardNames, "with": cardNames, "firmware": firmwares, "seal": seals, "answer": answerChoices,
+	"key": nil, "key-domain": nil, "id": nil, "label": nil, "serial": nil, "seed": nil, "pcr": nil,
+}
+
+func cardNames(a *app, _ []string) []string {
+	d, err := a.cards()
+	if err != nil {
+		return nil
+	}
+	names, _ := d.Names() // nothing to complete with
+	return names
+}
+
+func snapshotTags(a *app, args []string) (tags []string) {
+	d, err := a.cards()
+	if err != nil {
+		return nil
+	}
+	list, _ := d.Snapshots(args[0]) // nothing to complete with
+	for _, one := range list {
+		tags = append(tags, one.Tag)
+	}
+	return tags
+}
+
+func faultNames(*app, []string) (names []string) {
+	for _, line := range emulator.FaultHelp() {
+		name, _, _ := strings.Cut(line[0], " ")
+		names = append(names, name+"\t"+line[1])
+	}
+	return names
+}
+
+// faultSettings are those of the fault in the second argument.
+func faultSettings(_ *app, args []string) (settings []string) {
+	for _, line := range emulator.FaultHelp() {
+		words := strings.Fields(line[0])
+		if words[0] != args[1] {
+			continue
+		}
+		for _, w := range words[1:] {
+			settings = append(settings, strings.TrimSuffix(strings.Trim(w, "[]"), "…"))
+		}
+	}
+	return settings
+}
+
+func firmwares(*app, []string) []string { return strings.Split(firmwareList(), ", ") }
+
+func seals(*app, []string) []string {
+	return []string{seal.KindNone, seal.KindPassphrase, seal.KindTPM}
+}
+
+func answerChoices(*app, []string) (list []string) {
+	for _, c := range applet.AnswerChoices() {
+		for _, sw := range c.Words {
+			list = append(list, fmt.Sprintf("%s=%v\t%s", c.Name, sw, c.To))
+		}
+	}
+	return list
+}
+
+// complete gives a command and those below it what shells complete with.
+func complete(a *app, cmd *cobra.Command) {
+	for _, sub := range cmd.Commands() {
+		complete(a, sub)
+	}
+	if by, ours := completedArgs[nameOf(cmd)]; ours {
+		cmd.ValidArgsFunction = func(_ *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+			return begun(a, by[min(len(args), len(by)-1)], args, word)
+		}
+	}
+	for name, by := range completedFlags {
+		if cmd.LocalFlags().Lookup(name) == nil {
+			continue
+		}
+		// It fails for a flag that is not there or that has one already.
+		_ = cmd.RegisterFlagCompletionFunc(name, func(_ *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+			return begun(a, by, args, word)
+		})
+	}
+}
+
+// begun are the choices that begin with a word. One that ends in "=" waits for
+// its value, without a blank.
+func begun(a *app, by choices, args []string, word string) (list []string, directive cobra.ShellCompDirective) {
+	directive = cobra.ShellCompDirectiveNoFileComp
+	if by == nil {
+		return nil, directive
+	}
+	for _, one := range by(a, args) {
+		if !strings.HasPrefix(one, word) {
+			continue
+		}
+		if strings.HasSuffix(one, "=") {
+			directive |= cobra.ShellCompDirectiveNoSpace
+		}
+		list = append(list, one)
+	}
+	return list, directive
+}

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// variable is the environment variable that stands for a flag.
+func variable(flag string) string {
+	return "HSMEMU_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// secretVariables are those that hold what no flag takes, because arguments can
+// be seen by everybody.
+var secretVariables = map[string]string{
+	"HSMEMU_PASSPHRASE":          "passphrase of the card",
+	"HSMEMU_NEW_PASSPHRASE":      "new passphrase of the card, for `card reseal`",
+	"HSMEMU_FILE_PASSPHRASE":     "passphrase of an exported file",
+	"HSMEMU_SNAPSHOT_PASSPHRASE": "passphrase that the card had when the snapshot was taken",
+	"HSMEMU_PIN":                 "user PIN",
+	"HSMEMU_PASSWORD":            "password of a PKCS #12 file",
+	"HSMEMU_SHARE_PASSWORD":      "password of a DKEK share",
+}
+
+// fromEnvironment sets the flags that the command line leaves out from the
+// environment. A variable that holds several values has one a line. The card of
+// the environment is a default: it does not exclude what --card would.
+func (a *app) fromEnvironment(cmd *cobra.Command) (err error) {
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		value := a.env(variable(f.Name))
+		if value == "" || f.Changed || err != nil || f.Name == "help" || f.Name == "version" {
+			return
+		}
+		values := []string{value}
+		if f.Value.Type() == "stringArray" {
+			values = strings.Split(value, "\n")
+		}
+		for _, v := range values {
+			if failed := cmd.Flags().Set(f.Name, v); failed != nil {
+				err = usageError{fmt.Errorf("$%s: %w", variable(f.Name), flagError(failed))}
+				return
+			}
+		}
+		f.Changed = f.Name != "card"
+	})
+	return err
+}
+
+// setting is an environment variable and what it is for.
+type setting struct{ name, flag, commands, usage string }
+
+// settings are all variables of a command and of those below it, in their order.
+func settings(cmd *cobra.Command) []setting {
+	all := map[string]setting{}
+	var visit func(*cobra.Command)
+	visit = func(c *cobra.Command) {
+		add := func(f *pflag.Flag) {
+			if f.Hidden || f.Name == "help" || f.Name == "version" {
+				return
+			}
+			_, usage := pflag.UnquoteUsage(f)
+			s, known := all[variable(f.Name)]
+			if !known {
+				s = setting{variable(f.Name), "--" + f.Name, "", usage}
+			}
+			if name := nameOf(c); c != c.Root() {
+				s.commands = strings.TrimPrefix(s.commands+", "+name, ", ")
+			}
+			all[s.name] = s
+		}
+		if c == cmd {
+			c.InheritedFlags().VisitAll(add)
+		}
+		c.LocalNonPersistentFlags().VisitAll(add)
+		c.PersistentFlags().VisitAll(add)
+		for _, sub := range c.Commands() {
+			visit(sub)
+		}
+	}
+	visit(cmd)
+	if cmd == cmd.Root() {
+		for name, usage := range secretVariables {
+			all[name] = setting{name: name, usage: usage}
+		}
+	}
+	var list []setting
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		list = append(list, all[name])
+	}
+	return list
+}
+
+// flagError says in plain words that a flag does not take a value.
+func flagError(err error) error {
+	var bad *pflag.InvalidValueError
+	if !errors.As(err, &bad) {
+		return err
+	}
+	wanted, known := map[string]string{"int": "a number", "intSlice": "numbers", "bool": "true or false", "duration": "a time as in 2s"}[bad.GetFlag().Value.Type()]
+	if !known {
+		return err
+	}
+	return fmt.Errorf("--%s takes %s, not %q", bad.GetFlag().Name, wanted, bad.GetValue())
+}

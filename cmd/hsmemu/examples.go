@@ -1,0 +1,44 @@
+package main
+
+import "github.com/spf13/cobra"
+
+// examples are what to type, for every command.
+var examples = map[string]string{
+	"hsmemu":            "hsmemu exec -- pkcs11-tool -L\nhsmemu card new lab\nhsmemu card show lab",
+	"card":              "hsmemu card new lab\nhsmemu card list",
+	"card new":          "hsmemu card new lab\nhsmemu card new old --firmware 3.4 --serial DENK0404144\nhsmemu card new safe --seal passphrase",
+	"card list":         "hsmemu card list\nhsmemu card list --json",
+	"card show":         "hsmemu card show lab\nhsmemu card show lab --json",
+	"card rm":           "hsmemu card rm lab",
+	"card rename":       "hsmemu card rename lab archive",
+	"card copy":         "hsmemu card copy lab second",
+	"card authenticate": "hsmemu card authenticate --card lab --with alice --with bob",
+	"card import-key":   "hsmemu card import-key --card lab --key-domain 0 --share dkek.pbe key.p12",
+	"card fault":        "hsmemu card fault lab remove after=3\nhsmemu card fault lab slow sign=800ms\nhsmemu card fault lab --list\nhsmemu card fault lab --clear",
+	"card snapshot":     "hsmemu card snapshot lab before",
+	"card restore":      "hsmemu card restore lab before",
+	"card snapshots":    "hsmemu card snapshots lab",
+	"card export":       "hsmemu card export lab lab.hsmemu",
+	"card import":       "hsmemu card import lab.hsmemu copy",
+	"card reseal":       "hsmemu card reseal lab --seal passphrase",
+	"card accept":       "hsmemu card accept lab",
+	"card eject":        "hsmemu card eject lab",
+	"card insert":       "hsmemu card insert lab",
+	"card reset":        "hsmemu card reset lab",
+	"exec":              "hsmemu exec -- pkcs11-tool -L\nhsmemu exec --card alice --card bob -- bash",
+	"run":               "hsmemu run --card lab\nhsmemu run --card lab --vpcd localhost:35963",
+	"apdu":              "hsmemu apdu 00A4040C0BE82B0601040181C31F0201 0020008100\nhsmemu apdu --card lab - < commands",
+	"trace":             "hsmemu trace --card lab",
+	"attest":            "hsmemu attest --card lab --key 1\nhsmemu attest device.cvc issuer.cvc",
+	"version":           "hsmemu version",
+	"completion":        "hsmemu completion bash > /etc/bash_completion.d/hsmemu\nsource <(hsmemu completion zsh)",
+	"man":               "hsmemu man card new | man -l -\nhsmemu man --folder /usr/local/share/man/man1",
+}
+
+// exemplify gives a command and those below it their examples.
+func exemplify(cmd *cobra.Command) {
+	cmd.Example = indented(examples[nameOf(cmd)])
+	for _, sub := range cmd.Commands() {
+		exemplify(sub)
+	}
+}
