@@ -16,6 +16,10 @@ func variable(flag string) string {
 	return "HSMEMU_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
+// variableless reports whether a flag has no variable: what asks for help, and
+// --force, which is for one command that somebody has looked at.
+func variableless(flag string) bool { return flag == "help" || flag == "version" || flag == "force" }
+
 // secretVariables are those that hold what no flag takes, because arguments can
 // be seen by everybody.
 var secretVariables = map[string]string{
@@ -34,7 +38,7 @@ var secretVariables = map[string]string{
 func (a *app) fromEnvironment(cmd *cobra.Command) (err error) {
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		value := a.env(variable(f.Name))
-		if value == "" || f.Changed || err != nil || f.Name == "help" || f.Name == "version" {
+		if value == "" || f.Changed || err != nil || variableless(f.Name) {
 			return
 		}
 		values := []string{value}
@@ -61,7 +65,7 @@ func settings(cmd *cobra.Command) []setting {
 	var visit func(*cobra.Command)
 	visit = func(c *cobra.Command) {
 		add := func(f *pflag.Flag) {
-			if f.Hidden || f.Name == "help" || f.Name == "version" {
+			if f.Hidden || variableless(f.Name) {
 				return
 			}
 			_, usage := pflag.UnquoteUsage(f)
