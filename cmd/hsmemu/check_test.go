@@ -50,7 +50,7 @@ func TestState_IsCheckedBeforeItIsACards(t *testing.T) {
 	equal := map[string]any{"applet": map[string]any{"firmware": "4.1", "files": make([]struct {
 		ID   uint16 `json:"id"`
 		Data []byte `json:"data"`
-	}, 300_000)}}
+	}, 100_000)}}
 	for says, content := range map[string]any{
 		`firmware "" is not known`:                    map[string]any{},
 		`firmware "9.9" is not known`:                 altered(t, a, "alice", `"firmware":"4.1"`, `"firmware":"9.9"`),

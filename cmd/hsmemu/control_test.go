@@ -122,7 +122,7 @@ func TestControl_SecondProcess(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, c.Close())
 	end()
-	require.Zero(t, second.run(soon(t), []string{"card", "rm", "alice"}))
+	require.Zero(t, second.run(soon(t), []string{"card", "rm", "alice", "--force"}))
 	left, err := os.ReadDir(state)
 	require.NoError(t, err)
 	require.Empty(t, left)
