@@ -13,7 +13,7 @@ import (
 )
 
 // Version is the version of the protocol of the control socket: lines of JSON,
-// a request and its reply in turn. A server refuses requests of a newer version.
+// a request and its reply in turn. A server refuses requests of any other version.
 const Version = 1
 
 // maxLine is the length of the longest line: more than a full card takes.
