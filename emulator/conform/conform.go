@@ -12,9 +12,12 @@
 //	card A 4.1                     from here on the card A, of firmware 4.1 where
 //	                               that is said
 //	cut                            its power goes and comes back
+//	select                         the application is selected
 //	> 00 20 00 81 Lc("000000")     a command, see [Compile]
 //	< 63C2                         its answer, see [Match]; 9000 where it is
-//	                               left out
+//	                               left out. Any of several: < 6700 | 6A80. One that
+//	                               is not asked for, but known from hardware:
+//	                               < 6700 | 6A80 (differs: seen on 1.2)
 //	= VERIFY user PIN → 63C2, …    the event that an observer of the card gets
 //	! user PIN 3 → 2               a state that the card saves: what changes in it
 //	~ user                         who is logged in then, if that changes
@@ -92,6 +95,9 @@ type Player struct {
 	Vars Vars
 	// Rand is the randomness of a host that opens a secure channel.
 	Rand io.Reader
+	// Differences are the answers that were known to be given by hardware, though
+	// the scripts ask for others.
+	Differences []Difference
 
 	make Make
 }
@@ -108,6 +114,18 @@ func NewPlayer(m Make) *Player {
 	}
 	p.Vars["long"] = bytes.Repeat([]byte{0x5A}, 1000)
 	return p
+}
+
+// Difference is an answer that is not what a script asks for, but one that it knows
+// hardware to give.
+type Difference struct {
+	// Line is the line of the script, from 1, and Text what is written there.
+	Line int
+	Text string
+	// Want is what the script asks for, and Got what the card answered.
+	Want, Got string
+	// Seen is where that was seen.
+	Seen string
 }
 
 // Mismatch says that a card does something else than a script wants.
@@ -247,7 +265,7 @@ func (p *Player) do(ctx context.Context, s step, r *record) (err error) {
 			return nil
 		}
 		return p.Current.openChannel(ctx, s.suite, p.Rand, func(command []byte) ([]byte, error) {
-			return p.send(ctx, step{want: pattern{{length: -1}}, wanted: "*"}, command, r)
+			return p.send(ctx, step{want: []alternative{{want: pattern{{length: -1}}}}, wanted: "*"}, command, r)
 		})
 	case "let":
 		p.Vars[s.args[0]], err = s.command.bytes(p.Vars)
@@ -313,9 +331,12 @@ func (p *Player) send(ctx context.Context, s step, command []byte, r *record) ([
 	if witness {
 		seen, r.witness = w.Seen(), true
 	}
-	fits, err := s.want.match(answer, p.Vars)
+	taken, fits, err := fit(s.want, answer, p.Vars)
 	if err != nil {
 		return nil, err
+	}
+	if taken.differs != "" {
+		p.Differences = append(p.Differences, Difference{Line: s.line, Text: strings.TrimSpace(s.text), Want: s.wanted, Got: show(answer), Seen: taken.differs})
 	}
 	shown := s.wanted
 	if !fits {

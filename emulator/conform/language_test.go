@@ -200,3 +200,16 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// An answer may be any of several; one that is only known is told.
+func TestPlay_Alternatives(t *testing.T) {
+	t.Parallel()
+	player := conform.NewPlayer(emulated)
+	require.NoError(t, player.Play(soon(t), parse(t, "card A\nselect\n00 20 00 81 => 9000 | 6A88\n> 00 20 00 88\n< 6984 | 6A88 (differs: seen on 3.5 | 3.6)")))
+	require.Equal(t, []conform.Difference{{Line: 4, Text: "> 00 20 00 88", Want: "6984 | 6A88 (differs: seen on 3.5 | 3.6)", Got: "6A88", Seen: "seen on 3.5 | 3.6"}}, player.Differences)
+	err := player.Play(soon(t), parse(t, "card A\n00 20 00 81 => 9000 | \"a | b\" 6984"))
+	var m *conform.Mismatch
+	require.ErrorAs(t, err, &m)
+	require.Equal(t, "9000 | \"a | b\" 6984", m.Want)
+	require.Equal(t, "6A88", m.Got)
+}

@@ -29,18 +29,19 @@ func (e *SyntaxError) Unwrap() error { return e.Err }
 
 // step is a line of a script, with the lines behind it that say what can be seen.
 type step struct {
+	file string // that the line is of, if it is not the script's own
 	line int
 	text string // as it was written
 
 	verb    string // a directive, "send", or empty for a comment
 	args    []string
-	suite   sm.Suite   // of sm on
-	command expression // of send and let
-	want    pattern    // of send
-	wanted  string     // its text
-	oneLine bool       // the command is written without > before it
-	saves   string     // by a command of one line, empty if that is not said
-	seen    []string   // the lines behind it
+	suite   sm.Suite      // of sm on
+	command expression    // of send and let
+	want    []alternative // of send
+	wanted  string        // its text
+	oneLine bool          // the command is written without > before it
+	saves   string        // by a command of one line, empty if that is not said
+	seen    []string      // the lines behind it
 }
 
 // observed are the first characters of the lines that say what can be seen.
@@ -50,6 +51,9 @@ const observed = "<=!~"
 var arrow = regexp.MustCompile(`^(.*?)\s*=>\s*(.*?)(?:\s*!(\d+))?$`)
 
 var suites = map[string]sm.Suite{"3des": sm.TripleDES, "aes128": sm.AES128, "aes192": sm.AES192, "aes256": sm.AES256}
+
+// selection is the command that select stands for.
+const selection = "00 A4 04 0C Lc(E82B0601040181C31F0201)"
 
 // success is the answer that a command has if none is written.
 const success = "9000"
@@ -89,7 +93,7 @@ func (s *step) see(line string) (err error) {
 			return errors.New("the answer comes first, and once")
 		}
 		s.wanted = strings.TrimSpace(answer)
-		s.want, err = parsePattern(s.wanted)
+		s.want, err = parseAnswers(s.wanted)
 		line = "< " + s.wanted
 	}
 	s.seen = append(s.seen, line)
@@ -116,6 +120,11 @@ func parseStep(text string) (step, error) {
 		return s, count(0, 0)
 	case "differ":
 		return s, count(2, 2)
+	case "select":
+		if err = count(0, 0); err != nil {
+			return step{}, err
+		}
+		return parseCommand(selection)
 	case "holds":
 		s.args = []string{strings.Join(s.args, " ")}
 		return s, nil
@@ -146,7 +155,7 @@ func parseCommand(text string) (s step, err error) {
 	if m := arrow.FindStringSubmatch(text); m != nil && s.oneLine {
 		command, s.wanted, s.saves = m[1], m[2], m[3]
 	}
-	if s.want, err = parsePattern(s.wanted); err != nil {
+	if s.want, err = parseAnswers(s.wanted); err != nil {
 		return step{}, err
 	}
 	s.command, err = parseExpression(command)

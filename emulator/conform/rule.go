@@ -1,0 +1,457 @@
+package conform
+
+import (
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Rule is one thing that a card has to do, and a scenario that shows whether it
+// does. Rules are kept in text files, a file for each area:
+//
+//	rule PIN-R1 v1
+//	  says      A wrong user PIN costs one try.
+//	  clause    PIN-33, PIN-40
+//	  evidence  seen on hardware: https://…
+//	  applies   firmware >= 2.0
+//	  costs     1 user try, all data
+//	  breaks    Whoever finds a card may guess without end.
+//	  link      https://…
+//	  setup     operational
+//	before
+//	  select
+//	steps
+//	  00 20 00 81 Lc({pin|flip}) => 63C2
+//	  > 00 20 00 81
+//	  < 63C2 | 6982 (differs: firmware 1.2 tells no tries)
+//	after
+//	  00 20 00 81 Lc({pin})
+//
+// The words rule, setup, before, steps and after begin a line; everything else is
+// indented. Lines whose first character is # are comments. A word that is repeated,
+// as says, goes on with its text. All of them but says, clause, evidence and costs
+// may be left out:
+//
+//	rule ID vN   the name of the rule, which is never given again, and its version,
+//	             which grows when what it asks for changes
+//	says         the rule in one sentence
+//	clause       the statements of docs/protocol that it follows from
+//	evidence     how that is known: seen on hardware, required by a client,
+//	             inferred, ours; a source behind a colon. The best of several counts
+//	applies      when the rule can be judged, all of: firmware >= 3.0 (or < <= > =);
+//	             option NAME, option not NAME: an option that the card has as it is
+//	             found, see [Options]; state NAME: shipped, transport, operational,
+//	             blocked, keys, so-blocked, or initialised for all but the first,
+//	             as it is found; curve NAME; rsa BITS; fresh: a card made for it
+//	costs        nothing, or what a card loses, all of: N user tries, N SO tries, a
+//	             user lockout, an SO lockout, own objects (makes objects and deletes
+//	             them), all data. Tries count although a right PIN gives them back:
+//	             the number says how far a counter falls
+//	breaks       what it means for the owner of a card that does otherwise
+//	link         where to read on
+//	withdrawn    why the rule is judged no more; it stays, so that its name does
+//	setup        the lines of this name are played first
+//
+// A setup is a heading and lines, for the rules of all files:
+//
+//	setup operational
+//	  select
+//	  80 50 00 00 Lc(80(0001) 81({pin}) 82({so-pin}) 91(03))
+//
+// The lines of before, steps and after are those of a scenario, see the package
+// comment. What fails before the steps says that the rule could not be judged,
+// except of a card made for it. What is after the steps is played in any case. A rule
+// starts on a card whose power was just cut, with no application selected; it does
+// not say which card. Its variables are those of a [Player], pin and so-pin.
+type Rule struct {
+	ID      string
+	Version int
+	// File and Line are where the rule stands.
+	File string
+	Line int
+
+	Says      string
+	Clauses   []string
+	Evidence  []Evidence
+	Applies   []Condition
+	Costs     Costs
+	Breaks    string
+	Links     []string
+	Withdrawn string
+	Setup     string
+
+	// Before, Steps and After are the scenario, Before with the lines of Setup.
+	Before, Steps, After Script
+
+	texts map[string][]string // lines of the sections, until they are parsed
+}
+
+// Evidence is how well something is known of hardware, and from where.
+type Evidence struct {
+	Grade  Grade
+	Source string // may be empty
+}
+
+// Grade is how well something is known of hardware. The words are those of
+// docs/protocol.
+type Grade string
+
+// The grades, from the best.
+const (
+	Hardware Grade = "seen on hardware"
+	Client   Grade = "required by a client"
+	Inferred Grade = "inferred"
+	Ours     Grade = "ours"
+)
+
+var grades = []Grade{Hardware, Client, Inferred, Ours}
+
+// Grade is the best of the rule's evidence.
+func (r Rule) Grade() Grade {
+	best := len(grades) - 1
+	for _, e := range r.Evidence {
+		best = min(best, slices.Index(grades, e.Grade))
+	}
+	return grades[best]
+}
+
+// Guess reports whether hardware may well do something else than the rule says:
+// nobody has seen it, and no client needs it.
+func (r Rule) Guess() bool { return r.Grade() == Inferred || r.Grade() == Ours }
+
+// Costs are what a card loses by a rule.
+type Costs struct {
+	// UserTries and SOTries say how far the counters fall, unless the PIN is blocked.
+	UserTries, SOTries int
+	// UserLockout and SOLockout say that the rule blocks a PIN. Nothing but
+	// another applet unblocks the SO-PIN.
+	UserLockout, SOLockout bool
+	// Objects says that the rule makes objects of its own and deletes them, AllData
+	// that it initialises the card.
+	Objects, AllData bool
+}
+
+// String is how a rule file has it.
+func (c Costs) String() string {
+	var words []string
+	count := func(n int, who string) {
+		switch {
+		case n == 1:
+			words = append(words, "1 "+who+" try")
+		case n > 1:
+			words = append(words, fmt.Sprintf("%d %s tries", n, who))
+		}
+	}
+	count(c.UserTries, "user")
+	count(c.SOTries, "SO")
+	for _, one := range []struct {
+		set  bool
+		word string
+	}{{c.UserLockout, "a user lockout"}, {c.SOLockout, "an SO lockout"}, {c.Objects, "own objects"}, {c.AllData, "all data"}} {
+		if one.set {
+			words = append(words, one.word)
+		}
+	}
+	if len(words) == 0 {
+		return "nothing"
+	}
+	return strings.Join(words, ", ")
+}
+
+// Library is a number of rules, in the order of their files.
+type Library struct {
+	Rules []Rule
+}
+
+// RuleError says where a rule file has something wrong.
+type RuleError struct {
+	File string
+	Line int // from 1
+	Err  error
+}
+
+// Error is file, line and what is wrong.
+func (e *RuleError) Error() string { return fmt.Sprintf("%s:%d: %v", e.File, e.Line, e.Err) }
+
+// Unwrap is what is wrong.
+func (e *RuleError) Unwrap() error { return e.Err }
+
+//go:embed rules/*.txt
+var embedded embed.FS
+
+// Rules is the library that comes with this package.
+func Rules() (Library, error) {
+	sub, err := fs.Sub(embedded, "rules")
+	if err != nil {
+		return Library{}, err
+	}
+	return LoadRules(sub)
+}
+
+// LoadRules reads the rules of all files NAME.txt of folders. Setups of one are known
+// in all. Errors: what is wrong with the files, each a *RuleError, joined; those of
+// the folders.
+func LoadRules(folders ...fs.FS) (Library, error) {
+	var b ruleBook
+	for _, folder := range folders {
+		names, err := fs.Glob(folder, "*.txt")
+		if err != nil {
+			return Library{}, err
+		}
+		for _, name := range names {
+			text, err := fs.ReadFile(folder, name)
+			if err != nil {
+				return Library{}, err
+			}
+			b.read(path.Base(name), string(text))
+		}
+	}
+	return b.library()
+}
+
+// ParseRules reads the rules of one text. Error: what is wrong with it, each a
+// *RuleError, joined.
+func ParseRules(file, text string) (Library, error) {
+	var b ruleBook
+	b.read(file, text)
+	return b.library()
+}
+
+// ruleBook is what has been read of rule files.
+type ruleBook struct {
+	rules  []Rule
+	setups map[string]setup
+	errs   []error
+}
+
+// setup is lines that rules may begin with.
+type setup struct {
+	file string
+	line int
+	text []string
+}
+
+// ruleID is what rules may be called.
+var ruleID = regexp.MustCompile(`^[A-Z]+(-[A-Z0-9]+)+$`)
+
+// errNoHeading is the error for lines before the first heading.
+var errNoHeading = errors.New("indented lines belong to a rule or a setup, and there is none yet")
+
+// read reads a file.
+func (b *ruleBook) read(file, text string) {
+	section, name, line := "", "", 0
+	for i, l := range strings.Split(text, "\n") {
+		line = i + 1
+		l = strings.TrimRight(l, " \t\r")
+		if strings.TrimSpace(l) == "" || strings.TrimSpace(l)[0] == '#' {
+			continue
+		}
+		var err error
+		words := strings.Fields(l)
+		indented := l[0] == ' ' || l[0] == '\t'
+		switch {
+		case indented && section == "":
+			err = errNoHeading
+		case indented && section == "rule":
+			err = b.rules[len(b.rules)-1].header(words[0], strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(l), words[0])))
+		case indented && section == "setup":
+			s := b.setups[name]
+			s.text = grow(s.text, line, l)
+			b.setups[name] = s
+		case indented:
+			r := &b.rules[len(b.rules)-1]
+			r.texts[section] = grow(r.texts[section], line, l)
+		case words[0] == "rule":
+			section = "rule"
+			err = b.begin(file, line, words[1:])
+		case words[0] == "setup" && len(words) == 2:
+			section, name = "setup", words[1]
+			if had, twice := b.setups[name]; twice {
+				err = fmt.Errorf("setup %s stands at %s:%d already", name, had.file, had.line)
+			}
+			if b.setups == nil {
+				b.setups = map[string]setup{}
+			}
+			b.setups[name] = setup{file: file, line: line}
+		case slices.Contains([]string{"before", "steps", "after"}, l) && section != "" && section != "setup":
+			section = l
+			if r := &b.rules[len(b.rules)-1]; r.texts[section] != nil {
+				err = fmt.Errorf("%s stands there already", section)
+			} else {
+				r.texts[section] = []string{}
+			}
+		default:
+			err = fmt.Errorf("neither rule, setup, before, steps nor after: %s", words[0])
+		}
+		if err != nil {
+			b.errs = append(b.errs, &RuleError{file, line, err})
+		}
+	}
+}
+
+// grow puts a line into a text, at its number.
+func grow(text []string, line int, l string) []string {
+	for len(text) < line-1 {
+		text = append(text, "")
+	}
+	return append(text, l)
+}
+
+// begin begins a rule.
+func (b *ruleBook) begin(file string, line int, words []string) error {
+	r := Rule{File: file, Line: line, texts: map[string][]string{}}
+	b.rules = append(b.rules, r)
+	own := &b.rules[len(b.rules)-1]
+	if len(words) != 2 || !ruleID.MatchString(words[0]) {
+		return errors.New("rule ID vN, the ID in capitals as PIN-R1")
+	}
+	version, found := strings.CutPrefix(words[1], "v")
+	n, err := strconv.ParseUint(version, 10, 16)
+	if !found || err != nil || n == 0 {
+		return fmt.Errorf("a version is v1, v2, …: %s", words[1])
+	}
+	own.ID, own.Version = words[0], int(n)
+	for _, other := range b.rules[:len(b.rules)-1] {
+		if other.ID == own.ID {
+			return fmt.Errorf("rule %s stands at %s:%d already; names are never given again", own.ID, other.File, other.Line)
+		}
+	}
+	return nil
+}
+
+// header reads a line of a rule's header.
+func (r *Rule) header(word, text string) error {
+	if text == "" {
+		return fmt.Errorf("%s takes words behind it", word)
+	}
+	further := func(had string) string { return strings.TrimSpace(had + " " + text) }
+	switch word {
+	case "says":
+		r.Says = further(r.Says)
+	case "breaks":
+		r.Breaks = further(r.Breaks)
+	case "withdrawn":
+		r.Withdrawn = further(r.Withdrawn)
+	case "link":
+		r.Links = append(r.Links, text)
+	case "setup":
+		r.Setup = text
+	case "clause":
+		for one := range strings.SplitSeq(text, ",") {
+			if one = strings.TrimSpace(one); !clauseID.MatchString(one) {
+				return fmt.Errorf("a statement of docs/protocol is called as PIN-12: %s", one)
+			}
+			r.Clauses = append(r.Clauses, one)
+		}
+	case "evidence":
+		grade, source, _ := strings.Cut(text, ":")
+		if !slices.Contains(grades, Grade(grade)) {
+			return fmt.Errorf("evidence is one of %q: %s", grades, grade)
+		}
+		r.Evidence = append(r.Evidence, Evidence{Grade(grade), strings.TrimSpace(source)})
+	case "applies":
+		for one := range strings.SplitSeq(text, ",") {
+			c, err := parseCondition(strings.TrimSpace(one))
+			if err != nil {
+				return err
+			}
+			r.Applies = append(r.Applies, c)
+		}
+	case "costs":
+		for one := range strings.SplitSeq(text, ",") {
+			if err := r.Costs.add(strings.TrimSpace(one)); err != nil {
+				return err
+			}
+		}
+		r.texts["costs"] = []string{text}
+	default:
+		return fmt.Errorf("no word of a rule: %s", word)
+	}
+	return nil
+}
+
+var (
+	clauseID = regexp.MustCompile(`^[A-Z]+-\d+$`)
+	tryCount = regexp.MustCompile(`^(\d+) (user|SO) (try|tries)$`)
+)
+
+func (c *Costs) add(text string) error {
+	switch m := tryCount.FindStringSubmatch(text); {
+	case m != nil:
+		n, err := strconv.ParseUint(m[1], 10, 8)
+		if err != nil || n == 0 || n > 15 {
+			return fmt.Errorf("tries are 1 to 15: %s", text)
+		}
+		if m[2] == "user" {
+			c.UserTries = int(n)
+		} else {
+			c.SOTries = int(n)
+		}
+	case text == "nothing":
+	case text == "a user lockout":
+		c.UserLockout = true
+	case text == "an SO lockout":
+		c.SOLockout = true
+	case text == "own objects":
+		c.Objects = true
+	case text == "all data":
+		c.AllData = true
+	default:
+		return fmt.Errorf("a rule costs nothing, N user tries, N SO tries, a user lockout, an SO lockout, own objects, all data; not %s", text)
+	}
+	return nil
+}
+
+// library parses the scenarios of all rules, now that all setups are known.
+func (b *ruleBook) library() (Library, error) {
+	for i := range b.rules {
+		b.finish(&b.rules[i])
+	}
+	if len(b.errs) > 0 {
+		return Library{}, errors.Join(b.errs...)
+	}
+	return Library{Rules: b.rules}, nil
+}
+
+func (b *ruleBook) finish(r *Rule) {
+	wrong := func(file string, line int, err error) { b.errs = append(b.errs, &RuleError{file, line, err}) }
+	for _, want := range []struct {
+		word string
+		had  bool
+	}{{"says", r.Says != ""}, {"clause", len(r.Clauses) > 0}, {"evidence", len(r.Evidence) > 0}, {"costs", r.texts["costs"] != nil}, {"steps", r.texts["steps"] != nil}} {
+		if !want.had && r.Withdrawn == "" {
+			wrong(r.File, r.Line, fmt.Errorf("rule %s has no %s", r.ID, want.word))
+		}
+	}
+	parse := func(file string, lines []string) Script {
+		s, err := Parse(strings.Join(lines, "\n"))
+		if syntax := (*SyntaxError)(nil); errors.As(err, &syntax) {
+			wrong(file, syntax.Line, syntax.Err)
+		}
+		for _, one := range s.steps {
+			if one.verb == "card" {
+				wrong(file, one.line, errors.New("a rule does not say on which card it is played"))
+			}
+		}
+		return s
+	}
+	if r.Setup != "" {
+		s, known := b.setups[r.Setup]
+		if !known {
+			wrong(r.File, r.Line, fmt.Errorf("no setup %s", r.Setup))
+		}
+		r.Before = parse(s.file, s.text)
+		for i := range r.Before.steps {
+			r.Before.steps[i].file = s.file
+		}
+	}
+	r.Before.steps = append(r.Before.steps, parse(r.File, r.texts["before"]).steps...)
+	r.Steps, r.After = parse(r.File, r.texts["steps"]), parse(r.File, r.texts["after"])
+	r.texts = nil
+}

@@ -1,0 +1,143 @@
+package conform_test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/stretchr/testify/require"
+
+	"hsmemu/emulator/conform"
+)
+
+func library(t testing.TB) conform.Library {
+	t.Helper()
+	l, err := conform.Rules()
+	require.NoError(t, err)
+	require.NotEmpty(t, l.Rules)
+	return l
+}
+
+// A statement that a rule cites is in docs/protocol.
+func TestRules_CiteStatements(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob(filepath.Join("..", "..", "docs", "protocol", "*.md"))
+	require.NoError(t, err)
+	var statements string
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		statements += string(text)
+	}
+	for _, r := range library(t).Rules {
+		for _, clause := range r.Clauses {
+			require.Regexp(t, `(?m)^\| `+regexp.QuoteMeta(clause)+` \|`, statements, "%s:%d: rule %s", r.File, r.Line, r.ID)
+		}
+	}
+}
+
+const heading = "rule X-R1 v1\n says s\n clause PIN-1\n evidence ours\n"
+
+// Whatever is wrong with a rule file is told with its place, all of it at once.
+func TestParseRules_Errors(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"  says x":                             "f.txt:1: indented lines belong to a rule or a setup, and there is none yet",
+		"steps":                                "f.txt:1: neither rule, setup, before, steps nor after: steps",
+		"rule x v1":                            "f.txt:1: rule ID vN, the ID in capitals as PIN-R1",
+		"rule X-R1":                            "f.txt:1: rule ID vN, the ID in capitals as PIN-R1",
+		"rule X-R1 2":                          "f.txt:1: a version is v1, v2, …: 2",
+		"rule X-R1 v0":                         "f.txt:1: a version is v1, v2, …: v0",
+		heading + "steps\n cut":                "f.txt:1: rule X-R1 has no costs",
+		heading + " costs nothing":             "f.txt:1: rule X-R1 has no steps",
+		heading + " costs 0 user tries\nsteps": "f.txt:5: tries are 1 to 15: 0 user tries",
+		heading + " costs 16 SO tries\nsteps":  "f.txt:5: tries are 1 to 15: 16 SO tries",
+		heading + " costs a lot\nsteps":        "f.txt:5: a rule costs nothing, N user tries",
+		heading + " costs nothing\n evidence rumour\nsteps":              "f.txt:6: evidence is one of",
+		heading + " costs nothing\n clause 12\nsteps":                    "f.txt:6: a statement of docs/protocol is called as PIN-12: 12",
+		heading + " costs nothing\n applies moon\nsteps":                 "f.txt:6: no condition: moon",
+		heading + " costs nothing\n applies firmware 3\nsteps":           "f.txt:6: no condition: firmware 3",
+		heading + " costs nothing\n applies option best\nsteps":          "f.txt:6: no condition: option best",
+		heading + " costs nothing\n applies state new\nsteps":            "f.txt:6: no condition: state new",
+		heading + " costs nothing\n applies curve p\nsteps":              "f.txt:6: no condition: curve p",
+		heading + " costs nothing\n color red\nsteps":                    "f.txt:6: no word of a rule: color",
+		heading + " costs nothing\n link\nsteps":                         "f.txt:6: link takes words behind it",
+		heading + " costs nothing\n setup gone\nsteps":                   "f.txt:1: no setup gone",
+		heading + " costs nothing\nsteps\n cut\nsteps":                   "f.txt:8: steps stands there already",
+		heading + " costs nothing\nsteps\n 00 => 9Z":                     "f.txt:7: 9Z: not understood: 9Z",
+		heading + " costs nothing\nsteps\n card A":                       "f.txt:7: a rule does not say on which card it is played",
+		heading + " costs nothing\nsteps\n 00 => 90 | 91 (differs: )":    "f.txt:7: (differs: WHERE IT WAS SEEN)",
+		heading + " costs nothing\nsteps\n 00 => 90 | 91 (differs: x":    "f.txt:7: (differs: WHERE IT WAS SEEN)",
+		heading + " costs nothing\nsteps\n 00 => 90 |":                   "f.txt:7: an empty answer beside |",
+		heading + " costs nothing\nsteps\n cut\n" + heading:              "f.txt:8: rule X-R1 stands at f.txt:1 already",
+		"setup a\n cut\nsetup a\n":                                       "f.txt:3: setup a stands at f.txt:1 already",
+		"setup a\n frob\n" + heading + " costs nothing\n setup a\nsteps": "f.txt:2: frob: not understood: frob",
+	} {
+		_, err := conform.ParseRules("f.txt", text)
+		require.ErrorContains(t, err, want, text)
+	}
+	_, err := conform.ParseRules("f.txt", "rule x v1\nrule y v1\n")
+	require.ErrorContains(t, err, "f.txt:1:")
+	require.ErrorContains(t, err, "f.txt:2:", "all of it at once")
+	_, err = conform.LoadRules(fstest.MapFS{"b.txt": {Data: []byte("what")}}, fstest.MapFS{"a.txt": {Data: []byte("what")}, "c.md": {Data: []byte("what")}})
+	require.Equal(t, 2, strings.Count(err.Error(), "neither rule"), "files of all folders")
+}
+
+// What a rule file says arrives, and its scenarios know in which line they stand.
+func TestParseRules(t *testing.T) {
+	t.Parallel()
+	l, err := conform.LoadRules(
+		fstest.MapFS{"one.txt": {Data: []byte("# a setup\nsetup first\n  select\n")}},
+		fstest.MapFS{"two.txt": {Data: []byte(`
+rule AREA-R2 v3
+  says      One
+  says      sentence.
+  clause    PIN-1, PIN-2
+  evidence  inferred
+  evidence  seen on hardware: https://example.org/a:b
+  applies   firmware >= 2.0, option not reset
+  costs     2 user tries, an SO lockout
+  breaks    b
+  link      l
+  setup     first
+before
+  cut
+steps
+  # comment
+  cut
+after
+  select
+rule AREA-R1 v1
+  withdrawn never was so
+`)}})
+	require.NoError(t, err)
+	require.Len(t, l.Rules, 2)
+	r := l.Rules[0]
+	require.Equal(t, "AREA-R2", r.ID)
+	require.Equal(t, 3, r.Version)
+	require.Equal(t, "One sentence.", r.Says)
+	require.Equal(t, []string{"PIN-1", "PIN-2"}, r.Clauses)
+	require.Equal(t, []conform.Evidence{{Grade: conform.Inferred}, {Grade: conform.Hardware, Source: "https://example.org/a:b"}}, r.Evidence)
+	require.Equal(t, conform.Hardware, r.Grade(), "the best of them")
+	require.False(t, r.Guess())
+	require.Equal(t, conform.Costs{UserTries: 2, SOLockout: true}, r.Costs)
+	require.Equal(t, "2 user tries, an SO lockout", r.Costs.String())
+	require.Equal(t, "never was so", l.Rules[1].Withdrawn)
+	require.Len(t, r.Applies, 2)
+	for _, c := range []struct {
+		s   conform.Statement
+		met []bool
+	}{
+		{conform.Statement{Firmware: "1.2", State: conform.Operational}, []bool{false, true}},
+		{conform.Statement{Firmware: "2.0", State: conform.Operational, Options: 1}, []bool{true, false}},
+		{conform.Statement{Firmware: "4.1", State: conform.Shipped}, []bool{true, false}},
+		{conform.Statement{Firmware: "10.0", State: conform.Operational}, []bool{true, true}},
+	} {
+		for i, met := range c.met {
+			require.Equal(t, met, r.Applies[i].Met(c.s), "%s of %+v", r.Applies[i], c.s)
+		}
+	}
+}
