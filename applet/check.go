@@ -69,14 +69,14 @@ func (a Answers) check() error {
 // or name that anybody can have given.
 const longest = maxAPDUJCOP2
 
-// deviceCurve is the curve of every device key.
-const deviceCurve = "brainpoolP256r1"
+// DeviceCurve is the curve of every device key.
+const DeviceCurve = "brainpoolP256r1"
 
 // checkDevice: EF 2F02 is two certificates and nothing else, and the device's
 // names it and its key, which is without attributes.
 func (d Durable) checkDevice() error {
 	k := d.Device.Key
-	if k.Kind() != keystore.EC || k.Curve().Name() != deviceCurve || k.Uses.Limited || k.Algorithms != nil || k.Domain != 0 {
+	if k.Kind() != keystore.EC || k.Curve().Name() != DeviceCurve || k.Uses.Limited || k.Algorithms != nil || k.Domain != 0 {
 		return errors.New("no device key")
 	}
 	if len(d.Files) == 0 || d.Files[0].ID != pkcs15.FileDevice || len(d.Files[0].Data) > longest {

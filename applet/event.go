@@ -80,14 +80,17 @@ func meaning(r apdu.Response, query bool, err error) string {
 //
 //	VERIFY user PIN → 63C2, wrong, 2 tries left
 func (e Event) String() string {
-	var b strings.Builder
-	b.WriteString(e.Command)
-	if e.Subject != "" {
-		b.WriteString(" " + e.Subject)
+	return EventWords(e.Command, e.Subject, e.SW.String(), e.Meaning, e.Secure)
+}
+
+// EventWords is what a command was and what became of it in one line, from their
+// names; subject is empty where there is none.
+func EventWords(command, subject, sw, meaning string, secure bool) string {
+	if subject != "" {
+		command += " " + subject
 	}
-	if e.Secure {
-		b.WriteString(" (secure messaging)")
+	if secure {
+		command += " (secure messaging)"
 	}
-	fmt.Fprintf(&b, " → %s, %s", e.SW.String(), e.Meaning)
-	return b.String()
+	return command + " → " + sw + ", " + meaning
 }

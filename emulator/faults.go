@@ -186,8 +186,11 @@ func (o *fault) set(key, value string, given bool) error {
 		}
 	default:
 		d, err := time.ParseDuration(value)
-		if err != nil || d < 0 {
-			return fmt.Errorf("%w: %s=%s is no duration", ErrFault, key, value)
+		switch {
+		case err != nil:
+			return fmt.Errorf("%w: %s=%s is no duration: a number with its unit, as in 800ms", ErrFault, key, value)
+		case d < 0:
+			return fmt.Errorf("%w: %s=%s is less than no time", ErrFault, key, value)
 		}
 		o.delays[key] = d
 	}

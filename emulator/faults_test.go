@@ -293,6 +293,8 @@ func TestFaults_RefusesWhatMakesNoSense(t *testing.T) {
 		require.ErrorIs(t, r.Set(words[0], words[1:]), emulator.ErrFault, "%q", words)
 		require.Empty(t, r.List(), "%q", words)
 	}
+	require.ErrorContains(t, newRehearsal(t).Set("slow", []string{"sign=-1s"}), "sign=-1s is less than no time")
+	require.ErrorContains(t, newRehearsal(t).Set("slow", []string{"sign=800"}), "sign=800 is no duration: a number with its unit, as in 800ms")
 }
 
 // takes is how long a command takes by the clock of the bubble.

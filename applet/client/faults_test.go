@@ -132,6 +132,12 @@ func TestNothing_IsNoQuestion(t *testing.T) {
 	require.Error(t, err)
 }
 
+func TestGenerateEC_RefusesNoCurve(t *testing.T) {
+	c := initialised(t, "4.1", client.Setup{})
+	_, err := c.GenerateEC(t.Context(), 1, nil, client.KeySpec{Holder: "UTKEY00001"})
+	require.EqualError(t, err, "generate key 1: no curve")
+}
+
 func TestWriteFile_RefusesWhatItsOffsetsDoNotReach(t *testing.T) {
 	c := initialised(t, "4.1", client.Setup{})
 	require.Error(t, c.WriteFile(t.Context(), 0xCF01, make([]byte, 1<<16+1)))

@@ -49,6 +49,9 @@ const (
 // SHA-256, and countersigned by the device, which makes it an attestation. The
 // request is not stored on the card; clients write it to EF CExx.
 func (c *Client) GenerateEC(ctx context.Context, ref byte, on *curve.Curve, spec KeySpec) (cvc.Authenticated, error) {
+	if on == nil { // as curve.ByName returns for a name that it does not know
+		return cvc.Authenticated{}, fmt.Errorf("generate key %d: no curve", ref)
+	}
 	return c.generate(ctx, ref, cvc.ECTemplate(cvc.ECDSASHA256, on), spec)
 }
 

@@ -14,6 +14,12 @@ type Evidence struct {
 	Request []byte
 }
 
+// HoldsRequest reports whether data begin as an authenticated request does, with
+// the tag 67, which no other content of EF CExx begins with.
+func HoldsRequest(data []byte) bool {
+	return len(data) > 0 && tlv.Tag(data[0]) == tagAuthenticated
+}
+
 // Add takes up what data hold: certificates, a request, or a file for public key
 // authentication, one behind the other. Error: ErrStructure.
 func (e *Evidence) Add(data []byte) error {

@@ -14,13 +14,9 @@ import (
 
 	"hsmemu/applet/cvc"
 	"hsmemu/applet/pkcs15"
-	"hsmemu/applet/tlv"
 	"hsmemu/emulator/view"
 	"hsmemu/keystore"
 )
-
-// tagRequest begins an authenticated request.
-const tagRequest tlv.Tag = 0x67
 
 func newAttestCommand(a *app) *cobra.Command {
 	var card, reader, root string
@@ -143,7 +139,7 @@ func (a *app) evidenceOf(name string, key int) (chain, request []byte, err error
 		return nil, nil, fmt.Errorf("attest key %d: card %q has no such key", key, name)
 	}
 	attested, _ := d.Applet.File(pkcs15.File(pkcs15.PrefixCertificate, byte(key)))
-	if n, _, err := tlv.Next(attested.Data); err != nil || n.Tag != tagRequest {
+	if !cvc.HoldsRequest(attested.Data) {
 		return nil, nil, noRequest(byte(key), fmt.Sprintf("card %q", name))
 	}
 	about, err := cvc.ParseAuthenticated(attested.Data)

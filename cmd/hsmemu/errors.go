@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"unicode"
 
 	"hsmemu/emulator"
 	"hsmemu/emulator/control"
@@ -51,12 +50,7 @@ func oneLine(text string) string {
 	if strings.Contains(text, "\n\t") {
 		return text
 	}
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) { // the names of others' programs and files may hold what a terminal obeys
-			return '�'
-		}
-		return r
-	}, strings.ReplaceAll(text, "\n", "; "))
+	return view.Printable(strings.ReplaceAll(text, "\n", "; ")) // the names of others' programs and files may be in it
 }
 
 // explained is the message about an error, and one hint or none.

@@ -39,7 +39,7 @@ func newCardFaultCommand(a *app) *cobra.Command {
 						return a.printJSON(views)
 					}
 					for _, one := range faults {
-						fmt.Fprintln(a.out, one)
+						fmt.Fprintln(a.out, view.Printable(one))
 					}
 					return err
 				case clearAll:

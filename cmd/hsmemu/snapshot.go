@@ -138,7 +138,7 @@ func (a *app) restore(ctx context.Context, name string, d chip.Durable, force bo
 		return err
 	}
 	for _, what := range undone {
-		fmt.Fprintf(a.err, "hsmemu: card %q: %s, which no real card can do\n", name, what)
+		fmt.Fprintf(a.err, "hsmemu: card %q: %s, which no real card can do\n", name, view.Printable(what))
 	}
 	return nil
 }

@@ -25,9 +25,6 @@ type Order struct {
 // device.
 const firstSequence = "00000"
 
-// deviceCurve is the curve of every device authentication key.
-const deviceCurve = "brainpoolP256r1"
-
 // Manufacture makes a card as shipped: never initialised, with a device key of
 // its own and its certificate from the emulator's issuer, dated env.Now.
 // Errors: an unknown firmware, or env.Rand's.
@@ -44,7 +41,7 @@ func Manufacture(env applet.Env, o Order) (Durable, error) {
 			return Durable{}, fmt.Errorf("manufacture: %w", err)
 		}
 	}
-	known, _ := curve.ByName(deviceCurve)
+	known, _ := curve.ByName(applet.DeviceCurve)
 	key, err := keystore.GenerateEC(env.Rand, known)
 	if err != nil {
 		return Durable{}, fmt.Errorf("manufacture: %w", err)

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"iter"
 	"net"
+	"sync"
 	"time"
 
 	"hsmemu/emulator/chip"
@@ -28,9 +29,13 @@ const workPatience = 10 * time.Minute
 // context ends, or the server answers in a way that a client does not know, the
 // connection is given up and the card goes on; the next request makes a new one.
 type Client struct {
-	path  string
-	conn  net.Conn
-	lines *bufio.Scanner
+	path string
+	// mu is for Close, which does not wait for its turn: conn is changed under it,
+	// and not made anew once it is closed.
+	mu     sync.Mutex
+	conn   net.Conn
+	closed bool
+	lines  *bufio.Scanner
 	// alive reports whether the server has answered on this connection.
 	alive bool
 	// turn is held by the method whose turn it is; a channel, since who waits for
@@ -65,13 +70,28 @@ func (c *Client) connect(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reach the process that runs the card: %w", err)
 	}
-	c.conn, c.lines = conn, bufio.NewScanner(conn)
+	c.lines = bufio.NewScanner(conn)
 	c.lines.Buffer(nil, maxLine)
+	return c.use(conn)
+}
+
+// use makes a connection the client's; nil leaves it without one.
+func (c *Client) use(conn net.Conn) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed && conn != nil {
+		return errors.Join(net.ErrClosed, conn.Close())
+	}
+	c.conn = conn
 	return nil
 }
 
-// Close ends the conversation, also one that has ended.
+// Close ends the conversation, also one that has ended, and with it the method
+// that may be under way. Methods fail from then on.
 func (c *Client) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
 	if c.conn == nil {
 		return nil
 	}
@@ -155,9 +175,10 @@ func (c *Client) Watch(ctx context.Context) (iter.Seq2[view.Event, error], error
 	if _, err := ask[none](ctx, c, replyPatience, verbWatch, nil); err != nil {
 		return nil, err
 	}
+	conn := c.conn
 	return func(yield func(view.Event, error) bool) {
-		defer context.AfterFunc(ctx, func() { _ = c.conn.Close() })()
-		defer func() { _ = c.conn.Close() }()
+		defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+		defer func() { _ = conn.Close() }()
 		for {
 			e, err := receive[view.Event](c)
 			if errors.Is(err, ErrEnded) || ctx.Err() != nil || !yield(e, err) || err != nil {
@@ -203,7 +224,8 @@ func exchangeLines[Result any](ctx context.Context, c *Client, patience time.Dur
 		// After these errors the server has hung up, or does not know where it is.
 		if err != nil && (!errors.As(err, new(*Error)) || errors.Is(err, ErrBusy) || errors.Is(err, ErrMalformed)) {
 			_ = conn.Close()
-			c.conn, c.alive = nil, false
+			c.alive = false
+			_ = c.use(nil)
 		}
 	}()
 	limited, cancel := context.WithTimeout(ctx, patience)
@@ -225,7 +247,7 @@ func exchangeLines[Result any](ctx context.Context, c *Client, patience time.Dur
 	defer clear(line)
 	// A server that is full says so and hangs up before it hears anything: what
 	// became of the request is in the reply, or in its absence.
-	_, _ = c.conn.Write(append(line, '\n'))
+	_, _ = conn.Write(append(line, '\n'))
 	r, err = receive[Result](c)
 	switch {
 	case err == nil:

@@ -596,6 +596,25 @@ func TestClient_GoesOnAfterAnInterruption(t *testing.T) {
 	require.NoError(t, one.Close())
 }
 
+// Who closes a client does not wait for what it is doing, and nothing makes a
+// closed client's connection anew.
+func TestClient_CloseEndsWhatIsUnderWay(t *testing.T) {
+	t.Parallel()
+	c := newControlled(t, t.TempDir())
+	c.shelf.stuck = make(chan struct{})
+	defer close(c.shelf.stuck)
+	one := c.dial(t)
+	failed := make(chan error, 1)
+	go func() { failed <- one.Eject(soon(t), true) }()
+	require.NoError(t, one.Close())
+	require.Error(t, <-failed)
+	for range 2 {
+		_, err := one.Show(soon(t))
+		require.ErrorIs(t, err, net.ErrClosed)
+	}
+	require.NoError(t, one.Close())
+}
+
 // A reply that never comes is given up after two seconds, or with the context.
 func TestClient_AReplyThatNeverComes(t *testing.T) {
 	t.Parallel()

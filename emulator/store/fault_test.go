@@ -239,3 +239,42 @@ func TestReseal_FaultLeavesTheFile(t *testing.T) {
 		require.NotContains(t, string(w.names[card].data), "retired")
 	}
 }
+
+// Whatever fails in the middle of a rename, the value is whole under one of the
+// two names, what goes along is where the value is or is told of, and trying
+// again ends it.
+func TestRename_FaultLeavesOneFile(t *testing.T) {
+	t.Parallel()
+	const next = "cards/next.card"
+	for _, lasting := range []bool{false, true} {
+		for n := 0; ; n++ {
+			w := newWorld()
+			f, err := store.Create(card, value{Name: "x"}, w.options())
+			require.NoError(t, err)
+			require.NoError(t, f.Close())
+			went := 0
+			along := func() error { went++; return nil }
+			seen := w.faults(n, lasting, syscall.EIO)
+			err = store.Rename(card, next, w.options(), along)
+			w.before = nil
+			if *seen <= n {
+				require.NoError(t, err)
+				require.Greater(t, n, 5)
+				break
+			}
+			require.ErrorIs(t, err, syscall.EIO, "operation %d", n)
+			require.Empty(t, w.locks, "operation %d", n)
+			_, old := w.names[card]
+			_, moved := w.names[next]
+			require.NotEqual(t, old, moved, "operation %d", n)
+			if moved {
+				require.Equal(t, 1, went, "operation %d", n)
+			} else {
+				require.NoError(t, store.Rename(card, next, w.options(), along), "operation %d", n)
+			}
+			v, _, err := store.Read[value](next, w.options())
+			require.NoError(t, err)
+			require.Equal(t, "x", v.Name)
+		}
+	}
+}

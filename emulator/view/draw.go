@@ -123,9 +123,9 @@ func (e Event) words() string {
 		s = "status of " + known(e.Subject)
 	}
 	if known(e.SW) == "9000" {
-		return s + ": " + e.Meaning
+		return Printable(s + ": " + e.Meaning)
 	}
-	return fmt.Sprintf("%s: %s (%s)", s, e.Meaning, known(e.SW))
+	return Printable(fmt.Sprintf("%s: %s (%s)", s, e.Meaning, known(e.SW)))
 }
 
 // bars are the retry counters that the command has to do with.

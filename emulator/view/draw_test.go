@@ -80,6 +80,30 @@ func TestDrawing_TakesAnyEvent(t *testing.T) {
 	}
 }
 
+// What another process says of its card is not obeyed by a terminal: no escape
+// sequence (ECMA-48), no control character of either set, no further line.
+func TestWords_AreNothingATerminalObeys(t *testing.T) {
+	const evil = "a\x1b[2J\x9b31m\u009b\r\nb\x7f"
+	e := view.Event{Kind: view.Command, Header: new(evil), Command: new(evil), Subject: new(evil), SW: new(evil), Meaning: evil}
+	another := view.Event{Kind: evil, Meaning: evil}
+	card := view.Card{
+		Name: evil, State: new(view.State(evil)), Serial: new(evil), Firmware: new(evil), Reader: new(evil), Answers: []string{evil},
+		Files: []view.File{{ID: evil, Holds: evil}}, Seal: new(evil), Running: &view.Running{Place: evil, Session: view.Session(evil)},
+	}
+	var printed, listed strings.Builder
+	require.NoError(t, card.Print(&printed))
+	require.NoError(t, view.PrintList(&listed, []view.Card{card}))
+	for _, said := range []string{
+		e.String(), e.Line(), drawn(view.Drawing{}, e), another.String(), another.Line(), drawn(view.Drawing{}, another),
+		view.ExchangeOf(nil, nil, &e).Words(), printed.String(), listed.String(),
+	} {
+		for line := range strings.SplitSeq(said, "\n") {
+			require.Equal(t, view.Printable(line), line, "%q", said)
+			require.False(t, strings.HasPrefix(line, "b"), "%q", said)
+		}
+	}
+}
+
 func TestEvent_HasAClass(t *testing.T) {
 	for header, want := range map[string]string{
 		"00200081": "pin", "80500000": "pin", "00680170": "key", "00E40200": "file", "00B12F02": "file", "00840000": "other", "00460100": "key",

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"hsmemu/applet"
 )
 
 // Event is one thing that happened to a card. Of the data of command and answer it
@@ -68,22 +70,14 @@ var kindText = map[Kind]string{
 	Reset: "card reset", Eject: "card taken out", Insert: "card put in", Restore: "card restored", FaultSet: "faults", Struck: "fault struck", CutShort: "cut short",
 }
 
-// String is the event in one line of words:
+// String is the event in one line of words, see applet.EventWords:
 //
 //	VERIFY user PIN → 63C2, wrong, 2 tries left
 func (e Event) String() string {
 	if e.Kind != Command {
-		return fmt.Sprintf("%s: %s", text(kindText, e.Kind), e.Meaning)
+		return Printable(text(kindText, e.Kind) + ": " + e.Meaning)
 	}
-	var b strings.Builder
-	b.WriteString(known(e.Command))
-	if e.Subject != nil {
-		b.WriteString(" " + *e.Subject)
-	}
-	if e.Secure {
-		b.WriteString(" (secure messaging)")
-	}
-	return fmt.Sprintf("%s → %s, %s", b.String(), known(e.SW), e.Meaning)
+	return Printable(applet.EventWords(known(e.Command), known(e.Subject), known(e.SW), e.Meaning, e.Secure))
 }
 
 // Line is the event in a line that programs can search: when, how long it took,
@@ -94,7 +88,7 @@ func (e Event) Line() string {
 		missed = fmt.Sprintf("(%d commands left out) ", e.Missed)
 	}
 	return fmt.Sprintf("%s %s%6.1f ms  %-8s  %s", e.At.Format("15:04:05.000"), missed,
-		float64(e.Took)/float64(time.Millisecond), known(e.Header), e)
+		float64(e.Took)/float64(time.Millisecond), Printable(known(e.Header)), e)
 }
 
 // Classes are the classes that events are sorted into.

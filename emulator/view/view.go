@@ -10,12 +10,12 @@
 package view
 
 import (
-	"bytes"
 	"encoding/hex"
 	"fmt"
 	"strings"
 
 	"hsmemu/applet"
+	"hsmemu/applet/cvc"
 	"hsmemu/applet/pkcs15"
 	"hsmemu/emulator/chip"
 	"hsmemu/keystore"
@@ -360,13 +360,9 @@ func keyOf(reference int, k keystore.Key, description []byte) Key {
 	return v
 }
 
-// firstOfRequest is the first byte of a certificate request as the card makes
-// them; it is in the place of a certificate until there is one.
-const firstOfRequest = 0x67
-
 func fileOf(f applet.File) File {
 	v := File{ID: fmt.Sprintf("%04X", f.ID), Holds: f.Holds(), Bytes: len(f.Data)}
-	if f.ID>>8 == uint16(pkcs15.PrefixCertificate) && bytes.HasPrefix(f.Data, []byte{firstOfRequest}) {
+	if f.ID>>8 == uint16(pkcs15.PrefixCertificate) && cvc.HoldsRequest(f.Data) {
 		v.Holds = "certificate request"
 	}
 	return v

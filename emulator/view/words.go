@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
+	"unicode"
 
 	"hsmemu/pinstate"
 )
@@ -35,6 +36,17 @@ var sessionText = map[Session]string{
 	User:          "user logged in",
 }
 
+// Printable is a text in one line, with a mark in place of every character that a
+// terminal obeys: a description comes from another process.
+func Printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return '�'
+		}
+		return r
+	}, s)
+}
+
 // known returns what p points to, or the zero value.
 func known[T any](p *T) T {
 	if p == nil {
@@ -53,7 +65,7 @@ func text[T ~string](words map[T]string, word T) string {
 // Print describes the card for people, in a line for each property.
 func (c Card) Print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
-	row := func(name, format string, args ...any) { fmt.Fprintf(t, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
+	row := func(name, format string, args ...any) { fmt.Fprintf(t, "%s\t%s\n", name, Printable(fmt.Sprintf(format, args...))) }
 	row("Card", "%s", c.Name)
 	if c.State != nil {
 		row("Serial", "%s", known(c.Serial))
@@ -112,7 +124,7 @@ func PrintList(w io.Writer, cards []Card) error {
 		if c.Running != nil {
 			used = fmt.Sprintf("\tprocess %d", c.Running.Process)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s%s\n", c.Name, known(c.Serial), firmware, c.stateWords(), used)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s%s\n", Printable(c.Name), Printable(known(c.Serial)), Printable(firmware), Printable(c.stateWords()), used)
 	}
 	return t.Flush()
 }
@@ -123,7 +135,7 @@ func printList[T interface{ words() string }](w io.Writer, name string, items []
 		fmt.Fprintf(w, "%s\tnone\n", name)
 	}
 	for _, item := range items {
-		fmt.Fprintf(w, "%s\t%s\n", name, item.words())
+		fmt.Fprintf(w, "%s\t%s\n", name, Printable(item.words()))
 		name = ""
 	}
 }

@@ -123,6 +123,8 @@ func readPKCS12(data []byte, password func() ([]byte, error)) (Material, error) 
 	switch {
 	case errors.Is(err, pkcs12.ErrIncorrectPassword) || errors.Is(err, pkcs12.ErrDecryption):
 		return Material{}, ErrPassword
+	case err != nil && strings.HasSuffix(err.Error(), "certificate missing"): // as the library says it, which has no error of its own for it
+		return Material{}, fmt.Errorf("%w: a key without a certificate is read in PEM alone", ErrPKCS12)
 	case err != nil:
 		return Material{}, fmt.Errorf("%w: %w", ErrPKCS12, err) // see docs/adr/0008
 	}

@@ -242,6 +242,7 @@ func TestRead_SaysWhatIsWrong(t *testing.T) {
 	b.openssl("ecparam -genkey -noout -name secp112r1 -out secp112r1.pem")
 	b.openssl("ecparam -genkey -noout -name secp112r1 -param_enc explicit -out explicit112.pem")
 	b.openssl("ecparam -genkey -noout -name sect163k1 -param_enc explicit -out binary.pem")
+	b.openssl("pkcs12 -export -nocerts -inkey key.pem -out keyonly.p12 -passout pass:secret")
 	b.join("two.pem", "key.pem", "other.pem")
 	b.join("mixed.pem", "other.pem", "cert.pem")
 	b.join("twice.pem", "key.pem", "cert.pem", "cert2.pem")
@@ -279,6 +280,7 @@ func TestRead_SaysWhatIsWrong(t *testing.T) {
 		"nocurve.pem":     "curve of the private key",
 		"swapped.pem":     "its public part belongs to another key",
 		"zero.p12":        "pkcs12: ",
+		"keyonly.p12":     "this PKCS #12 file cannot be read: a key without a certificate is read in PEM alone",
 	} {
 		_, err := b.read(file, password("secret"))
 		require.ErrorContains(t, err, want, file)
