@@ -2,8 +2,10 @@ package statedir_test
 
 import (
 	"encoding/hex"
+	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -285,4 +287,43 @@ func TestUnkept(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, before, after)
 	require.Equal(t, uint64(1), info.Generation)
+}
+
+// disk is the file system as it is, but for renaming files, which fails when it is
+// full.
+type disk struct{ full error }
+
+func (disk) ReadFile(name string) ([]byte, error) { return os.ReadFile(name) }
+func (disk) Create(name string) (store.Handle, error) {
+	return os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+}
+func (d disk) Rename(from, to string) error {
+	if d.full != nil {
+		return d.full
+	}
+	return os.Rename(from, to)
+}
+
+func (disk) Remove(name string) error { return os.Remove(name) }
+func (disk) SyncDir(string) error     { return nil }
+func (disk) Lock(name string) (io.Closer, error) {
+	return os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+}
+
+// A rename that fails when the snapshots have moved already brings them back.
+func TestRename_BringsSnapshotsBack(t *testing.T) {
+	d := opened(t, plain())
+	require.NoError(t, d.Make("alice", statedir.Order{}, plain(), emulator.System()))
+	require.NoError(t, d.Snapshot("alice", "kept"))
+	full, err := statedir.Open(d.Path(), store.Options{Sealers: plain().Sealers, FS: disk{syscall.ENOSPC}})
+	require.NoError(t, err)
+	require.ErrorIs(t, full.Rename("alice", "carol"), syscall.ENOSPC)
+	list, err := d.Snapshots("alice")
+	require.NoError(t, err)
+	require.Len(t, list, 1)
+	require.NoDirExists(t, filepath.Join(d.Path(), "snapshots", "carol"))
+	require.NoError(t, d.Rename("alice", "carol"))
+	list, err = d.Snapshots("carol")
+	require.NoError(t, err)
+	require.Len(t, list, 1)
 }
