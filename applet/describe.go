@@ -14,10 +14,9 @@ type CommandInfo struct {
 	Name string
 	// Header is INS, P1 and P2 in hexadecimal; "xx" stands for any byte.
 	Header string
-	// Needs is the right that is asked for: "always" or "user".
-	Needs string
-	// Asks is what the command asks for beside that, in words; often nothing.
-	Asks string
+	// Needs is all that the command asks for, in the order in which it refuses;
+	// often nothing.
+	Needs []Requirement
 	// Class is how long it takes on hardware, where its parameters do not say more.
 	Class Class
 	// Quiet tells that the data never appear in traces.
@@ -28,16 +27,28 @@ type CommandInfo struct {
 	Evidence Evidence
 }
 
+// Requirement is one thing that a command asks of card or session.
+type Requirement struct {
+	// Words name it, "secure channel".
+	Words string
+	// Refusal answers a command without it, before anything is changed. 63C0
+	// stands for the words that tell the tries left: that refusal costs a try.
+	Refusal apdu.SW
+}
+
 // Commands lists the command table in its order.
 func Commands() []CommandInfo {
 	var list []CommandInfo
 	for _, r := range table {
 		info := CommandInfo{
-			Name: r.name, Header: fmt.Sprintf("%02X %s %s", r.ins, parameters(r.p1), parameters(r.p2)),
-			Needs: r.need.String(), Asks: r.asks, Class: ClassOf(r.ins), Quiet: r.quiet, Evidence: r.evidence,
+			Name: r.name, Header: fmt.Sprintf("%02X %s %s", r.INS, parameters(r.P1), parameters(r.P2)),
+			Class: ClassOf(r.INS), Quiet: r.quiet, Evidence: r.evidence,
+		}
+		for _, n := range r.needs {
+			info.Needs = append(info.Needs, Requirement{n.words, n.refusal})
 		}
 		for i := range profiles {
-			if p := &profiles[i]; r.feature == nil || r.feature(p) {
+			if p := &profiles[i]; r.On(p) {
 				info.Firmware = append(info.Firmware, p.Name)
 			}
 		}

@@ -1,7 +1,6 @@
 package applet
 
 import (
-	"fmt"
 	"slices"
 
 	"hsmemu/applet/apdu"
@@ -18,11 +17,7 @@ func (t *tx) domain(slot byte) keystore.Domain {
 
 // slot checks the slot number of a key domain command.
 func (t *tx) slot(n byte) error {
-	t.subject = fmt.Sprintf("key domain %d", n)
-	switch {
-	case len(t.d.Domains) == 0:
-		return apdu.InstructionNotSupported
-	case int(n) >= len(t.d.Domains):
+	if int(n) >= len(t.d.Domains) {
 		return apdu.IncorrectP1P2
 	}
 	return nil

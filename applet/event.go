@@ -11,7 +11,7 @@ import (
 )
 
 // event describes a finished step and the error it ended with.
-func (t *tx) event(c apdu.Command, row *command, r apdu.Response, err error) Event {
+func (t *tx) event(c apdu.Command, row *row, r apdu.Response, err error) Event {
 	e := Event{
 		Header:  [4]byte{c.CLA, c.INS, c.P1, c.P2},
 		Subject: t.subject, SW: r.SW,
@@ -19,7 +19,7 @@ func (t *tx) event(c apdu.Command, row *command, r apdu.Response, err error) Eve
 	}
 	if row != nil {
 		e.Command, e.Quiet = row.name, row.quiet
-		e.Query = row.ins == apdu.InsVerify && len(t.plain.Data) == 0
+		e.Query = row.INS == apdu.InsVerify && len(t.plain.Data) == 0
 	} else if name, ok := instructionNames[c.INS]; ok {
 		// The form was refused, but the command has a name; its data may be
 		// secret for all we know.
@@ -39,7 +39,7 @@ var instructionNames = func() map[byte]string {
 	names := map[byte]string{}
 	for _, r := range table {
 		name, _, _ := strings.Cut(r.name, " (")
-		names[r.ins] = name
+		names[r.INS] = name
 	}
 	return names
 }()

@@ -8,7 +8,6 @@ import (
 	"hsmemu/applet/apdu"
 	"hsmemu/applet/cvc"
 	"hsmemu/keystore/curve"
-	"hsmemu/pinstate"
 )
 
 // mostCustodians is how many a session has a bit for, more than a card takes.
@@ -51,15 +50,6 @@ func (t *tx) registered(name string) int {
 	return slices.IndexFunc(t.d.Custodians, func(c Custodian) bool { return name != "" && c.Name == name })
 }
 
-// keyPolicy refuses every use of public key authentication on a card that was
-// not initialised for it.
-func (t *tx) keyPolicy() error {
-	if t.d.PINs.Keys.Total == 0 {
-		return apdu.InstructionNotSupported
-	}
-	return nil
-}
-
 // describeCustodians is the status of public key authentication: total,
 // missing, required, authenticated.
 func (t *tx) describeCustodians() []byte {
@@ -73,9 +63,6 @@ func (t *tx) describeCustodians() []byte {
 }
 
 func custodianStatus(t *tx, _ apdu.Command) ([]byte, error) {
-	if err := t.keyPolicy(); err != nil {
-		return nil, err
-	}
 	for _, d := range t.d.Domains {
 		if d.XKEK() && t.profile.StatusWithXKEK != apdu.OK {
 			return nil, t.profile.StatusWithXKEK
@@ -87,9 +74,6 @@ func custodianStatus(t *tx, _ apdu.Command) ([]byte, error) {
 // registerCustodian stores the next key. It needs no login while keys are
 // missing: the card is registered right after its initialisation.
 func registerCustodian(t *tx, c apdu.Command) ([]byte, error) {
-	if err := t.keyPolicy(); err != nil {
-		return nil, err
-	}
 	custodian, err := t.custodian(c.Data)
 	if err != nil {
 		return nil, err
@@ -105,14 +89,8 @@ func registerCustodian(t *tx, c apdu.Command) ([]byte, error) {
 	return t.describeCustodians(), nil
 }
 
-// replaceCustodian puts another key into a slot, where the options allow it.
+// replaceCustodian puts another key into a slot.
 func replaceCustodian(t *tx, c apdu.Command) ([]byte, error) {
-	if err := t.keyPolicy(); err != nil {
-		return nil, err
-	}
-	if !t.d.PINs.Options.Has(pinstate.OptionReplaceKeys) {
-		return nil, apdu.ConditionsNotSatisfied
-	}
 	if int(c.P2) >= len(t.d.Custodians) {
 		return nil, apdu.IncorrectP1P2
 	}
@@ -157,9 +135,6 @@ func custodianCurve(c *curve.Curve) bool {
 // queryCustodian names the key in a slot and says whether it has
 // authenticated.
 func queryCustodian(t *tx, c apdu.Command) ([]byte, error) {
-	if err := t.keyPolicy(); err != nil {
-		return nil, err
-	}
 	i := int(c.P2)
 	switch {
 	case i >= len(t.d.Custodians):
@@ -191,12 +166,6 @@ func (t *tx) chooseCustodian(name string) error {
 // signature leaves the challenge standing.
 func externalAuthenticate(t *tx, c apdu.Command) ([]byte, error) {
 	i := t.s.custodians.selected - 1
-	switch {
-	case i < 0 || i >= len(t.d.Custodians):
-		return nil, apdu.ReferenceNotFound
-	case t.s.Challenge == nil:
-		return nil, apdu.ConditionsNotSatisfied
-	}
 	custodian := t.d.Custodians[i]
 	t.subject = cvc.Name(custodian.Name).String()
 	known, ok := curve.ByName(custodian.Curve)

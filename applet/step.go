@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"hsmemu/applet/apdu"
+	"hsmemu/applet/command"
 )
 
 // Step runs one command that the application was given. It is total: every
@@ -27,10 +28,10 @@ func Step(env Env, s State, c apdu.Command) (State, Result) {
 	return State{Durable: t.d, Session: t.s}, Result{Commits: t.commits, Response: response, Event: event}
 }
 
-// dispatch goes through class and channel, row, shape and access, once and in
+// dispatch goes through class and channel, row, shape and needs, once and in
 // this order, so that a handler starts with checked input and an allowed
 // caller.
-func (t *tx) dispatch(c apdu.Command) ([]byte, *command, error) {
+func (t *tx) dispatch(c apdu.Command) ([]byte, *row, error) {
 	if c.CLA&apdu.ClassSecure != apdu.ClassSecure {
 		t.endChannel() // whatever else becomes of a plain command (SM-25)
 	}
@@ -48,16 +49,16 @@ func (t *tx) dispatch(c apdu.Command) ([]byte, *command, error) {
 		return nil, nil, err
 	}
 	t.plain = c
-	row, err := find(t.profile, c)
+	found, err := command.Find(table, t.profile, c)
 	if err != nil {
 		return nil, nil, err
 	}
-	if row.need == user && !t.s.Login.User {
-		return nil, row, apdu.SecurityStatus
+	if err := t.meets(found, c); err != nil {
+		return nil, found, err
 	}
-	data, err := row.run(t, c)
+	data, err := found.run(t, c)
 	if c.Ne == 0 {
 		data = nil
 	}
-	return data, row, err
+	return data, found, err
 }

@@ -12,9 +12,6 @@ import (
 // wrapKey is WRAP KEY: the key encrypted under the key encryption key of its
 // domain.
 func wrapKey(t *tx, c apdu.Command) ([]byte, error) {
-	if err := t.movable(c.P1); err != nil {
-		return nil, err
-	}
 	k, err := t.key(c.P1)
 	if err != nil {
 		return nil, err
@@ -29,25 +26,9 @@ func wrapKey(t *tx, c apdu.Command) ([]byte, error) {
 	return domain.Wrap(t.env.Rand, k)
 }
 
-// movable refuses the device key, and everything on a card that was not set up
-// for wrapping.
-func (t *tx) movable(id byte) error {
-	t.aboutKey(id)
-	switch {
-	case id == 0:
-		return apdu.CommandNotAllowed
-	case len(t.d.Domains) == 0:
-		return apdu.InstructionNotSupported
-	}
-	return nil
-}
-
 // unwrapKey is UNWRAP KEY: the blob stands in the command or, for readers with
 // small buffers, was written to the scratch file before.
 func unwrapKey(t *tx, c apdu.Command) ([]byte, error) {
-	if err := t.movable(c.P1); err != nil {
-		return nil, err
-	}
 	blob := c.Data
 	if len(blob) == 0 {
 		f, _ := t.file(pkcs15.FileBlob)

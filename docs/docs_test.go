@@ -44,16 +44,17 @@ func generated(t *testing.T, document, mark, want string) {
 
 func TestDocs_FidelityListsEveryCommand(t *testing.T) {
 	var b strings.Builder
-	b.WriteString("\n| Command | INS P1 P2 | Right | Class of latency | How it is known |\n|---|---|---|---|---|\n")
+	b.WriteString("\n| Command | INS P1 P2 | Asks for, and refuses otherwise | Class of latency | How it is known |\n|---|---|---|---|---|\n")
 	for _, c := range applet.Commands() {
-		right := c.Needs
-		switch {
-		case c.Asks != "" && right == "always":
-			right = c.Asks
-		case c.Asks != "":
-			right += ", " + c.Asks
+		var needs []string
+		for _, n := range c.Needs {
+			refusal := n.Refusal.String()
+			if _, tries := n.Refusal.Tries(); tries {
+				refusal = "63Cx"
+			}
+			needs = append(needs, fmt.Sprintf("%s (`%s`)", n.Words, refusal))
 		}
-		fmt.Fprintf(&b, "| %s | `%s` | %s | %s | %s |\n", c.Name, c.Header, right, c.Class, c.Evidence)
+		fmt.Fprintf(&b, "| %s | `%s` | %s | %s | %s |\n", c.Name, c.Header, cmp.Or(strings.Join(needs, ", "), "nothing"), c.Class, c.Evidence)
 	}
 	b.WriteString("\n")
 	generated(t, "fidelity.md", "commands", b.String())

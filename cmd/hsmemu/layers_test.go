@@ -34,6 +34,7 @@ type layer struct {
 // layers is complete: a package that is not in it has to be put there first.
 var layers = map[string]layer{
 	"applet/apdu":    {pure: true},
+	"applet/command": {pure: true, imports: []string{"applet/apdu"}},
 	"applet/tlv":     {pure: true},
 	"applet/pkcs15":  {pure: true, imports: []string{"applet/tlv"}},
 	"applet/cvc":     {pure: true, imports: []string{"applet/tlv", "keystore/curve"}},
@@ -43,7 +44,7 @@ var layers = map[string]layer{
 	"keystore/curve": {pure: true, modules: []string{"filippo.io/bigmod"}},
 	"keystore/cmac":  {pure: true},
 	"applet": {
-		pure: true, imports: []string{"pinstate", "keystore", "keystore/curve", "applet/apdu", "applet/tlv", "applet/cvc", "applet/pkcs15", "applet/sm"},
+		pure: true, imports: []string{"pinstate", "keystore", "keystore/curve", "applet/apdu", "applet/command", "applet/tlv", "applet/cvc", "applet/pkcs15", "applet/sm"},
 		modules: []string{"golang.org/x/crypto/cryptobyte"},
 	},
 	"applet/client": {pure: true, imports: []string{
@@ -51,7 +52,7 @@ var layers = map[string]layer{
 	}},
 	"emulator/scp03": {pure: true, imports: []string{"applet/apdu", "keystore/cmac"}},
 	"emulator/chip": { // makes the device key and its certificate, hence cvc and the key packages
-		pure: true, imports: []string{"applet", "applet/apdu", "applet/tlv", "applet/cvc", "applet/pkcs15", "emulator/scp03", "keystore", "keystore/curve"},
+		pure: true, imports: []string{"applet", "applet/apdu", "applet/command", "applet/tlv", "applet/cvc", "applet/pkcs15", "emulator/scp03", "keystore", "keystore/curve"},
 	},
 
 	"emulator": {imports: []string{"emulator/chip", "applet", "applet/apdu", "keystore"}}, // keystore: a seeded card's generator
