@@ -4,9 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"math"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,57 +35,6 @@ func newCardCommand(a *app) *cobra.Command {
 		newCardActCommand(a, doInsert, "put an ejected card back into its reader", insert),
 		newCardActCommand(a, doReset, "reset a card: its session ends", reset),
 	)
-	return cmd
-}
-
-// serialShape is what serial numbers look like on hardware: a country code and
-// nine more characters, so that the device name has sixteen.
-var serialShape = regexp.MustCompile(`^[A-Z]{2}[A-Z0-9]{9}$`)
-
-func newCardNewCommand(a *app) *cobra.Command {
-	var o statedir.Order
-	var sealed sealing
-	var seed string
-	var answers []string
-	cmd := &cobra.Command{
-		Use:   "new NAME",
-		Short: "make a card as shipped: never initialised, with its own device key and certificate",
-		Args:  exactly(1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			if _, known := applet.ProfileOf(o.Firmware); !known {
-				return usageError{fmt.Errorf("no firmware %q, the nearest is %s (there are %s)", o.Firmware, nearestFirmware(o.Firmware), firmwareList())}
-			}
-			if o.Serial != "" && !serialShape.MatchString(o.Serial) {
-				return usageError{fmt.Errorf("serial %q: two capital letters and nine capital letters or digits, as in DENK0404144", o.Serial)}
-			}
-			if seed != "" {
-				n, err := strconv.ParseUint(seed, 0, 64)
-				if err != nil {
-					return usageError{fmt.Errorf("seed %q: a number from 0 to %d", seed, uint64(math.MaxUint64))}
-				}
-				o.Seed = &n
-			}
-			var err error
-			if o.Answers, err = chosenAnswers(answers); err != nil {
-				return err
-			}
-			sealers, err := a.newSealers(sealed)
-			if err != nil {
-				return err
-			}
-			d, err := a.cards()
-			if err != nil {
-				return err
-			}
-			return d.Make(args[0], o, sealers, a.outside)
-		},
-	}
-	cmd.Flags().StringVar(&o.Firmware, "firmware", applet.DefaultFirmware, "firmware version: "+firmwareList())
-	cmd.Flags().StringVar(&o.Serial, "serial", "", "serial number (default: a random one beginning with DENK99)")
-	cmd.Flags().StringArrayVar(&answers, "answer", nil, "answer `NAME=SW` where sources disagree, not as the firmware does: "+answerList()+"; may be repeated")
-	cmd.Flags().StringVar(&seed, "seed", "", "derive everything random from this number, for tests only")
-	sealed.flags(cmd)
-	cmd.Flags().BoolVar(&o.KeyPool, "key-pool", false, "take RSA keys from a public pool instead of generating them, for tests only")
 	return cmd
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"hsmemu/applet"
 	"hsmemu/emulator"
+	"hsmemu/emulator/view"
 	"hsmemu/keystore/seal"
 )
 
@@ -28,7 +29,7 @@ var completedArgs = map[string][]choices{
 
 // completedFlags are the flags whose values are no files.
 var completedFlags = map[string]choices{
-	"card": cardNames, "with": cardNames, "firmware": firmwares, "seal": seals, "answer": answerChoices,
+	"card": cardNames, "with": cardNames, "firmware": firmwares, "seal": seals, "answer": answerChoices, "like": situationWords,
 	"key": nil, "key-domain": nil, "id": nil, "label": nil, "serial": nil, "seed": nil, "pcr": nil,
 }
 
@@ -88,6 +89,15 @@ func answerChoices(*app, []string) (list []string) {
 		}
 	}
 	return list
+}
+
+// situationWords are the first word of --like, or the next one.
+func situationWords(*app, []string) (words []string) {
+	for _, line := range view.SituationHelp() {
+		name, _, _ := strings.Cut(line[0], "=")
+		words = append(words, name+"=\t"+line[1])
+	}
+	return words
 }
 
 // complete gives a command and those below it what shells complete with.

@@ -28,6 +28,7 @@ var secretVariables = map[string]string{
 	"HSMEMU_FILE_PASSPHRASE":     "passphrase of an exported file",
 	"HSMEMU_SNAPSHOT_PASSPHRASE": "passphrase that the card had when the snapshot was taken",
 	"HSMEMU_PIN":                 "user PIN",
+	"HSMEMU_SO_PIN":              "SO-PIN of a new card, in hexadecimal, for `card new --like`",
 	"HSMEMU_PASSWORD":            "password of a PKCS #12 file",
 	"HSMEMU_SHARE_PASSWORD":      "password of a DKEK share",
 }

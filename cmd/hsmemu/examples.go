@@ -6,7 +6,7 @@ import "github.com/spf13/cobra"
 var examples = map[string]string{
 	"hsmemu":            "hsmemu exec -- pkcs11-tool -L\nhsmemu card new lab\nhsmemu card show lab",
 	"card":              "hsmemu card new lab\nhsmemu card list",
-	"card new":          "hsmemu card new lab\nhsmemu card new old --firmware 3.4 --serial DENK0404144\nhsmemu card new safe --seal passphrase",
+	"card new":          "hsmemu card new lab\nhsmemu card new old --firmware 3.4 --serial DENK0404144\nhsmemu card new safe --seal passphrase\nhsmemu card new hers --like so=7,user=2,options=0001\nhsmemu card new second --from lab:before",
 	"card list":         "hsmemu card list\nhsmemu card list --json",
 	"card show":         "hsmemu card show lab\nhsmemu card show lab --json",
 	"card rm":           "hsmemu card rm lab",

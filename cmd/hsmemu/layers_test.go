@@ -52,7 +52,7 @@ var layers = map[string]layer{
 	}},
 	"emulator/scp03": {pure: true, imports: []string{"applet/apdu", "keystore/cmac"}},
 	"emulator/chip": { // makes the device key and its certificate, hence cvc and the key packages
-		pure: true, imports: []string{"applet", "applet/apdu", "applet/command", "applet/tlv", "applet/cvc", "applet/pkcs15", "emulator/scp03", "keystore", "keystore/curve"},
+		pure: true, imports: []string{"applet", "applet/apdu", "applet/command", "applet/tlv", "applet/cvc", "applet/pkcs15", "emulator/scp03", "keystore", "keystore/curve", "pinstate"},
 	},
 
 	"emulator": {imports: []string{"emulator/chip", "applet", "applet/apdu", "keystore"}}, // keystore: a seeded card's generator

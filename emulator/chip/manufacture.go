@@ -19,6 +19,8 @@ type Order struct {
 	Serial string
 	// Answers are those that the card is to give in place of its firmware's.
 	Answers applet.Answers
+	// Like is what the card is to be in; nil is a card as shipped.
+	Like *Situation
 }
 
 // firstSequence ends the name of the device authentication key of every
@@ -26,8 +28,9 @@ type Order struct {
 const firstSequence = "00000"
 
 // Manufacture makes a card as shipped: never initialised, with a device key of
-// its own and its certificate from the emulator's issuer, dated env.Now.
-// Errors: an unknown firmware, or env.Rand's.
+// its own and its certificate from the emulator's issuer, dated env.Now. Then it
+// brings the card into the situation that is ordered, by commands alone.
+// Errors: an unknown firmware, ErrSituation, or env.Rand's.
 func Manufacture(env applet.Env, o Order) (Durable, error) {
 	if o.Firmware == "" {
 		o.Firmware = applet.DefaultFirmware
@@ -55,11 +58,15 @@ func Manufacture(env applet.Env, o Order) (Durable, error) {
 	if err != nil {
 		return Durable{}, fmt.Errorf("manufacture: %w", err)
 	}
-	return Durable{Applet: applet.Durable{
+	made := Durable{Applet: applet.Durable{
 		Firmware: o.Firmware, Answers: o.Answers,
 		Device: applet.Device{Key: key, Name: string(name)},
 		Files:  []applet.File{{ID: pkcs15.FileDevice, Data: ef}},
-	}}, nil
+	}}
+	if o.Like == nil {
+		return made, nil
+	}
+	return o.Like.reach(env, made)
 }
 
 // randomSerial is a serial number of the shape of the Nitrokey HSM's, in a

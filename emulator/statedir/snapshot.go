@@ -117,6 +117,24 @@ func (d *Dir) ReadSnapshot(card, tag string, opt store.Options) (chip.Durable, e
 	return state, failed("restore", card, err)
 }
 
+// CopySnapshot makes a card in the state that was kept of another one under a tag:
+// with the same serial number and the same keys. then is how the snapshot is
+// sealed, opt how the copy is to be. Errors: those of ReadSnapshot, and
+// ErrCardExists.
+func (d *Dir) CopySnapshot(card, tag, to string, then, opt store.Options) error {
+	if err := checkName("card name", to); err != nil {
+		return err
+	}
+	if d.exists(to) { // before anybody is asked for a passphrase
+		return failed("make", to, ErrCardExists)
+	}
+	state, err := d.ReadSnapshot(card, tag, then)
+	if err != nil {
+		return err
+	}
+	return d.create("make", to, state, opt)
+}
+
 // RemoveSnapshot removes what was kept under a tag, damaged or not. Errors:
 // ErrName, ErrNoCard, ErrNoSnapshot.
 func (d *Dir) RemoveSnapshot(card, tag string) error {

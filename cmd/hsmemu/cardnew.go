@@ -1,0 +1,229 @@
+package main
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"hsmemu/applet"
+	"hsmemu/emulator/chip"
+	"hsmemu/emulator/statedir"
+	"hsmemu/emulator/view"
+	"hsmemu/keystore/seal"
+)
+
+// serialShape is what serial numbers look like on hardware: a country code and
+// nine more characters, so that the device name has sixteen.
+var serialShape = regexp.MustCompile(`^[A-Z]{2}[A-Z0-9]{9}$`)
+
+// newCard is what `card new` is told.
+type newCard struct {
+	statedir.Order
+	seed    string
+	answers []string
+
+	like                 []string
+	pinFile, soPINFile   string
+	from, thenPhraseFile string
+
+	transfer transfer
+	sealed   sealing
+}
+
+func newCardNewCommand(a *app) *cobra.Command {
+	var o newCard
+	cmd := &cobra.Command{
+		Use:   "new NAME",
+		Short: "make a card as shipped, like somebody's, or as a copy",
+		Long: "Makes a card as shipped: never initialised, with its own device key and certificate.\n\n" +
+			"With --like it is in the situation of somebody's card, for rehearsing what to do with that, as far as it can be\n" +
+			"stated: without its keys and files. The words, separated by commas, are those of `card show --json`:\n\n" +
+			situationTable() + "\n" +
+			"Its PINs are those of the documentation, which are printed: SO-PIN 3537363231383830 and user PIN 648219, or\n" +
+			"64821973 with more than 3 tries. Others are taken from --pin-file or $HSMEMU_PIN, and from --so-pin-file or\n" +
+			"$HSMEMU_SO_PIN in hexadecimal, as sc-hsm-tool takes it.\n\n" +
+			"With --from it is a copy of a card in a file that `hsmemu card export` wrote, or of a snapshot, CARD:TAG, with\n" +
+			"the same serial number and keys.",
+		Args: exactly(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.from != "" {
+				for _, other := range []string{"like", "firmware", "serial", "seed", "key-pool", "answer"} {
+					if cmd.Flags().Changed(other) {
+						return usageError{fmt.Errorf("--from and --%s exclude each other: the copy has what the card has", other)}
+					}
+				}
+				return a.newFrom(args[0], o, cmd.Flags().Changed("seal"))
+			}
+			return a.newCard(args[0], o, cmd.Flags().Changed("firmware"))
+		},
+	}
+	cmd.Flags().StringVar(&o.Firmware, "firmware", applet.DefaultFirmware, "firmware version: "+firmwareList())
+	cmd.Flags().StringVar(&o.Serial, "serial", "", "serial number (default: a random one beginning with DENK99)")
+	cmd.Flags().StringArrayVar(&o.answers, "answer", nil, "answer `NAME=SW` where sources disagree, not as the firmware does: "+answerList()+"; may be repeated")
+	cmd.Flags().StringVar(&o.seed, "seed", "", "derive everything random from this number, for tests only")
+	o.sealed.flags(cmd)
+	cmd.Flags().BoolVar(&o.KeyPool, "key-pool", false, "take RSA keys from a public pool instead of generating them, for tests only")
+	cmd.Flags().StringSliceVar(&o.like, "like", nil, "the `SITUATION` of somebody's card, as in so=7,user=2,options=0001")
+	cmd.Flags().StringVar(&o.pinFile, "pin-file", "", "file with the user PIN in its first line, with --like")
+	cmd.Flags().StringVar(&o.soPINFile, "so-pin-file", "", "file with the SO-PIN in its first line, in hexadecimal, with --like")
+	cmd.Flags().StringVar(&o.from, "from", "", "make a copy of a `FILE|SNAPSHOT`, CARD:TAG")
+	cmd.Flags().StringVar(&o.thenPhraseFile, "snapshot-passphrase-file", "", "file with the snapshot's passphrase in its first line, with --from")
+	o.transfer.flags(cmd)
+	return cmd
+}
+
+// situationTable lists the words of --like for the help text.
+func situationTable() string {
+	var b strings.Builder
+	for _, line := range view.SituationHelp() {
+		fmt.Fprintf(&b, "  %-13s %s\n", line[0], line[1])
+	}
+	return b.String()
+}
+
+// newCard makes a card as shipped, or one in a situation.
+func (a *app) newCard(name string, o newCard, firmware bool) error {
+	var known string // by the situation
+	if o.like != nil {
+		s, stated, err := view.ParseSituation(o.like)
+		switch {
+		case err != nil:
+			return usageError{fmt.Errorf("--like: %w", err)}
+		case stated != "" && firmware && stated != o.Firmware:
+			return usageError{fmt.Errorf("--firmware %s and --like firmware=%s contradict each other", o.Firmware, stated)}
+		case stated != "":
+			o.Firmware = stated
+		}
+		if known, err = a.pins(&s, o); err != nil {
+			return err
+		}
+		o.Like = &s
+	}
+	if _, known := applet.ProfileOf(o.Firmware); !known {
+		return usageError{fmt.Errorf("no firmware %q, the nearest is %s (there are %s)", o.Firmware, nearestFirmware(o.Firmware), firmwareList())}
+	}
+	if o.Serial != "" && !serialShape.MatchString(o.Serial) {
+		return usageError{fmt.Errorf("serial %q: two capital letters and nine capital letters or digits, as in DENK0404144", o.Serial)}
+	}
+	if o.seed != "" {
+		n, err := strconv.ParseUint(o.seed, 0, 64)
+		if err != nil {
+			return usageError{fmt.Errorf("seed %q: a number from 0 to %d", o.seed, uint64(math.MaxUint64))}
+		}
+		o.Seed = &n
+	}
+	var err error
+	if o.Answers, err = chosenAnswers(o.answers); err != nil {
+		return err
+	}
+	sealers, err := a.newSealers(o.sealed)
+	if err != nil {
+		return err
+	}
+	d, err := a.cards()
+	if err != nil {
+		return err
+	}
+	err = d.Make(name, o.Order, sealers, a.outside)
+	if errors.Is(err, chip.ErrSituation) {
+		return usageError{err}
+	}
+	if err == nil && known != "" {
+		fmt.Fprintf(a.err, "hsmemu: card %q has %s\n", name, known)
+	}
+	return err
+}
+
+// pins puts the PINs of the user in the place of those of the documentation. What
+// it says is which of the latter the card has: those of the user are not printed.
+func (a *app) pins(s *chip.Situation, o newCard) (known string, err error) {
+	if !s.Initialised {
+		return "", nil
+	}
+	so, err := a.chosenSecret("SO-PIN", o.soPINFile, "HSMEMU_SO_PIN")
+	if err != nil {
+		return "", err
+	}
+	var documented []string
+	if so == nil {
+		documented = append(documented, fmt.Sprintf("the SO-PIN %X", []byte(s.SOPIN)))
+	} else if s.SOPIN, err = hex.DecodeString(string(so)); err != nil {
+		return "", usageError{errors.New("the SO-PIN: 16 hexadecimal digits")}
+	}
+	if s.UserPIN != nil {
+		pin, err := a.chosenSecret("user PIN", o.pinFile, "HSMEMU_PIN")
+		if err != nil {
+			return "", err
+		}
+		if pin == nil {
+			documented = append(documented, fmt.Sprintf("the user PIN %s", []byte(s.UserPIN)))
+		} else {
+			s.UserPIN = pin
+		}
+	}
+	return strings.Join(documented, " and "), nil
+}
+
+// chosenSecret is a secret from a file or the environment; nil is none.
+func (a *app) chosenSecret(what, file, variable string) ([]byte, error) {
+	if file == "" && a.env(variable) == "" {
+		return nil, nil
+	}
+	return a.secret(what, file, variable)
+}
+
+// newFrom makes a copy of a card in a file, or of a snapshot. It is protected as
+// it is told, or else as the snapshot is.
+func (a *app) newFrom(name string, o newCard, sealed bool) error {
+	d, err := a.cards()
+	if err != nil {
+		return err
+	}
+	card, tag, snapshot := strings.Cut(o.from, ":")
+	if _, absent := os.Stat(o.from); !snapshot && absent != nil && !strings.ContainsRune(o.from, os.PathSeparator) {
+		return hinted{&statedir.Error{Op: "make", Card: name, Err: fmt.Errorf("there is no file %s", o.from)}, "a snapshot is named CARD:TAG"}
+	}
+	snapshot = snapshot && !strings.ContainsRune(card, os.PathSeparator)
+	of := "the card in " + o.from
+	if snapshot {
+		of = fmt.Sprintf("the snapshot %s of card %q", tag, card)
+		if o.sealed.kind, err = a.sealOf(d, card, tag, o.sealed.kind, sealed); err != nil {
+			return err
+		}
+	}
+	sealers, err := a.newSealers(o.sealed)
+	if err != nil {
+		return err
+	}
+	if snapshot {
+		err = d.CopySnapshot(card, tag, name, a.then(o.thenPhraseFile), sealers)
+	} else if err = d.Import(o.from, o.transfer.in(a), name, sealers); errors.Is(err, seal.ErrPassphrase) {
+		err = fmt.Errorf("make card %q: wrong passphrase for %s", name, o.from)
+	}
+	if err == nil {
+		fmt.Fprintf(a.err, "hsmemu: card %q has the serial number and the keys of %s: clients cannot tell them apart\n", name, of)
+	}
+	return err
+}
+
+// sealOf is how a copy of a snapshot is to be protected: as chosen, or as the
+// snapshot is.
+func (a *app) sealOf(d *statedir.Dir, card, tag, kind string, chosen bool) (string, error) {
+	kept, err := d.Snapshots(card)
+	if err != nil || chosen {
+		return kind, err
+	}
+	i := slices.IndexFunc(kept, func(s statedir.Snapshot) bool { return s.Tag == tag })
+	if i < 0 || kept[i].Err != nil { // reading it says so
+		return kind, nil
+	}
+	return kept[i].Seal, nil
+}
