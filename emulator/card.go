@@ -25,6 +25,7 @@ import (
 	"hsmemu/applet/apdu"
 	"hsmemu/emulator/chip"
 	"hsmemu/keystore"
+	"hsmemu/vsmartcard"
 )
 
 // Store makes the state of a card durable.
@@ -61,6 +62,8 @@ type Event struct {
 	applet.Event
 	// SOPIN and UserPIN are the retry counters after it.
 	SOPIN, UserPIN Counter
+	// Client is the program that sent the command.
+	Client vsmartcard.Client
 	// At is when it happened.
 	At time.Time
 	// Took is how long the step took, saving included.
@@ -224,13 +227,13 @@ func (c *Card) Transmit(ctx context.Context, command []byte) ([]byte, error) {
 			c.mute = true
 			result.Event.SW, result.Event.Meaning = apdu.MemoryFailure, "state could not be saved"
 			result.Event.Commits, result.Event.Received = i, 0
-			c.tell(started, result.Event)
+			c.tell(ctx, started, result.Event)
 			return apdu.Response{SW: apdu.MemoryFailure}.Bytes(), nil
 		}
 		c.saved = d
 	}
 	c.become(next)
-	c.tell(started, result.Event)
+	c.tell(ctx, started, result.Event)
 	return result.Response, nil
 }
 
@@ -270,11 +273,14 @@ func (c *Card) report(what string, err error) {
 	}
 }
 
-func (c *Card) tell(started time.Time, e applet.Event) {
+func (c *Card) tell(ctx context.Context, started time.Time, e applet.Event) {
+	if !c.watchers.any() {
+		return
+	}
 	if e.Meaning == "" { // nobody watched when the command began
 		e.Meaning = e.SW.Meaning()
 	}
-	c.Tell(Event{Kind: Did, Event: e, At: started, Took: c.world.Clock().Sub(started)})
+	c.Tell(Event{Kind: Did, Event: e, Client: vsmartcard.ClientOf(ctx), At: started, Took: c.world.Clock().Sub(started)})
 }
 
 // Tell tells observers what happened to the card, now unless it says when. Whoever

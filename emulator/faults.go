@@ -14,6 +14,7 @@ import (
 
 	"hsmemu/applet"
 	"hsmemu/applet/apdu"
+	"hsmemu/vsmartcard"
 )
 
 // Faults is a card whose reader, contacts or power fail on demand, so that
@@ -206,8 +207,8 @@ func (f *Faults) Clear() {
 }
 
 // tell tells observers what a fault did to a command.
-func (f *Faults) tell(k Kind, command []byte, meaning string) {
-	e := Event{Kind: k, Event: applet.Event{Meaning: meaning}}
+func (f *Faults) tell(ctx context.Context, k Kind, command []byte, meaning string) {
+	e := Event{Kind: k, Client: vsmartcard.ClientOf(ctx), Event: applet.Event{Meaning: meaning}}
 	copy(e.Header[:], command)
 	f.card.Tell(e)
 }
@@ -248,9 +249,9 @@ func (f *Faults) Transmit(ctx context.Context, command []byte) ([]byte, error) {
 	for _, one := range due {
 		if one.kind.instead != nil {
 			if one.kind.name == "remove" {
-				f.tell(CutShort, command, "taken out in the middle of the command: "+one.said)
+				f.tell(ctx, CutShort, command, "taken out in the middle of the command: "+one.said)
 			} else {
-				f.tell(Struck, command, one.said)
+				f.tell(ctx, Struck, command, one.said)
 			}
 			return one.kind.instead(ctx, f)
 		}
@@ -258,12 +259,15 @@ func (f *Faults) Transmit(ctx context.Context, command []byte) ([]byte, error) {
 	for _, one := range due {
 		if one.kind.before != nil {
 			if err := one.kind.before(ctx, one, command); err != nil {
-				f.tell(CutShort, command, "no answer any more: "+err.Error())
+				f.tell(ctx, CutShort, command, "no answer any more: "+err.Error())
 				return nil, err
 			}
 		}
 	}
 	answer, err := f.card.Transmit(ctx, command)
+	if err == nil && ctx.Err() != nil { // the card has done it, and its reader has gone
+		f.tell(ctx, CutShort, command, "nobody heard the answer: the card was taken out")
+	}
 	if ends && bytes.HasSuffix(answer, []byte{0x90, 0x00}) {
 		f.done(command)
 	}
@@ -271,7 +275,7 @@ func (f *Faults) Transmit(ctx context.Context, command []byte) ([]byte, error) {
 		if one.kind.after != nil {
 			whole := len(answer)
 			if answer = one.kind.after(one, answer); len(answer) < whole {
-				f.tell(Struck, command, one.said)
+				f.tell(ctx, Struck, command, one.said)
 			}
 		}
 	}

@@ -14,6 +14,7 @@ import (
 
 	"hsmemu/emulator"
 	"hsmemu/emulator/chip"
+	"hsmemu/vsmartcard"
 )
 
 const (
@@ -416,4 +417,32 @@ func TestFaults_HelpNamesWhatCanBeSet(t *testing.T) {
 		}
 		require.NotEmpty(t, line[1])
 	}
+}
+
+// A card that is taken out while it works does what it was told, and observers see
+// that nobody heard of it.
+func TestFaults_TellOfAnAnswerThatNobodyHeard(t *testing.T) {
+	world := emulator.System()
+	clock := world.Clock
+	ctx, pull := context.WithCancel(t.Context())
+	working := false
+	world.Clock = func() time.Time {
+		if working {
+			pull()
+		}
+		return clock()
+	}
+	card, err := emulator.NewCard(chip.Order{}, world)
+	require.NoError(t, err)
+	events, stop := card.Watch(10)
+	working = true
+	_, err = emulator.NewFaults(card).Transmit(vsmartcard.WithClient(ctx, func() vsmartcard.Client { return vsmartcard.Client{Process: 7} }), []byte{0x00, 0x84, 0x00, 0x00, 0x08})
+	stop()
+	var kinds []emulator.Kind
+	for e := range events {
+		kinds = append(kinds, e.Kind)
+		require.Equal(t, 7, e.Client.Process)
+	}
+	require.Equal(t, []emulator.Kind{emulator.Did, emulator.CutShort}, kinds)
+	require.NoError(t, err)
 }

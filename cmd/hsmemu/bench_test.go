@@ -3,10 +3,15 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"io"
 	"os"
 	"os/exec"
+	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -96,6 +101,82 @@ func inVPCD(b *testing.B, card vsmartcard.Card) *pcscd.Handle {
 	}
 	b.Fatal("no reader has the card")
 	return nil
+}
+
+// BenchmarkTraceListener measures the status query of a client of `hsmemu run`: of
+// a card that nobody follows, and in turn with it of one that `hsmemu trace`
+// follows. "ratio" is that of the medians of 20 rounds each.
+func BenchmarkTraceListener(b *testing.B) {
+	dir := b.TempDir()
+	program := dir + "/hsmemu"
+	out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput()
+	require.NoError(b, err, string(out))
+	command := func(args ...string) *exec.Cmd {
+		cmd := exec.CommandContext(b.Context(), program, args...)
+		cmd.Env = append(os.Environ(), "HSMEMU_STATE="+dir+"/state")
+		return cmd
+	}
+	names := []string{"alone", "followed"}
+	for _, name := range names {
+		out, err := command("card", "new", name).CombinedOutput()
+		require.NoError(b, err, string(out))
+	}
+	// until it has said that it is ready.
+	start := func(ready string, pipe func(*exec.Cmd) (io.ReadCloser, error), args ...string) {
+		cmd := command(args...)
+		said, err := pipe(cmd)
+		require.NoError(b, err)
+		require.NoError(b, cmd.Start())
+		b.Cleanup(func() {
+			_ = cmd.Process.Signal(os.Interrupt)
+			_ = cmd.Wait()
+		})
+		lines := bufio.NewScanner(said)
+		for lines.Scan() {
+			if strings.HasPrefix(lines.Text(), ready) {
+				return
+			}
+		}
+		b.Fatalf("%v did not get ready", args)
+	}
+	start("ready", (*exec.Cmd).StdoutPipe, "run", "--socket", dir+"/s", "--card", names[0], "--card", names[1])
+	start("following", (*exec.Cmd).StderrPipe, "trace", "--card", names[1])
+
+	client, err := pcscd.Dial(b.Context(), dir+"/s")
+	require.NoError(b, err)
+	b.Cleanup(func() { require.NoError(b, client.Close()) })
+	readers, err := client.Readers(b.Context())
+	require.NoError(b, err)
+	require.Len(b, readers, len(names))
+	cards := make([]*pcscd.Handle, len(names))
+	for i, r := range readers {
+		cards[i], err = client.Connect(b.Context(), r.Name, pcscd.Shared, pcscd.T1)
+		require.NoError(b, err)
+		_, err = cards[i].Transmit(b.Context(), apdu.Command{INS: 0xA4, P1: 4, P2: 0x0C, Data: []byte(apdu.AID)}.Bytes())
+		require.NoError(b, err)
+	}
+	query := apdu.Command{INS: 0x20, P2: 0x81}.Bytes()
+	const rounds, commands = 20, 4000 // a round is much longer than the time between two batches of events
+	for b.Loop() {
+		var took [2][]float64
+		for round := range 2 * rounds {
+			i := round % 2
+			begun := time.Now()
+			for range commands {
+				if _, err := cards[i].Transmit(b.Context(), query); err != nil {
+					b.Fatal(err)
+				}
+			}
+			took[i] = append(took[i], float64(time.Since(begun))/commands)
+		}
+		for _, t := range took {
+			slices.Sort(t)
+		}
+		alone, followed := took[0][rounds/2], took[1][rounds/2]
+		b.ReportMetric(alone/1000, "alone-µs")
+		b.ReportMetric(followed/1000, "followed-µs")
+		b.ReportMetric(followed/alone, "ratio")
+	}
 }
 
 // BenchmarkStart measures the program from its start to its end: an answer of a

@@ -55,7 +55,7 @@ var layers = map[string]layer{
 		pure: true, imports: []string{"applet", "applet/apdu", "applet/command", "applet/tlv", "applet/cvc", "applet/pkcs15", "emulator/scp03", "keystore", "keystore/curve", "pinstate"},
 	},
 
-	"emulator": {imports: []string{"emulator/chip", "applet", "applet/apdu", "keystore"}}, // keystore: a seeded card's generator
+	"emulator": {imports: []string{"emulator/chip", "applet", "applet/apdu", "keystore", "vsmartcard"}}, // keystore: a seeded card's generator
 	"emulator/control": {imports: []string{
 		"emulator", "emulator/chip", "emulator/view", "applet", "vsmartcard", "vsmartcard/descriptors", "vsmartcard/pcscd",
 	}},

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"hsmemu/applet"
 	"hsmemu/emulator/chip"
 	"hsmemu/emulator/view"
 )
@@ -270,18 +271,34 @@ func receive[Result any](c *Client) (r Result, err error) {
 		}
 		return r, ErrEnded
 	}
-	var answer reply
-	if err := json.Unmarshal(c.lines.Bytes(), &answer); err != nil {
-		return r, fmt.Errorf("%w: %s", ErrMalformed, jsonWords(err))
+	// One pass over the line, since a trace has many of them.
+	answer := struct {
+		reply
+
+		Result *Result `json:"result"`
+	}{}
+	failed := json.Unmarshal(c.lines.Bytes(), &answer)
+	if failed != nil { // what the rest of the line says is said of its result
+		var rest reply
+		if err := json.Unmarshal(c.lines.Bytes(), &rest); err != nil {
+			return r, fmt.Errorf("%w: %s", ErrMalformed, jsonWords(err))
+		}
+		answer.reply = rest
 	}
 	switch {
 	case answer.Version > Version || answer.Version < 1:
 		return r, fmt.Errorf("%w: %d, this program speaks %d", ErrVersion, answer.Version, Version)
 	case answer.Error != nil:
 		return r, answer.Error
+	case errors.Is(failed, applet.ErrState):
+		return r, failed
+	case failed != nil:
+		return r, fmt.Errorf("%w: %s", ErrMalformed, jsonWords(failed))
+	case answer.Result != nil:
+		return *answer.Result, nil
 	}
-	if _, without := any(r).(none); !without && len(answer.Result) == 0 {
+	if _, without := any(r).(none); !without {
 		return r, fmt.Errorf("%w: no result", ErrMalformed)
 	}
-	return unmarshal[Result](answer.Result)
+	return r, nil
 }

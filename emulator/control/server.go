@@ -30,7 +30,9 @@ import (
 	"hsmemu/emulator"
 	"hsmemu/emulator/chip"
 	"hsmemu/emulator/view"
+	"hsmemu/vsmartcard"
 	"hsmemu/vsmartcard/descriptors"
+	"hsmemu/vsmartcard/pcscd"
 )
 
 // Reader is the reader that a card is in.
@@ -117,8 +119,6 @@ const (
 	quiet = 2 * time.Second
 	// acceptPause is how long the socket waits after a failure.
 	acceptPause = 20 * time.Millisecond
-	// traceBuffer is how many commands a slow observer may lag behind.
-	traceBuffer = 4096
 )
 
 // Serve listens at a path until the context ends. The caller holds the card, so
@@ -191,6 +191,7 @@ func (c *Card) talk(ctx context.Context, conn net.Conn) {
 	defer func() { _ = conn.Close() }()
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
+	ctx = vsmartcard.WithClient(ctx, sync.OnceValue(func() vsmartcard.Client { return pcscd.ClientOf(conn) }))
 	lines := bufio.NewScanner(conn)
 	lines.Buffer(nil, maxLine)
 	answers := json.NewEncoder(conn)
@@ -205,7 +206,8 @@ func (c *Card) talk(ctx context.Context, conn net.Conn) {
 		}
 		if q.Do == verbWatch && q.Version == Version {
 			said.end()
-			c.watch(ctx, lines, answers)
+			stop() // it has something left to say at the end
+			c.watch(ctx, conn, lines)
 			return
 		}
 		err := answers.Encode(answered(said.answer(ctx, q)))
@@ -457,13 +459,20 @@ func Undoes(now, then chip.Durable) []string {
 	return list
 }
 
-// watch sends an event for every command until the other side hangs up.
-func (c *Card) watch(ctx context.Context, lines *bufio.Scanner, answers *json.Encoder) {
+// watch sends an event for everything that happens to the card until the other
+// side hangs up, or the context ends and it has been told what had happened by then.
+func (c *Card) watch(ctx context.Context, conn net.Conn, lines *bufio.Scanner) {
+	out := bufio.NewWriter(conn)
+	answers := json.NewEncoder(out)
+	say := func(r reply) error { return errors.Join(answers.Encode(r), out.Flush()) }
 	defer c.traces.Add(-1)
 	if c.traces.Add(1) > maxTraces {
-		_ = answers.Encode(answered(nil, &Error{CodeBusy, "too many are following this card"}))
+		_ = say(answered(nil, &Error{CodeBusy, "too many are following this card"}))
 		return
 	}
+	// One that does not listen holds up neither the end of the process nor, since
+	// closing the connection wakes the reader below, that of this function.
+	defer context.AfterFunc(ctx, func() { _ = conn.SetWriteDeadline(time.Now().Add(lastWords)) })()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
@@ -471,18 +480,17 @@ func (c *Card) watch(ctx context.Context, lines *bufio.Scanner, answers *json.En
 		}
 		cancel()
 	}()
-	events, stop := c.Card.Watch(traceBuffer)
-	defer stop()
-	if answers.Encode(reply{Version: Version}) != nil { // watching from here on
-		return
+	batches := Follow(ctx, c)
+	if say(reply{Version: Version}) != nil { // watching from here on
+		cancel()
 	}
-	for {
-		select {
-		case e := <-events:
-			if answers.Encode(answered(EventOf(e), nil)) != nil {
+	for batch := range batches {
+		for _, e := range batch {
+			if answers.Encode(report{Version, e.Event}) != nil {
 				return
 			}
-		case <-ctx.Done():
+		}
+		if out.Flush() != nil {
 			return
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"hsmemu/emulator"
 	"hsmemu/emulator/chip"
 	"hsmemu/emulator/view"
+	"hsmemu/vsmartcard"
 	"hsmemu/vsmartcard/pcscd"
 )
 
@@ -48,6 +49,12 @@ type reply struct {
 	Version int             `json:"version"`
 	Error   *Error          `json:"error,omitempty"`
 	Result  json.RawMessage `json:"result,omitempty"`
+}
+
+// report is the reply that tells an observer of an event.
+type report struct {
+	Version int        `json:"version"`
+	Result  view.Event `json:"result"`
 }
 
 // forced are the arguments of what may not be done while a client of the reader
@@ -96,6 +103,9 @@ func EventOf(e emulator.Event) view.Event {
 	}
 	if e.Kind == emulator.Did {
 		v.Command, v.SW = &e.Command, new(e.SW.String())
+	}
+	if e.Client != (vsmartcard.Client{}) {
+		v.Client = &view.Client{Connection: e.Client.Connection, Process: e.Client.Process, Program: e.Client.Program}
 	}
 	if e.Subject != "" {
 		v.Subject = &e.Subject

@@ -11,8 +11,13 @@ import (
 type Drawing struct {
 	// Colour lets it colour with the sequences of ECMA-48.
 	Colour bool
+	// Whole lets it write nothing but whole lines, for a terminal where others
+	// write, too.
+	Whole bool
 
 	reads int
+	by    string // whom the last command was from
+	when  string // of the last read
 }
 
 // The parts of Select Graphic Rendition, ECMA-48 8.3.117.
@@ -22,22 +27,46 @@ const (
 	notable  = "33"
 	asking   = "36"
 	faint    = "2"
+	strong   = "1"
 	ordinary = ""
 )
 
 // Next is what an event adds to the screen.
-func (d *Drawing) Next(e Event) string {
+func (d *Drawing) Next(e Event) string { return d.Of("", e) }
+
+// Of is Next for one of several cards, which it names.
+func (d *Drawing) Of(card string, e Event) string {
+	before := ""
 	if e.Missed > 0 {
-		return d.Rest() + fmt.Sprintf("          (%d events left out)\n", e.Missed) + d.event(e)
+		before = d.Rest() + fmt.Sprintf("          (%d events left out)\n", e.Missed)
 	}
-	return d.event(e)
+	return before + d.heading(card, e) + d.event(e)
+}
+
+// heading is the line before what another program or another connection of it says,
+// or what happens to another card.
+func (d *Drawing) heading(card string, e Event) string {
+	by := card
+	if e.Client != nil {
+		by = strings.TrimPrefix(card+": "+e.Client.String(), ": ")
+	}
+	if by == "" || by == d.by || e.Client == nil && strings.HasPrefix(d.by+": ", card+": ") {
+		return ""
+	}
+	rest := d.Rest()
+	d.by = by
+	return rest + d.paint(strong, "── "+by) + "\n"
 }
 
 func (d *Drawing) event(e Event) string {
 	when := e.At.Format("15:04:05") + "  "
 	if e.reads() {
 		d.reads++
-		return "\r" + d.paint(faint, when+"  "+count(d.reads, "read"))
+		d.when = when
+		if d.Whole {
+			return ""
+		}
+		return "\r" + d.folded()
 	}
 	mark, style := e.mark()
 	line := mark + " " + e.words()
@@ -52,9 +81,16 @@ func (d *Drawing) Rest() string {
 	if d.reads == 0 {
 		return ""
 	}
+	line := "\n"
+	if d.Whole {
+		line = d.folded() + line
+	}
 	d.reads = 0
-	return "\n"
+	return line
 }
+
+// folded is the line that the reads make.
+func (d *Drawing) folded() string { return d.paint(faint, d.when+"  "+count(d.reads, "read")) }
 
 func (d *Drawing) paint(style, s string) string {
 	if !d.Colour || style == ordinary {

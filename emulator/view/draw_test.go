@@ -65,6 +65,38 @@ func TestDrawing_ShowsWhatHappensAround(t *testing.T) {
 		view.Event{Kind: view.Eject, At: at, Meaning: "vpcd"}, view.Event{Kind: view.CutShort, At: at, Missed: 3, Meaning: "remove"}))
 }
 
+// What one connection says stands together under its program's name; what happens
+// to the card belongs to no program.
+func TestDrawing_GroupsByConnection(t *testing.T) {
+	by := func(e view.Event, connection int) view.Event {
+		e.Client = &view.Client{Connection: connection, Process: 4711, Program: "pkcs11-tool"}
+		return e
+	}
+	read := did("00B12F02", "READ BINARY", "EF 2F02", "9000", "done, 466 bytes")
+	reset := view.Event{Kind: view.Reset, At: read.At, Meaning: "reset"}
+	sign := did("00680170", "SIGN", "key 1, ECDSA", "9000", "done, 71 bytes")
+	events := []view.Event{by(read, 1), by(sign, 1), reset, by(sign, 1), by(read, 1), by(read, 2), sign, by(sign, 2)}
+	require.Equal(t, `── pkcs11-tool, process 4711, connection 1
+13:15:00    1 read
+13:15:00    SIGN key 1, ECDSA: done, 71 bytes
+13:15:00  ▲ card reset: reset
+13:15:00    SIGN key 1, ECDSA: done, 71 bytes
+13:15:00    1 read
+── pkcs11-tool, process 4711, connection 2
+13:15:00    1 read
+13:15:00    SIGN key 1, ECDSA: done, 71 bytes
+13:15:00    SIGN key 1, ECDSA: done, 71 bytes
+`, drawn(view.Drawing{Whole: true}, events...))
+	require.Contains(t, drawn(view.Drawing{Colour: true}, by(sign, 1)), "\x1b[1m── pkcs11-tool")
+
+	var several view.Drawing
+	require.Equal(t, "── alice: pkcs11-tool, process 4711, connection 1\n13:15:00    SIGN key 1, ECDSA: done, 71 bytes\n", several.Of("alice", by(sign, 1)))
+	require.Equal(t, "13:15:00  ▲ card reset: reset\n", several.Of("alice", reset))
+	require.Equal(t, "── bob\n13:15:00  ▲ card reset: reset\n", several.Of("bob", reset))
+	require.Equal(t, "a program, connection 1", view.Client{Connection: 1}.String())
+	require.Equal(t, "hsmemu, process 3", view.Client{Process: 3, Program: "hsmemu"}.String())
+}
+
 // An event comes from another process, which may be of another version.
 func TestDrawing_TakesAnyEvent(t *testing.T) {
 	short, pin := "00", "00200081"

@@ -1,6 +1,7 @@
 package view
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -20,6 +21,8 @@ type Event struct {
 	// Missed counts the events before this one that this client was too slow to
 	// take.
 	Missed int `json:"missed"`
+	// Client is the program that sent the command; nil where that is not known.
+	Client *Client `json:"client"`
 	// Header is CLA, INS, P1 and P2 in hexadecimal, as in "00200081"; nil unless
 	// Kind is Command.
 	Header *string `json:"header"`
@@ -59,6 +62,27 @@ const (
 	Struck   Kind = "fault"     // a fault struck
 	CutShort Kind = "cut-short" // no answer, since the card was taken out
 )
+
+// Client is a program that uses a card. What is not known is 0 or empty.
+type Client struct {
+	// Connection numbers its connection to the private PC/SC daemon, from 1. It is
+	// 0 for one that came by the control socket.
+	Connection int    `json:"connection"`
+	Process    int    `json:"process"`
+	Program    string `json:"program"`
+}
+
+// String names it for people: "pkcs11-tool, process 4711, connection 2".
+func (c Client) String() string {
+	name := cmp.Or(c.Program, "a program")
+	if c.Process > 0 {
+		name += fmt.Sprintf(", process %d", c.Process)
+	}
+	if c.Connection > 0 {
+		name += fmt.Sprintf(", connection %d", c.Connection)
+	}
+	return name
+}
 
 // Counter is a retry counter.
 type Counter struct {

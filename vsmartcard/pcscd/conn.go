@@ -7,7 +7,10 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"time"
+
+	"hsmemu/vsmartcard"
 )
 
 // foreignPause is how long a client that names somebody else's handle waits
@@ -28,6 +31,7 @@ type conn struct {
 	stream net.Conn
 	in     *bufio.Reader
 	out    outbox
+	client func() vsmartcard.Client
 	over   chan struct{}   // closed at the end
 	done   <-chan struct{} // closed with the server
 
@@ -42,12 +46,17 @@ type conn struct {
 	owedCode Code
 }
 
-func newConn(s *Server, stream net.Conn, done <-chan struct{}) *conn {
+func newConn(s *Server, stream net.Conn, number int, done <-chan struct{}) *conn {
 	c := &conn{
 		server: s, stream: stream, in: bufio.NewReader(stream),
 		over: make(chan struct{}), done: done,
 		minor: minorOldest, handles: make(map[uint32]*handle),
 	}
+	c.client = sync.OnceValue(func() vsmartcard.Client {
+		client := ClientOf(stream)
+		client.Connection = number
+		return client
+	})
 	c.out.written.L = &c.out.mu
 	return c
 }

@@ -4,43 +4,30 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"strconv"
-	"strings"
 	"syscall"
-	"unicode"
-	"unicode/utf8"
 )
 
-// nameOf names the process at the other end of a connection.
-func nameOf(stream net.Conn) string {
+// peer is the process at the other end of a connection and what it is called;
+// 0 and nothing where the system does not tell.
+func peer(stream net.Conn) (pid int, program string) {
 	c, ok := stream.(syscall.Conn)
 	if !ok {
-		return unnamed
+		return 0, ""
 	}
 	raw, err := c.SyscallConn()
 	if err != nil {
-		return unnamed
+		return 0, ""
 	}
-	var peer *syscall.Ucred
+	var other *syscall.Ucred
 	err = raw.Control(func(fd uintptr) {
-		peer, _ = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
+		other, _ = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
 	})
-	if err != nil || peer == nil || peer.Pid == 0 {
-		return unnamed
+	if err != nil || other == nil || other.Pid == 0 {
+		return 0, ""
 	}
-	program, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", peer.Pid))
+	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", other.Pid))
 	if err != nil {
-		return fmt.Sprintf("process %d", peer.Pid)
+		return int(other.Pid), ""
 	}
-	return named(peer.Pid, string(program))
-}
-
-// named is a process for people. A process may call itself what it likes, and
-// what is not a plain name is quoted: a terminal could obey it.
-func named(pid int32, program string) string {
-	program = strings.TrimSuffix(program, "\n")
-	if strings.ContainsFunc(program, func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }) {
-		program = strconv.Quote(program)
-	}
-	return fmt.Sprintf("process %d (%s)", pid, program)
+	return int(other.Pid), string(name)
 }

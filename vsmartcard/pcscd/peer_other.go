@@ -4,5 +4,5 @@ package pcscd
 
 import "net"
 
-// nameOf cannot tell here who is at the other end of a connection.
-func nameOf(net.Conn) string { return unnamed }
+// peer cannot tell here who is at the other end of a connection.
+func peer(net.Conn) (pid int, program string) { return 0, "" }

@@ -379,7 +379,7 @@ func (r *Reader) transmit(h *handle, protocol Protocol, command []byte, request 
 	f := &flight{handle: h, reply: request}
 	in.busy, in.flight = true, f
 	r.mu.Unlock()
-	answer, err := in.card.Transmit(in.ctx, command)
+	answer, err := in.card.Transmit(vsmartcard.WithClient(in.ctx, h.conn.client), command)
 	r.mu.Lock()
 	if f.claimed {
 		return nil, OK, errHandedOver

@@ -61,6 +61,7 @@ type Server struct {
 	closed    bool
 	listeners map[net.Listener]bool
 	conns     map[*conn]bool
+	joined    int // connections so far
 	contexts  map[uint32]*conn
 	used      map[uint32]bool // numbers of handles
 	places    [tableLength]*Reader
@@ -136,7 +137,8 @@ func (s *Server) join(stream net.Conn) (*conn, bool) {
 		s.used = make(map[uint32]bool)
 		s.waiting = make(map[*conn]bool)
 	}
-	c := newConn(s, stream, s.over())
+	s.joined++
+	c := newConn(s, stream, s.joined, s.over())
 	s.conns[c] = true
 	s.running.Go(c.run)
 	return c, true

@@ -97,9 +97,6 @@ func (t *Turn) End() {
 	}
 }
 
-// unnamed stands for a client that the system does not name.
-const unnamed = "a program"
-
 // name is the client of a handle for people.
 func (h *handle) name() string {
 	if h.conn == nil {
