@@ -472,7 +472,7 @@ func (c *Card) watch(ctx context.Context, conn net.Conn, lines *bufio.Scanner) {
 	}
 	// One that does not listen holds up neither the end of the process nor, since
 	// closing the connection wakes the reader below, that of this function.
-	defer context.AfterFunc(ctx, func() { _ = conn.SetWriteDeadline(time.Now().Add(lastWords)) })()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(lastWords, func() { _ = conn.Close() }) })()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
