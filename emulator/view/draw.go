@@ -55,7 +55,7 @@ func (d *Drawing) heading(card string, e Event) string {
 	}
 	rest := d.Rest()
 	d.by = by
-	return rest + d.paint(strong, "── "+by) + "\n"
+	return rest + d.paint(strong, "── "+Printable(by)) + "\n"
 }
 
 func (d *Drawing) event(e Event) string {
