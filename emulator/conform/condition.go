@@ -24,9 +24,9 @@ func (c Condition) String() string { return c.text }
 // Met reports whether it is so of a card.
 func (c Condition) Met(s Statement) bool { return c.met(s) }
 
-// Options are the names of the options of INITIALIZE DEVICE, and their bits (PIN-8
+// optionBits are the names of the options of INITIALIZE DEVICE, and their bits (PIN-8
 // to PIN-11).
-func Options() map[string]uint16 {
+func optionBits() map[string]uint16 {
 	return map[string]uint16{"reset": 0x01, "transport": 0x02, "session": 0x04, "replace": 0x08, "both": 0x10, "reset-only": 0x20}
 }
 
@@ -57,7 +57,7 @@ func parseCondition(text string) (Condition, error) {
 		}
 	case "option":
 		name, not := strings.CutPrefix(rest, "not ")
-		if bit, known := Options()[name]; known {
+		if bit, known := optionBits()[name]; known {
 			return is(func(s Statement) bool { return s.State != Shipped && s.Options&bit != 0 != not })
 		}
 	case "state":

@@ -99,7 +99,8 @@ type Player struct {
 	// the scripts ask for others.
 	Differences []Difference
 
-	make Make
+	make  Make
+	guard *guard // sees every command and its answer; nil for none
 }
 
 // NewPlayer is a player without cards, with the variables there are from the
@@ -130,6 +131,8 @@ type Difference struct {
 
 // Mismatch says that a card does something else than a script wants.
 type Mismatch struct {
+	// File is the file of the line, empty if it is the script's own.
+	File string
 	// Line is the line of the script, from 1, and Text what is written there.
 	Line int
 	Text string
@@ -223,7 +226,7 @@ func (s step) compare(r record) error {
 		want, first = append([]string{"< " + s.wanted}, want...), s.line // not a line of its own
 	}
 	for i := range max(len(want), len(got)) {
-		m := Mismatch{Line: min(first+i, s.line+len(s.seen)), Text: strings.TrimSpace(s.text), Want: "nothing more", Got: "nothing more"}
+		m := Mismatch{File: s.file, Line: min(first+i, s.line+len(s.seen)), Text: strings.TrimSpace(s.text), Want: "nothing more", Got: "nothing more"}
 		if i < len(want) {
 			m.Want = want[i]
 		}
@@ -292,7 +295,7 @@ func (p *Player) do(ctx context.Context, s step, r *record) (err error) {
 }
 
 func (s step) mismatch(want, got, event string) *Mismatch {
-	return &Mismatch{Line: s.line, Text: strings.TrimSpace(s.text), Want: want, Got: got, Event: event}
+	return &Mismatch{File: s.file, Line: s.line, Text: strings.TrimSpace(s.text), Want: want, Got: got, Event: event}
 }
 
 // take goes on with a card, by its name and its firmware.
@@ -320,8 +323,14 @@ func (p *Player) send(ctx context.Context, s step, command []byte, r *record) ([
 	if witness {
 		login = w.Seen().Login
 	}
+	if err := p.guard.before(ctx, s, command); err != nil {
+		return nil, err
+	}
 	answer, err := p.Current.Send(ctx, command)
 	if err != nil {
+		return nil, err
+	}
+	if err := p.guard.after(ctx, s, command, answer); err != nil {
 		return nil, err
 	}
 	if len(answer) < 2 {

@@ -46,16 +46,21 @@ import (
 //	             inferred, ours; a source behind a colon. The best of several counts
 //	applies      when the rule can be judged, all of: firmware >= 3.0 (or < <= > =);
 //	             option NAME, option not NAME: an option that the card has as it is
-//	             found, see [Options]; state NAME: shipped, transport, operational,
-//	             blocked, keys, so-blocked, or initialised for all but the first,
-//	             as it is found; curve NAME; rsa BITS; fresh: a card made for it
+//	             found: reset, transport, session, replace, both, reset-only; state
+//	             NAME, as it is found: shipped, transport, operational, blocked, keys,
+//	             so-blocked, or initialised for all but the first; curve NAME; rsa
+//	             BITS; fresh: a card made for it
 //	costs        nothing, or what a card loses, all of: N user tries, N SO tries, a
 //	             user lockout, an SO lockout, own objects (makes objects and deletes
-//	             them), all data. Tries count although a right PIN gives them back:
-//	             the number says how far a counter falls
+//	             them), all data. It is the most that a card could take, whatever it
+//	             does: a PIN of a wrong length is sent only if a try may be spent. Tries
+//	             count although a right PIN gives them back: the number says how far a
+//	             counter falls
 //	breaks       what it means for the owner of a card that does otherwise
 //	link         where to read on
 //	withdrawn    why the rule is judged no more; it stays, so that its name does
+//	power        at every save: where the power can be cut, it is cut, in copies of the
+//	             card, at each of the states that a PIN command of the rule saves
 //	setup        the lines of this name are played first
 //
 // A setup is a heading and lines, for the rules of all files:
@@ -85,6 +90,8 @@ type Rule struct {
 	Links     []string
 	Withdrawn string
 	Setup     string
+	// Cuts says that the power is cut at every save of a PIN command.
+	Cuts bool
 
 	// Before, Steps and After are the scenario, Before with the lines of Setup.
 	Before, Steps, After Script
@@ -342,6 +349,11 @@ func (r *Rule) header(word, text string) error {
 		r.Links = append(r.Links, text)
 	case "setup":
 		r.Setup = text
+	case "power":
+		if text != "at every save" {
+			return fmt.Errorf("power at every save, not %s", text)
+		}
+		r.Cuts = true
 	case "clause":
 		for one := range strings.SplitSeq(text, ",") {
 			if one = strings.TrimSpace(one); !clauseID.MatchString(one) {

@@ -1,0 +1,135 @@
+package conform
+
+import (
+	"context"
+	"fmt"
+
+	"hsmemu/applet/apdu"
+	"hsmemu/vsmartcard"
+)
+
+// Torn is a card whose power can be cut, in copies of it, where the last command
+// saved a state.
+type Torn interface {
+	vsmartcard.Card
+	// Saves is the number of states that the last command has saved.
+	Saves() int
+	// CutAfter is the card as it is found when its power failed after so many of
+	// them: 0 is before the first, and Saves after the last, before the answer.
+	CutAfter(saves int) (vsmartcard.Card, error)
+}
+
+// Cut is what was found after the power of a card was cut.
+type Cut struct {
+	// Line is that of the command in the rule's file, and Command what it is.
+	Line    int    `json:"line"`
+	Command string `json:"command"`
+	// Answer is the status word that the command had where the power was not cut.
+	Answer string `json:"answer"`
+	// After is the number of states saved before the cut, of Saves.
+	After int `json:"after"`
+	Saves int `json:"saves"`
+	// Before and Found are the counters before the command and after the cut.
+	Before Counters `json:"before"`
+	Found  Counters `json:"found"`
+	// Wrong is what is wrong with that, empty if nothing is.
+	Wrong string `json:"wrong"`
+}
+
+// cutting is a PIN command that was worked off, to be cut.
+type cutting struct {
+	step    step
+	command apdu.Command
+	attempt attempt
+	before  Counters
+	sw      apdu.SW
+}
+
+var cutNames = map[byte]string{
+	apdu.InsVerify: "VERIFY", apdu.InsChangeReferenceData: "CHANGE REFERENCE DATA", apdu.InsResetRetryCounter: "RESET RETRY COUNTER",
+	apdu.InsInitializeDevice: "INITIALIZE DEVICE",
+}
+
+// cutAll cuts the power of a card at each save of a command and judges what is found.
+// A cut must not give a try back: whoever pulls the card before it has counted a
+// wrong guess could guess without end (PIN-7). So after the first save the counter
+// has one try less, whether the guess was right or wrong, and no counter rises but by
+// the last save of a command that was accepted.
+func cutAll(ctx context.Context, card Torn, c cutting) (cuts []Cut, err error) {
+	saves := card.Saves()
+	name := cutNames[c.command.INS] + ", " + c.attempt.to.name
+	for after := range saves + 1 {
+		found, err := card.CutAfter(after)
+		if err != nil {
+			return nil, err
+		}
+		counters, err := readCounters(ctx, found)
+		if err != nil {
+			return nil, err
+		}
+		one := Cut{
+			Line: c.step.line, Command: name, Answer: fmt.Sprintf("%04X", uint16(c.sw)), After: after, Saves: saves,
+			Before: c.before, Found: counters,
+		}
+		one.Wrong = c.judge(one)
+		cuts = append(cuts, one)
+	}
+	return cuts, nil
+}
+
+// judge says what is wrong with what was found after a cut.
+func (c cutting) judge(one Cut) string {
+	before, found := one.Before.UserPIN, one.Found.UserPIN
+	other, otherFound := one.Before.SOPIN, one.Found.SOPIN
+	if c.attempt.to.ref == apdu.RefSOPIN {
+		before, found, other, otherFound = other, otherFound, before, found
+	}
+	accepted, last := c.sw == apdu.OK, one.After == one.Saves
+	tries, counted := c.sw.Tries()
+	if c.sw == apdu.AuthenticationBlocked {
+		tries, counted = 0, true
+	}
+	rises := func(from, to Counter) bool { return from.Known && to.Known && to.Left > from.Left }
+	switch {
+	case !before.Known || before.Left == 0:
+		return "" // nothing to count, as on a card as shipped, or blocked before
+	case (rises(before, found) || rises(other, otherFound)) && !(accepted && last):
+		return "the cut gives tries back"
+	case !found.Known:
+		return ""
+	case one.After == 0 && found != before:
+		return "the counter changed before anything was saved"
+	case one.After == 1 && found.Left != before.Left-1 && (counted || accepted && one.Saves > 1):
+		return "the try was not spent first"
+	case accepted && one.Saves < 2 && !c.attempt.erases && last:
+		return "the try was not spent before the secret was looked at"
+	case counted && one.Saves == 0:
+		return "the answer says that a try is spent, and nothing was saved"
+	case counted && last && found.Left != tries:
+		return "the answer says that other tries are left than are"
+	}
+	return ""
+}
+
+// readCounters powers a card up, selects the application and asks for both counters.
+// It ends with the power cut.
+func readCounters(ctx context.Context, card vsmartcard.Card) (c Counters, err error) {
+	if err := card.Reset(); err != nil {
+		return c, &GoneError{err}
+	}
+	commands := [][]byte{
+		apdu.Command{INS: apdu.InsSelect, P1: apdu.SelectByName, P2: 0x0C, Data: []byte(apdu.AID)}.Bytes(),
+		apdu.Command{INS: apdu.InsVerify, P2: apdu.RefUserPIN}.Bytes(),
+		apdu.Command{INS: apdu.InsVerify, P2: apdu.RefSOPIN}.Bytes(),
+	}
+	var answers [3][]byte
+	for i, command := range commands {
+		if answers[i], err = card.Transmit(ctx, command); err != nil {
+			return c, &GoneError{err}
+		}
+	}
+	if err := card.Reset(); err != nil {
+		return c, &GoneError{err}
+	}
+	return Counters{told(answers[1]), told(answers[2])}, nil
+}

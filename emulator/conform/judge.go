@@ -1,0 +1,556 @@
+package conform
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	mathrand "math/rand/v2"
+	"regexp"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"hsmemu/vsmartcard"
+)
+
+// Target is what is judged.
+type Target struct {
+	// Name is what it is for people: card "lab", reader "…", a new card.
+	Name string
+	// Card is somebody's card, on which the rules are played one after the other. It
+	// is nil if there is Make.
+	Card vsmartcard.Card
+	// Make makes a card for one rule, which nobody misses. The rules are played side
+	// by side then, at no cost. A card that is a [Torn] is cut, too.
+	Make func() (vsmartcard.Card, error)
+}
+
+// Options say how to judge.
+type Options struct {
+	// Program is the version of what judges.
+	Program string
+	// Only is which rules are played, by their names; nil for all.
+	Only *regexp.Regexp
+	// Destructive plays rules that cost something on somebody's card.
+	Destructive bool
+	// KeepSOTries is how many tries of the SO-PIN of somebody's card have to be left,
+	// at least 1.
+	KeepSOTries int
+	// Vars are the secrets of the card: pin and so-pin. What is not there is not
+	// known, and rules that need it are not judged.
+	Vars Vars
+	// Claim is what somebody else says of the card.
+	Claim Claim
+	// Expected is what is known to fail.
+	Expected Expectations
+	// Seed makes everything happen again the same way, as far as the card does; nil
+	// does not. Then the report does not say when.
+	Seed *uint64
+	// Clock tells the time.
+	Clock func() time.Time
+	// Progress is told of each result, in any order; nil is not.
+	Progress func(done, of int, r Result)
+}
+
+// Verdict is what became of a rule.
+type Verdict string
+
+// The verdicts. Only broken makes a card fail.
+const (
+	Held    Verdict = "held"
+	Broken  Verdict = "broken"  // the card does something else
+	Differs Verdict = "differs" // the card answers what hardware is known to answer otherwise
+	// Review is something else than the rule says, of which the rule itself says that
+	// it is a guess, on a card that is not of this program's making: people have to look.
+	Review    Verdict = "review"
+	NotJudged Verdict = "not judged"
+)
+
+// Planned is a rule in the plan of a run.
+type Planned struct {
+	ID      string `json:"id"`
+	Version int    `json:"version"`
+	Costs   string `json:"costs"`
+	// Why says why the rule is not played, empty if it is.
+	Why string `json:"why"`
+}
+
+// Plan is which rules are played, and why the others are not. It has every rule of
+// the library, in its order.
+type Plan []Planned
+
+// Cost is the most that the rules of a plan cost.
+func (p Plan) Cost(l Library) Costs {
+	var sum Costs
+	for i, one := range p {
+		if one.Why != "" {
+			continue
+		}
+		c := l.Rules[i].Costs
+		sum.UserTries, sum.SOTries = max(sum.UserTries, c.UserTries), max(sum.SOTries, c.SOTries)
+		sum.UserLockout, sum.SOLockout = sum.UserLockout || c.UserLockout, sum.SOLockout || c.SOLockout
+		sum.Objects, sum.AllData = sum.Objects || c.Objects, sum.AllData || c.AllData
+	}
+	return sum
+}
+
+// NewPlan plans what is played on a card.
+func NewPlan(l Library, s Statement, o Options) Plan {
+	var p Plan
+	for _, r := range l.Rules {
+		p = append(p, Planned{ID: r.ID, Version: r.Version, Costs: r.Costs.String(), Why: whyNot(r, s, o)})
+	}
+	return p
+}
+
+func whyNot(r Rule, s Statement, o Options) string {
+	if r.Withdrawn != "" {
+		return "withdrawn: " + r.Withdrawn
+	}
+	if o.Only != nil && !o.Only.MatchString(r.ID) {
+		return "not asked for"
+	}
+	if why := o.Expected.skips(r.ID); why != "" {
+		return "to be skipped: " + why
+	}
+	for _, c := range r.Applies {
+		if !c.Met(s) {
+			return "does not apply: " + c.String()
+		}
+	}
+	for _, name := range []string{"pin", "so-pin"} {
+		if _, known := o.Vars[name]; !known && (r.Before.names(name) || r.Steps.names(name) || r.After.names(name)) {
+			return "needs the " + map[string]string{"pin": "user PIN", "so-pin": "SO-PIN"}[name]
+		}
+	}
+	switch c := r.Costs; {
+	case s.Fresh:
+		return ""
+	case r.Cuts:
+		return "the power of this card cannot be cut at a save"
+	case c == Costs{}:
+		return ""
+	case !o.Destructive:
+		return "costs " + c.String()
+	case c.SOLockout:
+		return "blocks the SO-PIN, which nothing undoes"
+	case c.SOTries > 0 && s.SOPIN.Known && s.SOPIN.Left-c.SOTries < o.KeepSOTries:
+		return fmt.Sprintf("costs %v, and of %d tries of the SO-PIN %d are to be kept", c, s.SOPIN.Left, o.KeepSOTries)
+	case c.AllData && s.SOPIN.Known && s.SOPIN.Left-1 < o.KeepSOTries:
+		return fmt.Sprintf("needs the SO-PIN, and of its %d tries %d are to be kept", s.SOPIN.Left, o.KeepSOTries)
+	}
+	return ""
+}
+
+// Failure is where a card does something else than a rule says.
+type Failure struct {
+	// File and Line are where the rule says it, and Text is what stands there.
+	File string `json:"file"`
+	Line int    `json:"line"`
+	Text string `json:"text"`
+	// Want and Got are what the rule asks for and what the card does.
+	Want string `json:"want"`
+	Got  string `json:"got"`
+	// Seen is where hardware was seen to do so, for an answer that is known.
+	Seen string `json:"seen"`
+}
+
+// Result is what became of a rule.
+type Result struct {
+	ID      string   `json:"id"`
+	Version int      `json:"version"`
+	Says    string   `json:"says"`
+	Clauses []string `json:"clauses"`
+	Grade   Grade    `json:"grade"`
+	Costs   string   `json:"costs"`
+	Breaks  string   `json:"breaks"`
+	Links   []string `json:"links"`
+	File    string   `json:"file"`
+	Line    int      `json:"line"`
+
+	Verdict Verdict `json:"verdict"`
+	// Why says why the rule was not judged, or what is broken, empty where it held.
+	Why string `json:"why"`
+	// Expected says why it is known that the rule is broken, empty if it is not.
+	Expected string `json:"expected"`
+	// Failures is what is broken, or answered as hardware is known to.
+	Failures []Failure `json:"failures"`
+	// Before and After are the counters, as far as they are known.
+	Before Counters `json:"before"`
+	After  Counters `json:"after"`
+	// Cuts is what was found after the power was cut.
+	Cuts []Cut `json:"cuts"`
+}
+
+// Judge plays a library on a target. The report is of what was judged, also beside an
+// error: *GoneError if the target gives no answer before anything could be judged;
+// that of a card of another kind; the context's, if it ended.
+func Judge(ctx context.Context, l Library, t Target, o Options) (Report, error) {
+	r := Report{Schema: Schema, Program: o.Program, Target: t.Name, Seed: o.Seed}
+	if o.Seed == nil {
+		r.Started = new(o.Clock().UTC())
+	}
+	patient, stop := patience(ctx)
+	defer stop()
+	var err error
+	if r.Statement, r.Conflicts, err = state(patient, t); err != nil {
+		return r, err
+	}
+	r.Conflicts = append(r.Conflicts, o.Claim.against(r.Statement)...)
+	r.StatementSHA256 = sum(r.Statement)
+	r.Plan = NewPlan(l, r.Statement, o)
+	r.PlanSHA256 = sum(r.Plan)
+	b := bench{ctx: ctx, patient: patient, target: t, options: o, statement: r.Statement, found: r.Statement.Counters}
+	r.Results = b.all(l, r.Plan)
+	r.Stopped = b.stopped
+	r.Interrupted = ctx.Err() != nil
+	o.Expected.apply(&r)
+	r.Counts = map[Verdict]int{}
+	for _, one := range r.Results {
+		r.Counts[one.Verdict]++
+	}
+	r.Before, r.After = r.Statement.Counters, b.found
+	if o.Seed == nil {
+		r.Ended = new(o.Clock().UTC())
+	}
+	return r, ctx.Err()
+}
+
+// sum is the SHA-256 of a value as compact JSON, in hexadecimal digits.
+func sum(v any) string {
+	text, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // values of numbers and texts
+	}
+	h := sha256.Sum256(text)
+	return hex.EncodeToString(h[:])
+}
+
+// grace is how long a command may still take when its context ends: an answer that
+// nobody hears may leave a try spent.
+const grace = 10 * time.Second
+
+// patience is a context that ends some time after ctx.
+func patience(ctx context.Context) (context.Context, func()) {
+	patient, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	forget := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
+	return patient, func() { forget(); cancel() }
+}
+
+// state reads the statement of a target.
+func state(ctx context.Context, t Target) (Statement, []string, error) {
+	card, err := t.open()
+	if err != nil {
+		return Statement{}, nil, err
+	}
+	s, conflicts, err := ReadStatement(ctx, card)
+	s.Fresh = t.Card == nil
+	return s, conflicts, err
+}
+
+func (t Target) open() (vsmartcard.Card, error) {
+	card := t.Card
+	if card == nil {
+		var err error
+		if card, err = t.Make(); err != nil {
+			return nil, err
+		}
+	}
+	if w, is := card.(Witness); is {
+		return watched{w}, nil
+	}
+	return carrier{card}, nil
+}
+
+// carrier is a card whose failure to answer is a *GoneError.
+type carrier struct{ vsmartcard.Card }
+
+func (c carrier) Transmit(ctx context.Context, command []byte) ([]byte, error) {
+	return gone(c.Card.Transmit(ctx, command))
+}
+
+// watched is a carrier of a witness.
+type watched struct{ Witness }
+
+func (w watched) Transmit(ctx context.Context, command []byte) ([]byte, error) {
+	return gone(w.Witness.Transmit(ctx, command))
+}
+
+func gone(answer []byte, err error) ([]byte, error) {
+	if err != nil {
+		return nil, &GoneError{err}
+	}
+	return answer, nil
+}
+
+// torn is the card below that can be cut, if there is one.
+func torn(card vsmartcard.Card) Torn {
+	switch c := card.(type) {
+	case carrier:
+		card = c.Card
+	case watched:
+		card = c.Witness
+	}
+	t, _ := card.(Torn)
+	return t
+}
+
+// bench is where rules are played.
+type bench struct {
+	ctx, patient context.Context
+	target       Target
+	options      Options
+	statement    Statement
+
+	mu      sync.Mutex
+	done    int
+	stopped string   // why no more is played
+	found   Counters // after the last rule
+}
+
+// all plays what is planned.
+func (b *bench) all(l Library, p Plan) []Result {
+	results := make([]Result, len(l.Rules))
+	of := 0
+	for _, one := range p {
+		if one.Why == "" {
+			of++
+		}
+	}
+	next := make(chan int)
+	var workers sync.WaitGroup
+	many := 1
+	if b.target.Card == nil {
+		many = runtime.GOMAXPROCS(0)
+	}
+	for range many {
+		workers.Go(func() {
+			for i := range next {
+				results[i] = b.judge(l.Rules[i], p[i].Why)
+				if p[i].Why == "" {
+					b.progress(of, results[i])
+				}
+			}
+		})
+	}
+	for i := range l.Rules {
+		next <- i
+	}
+	close(next)
+	workers.Wait()
+	return results
+}
+
+func (b *bench) progress(of int, r Result) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.done++
+	if b.options.Progress != nil {
+		b.options.Progress(b.done, of, r)
+	}
+}
+
+func (b *bench) judge(r Rule, why string) Result {
+	result := Result{
+		ID: r.ID, Version: r.Version, Says: r.Says, Clauses: r.Clauses, Grade: r.Grade(), Costs: r.Costs.String(), Breaks: r.Breaks, Links: r.Links,
+		File: r.File, Line: r.Line, Verdict: NotJudged, Why: why, Failures: []Failure{}, Cuts: []Cut{},
+	}
+	b.mu.Lock()
+	stopped := b.stopped
+	b.mu.Unlock()
+	switch {
+	case why != "":
+		return result
+	case stopped != "":
+		result.Why = "the run was stopped: " + stopped
+		return result
+	case b.ctx.Err() != nil:
+		result.Why = interrupted
+		return result
+	}
+	card, err := b.target.open()
+	if err != nil {
+		result.Why = err.Error()
+		return result
+	}
+	b.play(r, card, &result)
+	return result
+}
+
+const interrupted = "interrupted"
+
+// play plays a rule on its card.
+func (b *bench) play(r Rule, card vsmartcard.Card, result *Result) {
+	counters, err := readCounters(b.patient, card)
+	result.Before = counters
+	if err == nil && b.target.Card != nil && counters != b.found {
+		err = fmt.Errorf("the counters are user PIN %v, SO-PIN %v, and were %v, %v", counters.UserPIN, counters.SOPIN, b.found.UserPIN, b.found.SOPIN)
+	}
+	if err != nil {
+		b.lose(result, err)
+		return
+	}
+	player := NewPlayer(nil)
+	host := &Host{Card: card}
+	player.Hosts["the card"], player.Current = host, host
+	player.Rand = b.random(r.ID)
+	for name, value := range b.options.Vars {
+		player.Vars[name] = value
+	}
+	user, so := b.options.Vars["pin"], b.options.Vars["so-pin"]
+	if b.statement.State == Shipped && b.target.Card == nil || !counters.SOPIN.Known {
+		user, so = nil, nil // the first INITIALIZE DEVICE sets them
+	}
+	g := newGuard(b.ctx, host, r.Costs, user, so, 0)
+	g.user.counter, g.so.counter = counters.UserPIN, counters.SOPIN
+	if b.target.Card != nil {
+		g.strict, g.so.floor = true, b.options.KeepSOTries
+	}
+	if t := torn(card); t != nil && r.Cuts {
+		g.cut = func(ctx context.Context, one cutting) error {
+			cuts, err := cutAll(ctx, t, one)
+			result.Cuts = append(result.Cuts, cuts...)
+			return err
+		}
+	}
+	player.guard = g
+	prepared := player.Play(b.patient, r.Before)
+	var failed error
+	if prepared == nil {
+		result.Cuts = result.Cuts[:0] // of the preparation
+		failed = player.Play(b.patient, r.Steps)
+	}
+	g.ctx, g.cut = nil, nil
+	tidied := player.Play(b.patient, r.After)
+	b.conclude(r, player, prepared, failed, result)
+	b.close(card, g, tidied, result)
+}
+
+// conclude says what a rule has come to.
+func (b *bench) conclude(r Rule, player *Player, prepared, failed error, result *Result) {
+	var m *Mismatch
+	var cost *CostError
+	var away *GoneError
+	err := prepared
+	if err == nil {
+		err = failed
+	}
+	for _, d := range player.Differences {
+		result.Failures = append(result.Failures, Failure{File: r.File, Line: d.Line, Text: d.Text, Want: d.Want, Got: d.Got, Seen: d.Seen})
+	}
+	switch {
+	case errors.As(err, &away):
+		b.lose(result, err)
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		result.Why = interrupted
+	case errors.As(err, &cost):
+		result.Why = err.Error()
+	case errors.As(err, &m):
+		file := m.File
+		if file == "" {
+			file = r.File
+		}
+		b.broken(r, Failure{File: file, Line: m.Line, Text: m.Text, Want: m.Want, Got: m.Got}, prepared != nil, result)
+	case err != nil:
+		b.broken(r, Failure{File: r.File, Line: r.Line, Text: r.ID, Want: "an answer as the protocol has it", Got: err.Error()}, prepared != nil, result)
+	case len(result.Failures) > 0:
+		result.Verdict, result.Why = Differs, "the card answers as "+result.Failures[0].Seen
+	default:
+		result.Verdict = Held
+	}
+	for _, c := range result.Cuts {
+		if c.Wrong != "" {
+			text := fmt.Sprintf("%s, power cut after %d of %d saves", c.Command, c.After, c.Saves)
+			b.broken(r, Failure{File: r.File, Line: c.Line, Text: text, Want: "one try less than before, and never more", Got: c.Wrong + ": " + c.Found.UserPIN.String() + " user, " + c.Found.SOPIN.String() + " SO"}, false, result)
+		}
+	}
+	if r.Cuts && result.Verdict == Held && len(result.Cuts) == 0 {
+		result.Verdict, result.Why = NotJudged, "the power of this card cannot be cut at a save"
+	}
+}
+
+// broken says that a rule does not hold.
+func (b *bench) broken(r Rule, f Failure, preparing bool, result *Result) {
+	result.Failures = append(result.Failures, f)
+	why := fmt.Sprintf("%s:%d: want %s, got %s", f.File, f.Line, strings.TrimPrefix(f.Want, "< "), strings.TrimPrefix(f.Got, "< "))
+	switch {
+	case preparing && b.target.Card != nil:
+		result.Verdict, result.Why = NotJudged, "the card could not be prepared: "+why
+	case r.Guess() && b.target.Card != nil:
+		result.Verdict, result.Why = Review, why
+	default:
+		result.Verdict, result.Why = Broken, why
+	}
+}
+
+// lose says that a card is gone in the middle of a rule. Somebody's card is gone for
+// all the others, too.
+func (b *bench) lose(result *Result, err error) {
+	result.Verdict, result.Why = NotJudged, err.Error()
+	if b.target.Card != nil {
+		b.stop(err.Error())
+	}
+}
+
+func (b *bench) stop(why string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.stopped == "" {
+		b.stopped = why
+	}
+}
+
+// close looks at the counters after a rule.
+func (b *bench) close(card vsmartcard.Card, g *guard, tidied error, result *Result) {
+	if away := (*GoneError)(nil); errors.As(tidied, &away) {
+		b.lose(result, tidied)
+		return
+	}
+	counters, err := readCounters(b.patient, card)
+	if err != nil {
+		b.lose(result, err)
+		return
+	}
+	result.After = counters
+	if b.target.Card == nil {
+		return
+	}
+	b.mu.Lock()
+	b.found = counters
+	b.mu.Unlock()
+	g.asked(g.user.ref, answerOf(counters.UserPIN))
+	g.asked(g.so.ref, answerOf(counters.SOPIN))
+	if g.jumped == "" {
+		return
+	}
+	if result.Verdict == Held || result.Verdict == Differs {
+		result.Verdict, result.Why = NotJudged, g.jumped
+	}
+	b.stop(g.jumped)
+}
+
+// answerOf is the answer that tells a counter.
+func answerOf(c Counter) []byte {
+	switch {
+	case !c.Known:
+		return []byte{0x6A, 0x88}
+	case c.Left == 0:
+		return []byte{0x69, 0x83}
+	}
+	return []byte{0x63, 0xC0 | byte(c.Left)}
+}
+
+// random is the randomness of the host in a rule.
+func (b *bench) random(id string) io.Reader {
+	if b.options.Seed == nil {
+		return rand.Reader
+	}
+	return mathrand.NewChaCha8(sha256.Sum256(binary.BigEndian.AppendUint64([]byte("hsmemu conform "+id), *b.options.Seed)))
+}
