@@ -10,13 +10,6 @@ import (
 	"hsmemu/keystore"
 )
 
-// Data objects of a key: what generation is told and SELECT of the key shows.
-const (
-	tagUses       tlv.Tag = 0x90
-	tagAlgorithms tlv.Tag = 0x91
-	tagDomain     tlv.Tag = 0x92
-)
-
 // keyInfo is the proprietary object in the answer to SELECT of a key. A key
 // without attributes has none.
 func keyInfo(k keystore.Key) []byte {
@@ -26,12 +19,12 @@ func keyInfo(k keystore.Key) []byte {
 	var out []byte
 	if k.Uses.Limited {
 		n := k.Uses.Left
-		out = tlv.Append(out, tagUses, []byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)})
+		out = tlv.Append(out, apdu.KeyUses, []byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)})
 	}
 	if k.Algorithms != nil {
-		out = tlv.Append(out, tagAlgorithms, algorithmBytes(k.Algorithms))
+		out = tlv.Append(out, apdu.KeyAlgorithms, algorithmBytes(k.Algorithms))
 	}
-	out = tlv.Append(out, tagDomain, []byte{k.Domain})
+	out = tlv.Append(out, apdu.KeyDomain, []byte{k.Domain})
 	return tlv.Append(nil, tagKeyInfo, out)
 }
 

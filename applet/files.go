@@ -9,12 +9,6 @@ import (
 	"hsmemu/applet/tlv"
 )
 
-// Data objects of the file commands.
-const (
-	tagOffset tlv.Tag = 0x54
-	tagData   tlv.Tag = 0x53
-)
-
 // right is who may do something to a file.
 type right int
 
@@ -115,7 +109,7 @@ func (t *tx) target(c apdu.Command) (uint16, error) {
 
 // offsetOf reads the offset object, 1 to 4 bytes big-endian.
 func offsetOf(l tlv.List) (int, error) {
-	n, ok := l.Find(tagOffset)
+	n, ok := l.Find(apdu.FileOffset)
 	if !ok || len(n.Value) < 1 || len(n.Value) > 4 {
 		return 0, apdu.WrongData
 	}
@@ -199,12 +193,12 @@ func updateBinary(t *tx, c apdu.Command) ([]byte, error) {
 	if err != nil {
 		return nil, apdu.WrongData
 	}
-	body, ok := list.Find(tagData)
+	body, ok := list.Find(apdu.FileData)
 	if !ok {
 		return nil, apdu.WrongData
 	}
 	offset := 0
-	if _, ok := list.Find(tagOffset); ok || c.P1 == 0 && c.P2 == 0 {
+	if _, ok := list.Find(apdu.FileOffset); ok || c.P1 == 0 && c.P2 == 0 {
 		if offset, err = offsetOf(list); err != nil {
 			return nil, err
 		}

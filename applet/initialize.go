@@ -10,18 +10,6 @@ import (
 	"hsmemu/pinstate"
 )
 
-// Data objects of INITIALIZE DEVICE. They stand in the command without a
-// template around them; unknown ones are passed over.
-const (
-	tagOptions    tlv.Tag = 0x80
-	tagUserPIN    tlv.Tag = 0x81
-	tagSOPIN      tlv.Tag = 0x82
-	tagTries      tlv.Tag = 0x91
-	tagShares     tlv.Tag = 0x92
-	tagCustodians tlv.Tag = 0x93
-	tagDomains    tlv.Tag = 0x97
-)
-
 // maxCustodians is the most keys for public key authentication that clients
 // ask for.
 const maxCustodians = 90
@@ -79,13 +67,14 @@ func initializeDevice(t *tx, c apdu.Command) ([]byte, error) {
 	return nil, nil
 }
 
+// parseSetup reads the data objects; unknown ones are passed over.
 func parseSetup(p *Profile, data []byte) (setup, error) {
 	list, err := tlv.ParseBER(data)
 	if err != nil {
 		return setup{}, apdu.WrongData
 	}
 	var s setup
-	so, ok := list.Find(tagSOPIN)
+	so, ok := list.Find(apdu.InitSOPIN)
 	if !ok {
 		return setup{}, apdu.WrongData
 	}
@@ -93,16 +82,16 @@ func parseSetup(p *Profile, data []byte) (setup, error) {
 		return setup{}, apdu.WrongLength
 	}
 	s.SO = so.Value
-	if n, ok := list.Find(tagOptions); ok {
+	if n, ok := list.Find(apdu.InitOptions); ok {
 		if len(n.Value) != 2 {
 			return setup{}, apdu.WrongData
 		}
 		s.Options = pinstate.Options(binary.BigEndian.Uint16(n.Value))
 	}
-	if n, ok := list.Find(tagUserPIN); ok {
+	if n, ok := list.Find(apdu.InitUserPIN); ok {
 		s.PIN, s.Tries = n.Value, defaultTries
 	}
-	if n, ok := list.Find(tagTries); ok {
+	if n, ok := list.Find(apdu.InitTries); ok {
 		if len(n.Value) != 1 {
 			return setup{}, apdu.WrongData
 		}
@@ -113,7 +102,7 @@ func parseSetup(p *Profile, data []byte) (setup, error) {
 
 // parseKeys reads what INITIALIZE DEVICE says of key domains and custodians.
 func (s *setup) parseKeys(p *Profile, list tlv.List) error {
-	if n, ok := list.Find(tagCustodians); ok {
+	if n, ok := list.Find(apdu.InitCustodians); ok {
 		if len(n.Value) != 2 {
 			return apdu.WrongData
 		}
@@ -122,14 +111,14 @@ func (s *setup) parseKeys(p *Profile, list tlv.List) error {
 			return apdu.WrongData
 		}
 	}
-	shares, hasShares := list.Find(tagShares)
+	shares, hasShares := list.Find(apdu.InitShares)
 	if hasShares {
 		if len(shares.Value) != 1 {
 			return apdu.WrongData
 		}
 		s.shares = &shares.Value[0]
 	}
-	if n, ok := list.Find(tagDomains); ok && p.KeyDomains {
+	if n, ok := list.Find(apdu.InitDomains); ok && p.KeyDomains {
 		if len(n.Value) != 1 || hasShares {
 			return apdu.WrongData
 		}

@@ -35,17 +35,17 @@ type attributes struct {
 }
 
 func parseAttributes(list tlv.List) (a attributes, err error) {
-	if n, ok := list.Find(tagUses); ok {
+	if n, ok := list.Find(apdu.KeyUses); ok {
 		v, valid := n.Uint()
 		if !valid || len(n.Value) < 1 || len(n.Value) > 4 {
 			return a, apdu.WrongData
 		}
 		a.uses = keystore.Uses{Limited: true, Left: uint32(v)}
 	}
-	if n, ok := list.Find(tagAlgorithms); ok {
+	if n, ok := list.Find(apdu.KeyAlgorithms); ok {
 		a.algorithms = algorithmList(n.Value)
 	}
-	if n, ok := list.Find(tagDomain); ok {
+	if n, ok := list.Find(apdu.KeyDomain); ok {
 		if len(n.Value) != 1 {
 			return a, apdu.WrongData
 		}

@@ -172,23 +172,41 @@ func (c *Card) Replaceable(d chip.Durable, force bool) error {
 }
 
 // Replace puts another durable state into the card, saved first, as removing
-// the card and inserting another one does. A card with a counter takes it only
+// the card and inserting another one does. It returns in words what that takes
+// back which no card ever takes back. A card with a counter takes it only
 // if force says that its owner wants it all the same, since it may bring back spent
 // tries and deleted keys, and likewise any card the state of another device. Errors: those of Replaceable and of the store; the card
 // is as before.
-func (c *Card) Replace(d chip.Durable, force bool) error {
+func (c *Card) Replace(d chip.Durable, force bool) (undone []string, err error) {
 	if err := c.Replaceable(d, force); err != nil {
-		return err
+		return nil, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	undone = undoes(c.saved, d)
 	if err := c.store.Save(d); err != nil {
-		return fmt.Errorf("replace state: %w", err)
+		return nil, fmt.Errorf("replace state: %w", err)
 	}
 	c.saved, c.mute = d, false
 	c.become(chip.Boot(d))
 	c.Tell(Event{Kind: Restored, Event: applet.Event{Meaning: "another state"}})
-	return nil
+	return undone, nil
+}
+
+// undoes says what a restored state takes back that a card never takes back.
+func undoes(now, then chip.Durable) []string {
+	if !Same(now, then) {
+		return []string{"it is another device now, " + then.Applet.Device.Name}
+	}
+	var list []string
+	was, is := now.Applet.PINs, then.Applet.PINs
+	if was.Initialised && (!is.Initialised || is.SO.Left > was.SO.Left) {
+		list = append(list, "SO-PIN tries that were spent came back")
+	}
+	if was.User.Value != nil && is.User.Left > was.User.Left {
+		list = append(list, "user PIN tries that were spent came back")
+	}
+	return list
 }
 
 // Snapshot is the state after the last finished command, without waiting for

@@ -312,26 +312,28 @@ func TestReplace(t *testing.T) {
 	other := newBenchOf(t, chip.Order{Serial: "DENK9900001"}, nil)
 	require.Equal(t, "63C2", other.say(wrongPIN))
 	another := other.Snapshot().Durable()
-	require.ErrorIs(t, b.Replace(another, false), emulator.ErrForeign)
+	require.ErrorIs(t, replaced(b.Replace(another, false)), emulator.ErrForeign)
 	older := b.Snapshot().Durable()
 	require.Equal(t, "9000", b.say(selectHSM)) // ends the login
 	require.Equal(t, "63C2", b.say(wrongPIN))
 	require.Equal(t, "9000", b.say(rightPIN))
 
 	b.shelf.failAfter(0)
-	err := b.Replace(older, false)
+	err := replaced(b.Replace(older, false))
 	require.ErrorIs(t, err, errFull)
 	require.True(t, strings.HasPrefix(err.Error(), "replace state: "), err.Error())
 	require.Equal(t, "9000", b.say(triesOfPIN))
 
 	b.shelf.failAfter(-1)
-	require.ErrorIs(t, b.Replace(chip.Durable{}, true), applet.ErrState)
+	require.ErrorIs(t, replaced(b.Replace(chip.Durable{}, true)), applet.ErrState)
 	b.shelf.counts = true
-	require.ErrorIs(t, b.Replace(older, false), emulator.ErrCounted)
+	require.ErrorIs(t, replaced(b.Replace(older, false)), emulator.ErrCounted)
 	require.Equal(t, "9000", b.say(triesOfPIN))
 	require.NotEqual(t, another, b.Snapshot().Durable())
 
-	require.NoError(t, b.Replace(another, true))
+	undone, err := b.Replace(another, true)
+	require.NoError(t, err)
+	require.Equal(t, []string{"it is another device now, " + another.Applet.Device.Name}, undone)
 	require.Equal(t, another, b.shelf.states[len(b.shelf.states)-1])
 	require.Equal(t, another, b.Snapshot().Durable())
 	require.Equal(t, "DENK99000010000", b.TokenSerial())
@@ -500,4 +502,29 @@ func TestNewCard(t *testing.T) {
 	}
 	require.NoError(t, one.Reset())
 	require.Equal(t, uint8(2), one.Snapshot().Durable().Applet.PINs.User.Left)
+}
+
+func replaced(_ []string, err error) error { return err }
+
+// What comes back that no card gives back is told, and nothing else.
+func TestReplace_TellsWhatComesBack(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	whole := b.Snapshot().Durable()
+	b.say(selectHSM)
+	require.Equal(t, "63C2", b.say(wrongPIN))
+	spent := b.Snapshot().Durable()
+	require.Equal(t, "63CE", b.say("002C00810E"+"3030303030303030"+"363438323139"))
+	for _, c := range []struct {
+		then   chip.Durable
+		undone []string
+	}{
+		{spent, []string{"SO-PIN tries that were spent came back"}},
+		{whole, []string{"user PIN tries that were spent came back"}},
+		{spent, nil},
+	} {
+		undone, err := b.Replace(c.then, false)
+		require.NoError(t, err)
+		require.Equal(t, c.undone, undone)
+	}
 }

@@ -50,3 +50,29 @@ const (
 	RefUserPIN byte = 0x81
 	RefSOPIN   byte = 0x88
 )
+
+// Data objects of INITIALIZE DEVICE. They stand in the command without a template
+// around them.
+const (
+	InitOptions    = 0x80
+	InitUserPIN    = 0x81
+	InitSOPIN      = 0x82
+	InitTries      = 0x91 // of the user PIN
+	InitShares     = 0x92 // of a DKEK
+	InitCustodians = 0x93 // public keys, and how many have to authenticate
+	InitDomains    = 0x97 // number of empty key domains
+)
+
+// Data objects of READ BINARY and UPDATE BINARY with an odd instruction byte
+// (ISO 7816-4).
+const (
+	FileData   = 0x53
+	FileOffset = 0x54
+)
+
+// Data objects of a key: what generation is told and SELECT of the key shows.
+const (
+	KeyUses       = 0x90
+	KeyAlgorithms = 0x91
+	KeyDomain     = 0x92
+)

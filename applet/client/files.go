@@ -11,12 +11,6 @@ import (
 	"hsmemu/applet/tlv"
 )
 
-// Data objects of the file commands.
-const (
-	tagData   tlv.Tag = 0x53
-	tagOffset tlv.Tag = 0x54
-)
-
 // writeMax is how many bytes of a file one command writes: less than what
 // every firmware and the buffers of readers take.
 const writeMax = 512
@@ -61,7 +55,7 @@ func (c *Client) WriteFile(ctx context.Context, id uint16, content []byte) error
 	for at := 0; at == 0 || at < len(content); at += writeMax {
 		part := content[at:min(at+writeMax, len(content))]
 		_, err := c.ask(ctx, apdu.Command{
-			INS: apdu.InsUpdateBinary, P1: byte(id >> 8), P2: byte(id), Data: tlv.Append(offset(at), tagData, part), Extended: true,
+			INS: apdu.InsUpdateBinary, P1: byte(id >> 8), P2: byte(id), Data: tlv.Append(offset(at), apdu.FileData, part), Extended: true,
 		})
 		if err != nil {
 			return fmt.Errorf("write EF %04X: %w", id, err)
@@ -70,7 +64,7 @@ func (c *Client) WriteFile(ctx context.Context, id uint16, content []byte) error
 	return nil
 }
 
-func offset(at int) []byte { return tlv.Append(nil, tagOffset, []byte{byte(at >> 8), byte(at)}) }
+func offset(at int) []byte { return tlv.Append(nil, apdu.FileOffset, []byte{byte(at >> 8), byte(at)}) }
 
 // Delete removes a file or a key. One that is not there is no error.
 func (c *Client) Delete(ctx context.Context, id uint16) error {

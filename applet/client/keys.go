@@ -39,9 +39,6 @@ const (
 	tagAuthority      tlv.Tag = 0x42
 	tagHolder         tlv.Tag = 0x5F20
 	tagOuter          tlv.Tag = 0x45
-	tagUses           tlv.Tag = 0x90
-	tagAlgorithms     tlv.Tag = 0x91
-	tagKeyDomain      tlv.Tag = 0x92
 )
 
 // GenerateEC makes an EC key in place of one that may have the reference, and
@@ -89,17 +86,17 @@ func (c *Client) generate(ctx context.Context, ref byte, template []byte, spec K
 func (s KeySpec) attributes() []byte {
 	var data []byte
 	if s.Uses != nil {
-		data = tlv.Append(data, tagUses, binary.BigEndian.AppendUint32(nil, *s.Uses))
+		data = tlv.Append(data, apdu.KeyUses, binary.BigEndian.AppendUint32(nil, *s.Uses))
 	}
 	if s.Algorithms != nil {
 		list := make([]byte, len(s.Algorithms))
 		for i, a := range s.Algorithms {
 			list[i] = byte(a)
 		}
-		data = tlv.Append(data, tagAlgorithms, list)
+		data = tlv.Append(data, apdu.KeyAlgorithms, list)
 	}
 	if s.KeyDomain != nil {
-		data = tlv.Append(data, tagKeyDomain, []byte{*s.KeyDomain})
+		data = tlv.Append(data, apdu.KeyDomain, []byte{*s.KeyDomain})
 	}
 	return data
 }

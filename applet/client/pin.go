@@ -158,38 +158,27 @@ type Setup struct {
 	Custodians, Required byte
 }
 
-// Data objects of INITIALIZE DEVICE.
-const (
-	tagOptions    tlv.Tag = 0x80
-	tagUserPIN    tlv.Tag = 0x81
-	tagSOPIN      tlv.Tag = 0x82
-	tagTries      tlv.Tag = 0x91
-	tagShares     tlv.Tag = 0x92
-	tagCustodians tlv.Tag = 0x93
-	tagDomains    tlv.Tag = 0x97
-)
-
 // Initialise erases the card and sets it up: all keys, certificates and files
 // are lost, the device key and its certificate stay. A wrong SO-PIN costs a
 // try and erases nothing, see [TriesLeft]; no command unblocks the SO-PIN.
 // The user is logged in afterwards.
 func (c *Client) Initialise(ctx context.Context, s Setup) error {
-	data := tlv.Append(nil, tagOptions, binary.BigEndian.AppendUint16(nil, uint16(s.Options)))
+	data := tlv.Append(nil, apdu.InitOptions, binary.BigEndian.AppendUint16(nil, uint16(s.Options)))
 	if s.PIN != nil {
-		data = tlv.Append(data, tagUserPIN, s.PIN)
+		data = tlv.Append(data, apdu.InitUserPIN, s.PIN)
 	}
-	data = tlv.Append(data, tagSOPIN, s.SOPIN)
+	data = tlv.Append(data, apdu.InitSOPIN, s.SOPIN)
 	if s.PIN != nil {
-		data = tlv.Append(data, tagTries, []byte{s.Tries})
+		data = tlv.Append(data, apdu.InitTries, []byte{s.Tries})
 	}
 	if s.DKEKShares != nil {
-		data = tlv.Append(data, tagShares, []byte{*s.DKEKShares})
+		data = tlv.Append(data, apdu.InitShares, []byte{*s.DKEKShares})
 	}
 	if s.KeyDomains > 0 {
-		data = tlv.Append(data, tagDomains, []byte{s.KeyDomains})
+		data = tlv.Append(data, apdu.InitDomains, []byte{s.KeyDomains})
 	}
 	if s.Custodians > 0 {
-		data = tlv.Append(data, tagCustodians, []byte{s.Custodians, s.Required})
+		data = tlv.Append(data, apdu.InitCustodians, []byte{s.Custodians, s.Required})
 	}
 	defer clear(data)
 	if _, err := c.Send(ctx, apdu.Command{CLA: apdu.ClassProprietary, INS: apdu.InsInitializeDevice, Data: data}); err != nil {

@@ -128,9 +128,8 @@ func (a *app) restore(ctx context.Context, name string, d chip.Durable, force bo
 		if failed != nil {
 			return failed
 		}
-		undone = control.Undoes(h.Snapshot().Durable(), d)
-		err = errors.Join(h.Replace(d, force), h.Close())
-		if err != nil {
+		undone, err = h.Replace(d, force)
+		if err = errors.Join(err, h.Close()); err != nil {
 			err = &statedir.Error{Op: "restore", Card: name, Err: err}
 		}
 	}

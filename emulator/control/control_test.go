@@ -199,22 +199,12 @@ func TestClient_Restore(t *testing.T) {
 	require.True(t, emulator.Same(before, c.card.Card.Snapshot().Durable()))
 	_, err = one.Restore(soon(t), other, true)
 	require.EqualError(t, err, errShelf.Error())
-	require.Equal(t, []string{"it is another device now, " + other.Applet.Device.Name}, control.Undoes(before, other))
 	require.Equal(t, other.Applet.Device.Name, c.card.Card.Snapshot().Applet.Device.Name)
 
 	ejected := c.shelf.ejected.Load()
 	_, err = one.Restore(soon(t), chip.Durable{}, true)
 	require.ErrorIs(t, err, applet.ErrState)
 	require.Equal(t, ejected, c.shelf.ejected.Load(), "what is not taken does not take the card out")
-
-	used := client.New(c.card.Card)
-	_, err = used.Select(soon(t))
-	require.NoError(t, err)
-	require.NoError(t, used.Initialise(soon(t), client.Setup{SOPIN: []byte("57621880"), PIN: []byte("648219"), Tries: 3}))
-	before = c.card.Card.Snapshot().Durable()
-	require.Error(t, used.VerifyPIN(soon(t), client.UserPIN, []byte("000000")))
-	require.Equal(t, []string{"user PIN tries that were spent came back"}, control.Undoes(c.card.Card.Snapshot().Durable(), before))
-	require.Equal(t, []string{"SO-PIN tries that were spent came back"}, control.Undoes(before, other))
 }
 
 // Commands of one conversation follow each other in one turn, with power; a

@@ -265,9 +265,7 @@ func (c *conversation) take(ctx context.Context) error {
 		return nil
 	}
 	c.drop()
-	patient, cancel := context.WithTimeout(ctx, turnPatience)
-	defer cancel()
-	t, err := c.Reader.Turn(patient)
+	t, err := c.waitTurn(ctx)
 	if err != nil {
 		return err
 	}
@@ -299,7 +297,7 @@ func (c *conversation) answer(ctx context.Context, q request) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		return nil, c.inTurn(ctx, args.Force, func(Turn) error { return c.Reader.Reset() })
+		return nil, c.inTurn(ctx, args.Force, func() error { return c.Reader.Reset() })
 	case verbShow:
 		return c.show(), nil
 	case verbTransmit:
@@ -331,22 +329,27 @@ func (c *conversation) answer(ctx context.Context, q request) (any, error) {
 
 // inTurn does something to the card when no client of its reader has it in a
 // transaction or for itself; at once if force says so.
-func (c *Card) inTurn(ctx context.Context, force bool, do func(Turn) error) error {
+func (c *Card) inTurn(ctx context.Context, force bool, do func() error) error {
 	if force {
-		return do(nil)
+		return do()
 	}
-	patient, cancel := context.WithTimeout(ctx, turnPatience)
-	defer cancel()
-	t, err := c.Reader.Turn(patient)
+	t, err := c.waitTurn(ctx)
 	if err != nil {
 		return err
 	}
 	defer t.End()
-	return do(t)
+	return do()
+}
+
+// waitTurn waits for a turn as long as a request does.
+func (c *Card) waitTurn(ctx context.Context) (Turn, error) {
+	ctx, cancel := context.WithTimeout(ctx, turnPatience)
+	defer cancel()
+	return c.Reader.Turn(ctx)
 }
 
 func (c *Card) eject(ctx context.Context, force bool) error {
-	return c.inTurn(ctx, force, func(Turn) error { return c.takeOut(ctx) })
+	return c.inTurn(ctx, force, func() error { return c.takeOut(ctx) })
 }
 
 func (c *Card) takeOut(ctx context.Context) error {
@@ -426,37 +429,21 @@ func (c *Card) restore(ctx context.Context, r restoration) (undone, error) {
 		return undone{}, err
 	}
 	var u undone
-	err := c.inTurn(ctx, false, func(Turn) error {
-		u.Undone = Undoes(c.Card.Snapshot().Durable(), r.State)
+	err := c.inTurn(ctx, false, func() error {
 		in := c.stay.Load() != nil
 		if in {
 			if err := c.takeOut(ctx); err != nil {
 				return err
 			}
 		}
-		err := c.Card.Replace(r.State, r.Force)
+		var err error
+		u.Undone, err = c.Card.Replace(r.State, r.Force)
 		if in {
 			err = errors.Join(err, c.putIn(ctx))
 		}
 		return err
 	})
 	return u, err
-}
-
-// Undoes says what a restored state takes back that a card never takes back.
-func Undoes(now, then chip.Durable) []string {
-	if !emulator.Same(now, then) {
-		return []string{"it is another device now, " + then.Applet.Device.Name}
-	}
-	var list []string
-	was, is := now.Applet.PINs, then.Applet.PINs
-	if was.Initialised && (!is.Initialised || is.SO.Left > was.SO.Left) {
-		list = append(list, "SO-PIN tries that were spent came back")
-	}
-	if was.User.Value != nil && is.User.Left > was.User.Left {
-		list = append(list, "user PIN tries that were spent came back")
-	}
-	return list
 }
 
 // watch sends an event for everything that happens to the card until the other

@@ -65,7 +65,9 @@ func text[T ~string](words map[T]string, word T) string {
 // Print describes the card for people, in a line for each property.
 func (c Card) Print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
-	row := func(name, format string, args ...any) { fmt.Fprintf(t, "%s\t%s\n", name, Printable(fmt.Sprintf(format, args...))) }
+	row := func(name, format string, args ...any) {
+		fmt.Fprintf(t, "%s\t%s\n", name, Printable(fmt.Sprintf(format, args...)))
+	}
 	row("Card", "%s", c.Name)
 	if c.State != nil {
 		row("Serial", "%s", known(c.Serial))
