@@ -31,6 +31,7 @@ import (
 // empty folder in which docs leads to the documentation. The address of vpcd in
 // it is replaced by that of readers of our own.
 func TestManual(t *testing.T) {
+	t.Parallel()
 	docs, err := filepath.Abs("../../docs")
 	require.NoError(t, err)
 	pages, err := filepath.Glob(filepath.Join(docs, "*.md"))

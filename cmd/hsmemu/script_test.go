@@ -5,11 +5,13 @@ package main
 import (
 	"bufio"
 	"errors"
+	"flag"
 	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,7 +25,13 @@ import (
 // The test binary is hsmemu, too, and the starter of readers, when it is called
 // by that name: what the scripts run is what was compiled for the test, with the
 // race detector where the test has it.
+//
+// One test more goes side by side than there are processors, since there is always
+// one that waits; -parallel says otherwise.
 func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", strconv.Itoa(runtime.GOMAXPROCS(0)+1)); err != nil {
+		panic(err)
+	}
 	testscript.Main(m, map[string]func(){"hsmemu": main, "readers": runInReaders})
 }
 
@@ -57,6 +65,7 @@ var tools = map[string]string{
 // and those in steps and holding. It finds $SOPIN and $PIN, the numbers that the tools' own manuals use, $P11, OpenSC's
 // PKCS#11 module, the documentation in $DOCS, and a state folder of its own in $HSMEMU_STATE.
 func TestScript(t *testing.T) {
+	t.Parallel()
 	for tool, pkg := range tools {
 		_, err := exec.LookPath(tool)
 		require.NoError(t, err, "install the package %s", pkg)

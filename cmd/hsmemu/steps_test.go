@@ -5,7 +5,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"math/big"
 	"os"
 	"os/exec"
 	"regexp"
@@ -28,8 +27,6 @@ import (
 //	decrypts ID MECHANISM           encrypt with openssl, decrypt with this key of the card by pkcs11-tool
 //	derives ID CURVE                derive the same secret with openssl, by its name of the curve, and with this
 //	                                key of the card by pkcs11-tool
-//	threshold FILE                  have sc-hsm-tool make a DKEK share whose password is split 2 of 3, and write
-//	                                FILE.in, what to type for its import with the first and the last part
 //	fits DEFINITION                 what the last command has printed is JSON as this definition of
 //	                                docs/hsmemu.schema.json says
 //
@@ -39,7 +36,7 @@ var steps = map[string]func(*testscript.TestScript, bool, []string){
 	"start": onStage((*stage).startProgram), "quit": onStage((*stage).stopProgram), "ended": onStage((*stage).programEnded),
 	"until": onStage((*stage).until), "identity": onStage((*stage).identity),
 	"signs": onStage((*stage).signs), "decrypts": onStage((*stage).decrypts), "derives": onStage((*stage).derives),
-	"threshold": onStage((*stage).threshold), "fits": fits,
+	"fits": fits,
 }
 
 // longPatience is far more than the slowest tool needs on a loaded machine: some ten seconds for a DKEK share.
@@ -270,55 +267,4 @@ func (s *stage) derives(ts *testscript.TestScript, args []string) error {
 		[]string{"cmp", "theirs", "ours"},
 		[]string{"rm", "public.pem", "theirs", "ours"},
 	)
-}
-
-// part is what sc-hsm-tool shows of one part of a password.
-var part = regexp.MustCompile(`Prime +: ([0-9a-f:]+)\s+Share ID +: (\d+)\s+Share value +: ([0-9a-f:]+)`)
-
-func (s *stage) threshold(ts *testscript.TestScript, args []string) error {
-	if len(args) != 1 {
-		ts.Fatalf("usage: threshold FILE")
-	}
-	for range 10 {
-		cmd, err := command(ts, "sc-hsm-tool", "--reader", ts.Getenv("READER"),
-			"--create-dkek-share", args[0], "--pwd-shares-threshold", "2", "--pwd-shares-total", "3")
-		if err != nil {
-			return err
-		}
-		cmd.Stdin = strings.NewReader(strings.Repeat("\n", 20)) // ENTER after every page
-		said, err := cmd.CombinedOutput()
-		if err != nil {
-			return fmt.Errorf("%w: %s", err, said)
-		}
-		parts := part.FindAllStringSubmatch(string(said), -1)
-		if len(parts) != 3 {
-			ts.Fatalf("not three parts of a password: %s", said)
-		}
-		if !legible(parts[0], parts[1]) {
-			continue
-		}
-		var typed strings.Builder
-		fmt.Fprintf(&typed, "%s\n\n", parts[0][1])
-		for _, p := range []int{0, 2} {
-			fmt.Fprintf(&typed, "%s\n%s\n\n", parts[p][2], parts[p][3])
-		}
-		return os.WriteFile(ts.MkAbs(args[0]+".in"), []byte(typed.String()), 0o600)
-	}
-	return errors.New("no password that the tool can put together again")
-}
-
-// legible reports whether sc-hsm-tool can put a password together again. It loses zeros at its beginning, which
-// one password in 128 has.
-func legible(one, two []string) bool {
-	number := func(s string, base int) *big.Int {
-		n, _ := new(big.Int).SetString(strings.ReplaceAll(s, ":", ""), base)
-		return n
-	}
-	prime := number(one[1], 16)
-	x1, y1, x2, y2 := number(one[2], 10), number(one[3], 16), number(two[2], 10), number(two[3], 16)
-	// The line through both points, where x is 0.
-	slope := new(big.Int).ModInverse(new(big.Int).Sub(x2, x1), prime)
-	slope.Mul(slope, y2.Sub(y2, y1))
-	secret := y1.Sub(y1, slope.Mul(slope, x1))
-	return secret.Mod(secret, prime).BitLen() > 56
 }

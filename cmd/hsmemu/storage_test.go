@@ -22,6 +22,7 @@ import (
 // It finds $SELECT and other commands of the card in $INIT, $RIGHT, $WRONG and
 // $TRIES.
 func TestStorage(t *testing.T) {
+	t.Parallel()
 	commands := map[string]func(*testscript.TestScript, bool, []string){
 		"start": onStage((*stage).startProgram), "quit": onStage((*stage).stopProgram),
 		"until": onStage((*stage).until),

@@ -297,6 +297,7 @@ func (disk) ReadFile(name string) ([]byte, error) { return os.ReadFile(name) }
 func (disk) Create(name string) (store.Handle, error) {
 	return os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 }
+
 func (d disk) Rename(from, to string) error {
 	if d.full != nil {
 		return d.full
