@@ -23,6 +23,7 @@ import (
 
 	"hsmemu/applet"
 	"hsmemu/applet/apdu"
+	"hsmemu/emulator/broken"
 	"hsmemu/emulator/chip"
 	"hsmemu/keystore"
 	"hsmemu/vsmartcard"
@@ -91,6 +92,29 @@ const (
 // Counter is a retry counter: tries left of Max, which is 0 where no PIN is set.
 type Counter struct{ Left, Max uint8 }
 
+// core is what decides for a card. A healthy card has none: package chip decides.
+type core interface {
+	// Step is a command, see chip.Step.
+	Step(applet.Env, chip.State, []byte) (chip.State, chip.Result)
+	// Reset is the card after a reset, from what it was and what it had saved, and
+	// PowerOn what it is when it is started from what it had saved.
+	Reset(last chip.State, saved chip.Durable) chip.State
+	PowerOn(saved chip.Durable) chip.State
+}
+
+// coreOf is what decides for a card that is broken on purpose, nil for any other.
+// Error: broken.ErrUnknown.
+func coreOf(d chip.Durable) (core, error) {
+	if d.Broken == "" {
+		return nil, nil
+	}
+	defect, err := broken.Find(d.Broken)
+	if err != nil {
+		return nil, fmt.Errorf("card is broken on purpose: %w", err)
+	}
+	return defect, nil
+}
+
 // Card is a running card. Its methods may be called from several goroutines;
 // commands are worked off one after the other.
 type Card struct {
@@ -98,22 +122,37 @@ type Card struct {
 	world World
 	state atomic.Pointer[chip.State] // changed under the lock, looked at without waiting
 
-	mu    sync.Mutex // the one lock: a command at a time
-	saved chip.Durable
-	mute  bool
+	mu     sync.Mutex // the one lock: a command at a time
+	broken core       // nil for a healthy card
+	saved  chip.Durable
+	mute   bool
 
 	watchers watchers
 }
 
 // New starts a card from its durable state, powered on and with nothing
-// selected. Error: applet.ErrState for a state that no card can be in.
+// selected. Errors: applet.ErrState for a state that no card can be in,
+// broken.ErrUnknown for a defect that no card can have.
 func New(d chip.Durable, s Store, w World) (*Card, error) {
 	if err := d.Check(); err != nil {
 		return nil, err
 	}
-	c := &Card{store: s, world: w, saved: d}
-	c.become(chip.Boot(d))
+	b, err := coreOf(d)
+	if err != nil {
+		return nil, err
+	}
+	c := &Card{store: s, world: w, broken: b, saved: d}
+	c.powerOn()
 	return c, nil
+}
+
+// powerOn starts the card from what it has saved.
+func (c *Card) powerOn() {
+	if c.broken != nil {
+		c.become(c.broken.PowerOn(c.saved))
+		return
+	}
+	c.become(chip.Boot(c.saved))
 }
 
 // ATR is the answer to reset. It waits for nothing and changes nothing, so a
@@ -133,8 +172,13 @@ func (c *Card) TokenSerial() string {
 func (c *Card) Reset() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.become(chip.Boot(c.saved))
 	c.mute = false
+	if c.broken != nil {
+		c.become(c.broken.Reset(c.Snapshot(), c.saved))
+		c.Tell(Event{Kind: WasReset, Event: applet.Event{Meaning: "reset; broken on purpose: " + c.saved.Broken}})
+		return nil
+	}
+	c.become(chip.Boot(c.saved))
 	c.Tell(Event{Kind: WasReset, Event: applet.Event{Meaning: "reset"}})
 	return nil
 }
@@ -155,9 +199,14 @@ func Same(a, b chip.Durable) bool {
 }
 
 // Replaceable returns nil if Replace would take that state, or else applet.ErrState
-// for one that no card can be in, or, without force, ErrForeign or ErrCounted.
+// for one that no card can be in, broken.ErrUnknown for a defect that none can
+// have, or, without force, ErrForeign or ErrCounted.
 func (c *Card) Replaceable(d chip.Durable, force bool) error {
-	if err := d.Check(); err != nil {
+	err := d.Check()
+	if err == nil {
+		_, err = coreOf(d)
+	}
+	if err != nil {
 		return fmt.Errorf("replace state: %w", err)
 	}
 	switch {
@@ -188,7 +237,8 @@ func (c *Card) Replace(d chip.Durable, force bool) (undone []string, err error) 
 		return nil, fmt.Errorf("replace state: %w", err)
 	}
 	c.saved, c.mute = d, false
-	c.become(chip.Boot(d))
+	c.broken, _ = coreOf(d) // which is known, see Replaceable
+	c.powerOn()
 	c.Tell(Event{Kind: Restored, Event: applet.Event{Meaning: "another state"}})
 	return undone, nil
 }
@@ -265,6 +315,10 @@ func (c *Card) step(now time.Time, command []byte) (next chip.State, r chip.Resu
 			err = fmt.Errorf("panic in the card: %v%s", p, calls())
 		}
 	}()
+	if c.broken != nil {
+		next, r = c.broken.Step(env, c.Snapshot(), command)
+		return next, r, nil
+	}
 	next, r = chip.Step(env, c.Snapshot(), command)
 	return next, r, nil
 }

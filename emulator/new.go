@@ -32,9 +32,13 @@ func NewCard(o chip.Order, w World) (*Card, error) {
 	return New(d, memory{}, w)
 }
 
-// Manufacture makes a card as shipped, see chip.Manufacture.
+// Manufacture makes a card as shipped, see chip.Manufacture. Errors: also
+// broken.ErrUnknown.
 func (w World) Manufacture(o chip.Order) (chip.Durable, error) {
 	d, err := chip.Manufacture(w.env(w.Clock()), o)
+	if err == nil {
+		_, err = coreOf(d)
+	}
 	if err != nil {
 		return chip.Durable{}, fmt.Errorf("new card: %w", err)
 	}

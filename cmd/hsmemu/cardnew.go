@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hsmemu/applet"
+	"hsmemu/emulator/broken"
 	"hsmemu/emulator/chip"
 	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/view"
@@ -55,7 +56,7 @@ func newCardNewCommand(a *app) *cobra.Command {
 		Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.from != "" {
-				for _, other := range []string{"like", "firmware", "serial", "seed", "key-pool", "answer"} {
+				for _, other := range []string{"like", "firmware", "serial", "seed", "key-pool", "answer", "broken"} {
 					if cmd.Flags().Changed(other) {
 						return usageError{fmt.Errorf("--from and --%s exclude each other: the copy has what the card has", other)}
 					}
@@ -68,6 +69,7 @@ func newCardNewCommand(a *app) *cobra.Command {
 	cmd.Flags().StringVar(&o.Firmware, "firmware", applet.DefaultFirmware, "firmware version: "+firmwareList())
 	cmd.Flags().StringVar(&o.Serial, "serial", "", "serial number (default: a random one beginning with DENK99)")
 	cmd.Flags().StringArrayVar(&o.answers, "answer", nil, "answer `NAME=SW` where sources disagree, not as the firmware does: "+answerList()+"; may be repeated")
+	cmd.Flags().StringVar(&o.Broken, "broken", "", "break the card on purpose with a `DEFECT` of docs/conformance.md, to try a judge or a program on it")
 	cmd.Flags().StringVar(&o.seed, "seed", "", "derive everything random from this number, for tests only")
 	o.sealed.flags(cmd)
 	cmd.Flags().BoolVar(&o.KeyPool, "key-pool", false, "take RSA keys from a public pool instead of generating them, for tests only")
@@ -78,6 +80,15 @@ func newCardNewCommand(a *app) *cobra.Command {
 	cmd.Flags().StringVar(&o.thenPhraseFile, "snapshot-passphrase-file", "", "file with the snapshot's passphrase in its first line, with --from")
 	o.transfer.flags(cmd)
 	return cmd
+}
+
+// defectNames are the names for --broken.
+func defectNames() []string {
+	var names []string
+	for _, d := range broken.Defects() {
+		names = append(names, d.Name)
+	}
+	return names
 }
 
 // situationTable lists the words of --like for the help text.
@@ -112,6 +123,11 @@ func (a *app) newCard(name string, o newCard, firmware bool) error {
 	}
 	if o.Serial != "" && !serialShape.MatchString(o.Serial) {
 		return usageError{fmt.Errorf("serial %q: two capital letters and nine capital letters or digits, as in DENK0404144", o.Serial)}
+	}
+	if o.Broken != "" {
+		if _, err := broken.Find(o.Broken); err != nil {
+			return usageError{fmt.Errorf("--broken %s: %w; one of %s", o.Broken, broken.ErrUnknown, strings.Join(defectNames(), ", "))}
+		}
 	}
 	if o.seed != "" {
 		n, err := strconv.ParseUint(o.seed, 0, 64)

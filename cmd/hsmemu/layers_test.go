@@ -55,7 +55,9 @@ var layers = map[string]layer{
 		pure: true, imports: []string{"applet", "applet/apdu", "applet/command", "applet/tlv", "applet/cvc", "applet/pkcs15", "emulator/scp03", "keystore", "keystore/curve", "pinstate"},
 	},
 
-	"emulator": {imports: []string{"emulator/chip", "applet", "applet/apdu", "keystore", "vsmartcard"}}, // keystore: a seeded card's generator
+	"emulator/broken": {pure: true, imports: []string{"emulator/chip", "applet", "applet/apdu", "applet/pkcs15", "keystore", "keystore/curve", "pinstate"}},
+
+	"emulator": {imports: []string{"emulator/broken", "emulator/chip", "applet", "applet/apdu", "keystore", "vsmartcard"}}, // keystore: a seeded card's generator
 	"emulator/control": {imports: []string{
 		"emulator", "emulator/chip", "emulator/view", "applet", "vsmartcard", "vsmartcard/descriptors", "vsmartcard/pcscd",
 	}},
@@ -72,7 +74,7 @@ var layers = map[string]layer{
 	"emulator/portal": {imports: []string{
 		"emulator/ram", "emulator/scp03", "emulator/store", "applet/cvc", "applet/sm", "applet/apdu", "applet/tlv", "keystore/curve",
 	}},
-	"emulator/view":     {pure: true, imports: []string{"applet", "applet/cvc", "applet/pkcs15", "emulator/chip", "keystore", "pinstate"}},
+	"emulator/view":     {pure: true, imports: []string{"applet", "applet/cvc", "applet/pkcs15", "emulator/broken", "emulator/chip", "keystore", "pinstate"}},
 	"emulator/chiptest": {imports: []string{"applet", "emulator/chip", "emulator/conform", "keystore"}}, // for tests alone
 	"emulator/conform":  {imports: []string{"applet/apdu", "applet/client", "applet/tlv", "applet/cvc", "applet/sm", "keystore/curve", "pinstate", "vsmartcard"}},
 	"docs":              {imports: []string{"..."}}, // tests alone

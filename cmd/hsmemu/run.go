@@ -143,6 +143,10 @@ func allReady(ctx context.Context, cards []*control.Bridged) bool {
 // announceCard says what is served, and how well the card is kept.
 func (a *app) announceCard(c *control.Card, place string) {
 	d := c.Card.Snapshot().Durable()
-	fmt.Fprintf(a.out, "card %s, serial %s, firmware %s: %s, seal %s\n",
-		c.Name, d.Applet.Serial(), d.Applet.Firmware, place, c.Seal())
+	broken := ""
+	if d.Broken != "" {
+		broken = ", broken on purpose: " + d.Broken
+	}
+	fmt.Fprintf(a.out, "card %s, serial %s, firmware %s: %s, seal %s%s\n",
+		c.Name, d.Applet.Serial(), d.Applet.Firmware, place, c.Seal(), broken)
 }

@@ -124,15 +124,25 @@ func (a *app) atTerminal() bool {
 	return ok && term.IsTerminal(int(out.Fd()))
 }
 
+// brokenWords says what a running card does wrong on purpose, if it does.
+func brokenWords(ctx context.Context, c *control.Client) string {
+	v, err := c.Show(ctx)
+	if err != nil || v.Broken == nil {
+		return ""
+	}
+	return ", broken " + v.Broken.Words()
+}
+
 // follow writes every event until the card's process ends or the user interrupts.
 // It shows headers and lengths; the data stay with the card, whether secret or not.
 func (a *app) follow(ctx context.Context, card string, f form) error {
 	return a.ask(ctx, "trace", card, func(c *control.Client) error {
+		wrong := brokenWords(ctx, c) // before the watch, which takes the connection
 		events, err := c.Watch(ctx)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(a.err, "following card %q\n", card)
+		fmt.Fprintf(a.err, "following card %q%s\n", card, wrong)
 		next, end := f(a.out)
 		for e, err := range events {
 			if err == nil {

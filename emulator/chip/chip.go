@@ -26,6 +26,9 @@ type Durable struct {
 	Seed *uint64 `json:"seed,omitempty"`
 	// KeyPool marks a card for tests whose RSA keys come from a public pool.
 	KeyPool bool `json:"key_pool,omitempty"`
+	// Broken names the defect of a card that is broken on purpose, see package
+	// broken; empty on every other card. The chip does not look at it.
+	Broken string `json:"broken,omitempty"`
 }
 
 // State is the whole chip, a value.

@@ -38,5 +38,12 @@ func (d Durable) AppendJSON(dst []byte) ([]byte, error) {
 	if d.KeyPool {
 		dst = append(dst, `,"key_pool":true`...)
 	}
+	if d.Broken != "" {
+		name, err := json.Marshal(d.Broken)
+		if err != nil {
+			return nil, err
+		}
+		dst = append(append(dst, `,"broken":`...), name...)
+	}
 	return append(dst, '}'), nil
 }

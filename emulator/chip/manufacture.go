@@ -21,6 +21,9 @@ type Order struct {
 	Answers applet.Answers
 	// Like is what the card is to be in; nil is a card as shipped.
 	Like *Situation
+	// Broken names what the card is to do wrong on purpose, see package broken;
+	// empty is nothing.
+	Broken string
 }
 
 // firstSequence ends the name of the device authentication key of every
@@ -58,7 +61,7 @@ func Manufacture(env applet.Env, o Order) (Durable, error) {
 	if err != nil {
 		return Durable{}, fmt.Errorf("manufacture: %w", err)
 	}
-	made := Durable{Applet: applet.Durable{
+	made := Durable{Broken: o.Broken, Applet: applet.Durable{
 		Firmware: o.Firmware, Answers: o.Answers,
 		Device: applet.Device{Key: key, Name: string(name)},
 		Files:  []applet.File{{ID: pkcs15.FileDevice, Data: ef}},

@@ -200,7 +200,7 @@ type Order struct {
 }
 
 // Make makes a card as shipped, kept as the first of the sealers says. Errors:
-// ErrName, ErrCardExists.
+// ErrName, ErrCardExists, broken.ErrUnknown.
 func (d *Dir) Make(card string, o Order, opt store.Options, w emulator.World) error {
 	if err := checkName("card name", card); err != nil {
 		return err

@@ -17,6 +17,7 @@ import (
 	"hsmemu/applet"
 	"hsmemu/applet/cvc"
 	"hsmemu/applet/pkcs15"
+	"hsmemu/emulator/broken"
 	"hsmemu/emulator/chip"
 	"hsmemu/keystore"
 	"hsmemu/pinstate"
@@ -54,12 +55,24 @@ type Card struct {
 	FreeBytes   *int        `json:"free_bytes"`
 	MemoryBytes *int        `json:"memory_bytes"`
 
+	Broken     *Defect  `json:"broken"`     // what it does wrong on purpose
 	Seeded     *bool    `json:"seeded"`     // its randomness follows from a number
 	KeyPool    *bool    `json:"key_pool"`   // its RSA keys come from a public pool
 	Seal       *string  `json:"seal"`       // of its file: "none", "passphrase", "tpm"
 	Generation *uint64  `json:"generation"` // of its file, 1 for a new one
 	Refused    *Refusal `json:"refused"`    // why it cannot be used
 	Running    *Running `json:"running"`    // in a reader
+}
+
+// Defect is what a card does wrong on purpose. Does is what that is, in a sentence;
+// Gain is what somebody gets from it who should not, and Breaks the statement of
+// docs/protocol that does not hold. They are nil for a defect that this program
+// does not know.
+type Defect struct {
+	Name   string  `json:"name"`
+	Does   *string `json:"does"`
+	Gain   *string `json:"gain"`
+	Breaks *string `json:"breaks"`
 }
 
 // State is the life-cycle state of a card.
@@ -268,8 +281,20 @@ func Of(name string, d chip.Durable, seal string, generation uint64) Card {
 		}
 	}
 	c.FreeBytes, c.MemoryBytes = new(card.Free()), new(card.Profile().Memory)
-	c.Seeded, c.KeyPool = new(d.Seed != nil), &d.KeyPool
+	c.Seeded, c.KeyPool, c.Broken = new(d.Seed != nil), &d.KeyPool, defectOf(d.Broken)
 	return c
+}
+
+// defectOf is the defect of a name, nil for none.
+func defectOf(name string) *Defect {
+	if name == "" {
+		return nil
+	}
+	d, err := broken.Find(name)
+	if err != nil {
+		return &Defect{Name: name}
+	}
+	return &Defect{Name: name, Does: &d.Does, Gain: &d.Gain, Breaks: &d.Breaks}
 }
 
 // list is the same list, empty where it was nil.

@@ -98,6 +98,9 @@ func (c Card) Print(w io.Writer) error {
 	if c.Refused != nil {
 		row("Refused", "%s", c.Refused.Text)
 	}
+	if c.Broken != nil {
+		row("Broken", "%s", c.Broken.Words())
+	}
 	if known(c.Seeded) {
 		row("Seeded", "keys and challenges follow from a number: for tests only")
 	}
@@ -126,9 +129,21 @@ func PrintList(w io.Writer, cards []Card) error {
 		if c.Running != nil {
 			used = fmt.Sprintf("\tprocess %d", c.Running.Process)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s%s\n", Printable(c.Name), Printable(known(c.Serial)), Printable(firmware), Printable(c.stateWords()), used)
+		state := c.stateWords()
+		if c.Broken != nil {
+			state += ", broken on purpose: " + c.Broken.Name
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s%s\n", Printable(c.Name), Printable(known(c.Serial)), Printable(firmware), Printable(state), used)
 	}
 	return t.Flush()
+}
+
+// Words is the defect in one line for people.
+func (d Defect) Words() string {
+	if d.Does == nil {
+		return "on purpose: " + d.Name + ", which this program does not know"
+	}
+	return fmt.Sprintf("on purpose: %s. %s (%s)", d.Name, *d.Does, known(d.Breaks))
 }
 
 // printList prints a line for each item, the first one beside the name.
