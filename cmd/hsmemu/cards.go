@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"hsmemu/applet/client"
@@ -166,22 +165,9 @@ func (a *app) session(ctx context.Context, name string) (*session, error) {
 // inReader takes up the card in the first reader of PC/SC whose name contains
 // some text.
 func (a *app) inReader(ctx context.Context, name string) (*session, error) {
-	pc, err := pcscd.Dial(ctx, "")
+	pc, h, name, err := a.connect(ctx, name, firstReader)
 	if err != nil {
-		return nil, fmt.Errorf("reader %q: %w", name, err)
-	}
-	readers, err := pc.Readers(ctx)
-	i := slices.IndexFunc(readers, func(r pcscd.ReaderState) bool { return strings.Contains(r.Name, name) })
-	if err == nil && i < 0 {
-		err = pcscd.ErrUnknownReader
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("reader %q: %w", name, err), pc.Close())
-	}
-	name = readers[i].Name
-	h, err := pc.Connect(ctx, name, pcscd.Shared, pcscd.T0|pcscd.T1)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("reader %q: %w", name, err), pc.Close())
+		return nil, err
 	}
 	return &session{
 		Client: client.New(h), what: fmt.Sprintf("reader %q", name), shared: true,
@@ -190,6 +176,51 @@ func (a *app) inReader(ctx context.Context, name string) (*session, error) {
 		},
 	}, nil
 }
+
+// choice is what is done where several readers would do.
+type choice int
+
+const (
+	firstReader choice = iota
+	oneReader          // refuse
+)
+
+// connect takes up the card in a reader of PC/SC whose name contains some text, and
+// returns the whole name.
+func (a *app) connect(ctx context.Context, name string, among choice) (*pcscd.Client, *pcscd.Handle, string, error) {
+	fail := func(err error) (*pcscd.Client, *pcscd.Handle, string, error) {
+		return nil, nil, "", fmt.Errorf("reader %q: %w", name, err)
+	}
+	pc, err := pcscd.Dial(ctx, "")
+	if err != nil {
+		return fail(err)
+	}
+	readers, err := pc.Readers(ctx)
+	var fit []string
+	for _, r := range readers {
+		if strings.Contains(r.Name, name) {
+			fit = append(fit, r.Name)
+		}
+	}
+	switch {
+	case err != nil:
+	case len(fit) == 0:
+		err = pcscd.ErrUnknownReader
+	case len(fit) > 1 && among == oneReader:
+		err = fmt.Errorf("%w: %s", errSeveralReaders, strings.Join(fit, ", "))
+	}
+	if err != nil {
+		return fail(errors.Join(err, pc.Close()))
+	}
+	name = fit[0]
+	h, err := pc.Connect(ctx, name, pcscd.Shared, pcscd.T0|pcscd.T1)
+	if err != nil {
+		return fail(errors.Join(err, pc.Close()))
+	}
+	return pc, h, name, nil
+}
+
+var errSeveralReaders = errors.New("several readers are called so")
 
 // leave logs out where this session has logged in, and closes it.
 func (s *session) leave(ctx context.Context) error {

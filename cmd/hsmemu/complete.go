@@ -8,6 +8,7 @@ import (
 
 	"hsmemu/applet"
 	"hsmemu/emulator"
+	"hsmemu/emulator/conform"
 	"hsmemu/emulator/view"
 	"hsmemu/keystore/seal"
 )
@@ -23,15 +24,18 @@ var completedArgs = map[string][]choices{
 	"card eject": {cardNames, nil}, "card insert": {cardNames, nil}, "card reset": {cardNames, nil},
 	"card snapshots": {cardNames, nil}, "card snapshot": {cardNames, nil}, "card restore": {cardNames, snapshotTags, nil},
 	"card rename": {cardNames, nil}, "card copy": {cardNames, nil},
-	"card new": {nil}, "card list": {nil}, "apdu": {nil}, "trace": {nil}, "run": {nil}, "version": {nil}, "card authenticate": {nil},
+	"card new": {nil}, "card list": {nil}, "apdu": {nil}, "trace": {nil}, "run": {nil}, "version": {nil}, "card authenticate": {nil}, "conform": {nil},
 	"card fault": {cardNames, faultNames, faultSettings},
 }
 
 // completedFlags are the flags whose values are no files.
 var completedFlags = map[string]choices{
 	"card": cardNames, "with": cardNames, "firmware": firmwares, "seal": seals, "answer": answerChoices, "like": situationWords,
+	"report": reportForms, "reader": nil, "rules": nil, "yes-destroy": nil, "keep-so-tries": nil,
 	"key": nil, "key-domain": nil, "id": nil, "label": nil, "serial": nil, "seed": nil, "pcr": nil,
 }
+
+func reportForms(*app, []string) []string { return conform.Formats() }
 
 func cardNames(a *app, _ []string) []string {
 	d, err := a.cards()

@@ -16,9 +16,11 @@ func variable(flag string) string {
 	return "HSMEMU_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// variableless reports whether a flag has no variable: what asks for help, and
-// --force, which is for one command that somebody has looked at.
-func variableless(flag string) bool { return flag == "help" || flag == "version" || flag == "force" }
+// variableless reports whether a flag has no variable: what asks for help, and what is
+// for one command that somebody has looked at, as --force.
+func variableless(flag string) bool {
+	return slices.Contains([]string{"help", "version", "force", "destructive", "yes-destroy"}, flag)
+}
 
 // secretVariables are those that hold what no flag takes, because arguments can
 // be seen by everybody.
@@ -28,7 +30,7 @@ var secretVariables = map[string]string{
 	"HSMEMU_FILE_PASSPHRASE":     "passphrase of an exported file",
 	"HSMEMU_SNAPSHOT_PASSPHRASE": "passphrase that the card had when the snapshot was taken",
 	"HSMEMU_PIN":                 "user PIN",
-	"HSMEMU_SO_PIN":              "SO-PIN of a new card, in hexadecimal, for `card new --like`",
+	"HSMEMU_SO_PIN":              "SO-PIN in hexadecimal: of a new card for `card new --like`, of the card to be judged for `conform`",
 	"HSMEMU_PASSWORD":            "password of a PKCS #12 file",
 	"HSMEMU_SHARE_PASSWORD":      "password of a DKEK share",
 }

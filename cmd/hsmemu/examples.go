@@ -30,6 +30,7 @@ var examples = map[string]string{
 	"apdu":              "hsmemu apdu 00A4040C0BE82B0601040181C31F0201 0020008100\nhsmemu apdu --card lab - < commands",
 	"trace":             "hsmemu trace --card lab",
 	"attest":            "hsmemu attest --card lab --key 1\nhsmemu attest device.cvc issuer.cvc",
+	"conform":           "hsmemu conform\nhsmemu conform --card lab --report html --output lab.html\nhsmemu conform --reader Nitrokey",
 	"version":           "hsmemu version",
 	"completion":        "hsmemu completion bash > /etc/bash_completion.d/hsmemu\nsource <(hsmemu completion zsh)",
 	"man":               "hsmemu man card new | man -l -\nhsmemu man --folder /usr/local/share/man/man1",

@@ -14,8 +14,9 @@ import (
 // Condition is one of the things that have to be so of a card before a rule can be
 // judged.
 type Condition struct {
-	text string
-	met  func(Statement) bool
+	text  string
+	met   func(Statement) bool
+	found bool // it is about what state the card is found in
 }
 
 // String is the condition as the rule has it.
@@ -46,7 +47,9 @@ var versionCondition = regexp.MustCompile(`^firmware (<|<=|=|>=|>) (\d+\.\d+)$`)
 
 func parseCondition(text string) (Condition, error) {
 	word, rest, _ := strings.Cut(text, " ")
-	is := func(met func(Statement) bool) (Condition, error) { return Condition{text, met}, nil }
+	is := func(met func(Statement) bool) (Condition, error) {
+		return Condition{text, met, word == "state" || word == "option"}, nil
+	}
 	switch word {
 	case "firmware":
 		if m := versionCondition.FindStringSubmatch(text); m != nil {

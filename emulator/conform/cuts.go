@@ -111,6 +111,9 @@ func (c cutting) judge(one Cut) string {
 	return ""
 }
 
+// selectApplication selects the application and asks for no data.
+var selectApplication = apdu.Command{INS: apdu.InsSelect, P1: apdu.SelectByName, P2: 0x0C, Data: []byte(apdu.AID)}
+
 // readCounters powers a card up, selects the application and asks for both counters.
 // It ends with the power cut.
 func readCounters(ctx context.Context, card vsmartcard.Card) (c Counters, err error) {
@@ -118,7 +121,7 @@ func readCounters(ctx context.Context, card vsmartcard.Card) (c Counters, err er
 		return c, &GoneError{err}
 	}
 	commands := [][]byte{
-		apdu.Command{INS: apdu.InsSelect, P1: apdu.SelectByName, P2: 0x0C, Data: []byte(apdu.AID)}.Bytes(),
+		selectApplication.Bytes(),
 		apdu.Command{INS: apdu.InsVerify, P2: apdu.RefUserPIN}.Bytes(),
 		apdu.Command{INS: apdu.InsVerify, P2: apdu.RefSOPIN}.Bytes(),
 	}

@@ -3,6 +3,7 @@ package conform
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,10 +13,19 @@ import (
 	"hsmemu/applet/tlv"
 )
 
-// Counter is a retry counter as far as the card tells it.
+// Counter is a retry counter as far as the card tells it. In JSON it is the number of
+// tries left, or null.
 type Counter struct {
-	Known bool `json:"known"`
-	Left  int  `json:"left"`
+	Known bool
+	Left  int // 0 if that is not known
+}
+
+// MarshalJSON is the number of tries left, or null.
+func (c Counter) MarshalJSON() ([]byte, error) {
+	if !c.Known {
+		return []byte("null"), nil
+	}
+	return json.Marshal(c.Left)
 }
 
 // String is the number of tries left, or a question mark.

@@ -1,6 +1,7 @@
 package conform
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -10,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	mathrand "math/rand/v2"
 	"regexp"
 	"runtime"
@@ -17,6 +19,7 @@ import (
 	"sync"
 	"time"
 
+	"hsmemu/applet/apdu"
 	"hsmemu/vsmartcard"
 )
 
@@ -40,12 +43,17 @@ type Options struct {
 	Only *regexp.Regexp
 	// Destructive plays rules that cost something on somebody's card.
 	Destructive bool
+	// Confirm is asked before a rule is played that costs something on somebody's
+	// card, with what all of them cost at most. Its error ends the run.
+	Confirm func(s Statement, p Plan, most Costs) error
 	// KeepSOTries is how many tries of the SO-PIN of somebody's card have to be left,
 	// at least 1.
 	KeepSOTries int
 	// Vars are the secrets of the card: pin and so-pin. What is not there is not
-	// known, and rules that need it are not judged.
-	Vars Vars
+	// known, and rules that need it are not judged. PINIsNew says that pin is none of
+	// the card's yet: rules that initialise it set it.
+	Vars     Vars
+	PINIsNew bool
 	// Claim is what somebody else says of the card.
 	Claim Claim
 	// Expected is what is known to fail.
@@ -78,6 +86,8 @@ type Planned struct {
 	ID      string `json:"id"`
 	Version int    `json:"version"`
 	Costs   string `json:"costs"`
+	// Prepared says that the card, made for the rule, is set up for use before.
+	Prepared bool `json:"prepared"`
 	// Why says why the rule is not played, empty if it is.
 	Why string `json:"why"`
 }
@@ -105,9 +115,21 @@ func (p Plan) Cost(l Library) Costs {
 func NewPlan(l Library, s Statement, o Options) Plan {
 	var p Plan
 	for _, r := range l.Rules {
-		p = append(p, Planned{ID: r.ID, Version: r.Version, Costs: r.Costs.String(), Why: whyNot(r, s, o)})
+		one := Planned{ID: r.ID, Version: r.Version, Costs: r.Costs.String(), Why: whyNot(r, s, o)}
+		if one.Why != "" && s.Fresh && s.State == Shipped && r.Setup == "" && len(l.usual.steps) > 0 {
+			if why := whyNot(r, inUse(s), o); why == "" {
+				one.Prepared, one.Why = true, ""
+			}
+		}
+		p = append(p, one)
 	}
 	return p
+}
+
+// inUse is the statement of a new card after the setup operational.
+func inUse(s Statement) Statement {
+	s.State, s.Options, s.Counters = Operational, optionBits()["reset"], Counters{Counter{true, 3}, Counter{true, soTries}}
+	return s
 }
 
 func whyNot(r Rule, s Statement, o Options) string {
@@ -126,7 +148,11 @@ func whyNot(r Rule, s Statement, o Options) string {
 		}
 	}
 	for _, name := range []string{"pin", "so-pin"} {
-		if _, known := o.Vars[name]; !known && (r.Before.names(name) || r.Steps.names(name) || r.After.names(name)) {
+		_, known := o.Vars[name]
+		if name == "pin" && o.PINIsNew && !r.Costs.AllData {
+			known = false
+		}
+		if !known && (r.Before.names(name) || r.Steps.names(name) || r.After.names(name)) {
 			return "needs the " + map[string]string{"pin": "user PIN", "so-pin": "SO-PIN"}[name]
 		}
 	}
@@ -203,10 +229,21 @@ func Judge(ctx context.Context, l Library, t Target, o Options) (Report, error) 
 	if r.Statement, r.Conflicts, err = state(patient, t); err != nil {
 		return r, err
 	}
-	r.Conflicts = append(r.Conflicts, o.Claim.against(r.Statement)...)
+	r.Conflicts = append(append([]string{}, r.Conflicts...), o.Claim.against(r.Statement)...)
+	if o.Vars, err = proven(patient, t, r.Statement, o.Vars); err != nil {
+		return r, err
+	}
 	r.StatementSHA256 = sum(r.Statement)
 	r.Plan = NewPlan(l, r.Statement, o)
 	r.PlanSHA256 = sum(r.Plan)
+	if most := r.Plan.Cost(l); t.Card != nil && most != (Costs{}) {
+		if o.Confirm == nil {
+			return r, errUnconfirmed
+		}
+		if err := o.Confirm(r.Statement, r.Plan, most); err != nil {
+			return r, err
+		}
+	}
 	b := bench{ctx: ctx, patient: patient, target: t, options: o, statement: r.Statement, found: r.Statement.Counters}
 	r.Results = b.all(l, r.Plan)
 	r.Stopped = b.stopped
@@ -221,6 +258,36 @@ func Judge(ctx context.Context, l Library, t Target, o Options) (Report, error) 
 		r.Ended = new(o.Clock().UTC())
 	}
 	return r, ctx.Err()
+}
+
+var errUnconfirmed = errors.New("the rules cost something, and nobody was asked")
+
+// proven are the variables without the secrets that a card in use does not take. They
+// are tried on a copy that nobody misses; on somebody's card that would cost tries.
+func proven(ctx context.Context, t Target, s Statement, vars Vars) (Vars, error) {
+	if t.Card != nil || s.State == Shipped {
+		return vars, nil
+	}
+	vars = maps.Clone(vars)
+	for name, ref := range map[string]byte{"pin": apdu.RefUserPIN, "so-pin": apdu.RefSOPIN} {
+		card, err := t.open()
+		if err != nil {
+			return nil, err
+		}
+		if _, err := readCounters(ctx, card); err != nil {
+			return nil, err
+		}
+		for _, command := range [][]byte{selectApplication.Bytes(), apdu.Command{INS: apdu.InsVerify, P2: ref, Data: vars[name]}.Bytes()} {
+			answer, err := card.Transmit(ctx, command)
+			if err != nil {
+				return nil, err
+			}
+			if told(answer).Known || bytes.Equal(answer, []byte{0x67, 0x00}) {
+				delete(vars, name)
+			}
+		}
+	}
+	return vars, nil
 }
 
 // sum is the SHA-256 of a value as compact JSON, in hexadecimal digits.
@@ -333,7 +400,11 @@ func (b *bench) all(l Library, p Plan) []Result {
 	for range many {
 		workers.Go(func() {
 			for i := range next {
-				results[i] = b.judge(l.Rules[i], p[i].Why)
+				prepare := Script{}
+				if p[i].Prepared {
+					prepare = l.usual
+				}
+				results[i] = b.judge(l.Rules[i], p[i].Why, prepare)
 				if p[i].Why == "" {
 					b.progress(of, results[i])
 				}
@@ -357,9 +428,9 @@ func (b *bench) progress(of int, r Result) {
 	}
 }
 
-func (b *bench) judge(r Rule, why string) Result {
+func (b *bench) judge(r Rule, why string, prepare Script) Result {
 	result := Result{
-		ID: r.ID, Version: r.Version, Says: r.Says, Clauses: r.Clauses, Grade: r.Grade(), Costs: r.Costs.String(), Breaks: r.Breaks, Links: r.Links,
+		ID: r.ID, Version: r.Version, Says: r.Says, Clauses: append([]string{}, r.Clauses...), Grade: r.Grade(), Costs: r.Costs.String(), Breaks: r.Breaks, Links: append([]string{}, r.Links...),
 		File: r.File, Line: r.Line, Verdict: NotJudged, Why: why, Failures: []Failure{}, Cuts: []Cut{},
 	}
 	b.mu.Lock()
@@ -380,14 +451,20 @@ func (b *bench) judge(r Rule, why string) Result {
 		result.Why = err.Error()
 		return result
 	}
-	b.play(r, card, &result)
+	b.play(r, card, prepare, &result)
 	return result
 }
 
 const interrupted = "interrupted"
 
-// play plays a rule on its card.
-func (b *bench) play(r Rule, card vsmartcard.Card, result *Result) {
+// play plays a rule on its card, which prepare makes ready for it.
+func (b *bench) play(r Rule, card vsmartcard.Card, prepare Script, result *Result) {
+	player := NewPlayer(nil)
+	host := &Host{Card: card}
+	player.Hosts["the card"], player.Current = host, host
+	player.Rand = b.random(r.ID)
+	maps.Copy(player.Vars, b.options.Vars)
+	ready := player.Play(b.patient, prepare)
 	counters, err := readCounters(b.patient, card)
 	result.Before = counters
 	if err == nil && b.target.Card != nil && counters != b.found {
@@ -397,15 +474,8 @@ func (b *bench) play(r Rule, card vsmartcard.Card, result *Result) {
 		b.lose(result, err)
 		return
 	}
-	player := NewPlayer(nil)
-	host := &Host{Card: card}
-	player.Hosts["the card"], player.Current = host, host
-	player.Rand = b.random(r.ID)
-	for name, value := range b.options.Vars {
-		player.Vars[name] = value
-	}
 	user, so := b.options.Vars["pin"], b.options.Vars["so-pin"]
-	if b.statement.State == Shipped && b.target.Card == nil || !counters.SOPIN.Known {
+	if !counters.SOPIN.Known {
 		user, so = nil, nil // the first INITIALIZE DEVICE sets them
 	}
 	g := newGuard(b.ctx, host, r.Costs, user, so, 0)
@@ -421,7 +491,10 @@ func (b *bench) play(r Rule, card vsmartcard.Card, result *Result) {
 		}
 	}
 	player.guard = g
-	prepared := player.Play(b.patient, r.Before)
+	prepared := ready
+	if prepared == nil {
+		prepared = player.Play(b.patient, r.Before)
+	}
 	var failed error
 	if prepared == nil {
 		result.Cuts = result.Cuts[:0] // of the preparation

@@ -41,10 +41,10 @@ type Report struct {
 	Results []Result        `json:"results"`
 }
 
-// Passed reports whether nothing is broken that is not known to be, the card does not
+// Passed reports whether something was judged, nothing is broken that is not known to be, the card does not
 // contradict its statement, no expectation is stale, and the run came to its end.
 func (r Report) Passed() bool {
-	return r.Unexpected() == 0 && len(r.Conflicts) == 0 && len(r.Stale) == 0 && r.Stopped == "" && !r.Interrupted
+	return r.Judged() > 0 && r.Unexpected() == 0 && len(r.Conflicts) == 0 && len(r.Stale) == 0 && r.Stopped == "" && !r.Interrupted
 }
 
 // Unexpected is the number of rules that are broken and not known to be.

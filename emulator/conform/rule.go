@@ -49,7 +49,9 @@ import (
 //	             found: reset, transport, session, replace, both, reset-only; state
 //	             NAME, as it is found: shipped, transport, operational, blocked, keys,
 //	             so-blocked, or initialised for all but the first; curve NAME; rsa
-//	             BITS; fresh: a card made for it
+//	             BITS; fresh: a card made for it. A card that was made for a rule
+//	             without a setup is played the setup operational before it, if its
+//	             state or options would not do
 //	costs        nothing, or what a card loses, all of: N user tries, N SO tries, a
 //	             user lockout, an SO lockout, own objects (makes objects and deletes
 //	             them), all data. It is the most that a card could take, whatever it
@@ -171,10 +173,42 @@ func (c Costs) String() string {
 	return strings.Join(words, ", ")
 }
 
+// Spends is what that means for a card, in words: spends 2 of 15 SO-PIN tries, erases
+// all keys.
+func (c Costs) Spends(s Statement) string {
+	var words []string
+	spend := func(n int, all bool, of Counter, name string) {
+		switch {
+		case all:
+			words = append(words, "blocks the "+name)
+		case n > 0:
+			words = append(words, fmt.Sprintf("spends up to %d of %v %s tries", n, of, name))
+		}
+	}
+	spend(c.UserTries, c.UserLockout, s.UserPIN, "user PIN")
+	spend(c.SOTries, c.SOLockout, s.SOPIN, "SO-PIN")
+	if c.AllData {
+		words = append(words, "erases all keys, certificates and files")
+		if s.State == Shipped {
+			words = append(words, "sets an SO-PIN that stays")
+		}
+	}
+	if c.Objects {
+		words = append(words, "makes and deletes objects")
+	}
+	return strings.Join(words, ", ")
+}
+
 // Library is a number of rules, in the order of their files.
 type Library struct {
 	Rules []Rule
+
+	usual Script // the setup operational, for cards that are made for rules
 }
+
+// usual is the name of the setup that makes of a new card one that rules find which
+// apply to cards in use. It is that of usualStatement.
+const usual = "operational"
 
 // RuleError says where a rule file has something wrong.
 type RuleError struct {
@@ -192,13 +226,14 @@ func (e *RuleError) Unwrap() error { return e.Err }
 //go:embed rules/*.txt
 var embedded embed.FS
 
-// Rules is the library that comes with this package.
-func Rules() (Library, error) {
+// Rules is the library that comes with this package, and the rules of further folders
+// behind it, which may use its setups. Errors are those of [LoadRules].
+func Rules(further ...fs.FS) (Library, error) {
 	sub, err := fs.Sub(embedded, "rules")
 	if err != nil {
 		return Library{}, err
 	}
-	return LoadRules(sub)
+	return LoadRules(append([]fs.FS{sub}, further...)...)
 }
 
 // LoadRules reads the rules of all files NAME.txt of folders. Setups of one are known
@@ -297,7 +332,7 @@ func (b *ruleBook) read(file, text string) {
 			err = fmt.Errorf("neither rule, setup, before, steps nor after: %s", words[0])
 		}
 		if err != nil {
-			b.errs = append(b.errs, &RuleError{file, line, err})
+			b.wrong(file, line, err)
 		}
 	}
 }
@@ -425,45 +460,58 @@ func (b *ruleBook) library() (Library, error) {
 	for i := range b.rules {
 		b.finish(&b.rules[i])
 	}
+	ready := b.script(usual)
 	if len(b.errs) > 0 {
 		return Library{}, errors.Join(b.errs...)
 	}
-	return Library{Rules: b.rules}, nil
+	return Library{Rules: b.rules, usual: ready}, nil
 }
 
 func (b *ruleBook) finish(r *Rule) {
-	wrong := func(file string, line int, err error) { b.errs = append(b.errs, &RuleError{file, line, err}) }
 	for _, want := range []struct {
 		word string
 		had  bool
 	}{{"says", r.Says != ""}, {"clause", len(r.Clauses) > 0}, {"evidence", len(r.Evidence) > 0}, {"costs", r.texts["costs"] != nil}, {"steps", r.texts["steps"] != nil}} {
 		if !want.had && r.Withdrawn == "" {
-			wrong(r.File, r.Line, fmt.Errorf("rule %s has no %s", r.ID, want.word))
+			b.wrong(r.File, r.Line, fmt.Errorf("rule %s has no %s", r.ID, want.word))
 		}
 	}
-	parse := func(file string, lines []string) Script {
-		s, err := Parse(strings.Join(lines, "\n"))
-		if syntax := (*SyntaxError)(nil); errors.As(err, &syntax) {
-			wrong(file, syntax.Line, syntax.Err)
-		}
-		for _, one := range s.steps {
-			if one.verb == "card" {
-				wrong(file, one.line, errors.New("a rule does not say on which card it is played"))
-			}
-		}
-		return s
+	if _, known := b.setups[r.Setup]; r.Setup != "" && !known {
+		b.wrong(r.File, r.Line, fmt.Errorf("no setup %s", r.Setup))
 	}
-	if r.Setup != "" {
-		s, known := b.setups[r.Setup]
-		if !known {
-			wrong(r.File, r.Line, fmt.Errorf("no setup %s", r.Setup))
-		}
-		r.Before = parse(s.file, s.text)
-		for i := range r.Before.steps {
-			r.Before.steps[i].file = s.file
-		}
-	}
-	r.Before.steps = append(r.Before.steps, parse(r.File, r.texts["before"]).steps...)
-	r.Steps, r.After = parse(r.File, r.texts["steps"]), parse(r.File, r.texts["after"])
+	r.Before = b.script(r.Setup)
+	r.Before.steps = append(r.Before.steps, b.parse(r.File, r.texts["before"]).steps...)
+	r.Steps, r.After = b.parse(r.File, r.texts["steps"]), b.parse(r.File, r.texts["after"])
 	r.texts = nil
+}
+
+// script is the lines of a setup.
+func (b *ruleBook) script(setup string) Script {
+	s := b.parse(b.setups[setup].file, b.setups[setup].text)
+	for i := range s.steps {
+		s.steps[i].file = b.setups[setup].file
+	}
+	return s
+}
+
+// parse parses the lines of a section, each at its number.
+func (b *ruleBook) parse(file string, lines []string) Script {
+	s, err := Parse(strings.Join(lines, "\n"))
+	if syntax := (*SyntaxError)(nil); errors.As(err, &syntax) {
+		b.wrong(file, syntax.Line, syntax.Err)
+	}
+	for _, one := range s.steps {
+		if one.verb == "card" {
+			b.wrong(file, one.line, errors.New("a rule does not say on which card it is played"))
+		}
+	}
+	return s
+}
+
+// wrong notes what is wrong with a file, once.
+func (b *ruleBook) wrong(file string, line int, err error) {
+	one := &RuleError{file, line, err}
+	if !slices.ContainsFunc(b.errs, func(had error) bool { return had.Error() == one.Error() }) {
+		b.errs = append(b.errs, one)
+	}
 }

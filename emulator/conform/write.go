@@ -82,6 +82,9 @@ func (r Report) Remarks() (remarks []string) {
 	if r.Stopped != "" {
 		remarks = append(remarks, "stopped: "+r.Stopped)
 	}
+	if r.Judged() == 0 {
+		remarks = append(remarks, "no rule was judged")
+	}
 	if r.Interrupted {
 		remarks = append(remarks, "interrupted: this is what was judged so far")
 	}
