@@ -9,6 +9,7 @@ import (
 	"io"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // Formats are the names of the forms of a report.
@@ -103,7 +104,7 @@ func (r Report) Cuts() (all []Result) {
 
 func (r Report) text() string {
 	var b strings.Builder
-	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	line := func(format string, args ...any) { b.WriteString(printable(fmt.Sprintf(format, args...)) + "\n") }
 	line("%s", r.About())
 	for _, one := range r.Results {
 		switch {
@@ -190,7 +191,17 @@ func (r Report) tap() string {
 	return b.String()
 }
 
-func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
+func oneLine(text string) string { return printable(strings.Join(strings.Fields(text), " ")) }
+
+// printable is a text without what a terminal obeys.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, text)
+}
 
 func escapeTAP(text string) string {
 	return strings.NewReplacer(`\`, `\\`, "#", `\#`).Replace(oneLine(text))
