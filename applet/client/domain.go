@@ -29,6 +29,30 @@ type KeyDomain struct {
 	UID []byte
 }
 
+// Why no key that was wrapped outside of the card comes into a key domain.
+var (
+	// ErrEmptyDomain says that nothing is in the slot.
+	ErrEmptyDomain = errors.New("is empty")
+	// ErrXKEK says that its key encryption key has no shares.
+	ErrXKEK = errors.New("is an XKEK domain: it has no shares")
+	// ErrIncomplete says that shares are missing.
+	ErrIncomplete = errors.New("is not complete")
+)
+
+// TakesKeys returns nil if keys that were wrapped under the combination of all
+// shares can come into the domain, or else ErrEmptyDomain, ErrXKEK or ErrIncomplete.
+func (d KeyDomain) TakesKeys() error {
+	switch {
+	case d.Empty:
+		return ErrEmptyDomain
+	case d.UID != nil:
+		return ErrXKEK
+	case d.Missing > 0:
+		return fmt.Errorf("%w: %d of %d shares are missing", ErrIncomplete, d.Missing, d.Shares)
+	}
+	return nil
+}
+
 // The operations of MANAGE KEY DOMAIN, its P1.
 const (
 	domainStatus    = 0x00

@@ -8,12 +8,15 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"hsmemu/applet"
 	"hsmemu/applet/apdu"
 	"hsmemu/applet/client"
 	"hsmemu/applet/cvc"
 	"hsmemu/applet/pkcs15"
 	"hsmemu/applet/sm"
 	"hsmemu/emulator"
+	"hsmemu/emulator/chip"
+	"hsmemu/keystore/curve"
 )
 
 // wire is the way to a card, on which somebody may answer in its place.
@@ -130,6 +133,80 @@ func TestNothing_IsNoQuestion(t *testing.T) {
 	require.ErrorIs(t, err, client.ErrNothing)
 	_, err = c.ReplaceKey(ctx, 0, cvc.Authenticated{})
 	require.Error(t, err)
+}
+
+// A reference is given where nothing is, and evidence where it is.
+func TestKeyReference_AndEvidence(t *testing.T) {
+	ctx := t.Context()
+	c := initialised(t, "4.1", client.Setup{})
+	ref, err := c.KeyReference(ctx, 0)
+	require.NoError(t, err)
+	require.Equal(t, byte(1), ref)
+	_, err = c.Evidence(ctx, 1)
+	require.ErrorIs(t, err, cvc.ErrNoRequest)
+	on, _ := curve.ByName("secp256r1")
+	request, err := c.GenerateEC(ctx, 1, on, client.KeySpec{Holder: "UTKEY00001"})
+	require.NoError(t, err)
+	require.NoError(t, c.WriteFile(ctx, 0xCE01, request.Raw))
+	e, err := c.Evidence(ctx, 1)
+	require.NoError(t, err)
+	require.Equal(t, request.Raw, e.Request)
+	_, err = cvc.Attest(e.Request, e.Chain, cvc.KnownRoots())
+	require.NoError(t, err)
+	e, err = c.Evidence(ctx, 0)
+	require.NoError(t, err)
+	require.Nil(t, e.Request)
+
+	_, err = c.KeyReference(ctx, 1)
+	require.ErrorIs(t, err, client.ErrTaken)
+	ref, err = c.KeyReference(ctx, 0)
+	require.NoError(t, err)
+	require.Equal(t, byte(2), ref)
+	for ref := 2; ref <= 0xFF; ref++ {
+		require.NoError(t, c.WriteFile(ctx, 0xCE00|uint16(ref), []byte{0}))
+	}
+	_, err = c.KeyReference(ctx, 0)
+	require.ErrorIs(t, err, client.ErrNoneFree)
+}
+
+// Of a card whose keys can be seen, a request counts for the key in its place alone.
+func TestDurable_Evidence(t *testing.T) {
+	ctx := t.Context()
+	card, err := emulator.NewCard(chip.Order{}, emulator.System())
+	require.NoError(t, err)
+	c := client.New(card)
+	_, err = c.Select(ctx)
+	require.NoError(t, err)
+	require.NoError(t, c.Initialise(ctx, client.Setup{SOPIN: []byte("57621880"), PIN: []byte("648219"), Tries: 3}))
+	on, _ := curve.ByName("secp256r1")
+	request, err := c.GenerateEC(ctx, 1, on, client.KeySpec{Holder: "UTKEY00001"})
+	require.NoError(t, err)
+	_, err = c.GenerateEC(ctx, 2, on, client.KeySpec{Holder: "UTKEY00002"})
+	require.NoError(t, err)
+	of := func(ref byte) error {
+		_, err := card.Snapshot().Applet.Durable.Evidence(ref)
+		return err
+	}
+	require.NoError(t, of(0))
+	require.ErrorIs(t, of(3), applet.ErrNoKey)
+	require.ErrorIs(t, of(1), cvc.ErrNoRequest)
+	require.NoError(t, c.WriteFile(ctx, 0xCE01, request.Raw))
+	require.NoError(t, c.WriteFile(ctx, 0xCE02, request.Raw))
+	require.NoError(t, of(1))
+	require.ErrorIs(t, of(2), cvc.ErrOtherKey)
+	require.NoError(t, c.WriteFile(ctx, 0xCE02, []byte{0x67, 0}))
+	require.ErrorContains(t, of(2), "request: ")
+	e, err := card.Snapshot().Applet.Durable.Evidence(1)
+	require.NoError(t, err)
+	_, err = cvc.Attest(e.Request, e.Chain, cvc.KnownRoots())
+	require.NoError(t, err)
+}
+
+func TestKeyDomain_TakesKeys(t *testing.T) {
+	require.NoError(t, client.KeyDomain{Shares: 2}.TakesKeys())
+	require.ErrorIs(t, client.KeyDomain{Empty: true}.TakesKeys(), client.ErrEmptyDomain)
+	require.ErrorIs(t, client.KeyDomain{UID: []byte{}}.TakesKeys(), client.ErrXKEK)
+	require.EqualError(t, client.KeyDomain{Shares: 3, Missing: 2}.TakesKeys(), "is not complete: 2 of 3 shares are missing")
 }
 
 func TestGenerateEC_RefusesNoCurve(t *testing.T) {

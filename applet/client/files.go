@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -102,6 +103,49 @@ func (c *Client) Attestation(ctx context.Context, ref byte) ([]byte, error) {
 		return nil, nil
 	}
 	return request, nil
+}
+
+// Evidence reads what cvc.Attest judges of key ref, 1 to 255: the device's
+// certificates and the request that it made for the key; of key 0 the certificates
+// alone. Error: cvc.ErrNoRequest.
+func (c *Client) Evidence(ctx context.Context, ref byte) (cvc.Evidence, error) {
+	if err := c.Enter(ctx); err != nil {
+		return cvc.Evidence{}, err
+	}
+	device, err := c.Device(ctx)
+	if err != nil || ref == 0 {
+		return cvc.Evidence{Chain: device.Bytes()}, err
+	}
+	request, err := c.Attestation(ctx, ref)
+	if err == nil && request == nil {
+		err = cvc.ErrNoRequest
+	}
+	return cvc.Evidence{Chain: device.Bytes(), Request: request}, err
+}
+
+// Errors of KeyReference.
+var (
+	// ErrTaken says that a key, a description or a certificate has a key reference.
+	ErrTaken = errors.New("it is taken")
+	// ErrNoneFree says that all key references are taken.
+	ErrNoneFree = errors.New("no key reference is free")
+)
+
+// KeyReference is the reference for a new key: the one that is wanted, or the
+// lowest that is free if that is 0. Errors: ErrTaken, ErrNoneFree.
+func (c *Client) KeyReference(ctx context.Context, wanted byte) (byte, error) {
+	if wanted == 0 {
+		free, err := c.FreeKey(ctx)
+		if err == nil && free == 0 {
+			err = ErrNoneFree
+		}
+		return free, err
+	}
+	taken, err := c.KeyTaken(ctx, wanted)
+	if err == nil && taken {
+		err = fmt.Errorf("key reference %d: %w", wanted, ErrTaken)
+	}
+	return wanted, err
 }
 
 // FreeKey is the lowest key reference from 1 to 255 that neither a key nor a

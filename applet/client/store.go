@@ -9,6 +9,7 @@ import (
 
 	"hsmemu/applet/apdu"
 	"hsmemu/applet/pkcs15"
+	"hsmemu/keystore"
 )
 
 // Bundle is a wrapped key with what belongs to it, on its way into a card.
@@ -22,6 +23,19 @@ type Bundle struct {
 	Certificate []byte
 	// Issuers are the certificates of the certificate's issuers.
 	Issuers []Issuer
+}
+
+// NewBundle is a wrapped key without certificates. Its description gives the size
+// of an EC key in whole bytes, as the Smart Card Shell does.
+func NewBundle(ref byte, label string, k keystore.Key, blob []byte) Bundle {
+	b := Bundle{
+		Ref: ref, Blob: blob,
+		Description: pkcs15.Key{Kind: pkcs15.RSA, Label: label, ID: []byte{ref}, Usage: pkcs15.UsageRSA, Bits: k.Bits()},
+	}
+	if c := k.Curve(); c != nil {
+		b.Description.Kind, b.Description.Usage, b.Description.Bits = pkcs15.EC, pkcs15.UsageEC, 8*c.FieldLen()
+	}
+	return b
 }
 
 // Issuer is the certificate of an issuer.

@@ -109,9 +109,9 @@ func (v Verified) Outside(t time.Time) []Certificate {
 type Roots []Certificate
 
 // ParseRoots reads a concatenation of certificates.
-func ParseRoots(b []byte) (Roots, error) {
+func ParseRoots(file []byte) (Roots, error) {
 	var r Roots
-	for len(b) > 0 {
+	for b := binary(file); len(b) > 0; {
 		n, rest, err := tlv.Next(b)
 		if err != nil {
 			return nil, fmt.Errorf("root: %w: %w", ErrStructure, err)

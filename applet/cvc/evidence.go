@@ -1,9 +1,22 @@
 package cvc
 
 import (
+	"bytes"
+	"encoding/hex"
+	"errors"
 	"fmt"
+	"unicode"
 
 	"hsmemu/applet/tlv"
+)
+
+// Errors of those who take evidence from a card.
+var (
+	// ErrNoRequest says that there is nothing to judge about a key: its request is in
+	// EF CExx from generation until a certificate replaces it.
+	ErrNoRequest = errors.New("there is no request for it")
+	// ErrOtherKey says that the request in a key's place is for another key.
+	ErrOtherKey = errors.New("the request is for another key than this one")
 )
 
 // Evidence is what a device hands out about a key, as it comes together from
@@ -20,9 +33,11 @@ func HoldsRequest(data []byte) bool {
 	return len(data) > 0 && tlv.Tag(data[0]) == tagAuthenticated
 }
 
-// Add takes up what data hold: certificates, a request, or a file for public key
-// authentication, one behind the other. Error: ErrStructure.
-func (e *Evidence) Add(data []byte) error {
+// Add takes up what a file holds, in binary or in hexadecimal digits: certificates,
+// a request, or a file for public key authentication, one behind the other. Error:
+// ErrStructure.
+func (e *Evidence) Add(file []byte) error {
+	data := binary(file)
 	for len(data) > 0 {
 		n, rest, err := tlv.Next(data)
 		if err != nil {
@@ -47,4 +62,19 @@ func (e *Evidence) Add(data []byte) error {
 		data = rest
 	}
 	return nil
+}
+
+// binary is a file as bytes: what hexadecimal digits with white space between them
+// stand for, or the file as it is.
+func binary(file []byte) []byte {
+	digits := bytes.Map(func(r rune) rune {
+		if unicode.IsSpace(r) {
+			return -1
+		}
+		return r
+	}, file)
+	if decoded, err := hex.DecodeString(string(digits)); err == nil && len(decoded) > 0 {
+		return decoded
+	}
+	return file
 }

@@ -1,21 +1,17 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
-	"unicode"
 
 	"github.com/spf13/cobra"
 
 	"hsmemu/applet/cvc"
-	"hsmemu/applet/pkcs15"
 	"hsmemu/emulator/view"
-	"hsmemu/keystore"
 )
 
 func newAttestCommand(a *app) *cobra.Command {
@@ -40,13 +36,16 @@ func newAttestCommand(a *app) *cobra.Command {
 			}
 			roots := cvc.KnownRoots()
 			if root != "" {
-				added, err := readRoots(root)
+				err := readEach([]string{root}, func(data []byte) error {
+					added, err := cvc.ParseRoots(data)
+					roots = append(roots, added...)
+					return err
+				})
 				if err != nil {
 					return err
 				}
-				roots = append(roots, added...)
 			}
-			var chain, request []byte
+			var e cvc.Evidence
 			var err error
 			switch {
 			case len(args) > 0 && card+reader != "" || card != "" && reader != "":
@@ -57,20 +56,18 @@ func newAttestCommand(a *app) *cobra.Command {
 				return usageError{fmt.Errorf("key reference %d: 1 to 255", key)}
 			case card != "":
 				roots = cvc.Roots{cvc.EmulatorRoot().Certificate} // we have its device key: it is nobody's hardware
-				chain, request, err = a.evidenceOf(card, key)
+				e, err = a.evidenceOf(card, byte(key))
 			case reader != "":
-				chain, request, err = a.evidenceIn(cmd.Context(), reader, byte(key))
+				e, err = a.evidenceIn(cmd.Context(), reader, byte(key))
 			case len(args) > 0:
-				var e cvc.Evidence
-				e, err = readEvidence(args)
-				chain, request = e.Chain, e.Request
+				err = readEach(args, e.Add)
 			default:
 				return usageError{errors.New("a file, --card or --reader is needed")}
 			}
 			if err != nil {
 				return err
 			}
-			return a.attest(chain, request, roots, asJSON)
+			return a.attest(e, roots, asJSON)
 		},
 	}
 	cmd.Flags().StringVar(&card, "card", "", "take the certificates from this card")
@@ -82,9 +79,9 @@ func newAttestCommand(a *app) *cobra.Command {
 }
 
 // attest verifies and prints. The first line says what is proven.
-func (a *app) attest(chain, request []byte, roots cvc.Roots, asJSON bool) error {
-	if request == nil {
-		c, err := cvc.ParseChain(chain)
+func (a *app) attest(e cvc.Evidence, roots cvc.Roots, asJSON bool) error {
+	if e.Request == nil {
+		c, err := cvc.ParseChain(e.Chain)
 		if err != nil {
 			return fmt.Errorf("read the certificates: %w", err)
 		}
@@ -99,7 +96,7 @@ func (a *app) attest(chain, request []byte, roots cvc.Roots, asJSON bool) error 
 		a.remark(v)
 		return nil
 	}
-	att, err := cvc.Attest(request, chain, roots)
+	att, err := cvc.Attest(e.Request, e.Chain, roots)
 	if err != nil {
 		return fmt.Errorf("verify the attestation: %w", err)
 	}
@@ -121,103 +118,51 @@ func (a *app) remark(v cvc.Verified) {
 }
 
 // evidenceOf takes the certificates, and the request of a key, from a card.
-func (a *app) evidenceOf(name string, key int) (chain, request []byte, err error) {
+func (a *app) evidenceOf(name string, key byte) (cvc.Evidence, error) {
 	cards, err := a.cards()
 	if err != nil {
-		return nil, nil, err
+		return cvc.Evidence{}, err
 	}
 	d, _, err := cards.Read(name)
 	if err != nil {
-		return nil, nil, err
+		return cvc.Evidence{}, err
 	}
-	device, _ := d.Applet.File(pkcs15.FileDevice)
-	if key == 0 {
-		return device.Data, nil, nil
-	}
-	k, exists := d.Applet.Keys[byte(key)]
-	if !exists {
-		return nil, nil, fmt.Errorf("attest key %d: card %q has no such key", key, name)
-	}
-	attested, _ := d.Applet.File(pkcs15.File(pkcs15.PrefixCertificate, byte(key)))
-	if !cvc.HoldsRequest(attested.Data) {
-		return nil, nil, noRequest(byte(key), fmt.Sprintf("card %q", name))
-	}
-	about, err := cvc.ParseAuthenticated(attested.Data)
-	if err != nil {
-		return nil, nil, fmt.Errorf("attest key %d: request: %w", key, err)
-	}
-	if !speaksOf(about.Request.Key, k) {
-		return nil, nil, fmt.Errorf("attest key %d: the request on card %q is for another key than this one", key, name)
-	}
-	return device.Data, attested.Data, nil
+	e, err := d.Applet.Evidence(key)
+	return e, aboutKey(key, fmt.Sprintf("card %q", name), err)
 }
 
 // evidenceIn takes the certificates, and the request of a key, from the card in a
 // reader, be it hardware or not.
-func (a *app) evidenceIn(ctx context.Context, reader string, key byte) (chain, request []byte, err error) {
+func (a *app) evidenceIn(ctx context.Context, reader string, key byte) (e cvc.Evidence, err error) {
 	s, err := a.inReader(ctx, reader)
 	if err != nil {
-		return nil, nil, err
+		return e, err
 	}
 	defer func() { err = errors.Join(err, s.leave(ctx)) }()
-	if err := s.Enter(ctx); err != nil {
-		return nil, nil, s.about(err)
-	}
-	device, err := s.Device(ctx)
-	if err != nil || key == 0 {
-		return device.Bytes(), nil, s.about(err)
-	}
-	request, err = s.Attestation(ctx, key)
-	if err == nil && request == nil {
-		return nil, nil, noRequest(key, s.what)
-	}
-	return device.Bytes(), request, s.about(err)
+	e, err = s.Evidence(ctx, key)
+	return e, aboutKey(key, s.what, err)
 }
 
-// noRequest says that there is nothing to judge about a key.
-func noRequest(key byte, what string) error {
-	return hinted{
-		fmt.Errorf("attest key %d: %s holds no request for it", key, what),
-		"the request is in EF CExx from generation until a certificate replaces it",
+// aboutKey says which key of which card an error is about.
+func aboutKey(key byte, what string, err error) error {
+	if err == nil {
+		return nil
 	}
+	return fmt.Errorf("attest key %d of %s: %w", key, what, err)
 }
 
-// speaksOf reports whether a certified public key is that of a key.
-func speaksOf(public cvc.PublicKey, k keystore.Key) bool {
-	switch k.Kind() {
-	case keystore.EC:
-		return public.Curve == k.Curve() && bytes.Equal(public.Point, k.ECPublic().Bytes())
-	case keystore.RSA:
-		n, e := k.RSAPublic()
-		return bytes.Equal(public.Modulus, n) && bytes.Equal(public.Exponent, e)
-	}
-	return false
-}
-
-// readEvidence takes the certificates and the request from files.
-func readEvidence(paths []string) (e cvc.Evidence, err error) {
+// readEach reads files and hands over the content of each.
+func readEach(paths []string, take func([]byte) error) error {
 	for _, path := range paths {
-		data, err := readBytes(path)
+		data, err := readFile(path)
+		if err == nil {
+			err = take(data)
+		}
 		if err != nil {
-			return e, err
-		}
-		if err := e.Add(data); err != nil {
-			return e, fmt.Errorf("read %s: %w", path, err)
+			return fmt.Errorf("read %s: %w", path, err)
 		}
 	}
-	return e, nil
-}
-
-func readRoots(path string) (cvc.Roots, error) {
-	data, err := readBytes(path)
-	if err != nil {
-		return nil, err
-	}
-	roots, err := cvc.ParseRoots(data)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, err)
-	}
-	return roots, nil
+	return nil
 }
 
 // plain is the reason in an error of package os, without the operation and the
@@ -230,21 +175,22 @@ func plain(err error) error {
 	return err
 }
 
-// readBytes reads a file that holds bytes, or hexadecimal digits with white
-// space between them.
-func readBytes(path string) ([]byte, error) {
-	data, err := os.ReadFile(path)
+// longest is more than any file with a key, a share, certificates or a PIN has.
+const longest = 1 << 20
+
+// readFile reads a file that somebody has named: one that never ends is refused.
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, plain(err))
+		return nil, plain(err)
 	}
-	digits := bytes.Map(func(r rune) rune {
-		if unicode.IsSpace(r) {
-			return -1
-		}
-		return r
-	}, data)
-	if decoded, err := hex.DecodeString(string(digits)); err == nil && len(decoded) > 0 {
-		return decoded, nil
+	data, err := io.ReadAll(io.LimitReader(f, longest+1))
+	if err == nil && len(data) > longest {
+		err = fmt.Errorf("longer than %d bytes", longest)
+	}
+	if err = errors.Join(plain(err), f.Close()); err != nil {
+		clear(data)
+		return nil, err
 	}
 	return data, nil
 }

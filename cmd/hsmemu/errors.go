@@ -3,13 +3,17 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
+	"hsmemu/applet/client"
+	"hsmemu/applet/cvc"
 	"hsmemu/emulator"
 	"hsmemu/emulator/control"
 	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/store"
 	"hsmemu/emulator/view"
+	"hsmemu/keystore/keyfile"
 	"hsmemu/keystore/seal"
 	"hsmemu/vsmartcard"
 )
@@ -20,9 +24,22 @@ type advice struct {
 	is error
 	// why replaces the error's words; empty keeps them.
 	why string
-	// hint is one thing to do about it; %s is the card's name.
+	// hint is one thing to do about it; %s is the name of the card, or of the file
+	// that was read.
 	hint string
+	// reason is set where a card is refused for the error.
+	reason view.Reason
 }
+
+// fileError is an error about a file that somebody has named.
+type fileError struct {
+	op, file string
+	err      error
+}
+
+func (e *fileError) Error() string { return e.op + " " + e.file + ": " + e.err.Error() }
+
+func (e *fileError) Unwrap() error { return e.err }
 
 const acceptHint = "hsmemu card accept %s takes it on purpose"
 
@@ -32,11 +49,17 @@ var advices = []advice{
 	{is: statedir.ErrNoCard, hint: "hsmemu card new %s"},
 	{is: statedir.ErrCardExists, hint: "hsmemu card show %s"},
 	{is: statedir.ErrNoSnapshot, hint: "hsmemu card snapshots %s"},
-	{is: store.ErrRolledBack, why: "refused: this file is older than the card's counter", hint: acceptHint},
-	{is: store.ErrAhead, why: "refused: this file is newer than the card's counter, which was turned back", hint: acceptHint},
-	{is: seal.ErrNoCounter, why: "refused: the card's counter is gone from the TPM", hint: acceptHint},
+	{is: store.ErrRolledBack, why: "this file is older than the card's counter", hint: acceptHint, reason: view.OlderThanCounter},
+	{is: store.ErrAhead, why: "this file is newer than the card's counter, which was turned back", hint: acceptHint, reason: view.NewerThanCounter},
+	{is: seal.ErrNoCounter, why: "the card's counter is gone from the TPM", hint: acceptHint, reason: view.CounterGone},
 	{is: seal.ErrPassphrase, why: "wrong passphrase"},
 	{is: seal.ErrNoTPM, hint: "name the TPM with --tpm or $HSMEMU_TPM"},
+	{is: keyfile.ErrPKCS12, hint: "openssl pkcs12 -in %s -nodes -out key.pem, then import key.pem"},
+	{is: keyfile.ErrEncrypted, hint: "openssl pkey -in %s -out key.pem decrypts it"},
+	{is: keyfile.ErrBlock, hint: "the card has RSA and EC keys, in PKCS #8, PKCS #1 or SEC 1"},
+	{is: client.ErrNoKeyDomains, hint: "sc-hsm-tool --initialize --dkek-shares N, which erases it"},
+	{is: client.ErrIncomplete, hint: "sc-hsm-tool --import-dkek-share FILE"},
+	{is: cvc.ErrNoRequest, hint: "the request is in EF CExx from generation until a certificate replaces it"},
 	{is: emulator.ErrCounted, hint: "--force restores it all the same"},
 	{is: emulator.ErrForeign, hint: "--force puts it there all the same"},
 	{is: control.ErrEjected, hint: "hsmemu card insert %s puts it back"},
@@ -73,37 +96,37 @@ func explained(err error) (message, hint string) {
 		}
 		return fmt.Sprintf("card %q is in use by another process", named.Card), ""
 	}
-	for _, a := range advices {
-		if !errors.Is(err, a.is) {
-			continue
-		}
-		hint = a.hint
-		if strings.Contains(hint, "%") {
-			if named == nil {
-				return message, ""
-			}
-			hint = fmt.Sprintf(hint, named.Card)
-		}
-		if a.why != "" && named != nil {
-			message = fmt.Sprintf("%s card %q: %s", named.Op, named.Card, a.why)
-		}
-		return message, hint
+	i := slices.IndexFunc(advices, func(a advice) bool { return errors.Is(err, a.is) })
+	if i < 0 {
+		return message, ""
 	}
-	return message, ""
+	a := advices[i]
+	var file *fileError
+	switch hint = a.hint; {
+	case !strings.Contains(hint, "%"):
+	case named != nil:
+		hint = fmt.Sprintf(hint, named.Card)
+	case errors.As(err, &file):
+		hint = fmt.Sprintf(hint, file.file)
+	default:
+		return message, ""
+	}
+	if a.why != "" && named != nil {
+		why := a.why
+		if a.reason != "" {
+			why = "refused: " + why
+		}
+		message = fmt.Sprintf("%s card %q: %s", named.Op, named.Card, why)
+	}
+	return message, hint
 }
 
 // refusal says why a file does not fit its counter.
 func refusal(err error) view.Refusal {
-	reason := view.CounterFailed
-	switch {
-	case errors.Is(err, store.ErrRolledBack):
-		reason = view.OlderThanCounter
-	case errors.Is(err, store.ErrAhead):
-		reason = view.NewerThanCounter
-	case errors.Is(err, seal.ErrNoCounter):
-		reason = view.CounterGone
+	for _, a := range advices {
+		if a.reason != "" && errors.Is(err, a.is) {
+			return view.Refusal{Reason: a.reason, Text: a.why}
+		}
 	}
-	why, _ := explained(&statedir.Error{Err: err})
-	_, why, _ = strings.Cut(why, ": ")
-	return view.Refusal{Reason: reason, Text: strings.TrimPrefix(why, "refused: ")}
+	return view.Refusal{Reason: view.CounterFailed, Text: oneLine(err.Error())}
 }

@@ -8,10 +8,13 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"hsmemu/applet/client"
+	"hsmemu/applet/cvc"
 	"hsmemu/emulator"
 	"hsmemu/emulator/control"
 	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/store"
+	"hsmemu/keystore/keyfile"
 	"hsmemu/keystore/seal"
 	"hsmemu/vsmartcard"
 )
@@ -38,6 +41,12 @@ func TestExplained(t *testing.T) {
 		{about("restore", emulator.ErrCounted), `restore card "alice": the card's counter is there to prevent this`, "--force restores it all the same"},
 		{about("use", control.ErrEjected), `use card "alice": the card is out of its reader`, "hsmemu card insert alice puts it back"},
 		{about("eject", control.ErrNobody), `eject card "alice": no process runs this card`, "start it with `hsmemu run --card alice` or `hsmemu exec --card alice`"},
+		{&fileError{"read the key in", "k.p12", keyfile.ErrPKCS12}, "read the key in k.p12: this PKCS #12 file cannot be read", "openssl pkcs12 -in k.p12 -nodes -out key.pem, then import key.pem"},
+		{&fileError{"read the key in", "k.pem", keyfile.ErrEncrypted}, "read the key in k.pem: the private key is encrypted", "openssl pkey -in k.pem -out key.pem decrypts it"},
+		{keyfile.ErrBlock, "a form of private key that cards do not have", "the card has RSA and EC keys, in PKCS #8, PKCS #1 or SEC 1"},
+		{client.ErrNoKeyDomains, "the card was initialised without key domains", "sc-hsm-tool --initialize --dkek-shares N, which erases it"},
+		{fmt.Errorf("it %w", client.ErrIncomplete), "it is not complete", "sc-hsm-tool --import-dkek-share FILE"},
+		{cvc.ErrNoRequest, "there is no request for it", "the request is in EF CExx from generation until a certificate replaces it"},
 		{vsmartcard.ErrNoReader, "no vpcd reader answers", "is pcscd running, with the vpcd driver configured for this port?"},
 		{about("open", &store.LockedError{PID: 7}), `card "alice" is in use by process 7`, ""},
 		{about("open", &store.LockedError{}), `card "alice" is in use by another process`, ""},

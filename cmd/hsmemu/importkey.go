@@ -1,18 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"hsmemu/applet/apdu"
 	"hsmemu/applet/client"
-	"hsmemu/applet/pkcs15"
 	"hsmemu/keystore"
 	"hsmemu/keystore/keyfile"
 )
@@ -100,9 +97,9 @@ func (a *app) importKey(ctx context.Context, o importOrder) (err error) {
 	if err != nil {
 		return err
 	}
-	ref, err := o.reference(ctx, s)
+	ref, err := s.KeyReference(ctx, byte(o.id))
 	if err != nil {
-		return err
+		return s.about(err)
 	}
 	shares, passwords, err := a.readShares(o)
 	if err != nil {
@@ -115,7 +112,13 @@ func (a *app) importKey(ctx context.Context, o importOrder) (err error) {
 	}
 	defer clear(pin)
 
-	domain, err := a.combine(ctx, o, shares, passwords)
+	stop := a.progress("opening the shares")
+	domain, err := keyfile.Combine(ctx, o.open, shares, passwords)
+	stop()
+	var its *keyfile.ShareError
+	if errors.As(err, &its) {
+		return fmt.Errorf("open share %s: %w", o.shares[its.Place], its.Err)
+	}
 	if err != nil {
 		return err
 	}
@@ -134,75 +137,42 @@ func (a *app) importKey(ctx context.Context, o importOrder) (err error) {
 	}
 	b := o.bundle(ref, blob, m)
 	added, err := s.Store(ctx, b)
+	if errors.Is(err, apdu.FunctionNotSupported) {
+		return fmt.Errorf("%s cannot hold the key %s: its firmware does not have that size", s.what, m.Key)
+	}
 	if err != nil {
-		return o.refusal(s.about(err), ref, m.Key)
+		return s.about(err)
 	}
 	return a.reportImport(b, m, added)
 }
 
 // readKey reads the file with the key.
 func (a *app) readKey(o importOrder) (keyfile.Material, error) {
-	data, err := os.ReadFile(o.file)
-	if err != nil {
-		return keyfile.Material{}, fmt.Errorf("read the key: %w", err)
-	}
-	defer clear(data)
-	m, err := keyfile.Read(data, func() ([]byte, error) {
-		return a.secret("password of "+o.file, o.password, "HSMEMU_PASSWORD")
-	})
+	data, err := readFile(o.file)
 	if err == nil {
-		return m, nil
-	}
-	err = fmt.Errorf("read the key in %s: %w", o.file, err)
-	for reason, hint := range map[error]string{
-		keyfile.ErrPKCS12:    "openssl pkcs12 -in " + o.file + " -nodes -out key.pem, then import key.pem",
-		keyfile.ErrEncrypted: "openssl pkey -in " + o.file + " -out key.pem decrypts it",
-		keyfile.ErrBlock:     "the card has RSA and EC keys, in PKCS #8, PKCS #1 or SEC 1",
-	} {
-		if errors.Is(err, reason) {
-			return keyfile.Material{}, hinted{err, hint}
+		defer clear(data)
+		var m keyfile.Material
+		m, err = keyfile.Read(data, func() ([]byte, error) {
+			return a.secret("password of "+o.file, o.password, "HSMEMU_PASSWORD")
+		})
+		if err == nil {
+			return m, nil
 		}
 	}
-	return keyfile.Material{}, err
+	return keyfile.Material{}, &fileError{"read the key in", o.file, err}
 }
 
 // keyDomain asks for the key domain, and refuses one that cannot take in keys
 // under a DKEK.
 func (o importOrder) keyDomain(ctx context.Context, s *session) (client.KeyDomain, error) {
 	d, err := s.KeyDomain(ctx, byte(o.domain))
-	name := fmt.Sprintf("key domain %d of card %q", o.domain, o.card)
-	switch {
-	case errors.Is(err, client.ErrNoKeyDomains):
-		err = hinted{fmt.Errorf("card %q has no DKEK: it was initialised without", o.card), "sc-hsm-tool --initialize --dkek-shares N, which erases it"}
-	case errors.Is(err, client.ErrNoSlot):
-		err = fmt.Errorf("card %q has no key domain %d", o.card, o.domain)
-	case err != nil:
-		err = s.about(err)
-	case d.Empty:
-		err = fmt.Errorf("%s is empty", name)
-	case d.UID != nil:
-		err = fmt.Errorf("%s is an XKEK domain: it has no shares", name)
-	case d.Missing > 0:
-		err = hinted{fmt.Errorf("%s is not complete: %d of %d shares are missing", name, d.Missing, d.Shares), "sc-hsm-tool --import-dkek-share FILE"}
+	if err != nil {
+		return d, s.about(err)
 	}
-	return d, err
-}
-
-// reference is the key reference that was asked for, if nothing is there, or
-// the first one where nothing is.
-func (o importOrder) reference(ctx context.Context, s *session) (byte, error) {
-	if o.id != 0 {
-		taken, err := s.KeyTaken(ctx, byte(o.id))
-		if err == nil && taken {
-			return 0, fmt.Errorf("key reference %d of card %q is taken", o.id, o.card)
-		}
-		return byte(o.id), s.about(err)
+	if err := d.TakesKeys(); err != nil {
+		return d, fmt.Errorf("key domain %d of %s %w", o.domain, s.what, err)
 	}
-	free, err := s.FreeKey(ctx)
-	if err == nil && free == 0 {
-		return 0, fmt.Errorf("card %q has no free key reference", o.card)
-	}
-	return free, s.about(err)
+	return d, nil
 }
 
 // foreign says that the shares are not those of the card's key domain.
@@ -214,28 +184,9 @@ func (o importOrder) foreign(domain keystore.Domain, there client.KeyDomain) err
 	return err
 }
 
-// labelOf is what the key will be called.
-func (o importOrder) labelOf(m keyfile.Material) string {
-	switch {
-	case o.label != "":
-		return o.label
-	case m.Own != nil && m.Own.Name != "":
-		return m.Own.Name
-	}
-	base := filepath.Base(o.file)
-	return strings.TrimSuffix(base, filepath.Ext(base))
-}
-
-// bundle is the key with what belongs to it. The description gives the size of
-// an EC key in whole bytes, as the Smart Card Shell does.
+// bundle is the key with what belongs to it.
 func (o importOrder) bundle(ref byte, blob []byte, m keyfile.Material) client.Bundle {
-	b := client.Bundle{
-		Ref: ref, Blob: blob,
-		Description: pkcs15.Key{Kind: pkcs15.RSA, Label: o.labelOf(m), ID: []byte{ref}, Usage: pkcs15.UsageRSA, Bits: m.Key.Bits()},
-	}
-	if c := m.Key.Curve(); c != nil {
-		b.Description.Kind, b.Description.Usage, b.Description.Bits = pkcs15.EC, pkcs15.UsageEC, 8*c.FieldLen()
-	}
+	b := client.NewBundle(ref, cmp.Or(o.label, m.Label(o.file)), m.Key, blob)
 	if m.Own != nil {
 		b.Certificate = m.Own.DER
 	}
@@ -243,17 +194,6 @@ func (o importOrder) bundle(ref byte, blob []byte, m keyfile.Material) client.Bu
 		b.Issuers = append(b.Issuers, client.Issuer{Label: c.Name, DER: c.DER, PublicKey: c.PublicKeyInfo})
 	}
 	return b
-}
-
-// refusal says why the card did not take the key, where that is known.
-func (o importOrder) refusal(err error, ref byte, k keystore.Key) error {
-	switch {
-	case errors.Is(err, apdu.FunctionNotSupported):
-		return fmt.Errorf("card %q cannot hold the key %s: its firmware does not have that size", o.card, k)
-	case errors.Is(err, apdu.AlreadyExists):
-		return fmt.Errorf("key reference %d of card %q is taken", ref, o.card)
-	}
-	return err
 }
 
 func (a *app) reportImport(b client.Bundle, m keyfile.Material, added []client.Issuer) error {

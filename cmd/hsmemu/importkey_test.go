@@ -24,7 +24,6 @@ import (
 	"hsmemu/emulator/chip"
 	"hsmemu/keystore"
 	"hsmemu/keystore/curve"
-	"hsmemu/keystore/keyfile"
 )
 
 // desk is a state folder with one card, and a bench for keys. Share files here
@@ -289,9 +288,9 @@ func TestImportKey_WithItsChain(t *testing.T) {
 	d.order.id, d.order.label = 0, ""
 	d.send("00D7CE02000000"+"54020000"+"530101", userPIN, "00D7C403000000"+"54020000"+"530101")
 	require.Contains(t, d.imports("key.pem"), "key 4: ")
-	require.ErrorContains(t, d.refuses("key.pem", func(o *importOrder) { o.id = 2 }), `key reference 2 of card "default" is taken`)
-	require.ErrorContains(t, d.refuses("key.pem", func(o *importOrder) { o.id = 3 }), `key reference 3 of card "default" is taken`)
-	require.ErrorContains(t, d.refuses("key.pem", func(o *importOrder) { o.id = 32 }), `key reference 32 of card "default" is taken`)
+	require.ErrorContains(t, d.refuses("key.pem", func(o *importOrder) { o.id = 2 }), `card "default": key reference 2: it is taken`)
+	require.ErrorContains(t, d.refuses("key.pem", func(o *importOrder) { o.id = 3 }), `card "default": key reference 3: it is taken`)
+	require.ErrorContains(t, d.refuses("key.pem", func(o *importOrder) { o.id = 32 }), `card "default": key reference 32: it is taken`)
 }
 
 func TestImportKey_IntoAnotherKeyDomain(t *testing.T) {
@@ -307,7 +306,7 @@ func TestImportKey_IntoAnotherKeyDomain(t *testing.T) {
 	durable, err := d.durable()
 	require.NoError(t, err)
 	require.Equal(t, byte(1), durable.Applet.Keys[1].Domain)
-	require.ErrorContains(t, d.refuses("key.pem", func(o *importOrder) { o.domain = 3 }), `card "default" has no key domain 3`)
+	require.ErrorContains(t, d.refuses("key.pem", func(o *importOrder) { o.domain = 3 }), `card "default": key domain 3: status: the card has no such key domain`)
 }
 
 func TestImportKey_SaysWhatIsWrong(t *testing.T) {
@@ -337,7 +336,13 @@ func TestImportKey_SaysWhatIsWrong(t *testing.T) {
 	require.EqualError(t, d.refuses("odd.pem", nil), `card "default" cannot hold the key RSA 1280: its firmware does not have that size`)
 	err = d.refuses("key.pem", func(o *importOrder) { o.pin = d.path("wrong") })
 	require.ErrorContains(t, err, `card "default": verify the user PIN: `)
-	require.ErrorContains(t, d.refuses("absent.pem", nil), "no such file")
+	require.EqualError(t, d.refuses("absent.pem", nil), "read the key in "+d.path("absent.pem")+": no such file or directory")
+	for _, change := range []func(*importOrder){
+		func(o *importOrder) { o.file = "/dev/zero" }, func(o *importOrder) { o.shares = []string{"/dev/zero"} },
+		func(o *importOrder) { o.sharePasswords = []string{"/dev/zero"} }, func(o *importOrder) { o.pin = "/dev/zero" },
+	} {
+		require.ErrorContains(t, d.refuses("key.pem", change), " in /dev/zero: longer than 1048576 bytes", "a file without an end")
+	}
 	require.ErrorContains(t, d.refuses("key.pem", func(o *importOrder) { o.shares = []string{d.path("absent.share")} }), "read the share")
 	require.ErrorContains(t, d.refuses("key.pem", func(o *importOrder) { o.card = "absent" }), "there is no such card")
 
@@ -353,10 +358,9 @@ func TestImportKey_NeedsADKEK(t *testing.T) {
 	d := newDesk(t, "4.1", "")
 	d.openssl("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem")
 	err := d.refuses("key.pem", nil)
-	require.EqualError(t, err, `card "default" has no DKEK: it was initialised without`)
-	var h hinted
-	require.ErrorAs(t, err, &h)
-	require.Equal(t, "sc-hsm-tool --initialize --dkek-shares N, which erases it", h.hint)
+	require.ErrorContains(t, err, `card "default": key domain 0: status: the card was initialised without key domains`)
+	_, hint := explained(err)
+	require.Equal(t, "sc-hsm-tool --initialize --dkek-shares N, which erases it", hint)
 }
 
 // A firmware that lacks a size refuses it by the name of the key.
@@ -448,17 +452,3 @@ func TestImportKey_WrongUse(t *testing.T) {
 }
 
 // A key in PEM without a name is called as its file.
-func TestImportKey_Labels(t *testing.T) {
-	for _, c := range []struct {
-		order importOrder
-		own   *keyfile.Certificate
-		want  string
-	}{
-		{importOrder{file: "/a/b/server.key.pem"}, nil, "server.key"},
-		{importOrder{file: "/a/b/server.pem"}, &keyfile.Certificate{Name: "www.example"}, "www.example"},
-		{importOrder{file: "/a/b/server.pem"}, &keyfile.Certificate{}, "server"},
-		{importOrder{file: "/a/b/server.pem", label: "mine"}, &keyfile.Certificate{Name: "www.example"}, "mine"},
-	} {
-		require.Equal(t, c.want, c.order.labelOf(keyfile.Material{Own: c.own}))
-	}
-}

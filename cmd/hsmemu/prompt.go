@@ -15,9 +15,9 @@ import (
 // at a terminal without being shown. The caller wipes it.
 func (a *app) secret(what, file, variable string) ([]byte, error) {
 	if file != "" {
-		data, err := os.ReadFile(file)
+		data, err := readFile(file)
 		if err != nil {
-			return nil, fmt.Errorf("read %s: %w", what, err)
+			return nil, fmt.Errorf("read the %s in %s: %w", what, file, err)
 		}
 		line, _, _ := bytes.Cut(data, []byte("\n"))
 		return bytes.TrimSuffix(line, []byte("\r")), nil

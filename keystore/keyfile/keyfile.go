@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"math"
 	"math/big"
+	"path/filepath"
 	"strings"
 
 	"software.sslmate.com/src/go-pkcs12"
@@ -49,6 +50,16 @@ type Material struct {
 	Own *Certificate
 	// Issuers are all the other certificates, in the file's order.
 	Issuers []Certificate
+}
+
+// Label is what the key is called: by its certificate, or else as the file is,
+// whose name may have an ending.
+func (m Material) Label(file string) string {
+	if m.Own != nil && m.Own.Name != "" {
+		return m.Own.Name
+	}
+	base := filepath.Base(file)
+	return strings.TrimSuffix(base, filepath.Ext(base))
 }
 
 // Certificate is the little of an X.509 certificate that matters to a card.
