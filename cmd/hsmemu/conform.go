@@ -289,8 +289,14 @@ func (c *conformance) secrets(o *conform.Options) error {
 }
 
 // confirm shows what a run costs and has its card named.
-func (c *conformance) confirm(s conform.Statement, _ conform.Plan, most conform.Costs) error {
-	fmt.Fprintf(c.err, "hsmemu: this %s of card %s\n", most.Spends(s), s.Serial)
+func (c *conformance) confirm(s conform.Statement, p conform.Plan, most conform.Costs) error {
+	played := 0
+	for _, one := range p {
+		if one.Why == "" {
+			played++
+		}
+	}
+	fmt.Fprintf(c.err, "hsmemu: the plan, %d of %d rules on card %s: %s\n", played, len(p), s.Serial, most.Spends(s))
 	typed := c.serial
 	if typed == "" {
 		line, err := c.typed("type its serial number to go on: ", false)

@@ -132,12 +132,14 @@ func inUse(s Statement) Statement {
 	return s
 }
 
+const unasked = "not asked for"
+
 func whyNot(r Rule, s Statement, o Options) string {
 	if r.Withdrawn != "" {
 		return "withdrawn: " + r.Withdrawn
 	}
 	if o.Only != nil && !o.Only.MatchString(r.ID) {
-		return "not asked for"
+		return unasked
 	}
 	if why := o.Expected.skips(r.ID); why != "" {
 		return "to be skipped: " + why

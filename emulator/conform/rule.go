@@ -182,7 +182,11 @@ func (c Costs) Spends(s Statement) string {
 		case all:
 			words = append(words, "blocks the "+name)
 		case n > 0:
-			words = append(words, fmt.Sprintf("spends up to %d of %v %s tries", n, of, name))
+			left := ""
+			if of.Known {
+				left = fmt.Sprintf(" of %d", of.Left)
+			}
+			words = append(words, fmt.Sprintf("spends up to %d%s %s tries", n, left, name))
 		}
 	}
 	spend(c.UserTries, c.UserLockout, s.UserPIN, "user PIN")

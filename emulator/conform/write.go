@@ -108,6 +108,8 @@ func (r Report) text() string {
 	line("%s", r.About())
 	for _, one := range r.Results {
 		switch {
+		case one.Why == unasked:
+			continue
 		case one.Verdict == NotJudged:
 			line("%-10s %s: %s", one.Verdict, one.ID, one.Why)
 			continue
