@@ -46,7 +46,7 @@ func runningCard(t *testing.T, a *app, name string) (end func()) {
 	socket := filepath.Join(dir, socketName)
 	l, err := takeSocket(socket)
 	require.NoError(t, err)
-	_, closeAll, err := a.private(context.Background(), l, socket, []filling{{card: name}})
+	_, closeAll, err := a.private(context.Background(), l, socket, []filling{{card: name}}, needed)
 	require.NoError(t, err)
 	ended := false
 	end = func() {

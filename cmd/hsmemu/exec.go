@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,14 +25,21 @@ import (
 
 func newExecCommand(a *app) *cobra.Command {
 	var cards, readerNames, faults []string
-	var from string
+	var from, trace string
+	var keepGoing bool
 	cmd := &cobra.Command{
 		Use:   "exec [--card NAME]... [flags] -- PROGRAM [ARG]...",
 		Short: "run a program with cards of its own",
 		Long: "Starts a private PC/SC daemon on a private socket, puts the cards into its readers, in the order given,\n" +
 			"runs the program where it finds them, and hands over its exit code: 128+n if signal n ended it, 127 if there\n" +
-			"is no such program, 126 if it cannot be run, 125 if exec itself failed. Needs no root, no pcscd and no free\n" +
-			"port; any number run side by side.\n\n" +
+			"is no such program, 126 if it cannot be run, 125 if exec itself failed, as for a card that is in use, and 2\n" +
+			"for a mistake in exec's own command line. Needs no root, no pcscd and no free port; any number run side by\n" +
+			"side.\n\n" +
+			"A program that runs is let run to its end, whatever fails meanwhile. With --keep-going it runs also if some of\n" +
+			"the cards cannot be had, with the others; what failed is reported after it, and the exit code is 125 if its\n" +
+			"own was 0.\n\n" +
+			"With --trace every command of the program is shown, from the first to the last: on standard error, drawn as\n" +
+			"`hsmemu trace` draws if that is a terminal, or in a file, a line for each. The program's output stays as it is.\n\n" +
 			"With --from the card is a throw-away copy of a snapshot of it, or of a file that `hsmemu card export` wrote:\n" +
 			"it is in memory alone and ends with the program. The program finds it under its name in a state folder of\n" +
 			"its own. With --fault the readers fail from the beginning; `hsmemu card fault --help` tells how.",
@@ -47,13 +55,16 @@ func newExecCommand(a *app) *cobra.Command {
 			}
 			fillings := fill(cards, readerNames)
 			fillings[0].from = from
-			return a.exec(context.WithoutCancel(cmd.Context()), fillings, faults, args)
+			return a.exec(context.WithoutCancel(cmd.Context()), execution{fillings, faults, keepGoing, trace, args})
 		},
 	}
 	cmd.Flags().SetInterspersed(false)
 	cmd.Flags().StringArrayVar(&cards, "card", []string{defaultCard}, "name of a card; may be repeated")
 	cmd.Flags().StringArrayVar(&readerNames, "reader-name", nil, "`NAME` of the first reader, instead of what hardware with this card is called; repeated, of the next")
 	cmd.Flags().StringVar(&from, "from", "", "run a throw-away copy of this `SNAPSHOT|FILE`, of which nothing is kept")
+	cmd.Flags().StringVar(&trace, "trace", "", "show the program's commands on standard error, or with =`FILE` write them there")
+	cmd.Flags().Lookup("trace").NoOptDefVal = onStderr
+	cmd.Flags().BoolVar(&keepGoing, "keep-going", false, "run the program also without cards that cannot be had, and report them after it")
 	cmd.Flags().StringArrayVar(&faults, "fault", nil, "`FAULT` with its settings, as in 'remove after=3', in every reader; may be repeated")
 	return cmd
 }
@@ -74,9 +85,18 @@ func fill(cards, readerNames []string) []filling {
 	return all
 }
 
+// execution is what the command line of exec asks for.
+type execution struct {
+	cards     []filling
+	faults    []string
+	keepGoing bool
+	trace     string // a file or onStderr; empty for none
+	args      []string
+}
+
 // exec runs a program with a private daemon. Signals go to the program, so the
 // context does not end with them.
-func (a *app) exec(ctx context.Context, cards []filling, faults, args []string) (err error) {
+func (a *app) exec(ctx context.Context, x execution) (err error) {
 	defer func() {
 		if err != nil && !errors.As(err, new(exitError)) {
 			err = execError{err}
@@ -85,26 +105,54 @@ func (a *app) exec(ctx context.Context, cards []filling, faults, args []string) 
 	if err := needPCSCLite("exec", runtime.GOOS); err != nil {
 		return err
 	}
-	p := program{args: args, signals: passSignals()}
+	p := program{args: x.args, signals: passSignals()}
 	defer p.signals.stop()
 	l, socket, remove, err := a.privateSocket()
 	if err != nil {
 		return err
 	}
 	defer func() { err = a.also(err, remove()) }()
-	d, closeAll, err := a.private(ctx, l, socket, cards)
+	var missing []error
+	without := needed
+	if x.keepGoing {
+		without = func(err error) error {
+			missing = append(missing, err)
+			if len(missing) == len(x.cards) {
+				return errors.Join(missing...)
+			}
+			return nil
+		}
+	}
+	d, closeAll, err := a.private(ctx, l, socket, x.cards, without)
 	if err != nil {
 		return err
 	}
-	if err := setFaults(d.Cards, faults); err != nil {
-		return errors.Join(err, closeAll())
+	endTrace := nothingLeft
+	if x.trace != "" {
+		if endTrace, err = a.trace(d.Cards, x.trace); err != nil {
+			return errors.Join(err, closeAll())
+		}
+	}
+	if err := setFaults(d.Cards, x.faults); err != nil {
+		return errors.Join(err, endTrace(), closeAll())
 	}
 	p.env = with(os.Environ(), pcscd.EnvSocket, socket)
-	if cards[0].from != "" {
+	if x.cards[0].from != "" {
 		p.env = with(p.env, "HSMEMU_STATE", filepath.Dir(socket))
 	}
-	return a.also(p.run(a), closeAll())
+	ended := p.run(a)
+	for _, failed := range append(missing, endTrace(), closeAll()) {
+		if failed != nil {
+			message, _ := explained(failed)
+			fmt.Fprintf(a.err, "hsmemu: %s\n", message)
+			ended = cmp.Or(ended, error(exitError(exitExec)))
+		}
+	}
+	return ended
 }
+
+// needed ends all where a card cannot be had.
+func needed(err error) error { return err }
 
 // setFaults sets faults in the readers of cards, each a name and its settings
 // with blanks between them.
@@ -159,9 +207,13 @@ func (a *app) taken(f filling) (*statedir.Card, error) {
 // also joins a failure of our own to how a program ended. Its exit code is
 // handed over all the same.
 func (a *app) also(ended, failed error) error {
+	if failed == nil {
+		return ended
+	}
+	message, _ := explained(failed)
 	var code exitError
-	if failed != nil && errors.As(ended, &code) {
-		fmt.Fprintf(a.err, "hsmemu: %v\n", failed)
+	if errors.As(ended, &code) {
+		fmt.Fprintf(a.err, "hsmemu: %s\n", message)
 		return ended
 	}
 	return errors.Join(ended, failed)
@@ -214,8 +266,10 @@ func explainSocket(err error, advice string) error {
 }
 
 // private starts a private daemon on a listener, which it owns, with cards in its
-// readers, in the order given. What close ends gives the cards back, too.
-func (a *app) private(ctx context.Context, l net.Listener, socket string, cards []filling) (d *control.Private, closeAll func() error, err error) {
+// readers, in the order given. What close ends gives the cards back, too. Where a
+// card cannot be had, without says whether it does without it: nil, or an error that
+// ends all.
+func (a *app) private(ctx context.Context, l net.Listener, socket string, cards []filling, without func(error) error) (d *control.Private, closeAll func() error, err error) {
 	var places []control.Placement
 	var held []*statedir.Card
 	closeAll = func() error {
@@ -231,6 +285,9 @@ func (a *app) private(ctx context.Context, l net.Listener, socket string, cards 
 	for _, c := range cards {
 		h, err := a.taken(c)
 		if err != nil {
+			if err = without(err); err == nil {
+				continue
+			}
 			return nil, nil, errors.Join(err, l.Close(), closeAll())
 		}
 		held = append(held, h)
@@ -267,7 +324,7 @@ func (a *app) serveSocket(ctx context.Context, socket string, cards []string) (e
 	if err != nil {
 		return explainSocket(err, "--socket takes a shorter path")
 	}
-	d, closeAll, err := a.private(ctx, l, socket, fill(cards, nil))
+	d, closeAll, err := a.private(ctx, l, socket, fill(cards, nil), needed)
 	if err != nil {
 		return err
 	}

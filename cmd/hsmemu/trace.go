@@ -1,32 +1,39 @@
 package main
 
 import (
+	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"hsmemu/emulator/control"
+	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/view"
 )
 
 func newTraceCommand(a *app) *cobra.Command {
 	var card string
-	var asJSON, verbose bool
+	var asJSON, verbose, wait bool
 	var only []string
 	var capture string
 	cmd := &cobra.Command{
 		Use:   "trace",
 		Short: "follow the commands of a running card in words",
 		Long: "Follows a running card. At a terminal reads are counted, PINs stand out and counters are drawn, in colour\n" +
-			"unless $NO_COLOR is set; otherwise, and with --verbose, there is a line for each event.",
+			"unless $NO_COLOR is set, under the program that sends them, as far as that is known; otherwise, and with\n" +
+			"--verbose, there is a line for each event. It ends with the process that runs the card.\n\n" +
+			"With --wait the process may begin later. `hsmemu exec --trace` shows a program's commands from the first on.",
 		Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			form := eachLine
@@ -41,7 +48,7 @@ func newTraceCommand(a *app) *cobra.Command {
 			case asJSON:
 				form = eachJSON
 			case !verbose && a.atTerminal():
-				form = drawn(a.env("NO_COLOR") == "")
+				form = drawn(view.Drawing{Colour: a.env("NO_COLOR") == ""})
 			}
 			if capture != "" {
 				f, err := os.OpenFile(capture, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
@@ -50,78 +57,93 @@ func newTraceCommand(a *app) *cobra.Command {
 				}
 				form = captured(f, form)
 			}
-			return a.follow(cmd.Context(), card, chosen(only, form))
+			follow := a.follow
+			if wait {
+				follow = a.followLater
+			}
+			return follow(cmd.Context(), card, chosen(only, form))
 		},
 	}
 	cmd.Flags().StringVar(&card, "card", defaultCard, "name of the card")
 	cmd.Flags().StringSliceVar(&only, "only", nil, "show only `CLASSES` of events: "+strings.Join(view.Classes(), ", "))
 	cmd.Flags().StringVar(&capture, "pcap", "", "write a capture for Wireshark into this `FILE`, too")
+	cmd.Flags().BoolVar(&wait, "wait", false, "wait for a process that runs the card")
 	cmd.Flags().BoolVar(&verbose, "verbose", false, "print a line for each event at a terminal, too")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, a line for each event")
 	return cmd
 }
 
-// form is how events are written.
-type form func(w io.Writer) (next func(view.Event) error, end func() error)
+// form is how events are written; card names that of an event where there are
+// several.
+type form func(w io.Writer) (next func(card string, e view.Event) error, end func() error)
 
-func eachJSON(w io.Writer) (next func(view.Event) error, end func() error) {
-	return func(e view.Event) error { return json.NewEncoder(w).Encode(e) }, nothingLeft
+func eachJSON(w io.Writer) (next func(string, view.Event) error, end func() error) {
+	lines := json.NewEncoder(w)
+	return func(_ string, e view.Event) error { return lines.Encode(e) }, nothingLeft
 }
 
-func eachLine(w io.Writer) (next func(view.Event) error, end func() error) {
-	return func(e view.Event) error {
-		_, err := fmt.Fprintln(w, e.Line())
+func eachLine(w io.Writer) (next func(string, view.Event) error, end func() error) {
+	return func(card string, e view.Event) error {
+		if card != "" {
+			card += "  "
+		}
+		_, err := fmt.Fprintln(w, card+e.Line())
 		return err
 	}, nothingLeft
 }
 
 func nothingLeft() error { return nil }
 
-func drawn(colour bool) form {
-	return func(w io.Writer) (next func(view.Event) error, end func() error) {
-		d := &view.Drawing{Colour: colour}
+func drawn(d view.Drawing) form {
+	return func(w io.Writer) (next func(string, view.Event) error, end func() error) {
 		write := func(s string) error {
 			_, err := io.WriteString(w, s)
 			return err
 		}
-		return func(e view.Event) error { return write(d.Next(e)) }, func() error { return write(d.Rest()) }
+		return func(card string, e view.Event) error { return write(d.Of(card, e)) }, func() error { return write(d.Rest()) }
 	}
 }
 
-// chosen writes only the events of some classes; none is all.
+// chosen writes only the events of some classes; none is all. What was left out
+// before an event that is not written is counted at the next one.
 func chosen(classes []string, f form) form {
 	if len(classes) == 0 {
 		return f
 	}
-	return func(w io.Writer) (func(view.Event) error, func() error) {
+	return func(w io.Writer) (func(string, view.Event) error, func() error) {
 		next, end := f(w)
-		return func(e view.Event) error {
+		missed := 0
+		return func(card string, e view.Event) error {
+			missed += e.Missed
 			if !slices.Contains(classes, e.Class()) {
 				return nil
 			}
-			return next(e)
+			e.Missed, missed = missed, 0
+			return next(card, e)
 		}, end
 	}
 }
 
 // captured writes a capture, too, and closes it at the end.
 func captured(file io.WriteCloser, f form) form {
-	return func(w io.Writer) (func(view.Event) error, func() error) {
+	return func(w io.Writer) (func(string, view.Event) error, func() error) {
 		next, end := f(w)
 		_, failed := file.Write(view.CaptureStart())
-		return func(e view.Event) error {
+		return func(card string, e view.Event) error {
 			if failed == nil {
 				_, failed = file.Write(e.Packet())
 			}
-			return errors.Join(failed, next(e))
+			return errors.Join(failed, next(card, e))
 		}, func() error { return errors.Join(end(), file.Close()) }
 	}
 }
 
 // atTerminal reports whether what is printed goes to a terminal.
-func (a *app) atTerminal() bool {
-	out, ok := a.out.(*os.File)
-	return ok && term.IsTerminal(int(out.Fd()))
+func (a *app) atTerminal() bool { return isTerminal(a.out) }
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // brokenWords says what a running card does wrong on purpose, if it does.
@@ -146,7 +168,7 @@ func (a *app) follow(ctx context.Context, card string, f form) error {
 		next, end := f(a.out)
 		for e, err := range events {
 			if err == nil {
-				err = next(e)
+				err = next("", e)
 			}
 			if err != nil {
 				return err
@@ -154,4 +176,93 @@ func (a *app) follow(ctx context.Context, card string, f form) error {
 		}
 		return end()
 	})
+}
+
+// waitInterval is how often followLater looks for the card's process. A program
+// that it starts hardly takes less time from then until its first command.
+const waitInterval = 5 * time.Millisecond
+
+// followLater is follow that waits for the process that runs the card, and for the
+// card itself where exec or run would make it.
+func (a *app) followLater(ctx context.Context, card string, f form) error {
+	absent := func(err error) bool {
+		return errors.Is(err, control.ErrNobody) || errors.Is(err, control.ErrEnded) || card == defaultCard && errors.Is(err, statedir.ErrNoCard)
+	}
+	err := a.follow(ctx, card, f)
+	if !absent(err) {
+		return err
+	}
+	fmt.Fprintf(a.err, "waiting for card %q\n", card)
+	d, err := a.cards()
+	if err != nil {
+		return err
+	}
+	socket, err := d.Socket(card)
+	if err != nil {
+		return err
+	}
+	again := time.NewTicker(waitInterval)
+	defer again.Stop()
+	for err = control.ErrNobody; absent(err); {
+		select {
+		case <-again.C:
+			if _, none := os.Lstat(socket); none == nil { // not so much to do as to look for the card
+				err = a.follow(ctx, card, f)
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	return err
+}
+
+// onStderr stands for standard error as the place of a trace.
+const onStderr = "-"
+
+// trace writes what happens to cards from here on, drawn where that is standard
+// error and a terminal, else in lines. end returns when everything is written that
+// had happened by then. What could not be written is an error of end and does not
+// disturb the cards.
+func (a *app) trace(cards []*control.Card, place string) (end func() error, err error) {
+	var out io.Writer = a.err
+	form, closeFile := form(eachLine), nothingLeft
+	switch {
+	case place != onStderr:
+		file, err := os.OpenFile(place, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+		if err != nil {
+			return nil, fmt.Errorf("write %s: %w", place, plain(err))
+		}
+		out, closeFile = file, file.Close
+	case isTerminal(a.err):
+		form = drawn(view.Drawing{Colour: a.env("NO_COLOR") == "", Whole: true})
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	batches := control.Follow(ctx, cards...)
+	ended := make(chan error, 1)
+	go func() { ended <- write(batches, len(cards) > 1, form, out) }()
+	return func() error {
+		cancel()
+		if err := errors.Join(<-ended, closeFile()); err != nil {
+			return fmt.Errorf("write the trace: %w", plain(err))
+		}
+		return nil
+	}, nil
+}
+
+// write writes events in batches. It goes through all of them, whatever becomes of
+// what it writes.
+func write(batches iter.Seq[[]control.Told], named bool, f form, w io.Writer) error {
+	out := bufio.NewWriter(w)
+	next, end := f(out)
+	var failed error
+	for batch := range batches {
+		for _, e := range batch {
+			if !named {
+				e.Card = ""
+			}
+			failed = cmp.Or(failed, next(e.Card, e.Event))
+		}
+		failed = cmp.Or(failed, out.Flush())
+	}
+	return cmp.Or(failed, end(), out.Flush())
 }

@@ -175,9 +175,10 @@ func (e Event) bars() string {
 		return so
 	case e.instruction() == "50" || e.instruction() == "2C":
 		return strings.TrimSpace(so + "  " + user)
-	default:
+	case strings.HasSuffix(known(e.Header), "81"):
 		return user
 	}
+	return "" // of what this card does not have
 }
 
 // longest is the number of tries up to which a bar has a place for each.

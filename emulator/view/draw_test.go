@@ -49,6 +49,7 @@ func TestDrawing_PINsStandOut(t *testing.T) {
 		{did("00200081", "VERIFY", "user PIN", "63C2", "wrong, 2 tries left"), "● VERIFY user PIN: wrong, 2 tries left (63C2)     user PIN ██· 2/3"},
 		{did("00500000", "INITIALIZE DEVICE", "SO-PIN", "63C7", "wrong, 7 tries left"), "● INITIALIZE DEVICE SO-PIN: wrong, 7 tries left (63C7)  SO-PIN ███████········ 7/15"},
 		{did("002C0081", "RESET RETRY COUNTER", "user PIN", "9000", "done"), "● RESET RETRY COUNTER user PIN: done              SO-PIN ███████········ 7/15  user PIN ██· 2/3"},
+		{did("00200085", "VERIFY", "biometric template", "6A88", "not found"), "● VERIFY biometric template: not found (6A88)"},
 		{did("00200088", "VERIFY", "SO-PIN", "9000", "done"), "● VERIFY SO-PIN: done                             SO-PIN ███████········ 7/15"},
 	} {
 		require.Equal(t, "13:15:00  "+c.want+"\n", drawn(view.Drawing{}, c.event))
@@ -63,6 +64,11 @@ func TestDrawing_ShowsWhatHappensAround(t *testing.T) {
 	at := time.Date(2026, 11, 28, 13, 15, 0, 0, time.UTC)
 	require.Equal(t, "13:15:00  ▲ card taken out: vpcd\n          (3 events left out)\n13:15:00  ✗ cut short: remove\n", drawn(view.Drawing{},
 		view.Event{Kind: view.Eject, At: at, Meaning: "vpcd"}, view.Event{Kind: view.CutShort, At: at, Missed: 3, Meaning: "remove"}))
+	sign := "00680170"
+	require.Equal(t, "13:15:00  ▲ card reset\n13:15:00  ▲ card restored\n13:15:00  ▲ fault set: remove\n13:15:00  ✗ cut short in SIGN: remove\n13:15:00  ✗ fault struck in SIGN: cut\n", drawn(view.Drawing{},
+		view.Event{Kind: view.Reset, At: at, Meaning: "reset"}, view.Event{Kind: view.Restore, At: at, Meaning: "another state"},
+		view.Event{Kind: view.FaultSet, At: at, Meaning: "fault set: remove"}, view.Event{Kind: view.CutShort, At: at, Header: &sign, Meaning: "remove"},
+		view.Event{Kind: view.Struck, At: at, Header: &sign, Meaning: "cut"}))
 }
 
 // What one connection says stands together under its program's name; what happens
@@ -79,7 +85,7 @@ func TestDrawing_GroupsByConnection(t *testing.T) {
 	require.Equal(t, `── pkcs11-tool, process 4711, connection 1
 13:15:00    1 read
 13:15:00    SIGN key 1, ECDSA: done, 71 bytes
-13:15:00  ▲ card reset: reset
+13:15:00  ▲ card reset
 13:15:00    SIGN key 1, ECDSA: done, 71 bytes
 13:15:00    1 read
 ── pkcs11-tool, process 4711, connection 2
@@ -91,8 +97,8 @@ func TestDrawing_GroupsByConnection(t *testing.T) {
 
 	var several view.Drawing
 	require.Equal(t, "── alice: pkcs11-tool, process 4711, connection 1\n13:15:00    SIGN key 1, ECDSA: done, 71 bytes\n", several.Of("alice", by(sign, 1)))
-	require.Equal(t, "13:15:00  ▲ card reset: reset\n", several.Of("alice", reset))
-	require.Equal(t, "── bob\n13:15:00  ▲ card reset: reset\n", several.Of("bob", reset))
+	require.Equal(t, "13:15:00  ▲ card reset\n", several.Of("alice", reset))
+	require.Equal(t, "── bob\n13:15:00  ▲ card reset\n", several.Of("bob", reset))
 	require.Equal(t, "a program, connection 1", view.Client{Connection: 1}.String())
 	require.Equal(t, "hsmemu, process 3", view.Client{Process: 3, Program: "hsmemu"}.String())
 }

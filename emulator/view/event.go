@@ -91,17 +91,36 @@ type Counter struct {
 }
 
 var kindText = map[Kind]string{
-	Reset: "card reset", Eject: "card taken out", Insert: "card put in", Restore: "card restored", FaultSet: "faults", Struck: "fault struck", CutShort: "cut short",
+	Reset: "card reset", Eject: "card taken out", Insert: "card put in", Restore: "card restored", Struck: "fault struck", CutShort: "cut short",
 }
 
 // String is the event in one line of words, see applet.EventWords:
 //
 //	VERIFY user PIN → 63C2, wrong, 2 tries left
 func (e Event) String() string {
-	if e.Kind != Command {
-		return Printable(text(kindText, e.Kind) + ": " + e.Meaning)
+	switch {
+	case e.Kind == Reset, e.Kind == Restore:
+		return text(kindText, e.Kind) // there is no more to say
+	case e.Kind == FaultSet:
+		return Printable(e.Meaning)
+	case e.Kind != Command:
+		return Printable(text(kindText, e.Kind) + e.struck() + ": " + e.Meaning)
 	}
 	return Printable(applet.EventWords(known(e.Command), known(e.Subject), known(e.SW), e.Meaning, e.Secure))
+}
+
+// struck names the command of an event in which the card answered none.
+func (e Event) struck() string {
+	if len(known(e.Header)) < 4 {
+		return ""
+	}
+	for _, c := range applet.Commands() {
+		if strings.HasPrefix(c.Header, (*e.Header)[2:4]+" ") {
+			name, _, _ := strings.Cut(c.Name, " (") // the forms differ in more than the header
+			return " in " + name
+		}
+	}
+	return " in " + *e.Header
 }
 
 // Line is the event in a line that programs can search: when, how long it took,
