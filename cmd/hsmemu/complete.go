@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -80,6 +81,43 @@ func faultSettings(_ *app, args []string) (settings []string) {
 	return settings
 }
 
+// completedParts are the flags whose value has several words, with what completes
+// the last of them.
+var completedParts = map[string]struct {
+	between string
+	by      choices // with the words before it for arguments
+}{
+	"fault": {" ", func(a *app, before []string) []string {
+		if len(before) == 0 {
+			return faultNames(a, nil)
+		}
+		return faultSettings(a, []string{"", before[0]})
+	}},
+	"only": {",", func(*app, []string) []string { return view.Classes() }},
+}
+
+// lastPart completes the last part of a word.
+func lastPart(a *app, between string, by choices, word string) (list []string, directive cobra.ShellCompDirective) {
+	at := strings.LastIndex(word, between) + 1
+	list, directive = begun(a, by, strings.FieldsFunc(word[:at], func(r rune) bool { return string(r) == between }), word[at:])
+	for i, one := range list {
+		list[i] = word[:at] + one
+	}
+	return list, directive
+}
+
+// snapshotsOrFiles completes --from: with the snapshots of the card that is named,
+// or else with files.
+func snapshotsOrFiles(a *app, cmd *cobra.Command, word string) ([]string, cobra.ShellCompDirective) {
+	cards, err := cmd.Flags().GetStringArray("card")
+	cards = slices.Compact(cards) // cobra may have parsed them twice
+	if err != nil || len(cards) != 1 {
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	list, _ := begun(a, snapshotTags, cards, word)
+	return list, cobra.ShellCompDirectiveDefault
+}
+
 func firmwares(*app, []string) []string { return strings.Split(firmwareList(), ", ") }
 
 func seals(*app, []string) []string {
@@ -113,6 +151,18 @@ func complete(a *app, cmd *cobra.Command) {
 		cmd.ValidArgsFunction = func(_ *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
 			return begun(a, by[min(len(args), len(by)-1)], args, word)
 		}
+	}
+	for name, p := range completedParts {
+		if cmd.LocalFlags().Lookup(name) != nil {
+			_ = cmd.RegisterFlagCompletionFunc(name, func(_ *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
+				return lastPart(a, p.between, p.by, word)
+			})
+		}
+	}
+	if nameOf(cmd) == "exec" {
+		_ = cmd.RegisterFlagCompletionFunc("from", func(cmd *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
+			return snapshotsOrFiles(a, cmd, word)
+		})
 	}
 	for name, by := range completedFlags {
 		if cmd.LocalFlags().Lookup(name) == nil {

@@ -47,6 +47,7 @@ var tools = map[string]string{
 	"pkcs15-tool":  "opensc",
 	"sc-hsm-tool":  "opensc",
 	"ssh-keygen":   "openssh-client",
+	"tshark":       "tshark",
 }
 
 // TestScript plays the scenarios of testdata/script with the real tools. A

@@ -81,9 +81,19 @@ func writePages(cmd *cobra.Command, header *doc.GenManHeader, folder string) err
 	return nil
 }
 
-const exitStatus = `0 when it is done, 1 when it failed, with a line about why, 2 for a mistake in the command line.
-hsmemu exec hands over the exit status of its program.
+const exitStatus = `0 when it is done, 1 when it failed, with a line about why, 2 for a mistake in the command line, 130 when it was
+interrupted before it was done.
+hsmemu exec hands over the exit status of its program. Its own are
 `
+
+// execStatus are the statuses of exec itself.
+var execStatus = [][2]string{
+	{"2", "a mistake in exec's own command line; the program was not run"},
+	{"125", "exec itself failed, as for a card that is in use, or with --keep-going a card was missing from a program that ended with 0"},
+	{"126", "the program cannot be run"},
+	{"127", "there is no such program"},
+	{"128+n", "signal n ended the program"},
+}
 
 const manFiles = `$HSMEMU_STATE, $XDG_STATE_HOME/hsmemu or ~/.local/state/hsmemu: the cards, each in NAME.card, with their
 snapshots in snapshots/NAME. A process that runs a card listens at NAME.sock.
@@ -108,7 +118,11 @@ func page(cmd *cobra.Command, header *doc.GenManHeader, out io.Writer) error {
 		}
 		fmt.Fprintf(&more, ".TP\n\\fB%s\\fP\n%s\n", s.name, roff(about))
 	}
-	more.WriteString(".SH EXIT STATUS\n" + roff(exitStatus) + ".SH FILES\n" + roff(manFiles))
+	more.WriteString(".SH EXIT STATUS\n" + roff(exitStatus))
+	for _, s := range execStatus {
+		fmt.Fprintf(&more, ".TP\n\\fB%s\\fP\n%s\n", s[0], roff(s[1]))
+	}
+	more.WriteString(".SH FILES\n" + roff(manFiles))
 	before, after, also := strings.Cut(text, ".SH SEE ALSO")
 	if also {
 		after = ".SH SEE ALSO" + after

@@ -79,8 +79,19 @@ func TestSurface_Completes(t *testing.T) {
 		"exec --card b":              "bob :4",
 		"card authenticate --with b": "bob :4",
 		"trace --card=b":             "bob :4",
+		"trace --only l":             "life :4",
+		"trace --only pin,k":         "pin,key :4",
+		"exec --fault re":            "remove :4",
+		"exec --fault remove_a":      "remove after= remove at= :6",
+		"exec --fault slow_real":     "slow realistic :4",
+		"exec --card alice --from ":  "before :0",
+		"exec --from be":             ":0", // the default card has no snapshots
 	} {
-		out, _, code := called(t, env, append([]string{cobra.ShellCompNoDescRequestCmd}, strings.Split(line, " ")...)...)
+		words := strings.Split(line, " ")
+		for i := range words {
+			words[i] = strings.ReplaceAll(words[i], "_", " ") // within one word
+		}
+		out, _, code := called(t, env, append([]string{cobra.ShellCompNoDescRequestCmd}, words...)...)
 		require.Zero(t, code, line)
 		got := strings.Join(strings.Fields(out), " ")
 		if strings.Contains(line, "--answer") { // its words are a table's
