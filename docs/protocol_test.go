@@ -225,7 +225,7 @@ func TestProtocol_MessagesHold(t *testing.T) {
 
 func TestDocs_FidelityListsEveryStatement(t *testing.T) {
 	names, statements := chapters(t)
-	cited := citations(t)
+	cited, rules := citations(t), rulesOf(t)
 	var b strings.Builder
 	for _, name := range names {
 		text, err := os.ReadFile(filepath.Join(root, "docs", "protocol", name))
@@ -237,7 +237,8 @@ func TestDocs_FidelityListsEveryStatement(t *testing.T) {
 				continue
 			}
 			tests := shownBy(cited[s.id])
-			fmt.Fprintf(&rows, "| %s | %s | %s | `%s` |\n", s.id, s.text, s.evidence, strings.Join(tests[:min(2, len(tests))], "`, `"))
+			shown := append([]string{"`" + strings.Join(tests[:min(2, len(tests))], "`, `") + "`"}, rules[s.id]...)
+			fmt.Fprintf(&rows, "| %s | %s | %s | %s |\n", s.id, s.text, s.evidence, strings.Join(shown, ", "))
 		}
 		if rows.Len() > 0 {
 			fmt.Fprintf(&b, "\n## [%s](protocol/%s)\n\n| Statement | Behaviour | How it is known | Shown by |\n|---|---|---|---|\n%s", title, name, rows.String())
