@@ -3,14 +3,12 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
 	"strings"
-	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -44,7 +42,7 @@ func newAPDUCommand(a *app) *cobra.Command {
 				x.expect[i] = pattern
 			}
 			for _, arg := range args {
-				if _, err := parseHex(arg); err != nil && arg != fromInput {
+				if _, err := apdu.ParseHex(arg); err != nil && arg != fromInput {
 					return usageError{err}
 				}
 			}
@@ -119,7 +117,7 @@ func (x *exchanges) all(ctx context.Context, args []string) error {
 		}
 	}
 	send := func(text string) error {
-		command, err := parseHex(text)
+		command, err := apdu.ParseHex(text)
 		if err != nil {
 			return err
 		}
@@ -211,23 +209,4 @@ func (a *app) lines() iter.Seq2[string, error] {
 			}
 		}
 	}
-}
-
-// parseHex reads hexadecimal with blanks and colons between the digits.
-func parseHex(s string) ([]byte, error) {
-	digits := strings.Map(func(r rune) rune {
-		if unicode.IsSpace(r) || r == ':' {
-			return -1
-		}
-		return r
-	}, s)
-	b, err := hex.DecodeString(digits)
-	var wrong hex.InvalidByteError
-	switch {
-	case errors.As(err, &wrong):
-		return nil, fmt.Errorf("not a command: %q is no hexadecimal digit", rune(wrong))
-	case err != nil:
-		return nil, errors.New("not a command: half a byte at the end")
-	}
-	return b, nil
 }

@@ -27,7 +27,10 @@ func newCardAuthenticateCommand(a *app) *cobra.Command {
 		Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			opened := custodian{name: target}
-			if reader != "" {
+			if cmd.Flags().Changed("reader") {
+				if reader == "" {
+					return usageError{errors.New("--reader names a reader")}
+				}
 				if cmd.Flags().Changed("card") {
 					return usageError{errors.New("--card and --reader exclude each other")}
 				}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"strings"
 
 	"hsmemu/applet/client"
 	"hsmemu/emulator/control"
@@ -162,10 +161,9 @@ func (a *app) session(ctx context.Context, name string) (*session, error) {
 	return &session{Client: client.New(h.Card), what: fmt.Sprintf("card %q", name), close: h.Close}, nil
 }
 
-// inReader takes up the card in the first reader of PC/SC whose name contains
-// some text.
+// inReader takes up the card in the reader of PC/SC whose name contains some text.
 func (a *app) inReader(ctx context.Context, name string) (*session, error) {
-	pc, h, name, err := a.connect(ctx, name, firstReader)
+	pc, h, name, err := a.connect(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -177,17 +175,9 @@ func (a *app) inReader(ctx context.Context, name string) (*session, error) {
 	}, nil
 }
 
-// choice is what is done where several readers would do.
-type choice int
-
-const (
-	firstReader choice = iota
-	oneReader          // refuse
-)
-
 // connect takes up the card in a reader of PC/SC whose name contains some text, and
 // returns the whole name.
-func (a *app) connect(ctx context.Context, name string, among choice) (*pcscd.Client, *pcscd.Handle, string, error) {
+func (a *app) connect(ctx context.Context, name string) (*pcscd.Client, *pcscd.Handle, string, error) {
 	fail := func(err error) (*pcscd.Client, *pcscd.Handle, string, error) {
 		return nil, nil, "", fmt.Errorf("reader %q: %w", name, err)
 	}
@@ -195,32 +185,17 @@ func (a *app) connect(ctx context.Context, name string, among choice) (*pcscd.Cl
 	if err != nil {
 		return fail(err)
 	}
-	readers, err := pc.Readers(ctx)
-	var fit []string
-	for _, r := range readers {
-		if strings.Contains(r.Name, name) {
-			fit = append(fit, r.Name)
-		}
-	}
-	switch {
-	case err != nil:
-	case len(fit) == 0:
-		err = pcscd.ErrUnknownReader
-	case len(fit) > 1 && among == oneReader:
-		err = fmt.Errorf("%w: %s", errSeveralReaders, strings.Join(fit, ", "))
-	}
+	full, err := pc.Find(ctx, name)
 	if err != nil {
 		return fail(errors.Join(err, pc.Close()))
 	}
-	name = fit[0]
+	name = full
 	h, err := pc.Connect(ctx, name, pcscd.Shared, pcscd.T0|pcscd.T1)
 	if err != nil {
 		return fail(errors.Join(err, pc.Close()))
 	}
 	return pc, h, name, nil
 }
-
-var errSeveralReaders = errors.New("several readers are called so")
 
 // leave logs out where this session has logged in, and closes it.
 func (s *session) leave(ctx context.Context) error {

@@ -242,7 +242,7 @@ func (t torn) CutAfter(saves int) (vsmartcard.Card, error) { return t.Torn.CutAf
 
 // inserted takes the card in a reader for this program alone.
 func (c *conformance) inserted(ctx context.Context) (conform.Target, func() error, error) {
-	pc, h, name, err := c.connect(ctx, c.reader, oneReader)
+	pc, h, name, err := c.connect(ctx, c.reader)
 	if err != nil {
 		return conform.Target{}, nil, err
 	}

@@ -19,6 +19,7 @@ import (
 	"hsmemu/emulator"
 	"hsmemu/emulator/control"
 	"hsmemu/emulator/statedir"
+	"hsmemu/vsmartcard/pcscd"
 )
 
 // newApp is the program with a state folder of its own.
@@ -43,8 +44,8 @@ func runningCard(t *testing.T, a *app, name string) (end func()) {
 	t.Helper()
 	dir, err := shortFolder()
 	require.NoError(t, err)
-	socket := filepath.Join(dir, socketName)
-	l, err := takeSocket(socket)
+	socket := filepath.Join(dir, pcscd.SocketName)
+	l, err := pcscd.ListenOver(socket)
 	require.NoError(t, err)
 	_, closeAll, err := a.private(context.Background(), l, socket, []filling{{card: name}}, needed)
 	require.NoError(t, err)

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -107,9 +106,9 @@ func (a *app) exec(ctx context.Context, x execution) (err error) {
 	}
 	p := program{args: x.args, signals: passSignals()}
 	defer p.signals.stop()
-	l, socket, remove, err := a.privateSocket()
+	l, socket, remove, err := pcscd.ListenIn(a.env("XDG_RUNTIME_DIR"), os.TempDir())
 	if err != nil {
-		return err
+		return explainSocket(err, "set TMPDIR to a folder with a shorter name")
 	}
 	defer func() { err = a.also(err, remove()) }()
 	var missing []error
@@ -232,29 +231,6 @@ func needPCSCLite(command, system string) error {
 	}
 }
 
-// privateSocket makes a socket in a folder of its own: where the system keeps
-// such things for the user, or else, since that may be missing, unusable or
-// too deep, among the temporary files. What remove removes is the folder.
-func (a *app) privateSocket() (l net.Listener, path string, remove func() error, err error) {
-	for _, base := range []string{a.env("XDG_RUNTIME_DIR"), os.TempDir()} {
-		if base == "" {
-			continue
-		}
-		var dir string
-		if dir, err = os.MkdirTemp(base, "hsmemu-"); err != nil {
-			continue
-		}
-		path = filepath.Join(dir, socketName)
-		if l, err = pcscd.Listen(path); err == nil {
-			return l, path, func() error { return os.RemoveAll(dir) }, nil
-		}
-		if failed := os.Remove(dir); failed != nil {
-			return nil, "", nil, errors.Join(err, failed)
-		}
-	}
-	return nil, "", nil, explainSocket(err, "set TMPDIR to a folder with a shorter name")
-}
-
 // explainSocket says why there is no socket; the advice is for a path that is
 // too long.
 func explainSocket(err error, advice string) error {
@@ -320,7 +296,7 @@ func (a *app) serveSocket(ctx context.Context, socket string, cards []string) (e
 	if err != nil {
 		return err
 	}
-	l, err := takeSocket(socket)
+	l, err := pcscd.ListenOver(socket)
 	if err != nil {
 		return explainSocket(err, "--socket takes a shorter path")
 	}
@@ -339,44 +315,18 @@ func (a *app) serveSocket(ctx context.Context, socket string, cards []string) (e
 // quoted is a word as a shell reads it, whatever is in it.
 func quoted(word string) string { return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'" }
 
-// takeSocket makes a socket at a path, also where a process that did not end
-// cleanly has left one.
-func takeSocket(path string) (net.Listener, error) {
-	l, err := pcscd.Listen(path)
-	if !errors.Is(err, syscall.EADDRINUSE) {
-		return l, err
-	}
-	if info, failed := os.Lstat(path); failed != nil || info.Mode().Type() != fs.ModeSocket {
-		return nil, err
-	}
-	conn, failed := net.Dial("unix", path)
-	if failed == nil {
-		return nil, errors.Join(fmt.Errorf("another process serves %s", path), conn.Close())
-	}
-	if !errors.Is(failed, syscall.ECONNREFUSED) {
-		return nil, err
-	}
-	if err := os.Remove(path); err != nil {
-		return nil, err
-	}
-	return pcscd.Listen(path)
-}
-
-// socketName is how sockets are called, as the system's is.
-const socketName = "pcscd.comm"
-
 // defaultSocket is where `run` serves when it is not told: where the system
 // keeps such things for the user, or else in the state folder.
 func (a *app) defaultSocket() (string, error) {
 	if base := a.env("XDG_RUNTIME_DIR"); base != "" {
 		dir := filepath.Join(base, "hsmemu")
 		if err := os.Mkdir(dir, 0o700); err == nil || errors.Is(err, fs.ErrExist) {
-			return filepath.Join(dir, socketName), nil
+			return filepath.Join(dir, pcscd.SocketName), nil
 		}
 	}
 	d, err := a.cards()
 	if err != nil {
 		return "", err
 	}
-	return filepath.Join(d.Path(), socketName), nil
+	return filepath.Join(d.Path(), pcscd.SocketName), nil
 }

@@ -8,7 +8,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -96,25 +95,4 @@ func oneOfMany(ctx context.Context, state string, i int, up func(), let <-chan s
 		return fmt.Errorf("program %d sees: %s", i, list)
 	}
 	return nil
-}
-
-// A socket whose owner is too busy to answer is not a dead one.
-func TestTakeSocket_LeavesABusyOneAlone(t *testing.T) {
-	path := t.TempDir() + "/s"
-	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	require.NoError(t, err)
-	defer func() { require.NoError(t, syscall.Close(fd)) }()
-	require.NoError(t, syscall.Bind(fd, &syscall.SockaddrUnix{Name: path}))
-	require.NoError(t, syscall.Listen(fd, 0))
-	for { // until nobody else may wait there
-		conn, err := net.Dial("unix", path)
-		if err != nil {
-			require.ErrorIs(t, err, syscall.EAGAIN)
-			break
-		}
-		defer conn.Close()
-	}
-	_, err = takeSocket(path)
-	require.ErrorIs(t, err, syscall.EADDRINUSE)
-	require.FileExists(t, path)
 }

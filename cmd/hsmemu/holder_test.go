@@ -78,7 +78,7 @@ func (s *stage) tell(ts *testscript.TestScript, args []string) error {
 	defer cancel()
 	var last apdu.Response
 	for _, text := range spelledOut(ts, args) {
-		command, err := parseHex(text)
+		command, err := apdu.ParseHex(text)
 		if err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"time"
 )
@@ -181,6 +182,35 @@ func (c *Client) Readers(ctx context.Context) ([]ReaderState, error) {
 		return c.fetch(commandReaders, tableLength*stateSize)
 	}
 	return c.fetchArray()
+}
+
+// ErrSeveralReaders says that a text does not tell one reader from the others.
+var ErrSeveralReaders = errors.New("several readers are called so")
+
+// Find returns the name of the reader that is called so, or else of the only one
+// whose name contains the text, which is not empty. Errors: ErrUnknownReader, and ErrSeveralReaders,
+// which names them.
+func (c *Client) Find(ctx context.Context, text string) (string, error) {
+	readers, err := c.Readers(ctx)
+	if err != nil {
+		return "", err
+	}
+	var fit []string
+	for _, r := range readers {
+		if r.Name == text {
+			return text, nil
+		}
+		if text != "" && strings.Contains(r.Name, text) {
+			fit = append(fit, r.Name)
+		}
+	}
+	switch len(fit) {
+	case 0:
+		return "", ErrUnknownReader
+	case 1:
+		return fit[0], nil
+	}
+	return "", fmt.Errorf("%w: %s", ErrSeveralReaders, strings.Join(fit, ", "))
 }
 
 func (c *Client) fetch(command uint32, size int) ([]ReaderState, error) {

@@ -1,0 +1,99 @@
+//go:build linux
+
+package pcscd_test
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"hsmemu/vsmartcard/pcscd"
+)
+
+// A socket whose owner is too busy to answer is not a dead one.
+func TestListenOver_LeavesABusyOneAlone(t *testing.T) {
+	path := t.TempDir() + "/s"
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, syscall.Close(fd)) }()
+	require.NoError(t, syscall.Bind(fd, &syscall.SockaddrUnix{Name: path}))
+	require.NoError(t, syscall.Listen(fd, 0))
+	for { // until nobody else may wait there
+		conn, err := net.Dial("unix", path)
+		if err != nil {
+			require.ErrorIs(t, err, syscall.EAGAIN)
+			break
+		}
+		defer conn.Close()
+	}
+	_, err = pcscd.ListenOver(path)
+	require.ErrorIs(t, err, syscall.EADDRINUSE)
+	require.FileExists(t, path)
+}
+
+// What a process has left is taken over; what one serves, and what is no socket,
+// is not.
+func TestListenOver(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := pcscd.ListenOver(path)
+	require.NoError(t, err)
+	_, err = pcscd.ListenOver(path)
+	require.EqualError(t, err, "another process serves "+path)
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	require.NoError(t, l.Close())
+	require.FileExists(t, path)
+	l, err = pcscd.ListenOver(path)
+	require.NoError(t, err)
+	require.NoError(t, l.Close())
+	require.NoError(t, os.WriteFile(path, []byte("a letter"), 0o600))
+	_, err = pcscd.ListenOver(path)
+	require.ErrorIs(t, err, syscall.EADDRINUSE)
+	require.FileExists(t, path)
+}
+
+func TestListenIn(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	deep := filepath.Join(dir, strings.Repeat("x", pcscd.PathMax))
+	require.NoError(t, os.Mkdir(deep, 0o700))
+	l, path, remove, err := pcscd.ListenIn("", filepath.Join(dir, "absent"), deep, dir)
+	require.NoError(t, err)
+	require.Equal(t, dir, filepath.Dir(filepath.Dir(path)))
+	left, err := os.ReadDir(deep)
+	require.NoError(t, err)
+	require.Empty(t, left)
+	require.NoError(t, l.Close())
+	require.NoError(t, remove())
+	require.NoDirExists(t, filepath.Dir(path))
+	_, _, _, err = pcscd.ListenIn(deep)
+	require.ErrorIs(t, err, pcscd.ErrPath)
+}
+
+// A text has to tell one reader from the others.
+func TestFind(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	_, err := s.server.Add(pcscd.NitrokeyHSM("DENK0765432", 1))
+	require.NoError(t, err)
+	_, err = s.server.Add(pcscd.Description{Name: name0 + " too"})
+	require.NoError(t, err)
+	c := s.clientOf(4)
+	for text, want := range map[string]string{"0765432": name1, name0: name0, "too": name0 + " too"} {
+		found, err := c.Find(soon(t), text)
+		require.NoError(t, err)
+		require.Equal(t, want, found)
+	}
+	for _, text := range []string{"", "absent"} {
+		_, err = c.Find(soon(t), text)
+		require.ErrorIs(t, err, pcscd.ErrUnknownReader)
+	}
+	_, err = c.Find(soon(t), "Nitrokey")
+	require.ErrorIs(t, err, pcscd.ErrSeveralReaders)
+	require.EqualError(t, err, "several readers are called so: "+name0+", "+name1+", "+name0+" too")
+}
