@@ -29,7 +29,7 @@ import (
 //
 // A document is played in one shell, from its first command to its last, in an
 // empty folder in which docs leads to the documentation. The address of vpcd in
-// it is replaced by that of readers of our own.
+// it is replaced by that of readers of our own, and ADDRESS by the repository's.
 func TestManual(t *testing.T) {
 	t.Parallel()
 	docs, err := filepath.Abs("../../docs")
@@ -162,6 +162,8 @@ func playManual(t *testing.T, docs string, steps []instruction) (err error) {
 		}
 		env = append(env, name+"="+strings.TrimSpace(string(value)))
 	}
+	// The repository may be another user's, as in a container.
+	env = append(env, "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*")
 	address := usualVPCD
 	for _, i := range steps {
 		if !strings.Contains(i.command, usualVPCD) {
@@ -183,8 +185,9 @@ func playManual(t *testing.T, docs string, steps []instruction) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
+	as := strings.NewReplacer(usualVPCD, address, "git clone ADDRESS ", "git clone "+filepath.Dir(docs)+" ")
 	for _, i := range steps {
-		said, code, err := s.run(strings.ReplaceAll(i.command, usualVPCD, address))
+		said, code, err := s.run(as.Replace(i.command))
 		if err != nil {
 			return fmt.Errorf("line %d: %s: %w; it said: %s", i.line, i.command, err, said)
 		}
