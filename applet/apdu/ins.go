@@ -76,3 +76,8 @@ const (
 	KeyAlgorithms = 0x91
 	KeyDomain     = 0x92
 )
+
+// ReadFile is the command that reads a whole elementary file.
+func ReadFile(id uint16) Command {
+	return Command{INS: InsReadBinary, P1: byte(id >> 8), P2: byte(id), Data: []byte{FileOffset, 2, 0, 0}, Ne: 65536, Extended: true}
+}

@@ -35,9 +35,7 @@ func (c *Client) Objects(ctx context.Context) ([]uint16, error) {
 
 // ReadFile reads a whole elementary file; nil where there is none.
 func (c *Client) ReadFile(ctx context.Context, id uint16) ([]byte, error) {
-	r, err := c.ask(ctx, apdu.Command{
-		INS: apdu.InsReadBinary, P1: byte(id >> 8), P2: byte(id), Data: offset(0), Ne: 65536, Extended: true,
-	}, apdu.EndOfFile, apdu.NotFound)
+	r, err := c.ask(ctx, apdu.ReadFile(id), apdu.EndOfFile, apdu.NotFound)
 	if err != nil {
 		return nil, fmt.Errorf("read EF %04X: %w", id, err)
 	}

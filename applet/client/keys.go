@@ -176,18 +176,10 @@ func (c *Client) UnwrapKey(ctx context.Context, ref byte, blob []byte) error {
 // commands go through the channel until Select, Leave, or an answer that breaks
 // it. Errors: sm.ErrToken where the card does not hold the key.
 func (c *Client) OpenChannel(ctx context.Context, suite sm.Suite, device *curve.Public, rand io.Reader) error {
-	ephemeral, err := device.Curve().Generate(rand)
-	if err != nil {
-		return fmt.Errorf("open a channel: %w", err)
-	}
-	if _, err := c.Send(ctx, suite.Select()); err != nil {
-		return fmt.Errorf("open a channel: choose %v: %w", suite, err)
-	}
-	r, err := c.Send(ctx, sm.Present(ephemeral))
-	if err != nil {
-		return fmt.Errorf("open a channel: %w", err)
-	}
-	host, err := suite.Confirm(ephemeral, device, r.Data)
+	host, err := suite.Open(device, rand, func(command apdu.Command) ([]byte, error) {
+		r, err := c.Send(ctx, command)
+		return r.Data, err
+	})
 	if err != nil {
 		return fmt.Errorf("open a channel: %w", err)
 	}

@@ -3,6 +3,7 @@ package sm
 import (
 	"crypto/subtle"
 	"fmt"
+	"io"
 
 	"hsmemu/applet/apdu"
 	"hsmemu/applet/tlv"
@@ -60,6 +61,25 @@ func (s Suite) Authenticate(device *curve.Private, nonce Nonce, data []byte) (Ch
 		tlv.Append(nil, tagNonce, nonce[:]),
 		tlv.Append(nil, tagToken, k.token(s.publicKey(host))))
 	return Channel{session{keys: k}}, answer, nil
+}
+
+// Open opens a secure channel to the card with a device key, which the caller took
+// from a verified certificate. send has the card answer a command and returns the
+// data of its answer; its error is the status word unless that is 9000. Errors:
+// those of send, of rand and of [Suite.Confirm].
+func (s Suite) Open(device *curve.Public, rand io.Reader, send func(apdu.Command) ([]byte, error)) (Host, error) {
+	ephemeral, err := device.Curve().Generate(rand)
+	if err != nil {
+		return Host{}, err
+	}
+	if _, err := send(s.Select()); err != nil {
+		return Host{}, err
+	}
+	answer, err := send(Present(ephemeral))
+	if err != nil {
+		return Host{}, err
+	}
+	return s.Confirm(ephemeral, device, answer)
 }
 
 // Present returns the command GENERAL AUTHENTICATE that hands the card the

@@ -94,11 +94,7 @@ func newCardCopyCommand(a *app) *cobra.Command {
 			"snapshots. Without --seal it is protected as the other one is, by the same passphrase.",
 		Args: exactly(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			d, err := a.cards()
-			if err != nil {
-				return err
-			}
-			sealers, err := a.newSealers(s)
+			d, sealers, err := a.making(s)
 			if err != nil {
 				return err
 			}

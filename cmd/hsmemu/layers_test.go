@@ -76,7 +76,7 @@ var layers = map[string]layer{
 	}},
 	"emulator/view":     {pure: true, imports: []string{"applet", "applet/cvc", "applet/pkcs15", "emulator/broken", "emulator/chip", "keystore", "pinstate"}},
 	"emulator/chiptest": {imports: []string{"applet", "emulator/chip", "emulator/conform", "keystore"}}, // for tests alone
-	"emulator/conform":  {imports: []string{"applet/apdu", "applet/client", "applet/tlv", "applet/cvc", "applet/sm", "keystore/curve", "pinstate", "vsmartcard"}},
+	"emulator/conform":  {imports: []string{"applet/apdu", "applet/client", "applet/tlv", "applet/cvc", "applet/pkcs15", "applet/sm", "keystore/curve", "pinstate", "vsmartcard"}},
 	"docs":              {imports: []string{"..."}}, // tests alone
 	"cmd/hsmemu":        {imports: []string{"..."}, modules: []string{"github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"}},
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/store"
 	"hsmemu/keystore/seal"
 )
@@ -83,6 +84,17 @@ func (a *app) newSealers(s sealing) (store.Options, error) {
 		all[0] = seal.Passphrase{Ask: a.choice("passphrase of the card", a.phraseFile, "HSMEMU_PASSPHRASE")}
 	}
 	return store.Options{Sealers: all}, err
+}
+
+// making is the state folder, and the sealers for the file of a card that is made in
+// it.
+func (a *app) making(s sealing) (*statedir.Dir, store.Options, error) {
+	d, err := a.cards()
+	if err != nil {
+		return nil, store.Options{}, err
+	}
+	sealers, err := a.newSealers(s)
+	return d, sealers, err
 }
 
 // choice gets a secret that nothing can be compared with yet. It asks twice

@@ -77,11 +77,7 @@ func newCardImportCommand(a *app) *cobra.Command {
 		Long:  "Makes a card from a file that export wrote: the same card with the same identity, as a copy.",
 		Args:  exactly(2),
 		RunE: func(_ *cobra.Command, args []string) error {
-			d, err := a.cards()
-			if err != nil {
-				return err
-			}
-			sealers, err := a.newSealers(s)
+			d, sealers, err := a.making(s)
 			if err != nil {
 				return err
 			}

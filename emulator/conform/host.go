@@ -8,6 +8,7 @@ import (
 
 	"hsmemu/applet/apdu"
 	"hsmemu/applet/cvc"
+	"hsmemu/applet/pkcs15"
 	"hsmemu/applet/sm"
 	"hsmemu/keystore/curve"
 	"hsmemu/vsmartcard"
@@ -69,18 +70,9 @@ func (h *Host) openChannel(ctx context.Context, suite sm.Suite, rand io.Reader, 
 	if err != nil {
 		return fmt.Errorf("device certificate: %w", err)
 	}
-	ephemeral, err := device.Curve().Generate(rand)
-	if err != nil {
-		return err
-	}
-	if _, err := succeed(send(suite.Select().Bytes())); err != nil {
-		return err
-	}
-	answer, err := succeed(send(sm.Present(ephemeral).Bytes()))
-	if err != nil {
-		return err
-	}
-	channel, err := suite.Confirm(ephemeral, device, answer)
+	channel, err := suite.Open(device, rand, func(command apdu.Command) ([]byte, error) {
+		return succeed(send(command.Bytes()))
+	})
 	if err != nil {
 		return err
 	}
@@ -89,8 +81,7 @@ func (h *Host) openChannel(ctx context.Context, suite sm.Suite, rand io.Reader, 
 }
 
 func (h *Host) deviceKey(ctx context.Context) (*curve.Public, error) {
-	read := apdu.Command{INS: apdu.InsReadBinary, P1: 0x2F, P2: 0x02, Data: []byte{0x54, 2, 0, 0}, Ne: 65536, Extended: true}
-	certificates, err := succeed(h.Send(ctx, read.Bytes()))
+	certificates, err := succeed(h.Send(ctx, apdu.ReadFile(pkcs15.FileDevice).Bytes()))
 	if err != nil {
 		return nil, err
 	}
