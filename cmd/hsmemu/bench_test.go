@@ -105,7 +105,9 @@ func inVPCD(b *testing.B, card vsmartcard.Card) *pcscd.Handle {
 
 // BenchmarkTraceListener measures the status query of a client of `hsmemu run`: of
 // a card that nobody follows, and in turn with it of one that `hsmemu trace`
-// follows. "ratio" is that of the medians of 20 rounds each.
+// follows. "flood" has one command after the other, so that the listener competes
+// for the processors; "paced" leaves it a millisecond after each. The ratio is that
+// of the medians.
 func BenchmarkTraceListener(b *testing.B) {
 	dir := b.TempDir()
 	program := dir + "/hsmemu"
@@ -156,26 +158,35 @@ func BenchmarkTraceListener(b *testing.B) {
 		require.NoError(b, err)
 	}
 	query := apdu.Command{INS: 0x20, P2: 0x81}.Bytes()
-	const rounds, commands = 20, 4000 // a round is much longer than the time between two batches of events
-	for b.Loop() {
-		var took [2][]float64
-		for round := range 2 * rounds {
-			i := round % 2
-			begun := time.Now()
-			for range commands {
-				if _, err := cards[i].Transmit(b.Context(), query); err != nil {
-					b.Fatal(err)
+	const rounds = 20
+	for _, c := range []struct {
+		name     string
+		commands int // in a round, which is much longer than the time between two batches of events
+		pause    time.Duration
+	}{{"flood", 4000, 0}, {"paced", 200, time.Millisecond}} {
+		b.Run(c.name, func(b *testing.B) {
+			for b.Loop() {
+				var took [2][]time.Duration
+				for round := range 2 * rounds {
+					i := round % 2
+					for range c.commands {
+						begun := time.Now()
+						if _, err := cards[i].Transmit(b.Context(), query); err != nil {
+							b.Fatal(err)
+						}
+						took[i] = append(took[i], time.Since(begun))
+						time.Sleep(c.pause)
+					}
 				}
+				for _, t := range took {
+					slices.Sort(t)
+				}
+				alone, followed := took[0][rounds*c.commands/2].Seconds(), took[1][rounds*c.commands/2].Seconds()
+				b.ReportMetric(alone*1e6, "alone-µs")
+				b.ReportMetric(followed*1e6, "followed-µs")
+				b.ReportMetric(followed/alone, "ratio")
 			}
-			took[i] = append(took[i], float64(time.Since(begun))/commands)
-		}
-		for _, t := range took {
-			slices.Sort(t)
-		}
-		alone, followed := took[0][rounds/2], took[1][rounds/2]
-		b.ReportMetric(alone/1000, "alone-µs")
-		b.ReportMetric(followed/1000, "followed-µs")
-		b.ReportMetric(followed/alone, "ratio")
+		})
 	}
 }
 

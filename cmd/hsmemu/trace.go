@@ -12,6 +12,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -165,17 +166,47 @@ func (a *app) follow(ctx context.Context, card string, f form) error {
 			return err
 		}
 		fmt.Fprintf(a.err, "following card %q%s\n", card, wrong)
-		next, end := f(a.out)
+		out := &gathering{out: bufio.NewWriter(a.out)}
+		next, end := f(out)
 		for e, err := range events {
 			if err == nil {
 				err = next("", e)
 			}
 			if err != nil {
-				return err
+				return errors.Join(err, out.flush())
 			}
 		}
-		return end()
+		return errors.Join(end(), out.flush())
 	})
+}
+
+// gatherTime is how long a gathering waits for more.
+const gatherTime = 5 * time.Millisecond
+
+// gathering writes what comes within a moment at once: events come in batches, and
+// one call of the system for each would take as much time as a command.
+type gathering struct {
+	mu    sync.Mutex
+	out   *bufio.Writer
+	armed bool // flush will be called
+}
+
+// Write takes a part. The error is that of an earlier one.
+func (g *gathering) Write(p []byte) (int, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.armed {
+		g.armed = true
+		time.AfterFunc(gatherTime, func() { _ = g.flush() }) // the next Write has its error
+	}
+	return g.out.Write(p)
+}
+
+func (g *gathering) flush() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.armed = false
+	return g.out.Flush()
 }
 
 // waitInterval is how often followLater looks for the card's process. A program
