@@ -43,7 +43,7 @@ func newAPDUCommand(a *app) *cobra.Command {
 			}
 			for _, arg := range args {
 				if _, err := apdu.ParseHex(arg); err != nil && arg != fromInput {
-					return usageError{err}
+					return usageError{byFlag(a, cmd, args, err)}
 				}
 			}
 			say, end, err := a.speaker(cmd.Context(), card)

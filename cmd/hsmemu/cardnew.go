@@ -76,7 +76,7 @@ func newCardNewCommand(a *app) *cobra.Command {
 	cmd.Flags().StringSliceVar(&o.like, "like", nil, "the `SITUATION` of somebody's card, as in so=7,user=2,options=0001")
 	cmd.Flags().StringVar(&o.pinFile, "pin-file", "", "file with the user PIN in its first line, with --like")
 	cmd.Flags().StringVar(&o.soPINFile, "so-pin-file", "", "file with the SO-PIN in its first line, in hexadecimal, with --like")
-	cmd.Flags().StringVar(&o.from, "from", "", "make a copy of a `FILE|SNAPSHOT`, CARD:TAG")
+	cmd.Flags().StringVar(&o.from, "from", "", "begin with a copy of this `FILE|SNAPSHOT`; card new wants CARD:TAG for a snapshot")
 	cmd.Flags().StringVar(&o.thenPhraseFile, "snapshot-passphrase-file", "", "file with the snapshot's passphrase in its first line, with --from")
 	o.transfer.flags(cmd)
 	return cmd

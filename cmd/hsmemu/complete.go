@@ -25,7 +25,7 @@ var completedArgs = map[string][]choices{
 	"card eject": {cardNames, nil}, "card insert": {cardNames, nil}, "card reset": {cardNames, nil},
 	"card snapshots": {cardNames, nil}, "card snapshot": {cardNames, nil}, "card restore": {cardNames, snapshotTags, nil},
 	"card rename": {cardNames, nil}, "card copy": {cardNames, nil},
-	"card new": {nil}, "card list": {nil}, "apdu": {nil}, "trace": {nil}, "run": {nil}, "version": {nil}, "card authenticate": {nil}, "conform": {nil},
+	"card new": {nil}, "card list": {nil}, "apdu": {nil}, "trace": {nil}, "run": {nil}, "status": {nil}, "version": {nil}, "card authenticate": {nil}, "conform": {nil},
 	"card fault": {cardNames, faultNames, faultSettings},
 }
 
@@ -33,7 +33,7 @@ var completedArgs = map[string][]choices{
 var completedFlags = map[string]choices{
 	"card": cardNames, "with": cardNames, "firmware": firmwares, "seal": seals, "answer": answerChoices, "like": situationWords,
 	"report": reportForms, "reader": nil, "rules": nil, "yes-destroy": nil, "keep-so-tries": nil,
-	"key": nil, "key-domain": nil, "id": nil, "label": nil, "serial": nil, "seed": nil, "pcr": nil,
+	"socket-mode": socketModes, "key": nil, "key-domain": nil, "id": nil, "label": nil, "serial": nil, "seed": nil, "pcr": nil,
 }
 
 func reportForms(*app, []string) []string { return conform.Formats() }
@@ -123,6 +123,8 @@ func firmwares(*app, []string) []string { return strings.Split(firmwareList(), "
 func seals(*app, []string) []string {
 	return []string{seal.KindNone, seal.KindPassphrase, seal.KindTPM}
 }
+
+func socketModes(*app, []string) []string { return []string{"0600", "0660", "0666"} }
 
 func answerChoices(*app, []string) (list []string) {
 	for _, c := range applet.AnswerChoices() {

@@ -45,7 +45,7 @@ func runningCard(t *testing.T, a *app, name string) (end func()) {
 	dir, err := shortFolder()
 	require.NoError(t, err)
 	socket := filepath.Join(dir, pcscd.SocketName)
-	l, err := pcscd.ListenOver(socket)
+	l, err := pcscd.ListenOver(socket, pcscd.Access{})
 	require.NoError(t, err)
 	_, closeAll, err := a.private(context.Background(), l, socket, []filling{{card: name}}, needed)
 	require.NoError(t, err)

@@ -62,6 +62,7 @@ var advices = []advice{
 	{is: cvc.ErrNoRequest, hint: "the request is in EF CExx from generation until a certificate replaces it"},
 	{is: emulator.ErrCounted, hint: "--force restores it all the same"},
 	{is: emulator.ErrForeign, hint: "--force puts it there all the same"},
+	{is: emulator.ErrFault, hint: "there are " + faultList() + "; `hsmemu card fault --help` has their settings"},
 	{is: control.ErrEjected, hint: "hsmemu card insert %s puts it back"},
 	{is: control.ErrNobody, hint: "start it with `hsmemu run --card %s` or `hsmemu exec --card %[1]s`"},
 	{is: vsmartcard.ErrNoReader, hint: "is pcscd running, with the vpcd driver configured for this port?"},
@@ -87,14 +88,16 @@ func explained(err error) (message, hint string) {
 	if errors.As(err, &writable) {
 		return message, "chmod o-w " + writable.Folder
 	}
-	if errors.As(err, &own) {
+	if errors.As(err, &locked) && named != nil {
+		message = fmt.Sprintf("card %q is in use by another process", named.Card)
+		if locked.PID > 0 {
+			message = fmt.Sprintf("card %q is in use by process %d", named.Card, locked.PID)
+		}
+		errors.As(err, &own)
 		return message, own.hint
 	}
-	if errors.As(err, &locked) && named != nil {
-		if locked.PID > 0 {
-			return fmt.Sprintf("card %q is in use by process %d", named.Card, locked.PID), ""
-		}
-		return fmt.Sprintf("card %q is in use by another process", named.Card), ""
+	if errors.As(err, &own) {
+		return message, own.hint
 	}
 	i := slices.IndexFunc(advices, func(a advice) bool { return errors.Is(err, a.is) })
 	if i < 0 {

@@ -39,6 +39,10 @@ func TestExplained(t *testing.T) {
 		{about("open", seal.ErrNoTPM), `open card "alice": no TPM answers`, "name the TPM with --tpm or $HSMEMU_TPM"},
 		{about("restore", fmt.Errorf("%w, X", emulator.ErrForeign)), `restore card "alice": the state is that of another device, X`, "--force puts it there all the same"},
 		{about("restore", emulator.ErrCounted), `restore card "alice": the card's counter is there to prevent this`, "--force restores it all the same"},
+		{
+			about("set a fault on", fmt.Errorf("%w: %q", emulator.ErrFault, "x")), `set a fault on card "alice": no such fault: "x"`,
+			"there are " + faultList() + "; `hsmemu card fault --help` has their settings",
+		},
 		{about("use", control.ErrEjected), `use card "alice": the card is out of its reader`, "hsmemu card insert alice puts it back"},
 		{about("eject", control.ErrNobody), `eject card "alice": no process runs this card`, "start it with `hsmemu run --card alice` or `hsmemu exec --card alice`"},
 		{&fileError{"read the key in", "k.p12", keyfile.ErrPKCS12}, "read the key in k.p12: this PKCS #12 file cannot be read", "openssl pkcs12 -in k.p12 -nodes -out key.pem, then import key.pem"},
@@ -51,6 +55,7 @@ func TestExplained(t *testing.T) {
 		{about("open", &store.LockedError{PID: 7}), `card "alice" is in use by process 7`, ""},
 		{about("open", &store.LockedError{}), `card "alice" is in use by another process`, ""},
 		{hinted{errors.New("no"), "try this"}, "no", "try this"},
+		{hinted{about("open", &store.LockedError{PID: 7}), "wait"}, `card "alice" is in use by process 7`, "wait"},
 		{errors.Join(errors.New("one"), errors.New("two")), "one; two", ""},
 		{errors.New("read \x1b[31mred\r"), "read �[31mred�", ""},
 		{errors.New("panic\nf\n\tx.go:1"), "panic\nf\n\tx.go:1", ""},

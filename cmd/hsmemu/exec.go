@@ -26,6 +26,7 @@ func newExecCommand(a *app) *cobra.Command {
 	var cards, readerNames, faults []string
 	var from, trace string
 	var keepGoing bool
+	var at socketFlags
 	cmd := &cobra.Command{
 		Use:   "exec [--card NAME]... [flags] -- PROGRAM [ARG]...",
 		Short: "run a program with cards of its own",
@@ -52,14 +53,18 @@ func newExecCommand(a *app) *cobra.Command {
 			if from != "" && len(cards) > 1 {
 				return usageError{errors.New("--from goes with one card")}
 			}
+			if from != "" && at.path != "" {
+				return usageError{errors.New("--from and --socket exclude each other: a throw-away card is for the program alone")}
+			}
 			fillings := fill(cards, readerNames)
 			fillings[0].from = from
-			return a.exec(context.WithoutCancel(cmd.Context()), execution{fillings, faults, keepGoing, trace, args})
+			return a.exec(context.WithoutCancel(cmd.Context()), execution{at, fillings, faults, keepGoing, trace, args})
 		},
 	}
 	cmd.Flags().SetInterspersed(false)
 	cmd.Flags().StringArrayVar(&cards, "card", []string{defaultCard}, "name of a card; may be repeated")
 	cmd.Flags().StringArrayVar(&readerNames, "reader-name", nil, "`NAME` of the first reader, instead of what hardware with this card is called; repeated, of the next")
+	at.flags(cmd)
 	cmd.Flags().StringVar(&from, "from", "", "run a throw-away copy of this `SNAPSHOT|FILE`, of which nothing is kept")
 	cmd.Flags().StringVar(&trace, "trace", "", "show the program's commands on standard error, or with =`FILE` write them there")
 	cmd.Flags().Lookup("trace").NoOptDefVal = onStderr
@@ -86,6 +91,7 @@ func fill(cards, readerNames []string) []filling {
 
 // execution is what the command line of exec asks for.
 type execution struct {
+	at        socketFlags
 	cards     []filling
 	faults    []string
 	keepGoing bool
@@ -106,9 +112,9 @@ func (a *app) exec(ctx context.Context, x execution) (err error) {
 	}
 	p := program{args: x.args, signals: passSignals()}
 	defer p.signals.stop()
-	l, socket, remove, err := pcscd.ListenIn(a.env("XDG_RUNTIME_DIR"), os.TempDir())
+	l, socket, remove, err := a.socketFor(x.at)
 	if err != nil {
-		return explainSocket(err, "set TMPDIR to a folder with a shorter name")
+		return err
 	}
 	defer func() { err = a.also(err, remove()) }()
 	var missing []error
@@ -231,6 +237,22 @@ func needPCSCLite(command, system string) error {
 	}
 }
 
+// socketFor makes the socket for a program: where others find it, too, or in a
+// folder of its own, which remove removes.
+func (a *app) socketFor(at socketFlags) (l net.Listener, path string, remove func() error, err error) {
+	if at == (socketFlags{}) {
+		l, path, remove, err = pcscd.ListenIn(a.env("XDG_RUNTIME_DIR"), os.TempDir())
+		if err != nil {
+			err = explainSocket(err, "set TMPDIR to a folder with a shorter name")
+		}
+		return l, path, remove, err
+	}
+	if l, path, err = a.listen(at); errors.As(err, new(*pcscd.ServedError)) {
+		err = hinted{err, "--socket PATH serves at another place"}
+	}
+	return l, path, func() error { return nil }, err
+}
+
 // explainSocket says why there is no socket; the advice is for a path that is
 // too long.
 func explainSocket(err error, advice string) error {
@@ -284,30 +306,23 @@ func (a *app) private(ctx context.Context, l net.Listener, socket string, cards 
 }
 
 // serveSocket keeps a private daemon running until the context ends.
-func (a *app) serveSocket(ctx context.Context, socket string, cards []string) (err error) {
+func (a *app) serveSocket(ctx context.Context, at socketFlags, cards []string) (err error) {
 	if err := needPCSCLite("run", runtime.GOOS); err != nil {
 		return err
 	}
-	if socket == "" {
-		socket, err = a.defaultSocket()
-	} else {
-		socket, err = filepath.Abs(socket)
-	}
+	l, socket, err := a.listen(at)
 	if err != nil {
-		return err
-	}
-	l, err := pcscd.ListenOver(socket)
-	if err != nil {
-		return explainSocket(err, "--socket takes a shorter path")
+		return a.busy(err, cards)
 	}
 	d, closeAll, err := a.private(ctx, l, socket, fill(cards, nil), needed)
 	if err != nil {
-		return err
+		return a.busy(err, nil)
 	}
 	for i, c := range d.Cards {
 		a.announceCard(c, d.Names[i])
 	}
-	fmt.Fprintf(a.out, "export %s=%s\nready\n", pcscd.EnvSocket, quoted(socket))
+	fmt.Fprintf(a.out, "export %s=%s\n", pcscd.EnvSocket, quoted(socket))
+	a.ready()
 	<-ctx.Done()
 	return closeAll()
 }

@@ -27,7 +27,14 @@ func newCardFaultCommand(a *app) *cobra.Command {
 				return usageError{errors.New("--json is for --list")}
 			}
 			ctx := cmd.Context()
-			return a.ask(ctx, "set a fault on", args[0], func(c *control.Client) error {
+			op := "set a fault on"
+			switch {
+			case list:
+				op = "list the faults of"
+			case clearAll:
+				op = "clear the faults of"
+			}
+			return a.ask(ctx, op, args[0], func(c *control.Client) error {
 				switch {
 				case list:
 					faults, err := c.Faults(ctx)
@@ -53,6 +60,16 @@ func newCardFaultCommand(a *app) *cobra.Command {
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, with --list")
 	cmd.Flags().BoolVar(&clearAll, "clear", false, "remove all faults")
 	return cmd
+}
+
+// faultList names the faults in one line.
+func faultList() string {
+	var names []string
+	for _, line := range emulator.FaultHelp() {
+		name, _, _ := strings.Cut(line[0], " ")
+		names = append(names, name)
+	}
+	return strings.Join(names, ", ")
 }
 
 // faultTable lists the faults for the help text.

@@ -96,12 +96,17 @@ func (h *home) startBy(card string, by ...string) *runner {
 		require.NoError(h.t, err)
 		p.cmd.Path, p.cmd.Args = path, append(by, p.cmd.Args...)
 	}
+	p.start(h.t)
+	return p
+}
+
+func (p *runner) start(t *testing.T) {
+	t.Helper()
 	p.cmd.Stderr = p.said
 	out, err := p.cmd.StdoutPipe()
-	require.NoError(h.t, err)
+	require.NoError(t, err)
 	p.out = bufio.NewReader(out)
-	require.NoError(h.t, p.cmd.Start())
-	return p
+	require.NoError(t, p.cmd.Start())
 }
 
 // ready waits until the cards can be used.

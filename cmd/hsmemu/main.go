@@ -140,10 +140,12 @@ func newRootCommand(a *app) *cobra.Command {
 	root.PersistentFlags().StringVar(&a.phraseFile, "passphrase-file", "", "file with the card's passphrase in its first line (default $HSMEMU_PASSPHRASE, else asked for)")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{flagError(err)} })
 	root.AddCommand(
-		newCardCommand(a), newExecCommand(a), newRunCommand(a), newAPDUCommand(a), newTraceCommand(a), newConformCommand(a),
+		newCardCommand(a), newExecCommand(a), newRunCommand(a), newAPDUCommand(a), newTraceCommand(a), newConformCommand(a), newStatusCommand(a),
 		newAttestCommand(a), newVersionCommand(a), newCompletionCommand(a), newManCommand(a),
 	)
 	root.SetVersionTemplate("hsmemu {{.Version}}\n")
+	alsoByFlag(root)
+	hintFlag(a, root)
 	complete(a, root)
 	exemplify(root)
 	return root

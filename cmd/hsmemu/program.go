@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -57,8 +58,8 @@ func (p program) run(a *app) error {
 			err, code = errors.New("there is no such program"), exitAbsent
 		}
 		fmt.Fprintf(a.err, "hsmemu: start %s: %s\n", p.args[0], oneLine(cause(err).Error()))
-		if in := packages[p.args[0]]; in != "" && code == exitAbsent {
-			fmt.Fprintf(a.err, "hint: it is in the package %s\n", in)
+		if hint := p.absent(a); hint != "" && code == exitAbsent {
+			fmt.Fprintf(a.err, "hint: %s\n", hint)
 		}
 		return code
 	}
@@ -66,6 +67,19 @@ func (p program) run(a *app) error {
 	err := cmd.Wait()
 	passed()
 	return exitOf(err)
+}
+
+// absent is what to do about a program that is not there: get it, or name the card
+// by its flag, as in other programs of this kind it is an argument.
+func (p program) absent(a *app) string {
+	name := p.args[0]
+	switch in := packages[name]; {
+	case in != "":
+		return "it is in the package " + in
+	case len(p.args) > 1 && p.args[1] == "--", slices.Contains(cardNames(a, nil), name):
+		return fmt.Sprintf("a card is named by a flag: hsmemu exec --card %s -- PROGRAM", oneLine(name))
+	}
+	return ""
 }
 
 // cause is why a program could not be started, without what has been said.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
 	"hsmemu/emulator/control"
@@ -15,7 +16,8 @@ import (
 
 func newRunCommand(a *app) *cobra.Command {
 	var cards []string
-	var socket, dial, listen string
+	var dial, listen string
+	var at socketFlags
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "keep cards running in the foreground",
@@ -27,16 +29,16 @@ func newRunCommand(a *app) *cobra.Command {
 			switch twice := repeated(cards); {
 			case twice != "":
 				return usageError{fmt.Errorf("card %q is named twice", twice)}
-			case dial != "" && listen != "", socket != "" && dial+listen != "":
+			case dial != "" && listen != "", at.path != "" && dial+listen != "":
 				return usageError{errors.New("--socket, --vpcd and --vpcd-listen exclude each other")}
 			case dial+listen != "":
 				return a.serveVPCD(cmd.Context(), cards, dial, listen)
 			}
-			return a.serveSocket(cmd.Context(), socket, cards)
+			return a.serveSocket(cmd.Context(), at, cards)
 		},
 	}
 	cmd.Flags().StringArrayVar(&cards, "card", []string{defaultCard}, "name of a card; may be repeated")
-	cmd.Flags().StringVar(&socket, "socket", "", "serve a private PC/SC daemon at `PATH` (default: in $XDG_RUNTIME_DIR/hsmemu or the state folder)")
+	at.flags(cmd)
 	cmd.Flags().StringVar(&dial, "vpcd", "", "connect to vpcd at `HOST:PORT`, usually localhost:35963")
 	cmd.Flags().StringVar(&listen, "vpcd-listen", "", "wait for vpcd at `HOST:PORT`")
 	return cmd
@@ -123,10 +125,19 @@ func (a *app) keep(ctx context.Context, cancel context.CancelFunc, cards []*cont
 		})
 	}
 	if allReady(ctx, cards) {
-		fmt.Fprintln(a.out, "ready")
+		a.ready()
 	}
 	running.Wait()
 	return errors.Join(failed...)
+}
+
+// ready says that everything can be used, also to systemd where that has started
+// us with Type=notify.
+func (a *app) ready() {
+	fmt.Fprintln(a.out, "ready")
+	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+		fmt.Fprintf(a.err, "hsmemu: tell systemd: %v\n", err)
+	}
 }
 
 // allReady waits until every card is in its reader; false if the end comes

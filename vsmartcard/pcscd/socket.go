@@ -1,12 +1,15 @@
 package pcscd
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"syscall"
 )
 
@@ -14,26 +17,138 @@ import (
 // field for it in the addresses of the operating system and in pcsc-lite.
 const PathMax = 107
 
-// ErrPath means that a socket's path is longer than [PathMax]. A shorter
-// folder helps.
-var ErrPath = errors.New("socket path too long")
+var (
+	// ErrPath means that a socket's path is longer than [PathMax]. A shorter
+	// folder helps.
+	ErrPath = errors.New("socket path too long")
+	// ErrGroup means that there is no group of that name.
+	ErrGroup = errors.New("there is no such group")
+	// ErrNotMember means that the operating system does not let the process give a
+	// socket to that group.
+	ErrNotMember = errors.New("this user is not in it")
+	// ErrMode means that a socket cannot have these permissions.
+	ErrMode = errors.New("0600 (its owner alone), 0660 (its group, too) or 0666 (everybody)")
+)
+
+// Access is who may reach a daemon at its socket. The zero Access is its owner
+// alone.
+type Access struct {
+	// Mode is 0600, 0660 or 0666, and zero is 0600: what else a file may have
+	// means nothing for a socket, or lets in who was not thought of.
+	Mode fs.FileMode
+	// Group is the name or the number of the group that the socket is given;
+	// empty leaves that of the process.
+	Group string
+}
+
+// Listen makes the socket at path, for its owner alone, and listens on it.
+// Clients find it by the environment variable [EnvSocket]. The folder should be
+// its owner's alone too. Closing the listener removes the socket.
+func Listen(path string) (net.Listener, error) { return ListenFor(path, Access{}) }
+
+// ListenFor is Listen for others, too. Nobody but the owner can reach the socket
+// before it has its group and its permissions. Errors: ErrPath, ErrMode, ErrGroup,
+// ErrNotMember, and those of the operating system.
+func ListenFor(path string, who Access) (net.Listener, error) {
+	if len(path) > PathMax {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d fit: %s", ErrPath, len(path), PathMax, path)
+	}
+	gid, err := who.check()
+	if err != nil {
+		return nil, err
+	}
+	private := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error { return ownersAlone(c) }}
+	l, err := private.Listen(context.Background(), "unix", path)
+	if err != nil {
+		return nil, err
+	}
+	if err := who.give(path, gid); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+// check is the number of the group, -1 for none.
+func (a Access) check() (gid int, err error) {
+	switch a.Mode {
+	case 0, 0o600, 0o660, 0o666:
+	default:
+		return 0, fmt.Errorf("mode %04o: %w", uint32(a.Mode), ErrMode)
+	}
+	if a.Group == "" {
+		return -1, nil
+	}
+	text := a.Group
+	if g, err := user.LookupGroup(a.Group); err == nil {
+		text = g.Gid
+	}
+	gid, err = strconv.Atoi(text) // a number needs no name, as in a container
+	if err != nil || gid < 0 {
+		return 0, fmt.Errorf("group %q: %w", a.Group, ErrGroup)
+	}
+	return gid, nil
+}
+
+// give gives a socket its group and then its permissions.
+func (a Access) give(path string, gid int) error {
+	if gid >= 0 {
+		err := os.Chown(path, -1, gid)
+		if errors.Is(err, fs.ErrPermission) {
+			err = ErrNotMember
+		}
+		if err != nil {
+			return fmt.Errorf("group %q: %w", a.Group, err)
+		}
+	}
+	mode := a.Mode
+	if mode == 0 {
+		mode = 0o600
+	}
+	return os.Chmod(path, mode)
+}
+
+// Barred reports whether nobody passes the folder of a socket whom the socket
+// itself would let in.
+func (a Access) Barred(path string) bool {
+	info, err := os.Stat(filepath.Dir(path))
+	if err != nil || a.Mode&0o066 == 0 {
+		return false
+	}
+	passes := fs.FileMode(0o001)
+	if a.Mode == 0o660 {
+		passes |= 0o010
+	}
+	return info.Mode()&passes == 0
+}
 
 // SocketName is what the system's socket is called.
 const SocketName = "pcscd.comm"
 
-// ListenOver is Listen also where a process that did not end cleanly has left a
-// socket.
-func ListenOver(path string) (net.Listener, error) {
-	l, err := Listen(path)
+// ServedError says that another process serves a socket.
+type ServedError struct {
+	// Path is the socket's path, and By names the process, as in
+	// "process 7 (hsmemu)".
+	Path, By string
+}
+
+// Error is the path and the process.
+func (e *ServedError) Error() string {
+	return fmt.Sprintf("another process serves %s: %s", e.Path, e.By)
+}
+
+// ListenOver is ListenFor also where a process that did not end cleanly has left a
+// socket. Errors: a *ServedError, and those of ListenFor.
+func ListenOver(path string, who Access) (net.Listener, error) {
+	l, err := ListenFor(path, who)
 	if !errors.Is(err, syscall.EADDRINUSE) {
 		return l, err
 	}
 	if info, failed := os.Lstat(path); failed != nil || info.Mode().Type() != fs.ModeSocket {
-		return nil, err
+		return nil, fmt.Errorf("%s is there, and no socket", path)
 	}
 	conn, failed := net.Dial("unix", path)
 	if failed == nil {
-		return nil, errors.Join(fmt.Errorf("another process serves %s", path), conn.Close())
+		return nil, errors.Join(&ServedError{path, nameOf(conn)}, conn.Close())
 	}
 	if !errors.Is(failed, syscall.ECONNREFUSED) {
 		return nil, err
@@ -41,7 +156,7 @@ func ListenOver(path string) (net.Listener, error) {
 	if err := os.Remove(path); err != nil {
 		return nil, err
 	}
-	return Listen(path)
+	return ListenFor(path, who)
 }
 
 // ListenIn is Listen in a new folder of its own, in the first of some folders in
@@ -65,22 +180,4 @@ func ListenIn(folders ...string) (l net.Listener, path string, remove func() err
 		}
 	}
 	return nil, "", nil, err
-}
-
-// Listen makes the socket at path, for its owner alone, and listens on it.
-// Clients find it by the environment variable [EnvSocket]. The folder should be
-// its owner's alone too. Closing the listener removes the socket.
-func Listen(path string) (net.Listener, error) {
-	if len(path) > PathMax {
-		return nil, fmt.Errorf("%w: %d bytes, at most %d fit: %s", ErrPath, len(path), PathMax, path)
-	}
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		_ = l.Close()
-		return nil, err
-	}
-	return l, nil
 }

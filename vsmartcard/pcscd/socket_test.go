@@ -31,7 +31,7 @@ func TestListenOver_LeavesABusyOneAlone(t *testing.T) {
 		}
 		defer conn.Close()
 	}
-	_, err = pcscd.ListenOver(path)
+	_, err = pcscd.ListenOver(path, pcscd.Access{})
 	require.ErrorIs(t, err, syscall.EADDRINUSE)
 	require.FileExists(t, path)
 }
@@ -41,19 +41,19 @@ func TestListenOver_LeavesABusyOneAlone(t *testing.T) {
 func TestListenOver(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "s")
-	l, err := pcscd.ListenOver(path)
+	l, err := pcscd.ListenOver(path, pcscd.Access{})
 	require.NoError(t, err)
-	_, err = pcscd.ListenOver(path)
+	_, err = pcscd.ListenOver(path, pcscd.Access{})
 	require.EqualError(t, err, "another process serves "+path)
 	l.(*net.UnixListener).SetUnlinkOnClose(false)
 	require.NoError(t, l.Close())
 	require.FileExists(t, path)
-	l, err = pcscd.ListenOver(path)
+	l, err = pcscd.ListenOver(path, pcscd.Access{})
 	require.NoError(t, err)
 	require.NoError(t, l.Close())
 	require.NoError(t, os.WriteFile(path, []byte("a letter"), 0o600))
-	_, err = pcscd.ListenOver(path)
-	require.ErrorIs(t, err, syscall.EADDRINUSE)
+	_, err = pcscd.ListenOver(path, pcscd.Access{})
+	require.EqualError(t, err, path+" is there, and no socket")
 	require.FileExists(t, path)
 }
 

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"path/filepath"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"hsmemu/emulator/statedir"
+	"hsmemu/emulator/store"
+	"hsmemu/vsmartcard/pcscd"
+)
+
+// socketFlags say where a private daemon is served, and to whom.
+type socketFlags struct{ path, mode, group string }
+
+func (s *socketFlags) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&s.path, "socket", "", "serve the private PC/SC daemon at `PATH`, also for others (default: exec in a folder of its own, run in $XDG_RUNTIME_DIR/hsmemu or the state folder)")
+	cmd.Flags().StringVar(&s.mode, "socket-mode", "", "who may reach --socket: 0600 the owner alone, 0660 its group, too, 0666 everybody (default 0600, with --socket-group 0660)")
+	cmd.Flags().StringVar(&s.group, "socket-group", "", "`NAME` of the group of --socket")
+}
+
+// access is who may reach the socket.
+func (s socketFlags) access() (who pcscd.Access, err error) {
+	if s.path == "" && s.mode+s.group != "" {
+		return who, usageError{errors.New("--socket-mode and --socket-group go with --socket PATH: the default place is in a folder that only its owner can enter")}
+	}
+	who.Group = s.group
+	if s.group != "" {
+		who.Mode = 0o660
+	}
+	if s.mode != "" {
+		n, err := strconv.ParseUint(s.mode, 8, 32)
+		who.Mode = fs.FileMode(n)
+		if err != nil || who.Mode != 0o600 && who.Mode != 0o660 && who.Mode != 0o666 {
+			return who, usageError{fmt.Errorf("--socket-mode %s: %w", s.mode, pcscd.ErrMode)}
+		}
+	}
+	if s.group != "" && who.Mode == 0o600 {
+		return who, usageError{errors.New("--socket-mode 0600 lets no group in")}
+	}
+	return who, nil
+}
+
+// listen makes the socket that was asked for.
+func (a *app) listen(s socketFlags) (l net.Listener, path string, err error) {
+	who, err := s.access()
+	if err != nil {
+		return nil, "", err
+	}
+	if path = s.path; path == "" {
+		path, err = a.defaultSocket()
+	} else {
+		path, err = filepath.Abs(path)
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	if l, err = pcscd.ListenOver(path, who); err != nil {
+		return nil, "", explainSocket(err, "--socket takes a shorter path")
+	}
+	if who.Barred(path) {
+		fmt.Fprintf(a.err, "hsmemu: nobody else reaches the socket, since nobody else can enter the folder %s\n", filepath.Dir(path))
+	}
+	return l, path, nil
+}
+
+// busy prefers to say that one of the cards is in use where another process serves
+// the socket: that is what whoever runs a card twice has to know.
+func (a *app) busy(err error, cards []string) error {
+	if errors.As(err, new(*pcscd.ServedError)) {
+		err = hinted{err, "--socket PATH serves at another place"}
+		for _, name := range cards {
+			h, failed := a.hold(name, refuseAbsent)
+			if errors.As(failed, new(*store.LockedError)) {
+				err = failed
+			}
+			if failed == nil {
+				_ = h.Close() // nothing was done with it
+			}
+		}
+	}
+	var named *statedir.Error
+	if errors.As(err, new(*store.LockedError)) && errors.As(err, &named) {
+		return hinted{err, fmt.Sprintf("`hsmemu status --card %s` tells where it is; another card runs beside it with --card and --socket", named.Card)}
+	}
+	return err
+}
