@@ -3,9 +3,11 @@
 package pcscd_test
 
 import (
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -44,7 +46,10 @@ func TestListenOver(t *testing.T) {
 	l, err := pcscd.ListenOver(path, pcscd.Access{})
 	require.NoError(t, err)
 	_, err = pcscd.ListenOver(path, pcscd.Access{})
-	require.EqualError(t, err, "another process serves "+path)
+	served := new(pcscd.ServedError)
+	require.ErrorAs(t, err, &served)
+	require.Equal(t, path, served.Path)
+	require.ErrorContains(t, err, "another process serves "+path+": ")
 	l.(*net.UnixListener).SetUnlinkOnClose(false)
 	require.NoError(t, l.Close())
 	require.FileExists(t, path)
@@ -56,6 +61,54 @@ func TestListenOver(t *testing.T) {
 	require.EqualError(t, err, path+" is there, and no socket")
 	require.FileExists(t, path)
 }
+
+// A socket has the permissions and the group that were asked for, and no others.
+func TestListenFor(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "s")
+	mine := strconv.Itoa(os.Getegid())
+	for _, who := range []pcscd.Access{{}, {Mode: 0o600}, {Mode: 0o660, Group: mine}, {Mode: 0o666}} {
+		l, err := pcscd.ListenFor(path, who)
+		require.NoError(t, err)
+		info, err := os.Stat(path)
+		require.NoError(t, err)
+		require.Equal(t, max(who.Mode, 0o600), info.Mode().Perm())
+		require.NoError(t, l.Close())
+		require.NoFileExists(t, path)
+	}
+	for _, mode := range []fs.FileMode{0o602, 0o620, 0o640, 0o662, 0o777, 0o060, fs.ModeSetuid | 0o600} {
+		_, err := pcscd.ListenFor(path, pcscd.Access{Mode: mode})
+		require.ErrorIs(t, err, pcscd.ErrMode)
+	}
+	for _, group := range []string{"no-such-group", "-1"} {
+		_, err := pcscd.ListenFor(path, pcscd.Access{Mode: 0o660, Group: group})
+		require.ErrorIs(t, err, pcscd.ErrGroup)
+	}
+	require.NoFileExists(t, path)
+}
+
+// The folder of a socket has to let in whom the socket lets in.
+func TestAccess_Barred(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, c := range []struct {
+		folder, socket fs.FileMode
+		barred         bool
+	}{
+		{0o700, 0, false},
+		{0o700, 0o600, false},
+		{0o700, 0o660, true},
+		{0o700, 0o666, true},
+		{0o710, 0o660, false},
+		{0o710, 0o666, true},
+		{0o711, 0o666, false},
+		{0o755, 0o660, false},
+	} {
+		require.NoError(t, os.Chmod(dir, c.folder))
+		require.Equal(t, c.barred, pcscd.Access{Mode: c.socket}.Barred(filepath.Join(dir, "s")), "%v", c)
+	}
+}
+
 
 func TestListenIn(t *testing.T) {
 	t.Parallel()
