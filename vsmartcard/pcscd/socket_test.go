@@ -109,7 +109,6 @@ func TestAccess_Barred(t *testing.T) {
 	}
 }
 
-
 func TestListenIn(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
