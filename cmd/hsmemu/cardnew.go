@@ -232,7 +232,7 @@ func (a *app) newFrom(name string, o newCard, sealed bool) error {
 
 // sealOf is how a copy of a snapshot is to be protected: as chosen, or as the
 // snapshot is.
-func (a *app) sealOf(d *statedir.Dir, card, tag, kind string, chosen bool) (string, error) {
+func (a *app) sealOf(d snapshots, card, tag, kind string, chosen bool) (string, error) {
 	kept, err := d.Snapshots(card)
 	if err != nil || chosen {
 		return kind, err

@@ -37,9 +37,14 @@ func newCardRemoveCommand(a *app) *cobra.Command {
 	return cmd
 }
 
+// snapshots is a store of cards that lists their snapshots.
+type snapshots interface {
+	Snapshots(card string) ([]statedir.Snapshot, error)
+}
+
 // agreed asks whether a card may be removed. Whoever is not there does not
 // agree.
-func (a *app) agreed(d *statedir.Dir, name string) error {
+func (a *app) agreed(d snapshots, name string) error {
 	kept, err := d.Snapshots(name)
 	if errors.Is(err, statedir.ErrNoCard) || errors.Is(err, statedir.ErrName) {
 		return err // a damaged card can be removed, too

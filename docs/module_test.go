@@ -1,4 +1,4 @@
-package main_test
+package docs_test
 
 import (
 	"os"
@@ -10,6 +10,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 )
+
+// module returns the path of the module, which go.mod alone knows.
+func module(t *testing.T) string {
+	t.Helper()
+	said, err := in("..", "go", "list", "-m")
+	require.NoError(t, err, said)
+	return strings.TrimSpace(said)
+}
 
 // in runs a program in a folder and returns all that it says.
 func in(dir string, args ...string) (string, error) {
@@ -24,7 +32,7 @@ func in(dir string, args ...string) (string, error) {
 // copied returns a folder with the project's files as they are now.
 func copied(t *testing.T) string {
 	t.Helper()
-	top, err := filepath.Abs("../..")
+	top, err := filepath.Abs("..")
 	require.NoError(t, err)
 	names, err := in(top, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
 	require.NoError(t, err, names)
@@ -69,7 +77,7 @@ func mentions(t *testing.T, dir, path string) []string {
 func TestModule_GetsAnotherPath(t *testing.T) {
 	t.Parallel()
 	dir := copied(t)
-	was := module()
+	was := module(t)
 	require.NotEmpty(t, mentions(t, dir, was))
 	for _, path := range []string{"renamed.example/of/" + filepath.Base(was), "renamed.example/of/" + filepath.Base(was) + "-next"} {
 		said, err := in(dir, "make", "module", "MODULE="+path)
@@ -95,16 +103,17 @@ func TestModule_GetsAnotherPath(t *testing.T) {
 
 func TestModule_RefusesPaths(t *testing.T) {
 	t.Parallel()
+	was := module(t)
 	dir := t.TempDir() // not the project's: what should be refused may not be
 	program := filepath.Join(dir, "program")
-	said, err := in("../..", "go", "build", "-modfile=.ci/tools/go.mod", "-o", program, ".ci/module.go")
+	said, err := in("..", "go", "build", "-modfile=.ci/tools/go.mod", "-o", program, ".ci/module.go")
 	require.NoError(t, err, said)
-	mod, err := os.ReadFile("../../go.mod")
+	mod, err := os.ReadFile("../go.mod")
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "go.mod"), mod, 0o644))
 	for path, why := range map[string]string{
 		"":                          "no path given: make module MODULE=example.org/you/hsmemu",
-		module():                    module() + " is the path already",
+		was:                         was + " is the path already",
 		"net/http":                  `malformed module path "net/http": missing dot in first path element`,
 		"https://example.org/x":     `malformed module path "https://example.org/x": double slash`,
 		"example.org/a b":           `malformed module path "example.org/a b": invalid char ' '`,
