@@ -20,11 +20,11 @@ import (
 	"hsmemu/vsmartcard/pcscd"
 )
 
-// throughVPCD are the scenarios that restart pcscd or wait for it. slow are those
+// throughVPCD are the scenarios that restart pcscd, wait for it or name its readers. slow are those
 // that spend a minute in sc-hsm-tool, where it derives the keys of DKEK shares:
 // one transport has to be enough for them. TestScript plays both.
 var (
-	throughVPCD = []string{"bad_input", "listen", "readers", "shipped"}
+	throughVPCD = []string{"bad_input", "conform", "listen", "readers", "shipped"}
 	slow        = []string{"dkek", "import_pem", "import_pkcs12"}
 )
 
