@@ -44,6 +44,20 @@ func (t *Torn) Transmit(ctx context.Context, command []byte) ([]byte, error) {
 	return t.Card.Transmit(ctx, command)
 }
 
+// Reset resets the card and then takes its power away and gives it back: it is
+// started from what it saved last. Errors: those of [Card.Reset] and [New].
+func (t *Torn) Reset() error {
+	if err := t.Card.Reset(); err != nil {
+		return err
+	}
+	next, err := NewTorn(t.kept.states[len(t.kept.states)-1], t.world)
+	if err != nil {
+		return err
+	}
+	t.Card, t.kept = next.Card, next.kept
+	return nil
+}
+
 // Saves is the number of states that the last command has saved.
 func (t *Torn) Saves() int { return len(t.kept.states) - 1 }
 

@@ -57,3 +57,25 @@ func TestJudge_LibraryHolds(t *testing.T) {
 		}
 	}
 }
+
+// The power is cut where cards are found out that lose a try with it.
+func TestJudge_FindsWhatOnlyACutShows(t *testing.T) {
+	t.Parallel()
+	l := ruleLibrary(t, rule("X-R1", "1 user try, 1 SO try, all data", "00 20 00 81 Lc({pin|flip}) => *\n00 20 00 81 Lc({pin}) => *\n00 20 00 88 Lc({so-pin|flip}) => *", " setup operational", " power at every save"))
+	for _, defect := range []string{"compares-before-it-charges", "forgets-charge-on-power-cut", "so-counter-refills-on-power-on", "user-counter-refills-on-power-on", ""} {
+		w := emulator.System()
+		d, err := w.Manufacture(chip.Order{})
+		require.NoError(t, err)
+		d.Broken = defect
+		r, err := conform.Judge(t.Context(), l, conform.Target{Make: func() (vsmartcard.Card, error) {
+			c, err := emulator.NewTorn(d, w)
+			return tornCard{c}, err
+		}}, options())
+		require.NoError(t, err)
+		want := conform.Broken
+		if defect == "" {
+			want = conform.Held
+		}
+		require.Equal(t, want, r.Results[0].Verdict, "%s: %+v", defect, r.Results[0].Cuts)
+	}
+}
