@@ -31,7 +31,7 @@ func TestConform_KeepsOthersOut(t *testing.T) {
 	t.Setenv(string(name), string(socket))
 
 	c := conformance{app: newApp(t, t.TempDir()), reader: "Nitrokey"}
-	pc, other, _, err := c.connect(t.Context(), "Nitrokey", firstReader)
+	pc, other, _, err := c.connect(t.Context(), "Nitrokey")
 	require.NoError(t, err)
 	target, end, err := c.inserted(t.Context())
 	require.NoError(t, err)
