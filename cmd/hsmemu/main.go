@@ -159,7 +159,15 @@ func helpOrUnknown(cmd *cobra.Command, args []string) error {
 	asked := strings.TrimPrefix(nameOf(cmd)+" "+args[0], cmd.Root().Name()+" ")
 	err := fmt.Errorf("unknown command %q", asked)
 	cmd.SuggestionsMinimumDistance = 2
-	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+	near := cmd.SuggestionsFor(args[0])
+	for _, group := range cmd.Commands() { // as "card show" for "show"
+		for _, inside := range group.Commands() {
+			if inside.Name() == args[0] {
+				near = append(near, group.Name()+" "+args[0])
+			}
+		}
+	}
+	if len(near) > 0 {
 		err = hinted{err, "did you mean " + strings.Join(near, " or ") + "?"}
 	}
 	return usageError{err}

@@ -136,6 +136,8 @@ func TestSurface_SaysWhatWasMeant(t *testing.T) {
 	require.Contains(t, said, "hint: did you mean exec?\n")
 	_, said, _ = called(t, env, "card", "shwo", "alice")
 	require.Contains(t, said, "hint: did you mean show?\n")
+	_, said, _ = called(t, env, "show", "alice")
+	require.Contains(t, said, "hint: did you mean card show?\n")
 	_, said, _ = called(t, env, "card", "show", "alcie")
 	require.Contains(t, said, "hint: there are alice; hsmemu card new alcie makes another\n")
 	_, said, code = called(t, env, "attest", "--card", "alice", "--key", "first")
