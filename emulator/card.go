@@ -97,9 +97,9 @@ type core interface {
 	// Step is a command, see chip.Step.
 	Step(applet.Env, chip.State, []byte) (chip.State, chip.Result)
 	// Reset is the card after a reset, from what it was and what it had saved, and
-	// PowerOn what it is when it is started from what it had saved.
+	// PowerOn what it has kept when it is started from what it had saved.
 	Reset(last chip.State, saved chip.Durable) chip.State
-	PowerOn(saved chip.Durable) chip.State
+	PowerOn(saved chip.Durable) chip.Durable
 }
 
 // coreOf is what decides for a card that is broken on purpose, nil for any other.
@@ -149,8 +149,7 @@ func New(d chip.Durable, s Store, w World) (*Card, error) {
 // powerOn starts the card from what it has saved.
 func (c *Card) powerOn() {
 	if c.broken != nil {
-		c.become(c.broken.PowerOn(c.saved))
-		return
+		c.saved = c.broken.PowerOn(c.saved)
 	}
 	c.become(chip.Boot(c.saved))
 }
@@ -175,7 +174,7 @@ func (c *Card) Reset() error {
 	c.mute = false
 	if c.broken != nil {
 		c.become(c.broken.Reset(c.Snapshot(), c.saved))
-		c.Tell(Event{Kind: WasReset, Event: applet.Event{Meaning: "reset; broken on purpose: " + c.saved.Broken}})
+		c.Tell(Event{Kind: WasReset, Event: applet.Event{Meaning: "broken on purpose, " + c.saved.Broken}})
 		return nil
 	}
 	c.become(chip.Boot(c.saved))

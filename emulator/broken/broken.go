@@ -3,7 +3,7 @@
 // that a program notices.
 //
 //	defect, err := broken.Find("so-counter-refills-on-select")
-//	state := defect.PowerOn(durable)
+//	state := chip.Boot(defect.PowerOn(durable))
 //	state, result := defect.Step(env, state, command)
 //
 // A defect is a wrapper around the pure step of package chip: a state and a
@@ -33,13 +33,14 @@ type Defect struct {
 	// Does says in one sentence what the card does, and Gain what somebody gets
 	// from that who should not.
 	Does, Gain string
-	// Breaks is the statement of docs/protocol that does not hold.
-	Breaks string
+	// Breaks is the statement of docs/protocol that does not hold, and Rule the rule
+	// of package conform that notices.
+	Breaks, Rule string
 
 	step     fault
 	commands []byte // the instructions that step is for; nil is for all
 	reset    func(last, next chip.State) chip.State
-	powerOn  func(next chip.State) chip.State
+	powerOn  func(*applet.Durable)
 }
 
 // Defects lists every defect, those of an area together.
@@ -77,13 +78,12 @@ func (d Defect) Reset(last chip.State, saved chip.Durable) chip.State {
 	return next
 }
 
-// PowerOn is the card when its power comes for the first time since it was saved.
-func (d Defect) PowerOn(saved chip.Durable) chip.State {
-	next := chip.Boot(saved)
+// PowerOn is what the card has kept when it is started from what it had saved.
+func (d Defect) PowerOn(saved chip.Durable) chip.Durable {
 	if d.powerOn != nil {
-		next = d.powerOn(next)
+		d.powerOn(&saved.Applet)
 	}
-	return next
+	return saved
 }
 
 // fault does a command wrongly: it leaves in the run what comes of it.

@@ -1,10 +1,18 @@
 package broken_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
 	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/tools/txtar"
 
+	"hsmemu/applet"
 	"hsmemu/emulator"
 	"hsmemu/emulator/broken"
 	"hsmemu/emulator/chip"
@@ -20,6 +29,8 @@ import (
 	"hsmemu/keystore"
 	"hsmemu/vsmartcard"
 )
+
+var update = flag.Bool("update", false, "write the table of docs/conformance.md anew")
 
 // card is a card in memory that keeps what it saves.
 type card struct {
@@ -193,4 +204,84 @@ func TestDefects_AreDescribed(t *testing.T) {
 		require.Equal(t, d.Does, found.Does)
 	}
 	require.GreaterOrEqual(t, len(broken.Defects()), 30)
+}
+
+// session is the commands of a scenario, as package chip keeps them for fuzzing: the
+// firmware's number, then each command behind its length; FFFF is a loss of power.
+func session(t *testing.T, file string) (firmware string, commands [][]byte) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+	_, quoted, found := strings.Cut(strings.TrimSpace(string(text)), `[]byte(`)
+	require.True(t, found)
+	raw, err := strconv.Unquote(strings.TrimSuffix(quoted, ")"))
+	require.NoError(t, err)
+	firmware = applet.Profiles()[raw[0]].Name
+	for rest := []byte(raw[1:]); len(rest) > 0; {
+		n := int(binary.BigEndian.Uint16(rest))
+		if rest = rest[2:]; n == 0xFFFF {
+			commands = append(commands, nil)
+			continue
+		}
+		commands = append(commands, rest[:n])
+		rest = rest[n:]
+	}
+	return firmware, commands
+}
+
+// No defect makes more of a card than it says: whatever a client does, a broken card
+// answers, never fails inside, and saves what a healthy card can have saved.
+func TestDefects_LeaveTheCardWhole(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("../chip/testdata/fuzz/FuzzChip/scenario-*")
+	require.NoError(t, err)
+	require.Greater(t, len(files), 10)
+	for _, d := range broken.Defects() {
+		t.Run(d.Name, func(t *testing.T) {
+			t.Parallel()
+			for _, file := range files {
+				firmware, commands := session(t, file)
+				var log bytes.Buffer
+				c := newCard(t, d.Name, firmware)
+				w := c.world
+				w.Log = slog.New(slog.NewTextHandler(&log, nil))
+				fresh, err := emulator.New(c.Snapshot().Durable(), c, w)
+				require.NoError(t, err)
+				c.Card = fresh
+				for _, command := range commands {
+					if command == nil {
+						require.NoError(t, c.Reset())
+						continue
+					}
+					answer, err := c.Transmit(t.Context(), command)
+					require.NoError(t, err, "%s: %X", file, command)
+					require.GreaterOrEqual(t, len(answer), 2)
+				}
+				require.Empty(t, log.String(), file)
+			}
+		})
+	}
+}
+
+// The table in the documentation is the one of this package.
+func TestDefects_AreDocumented(t *testing.T) {
+	t.Parallel()
+	const path, begin, end = "../../docs/conformance.md", "<!-- broken cards: begin -->\n", "<!-- broken cards: end -->\n"
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	before, rest, found := bytes.Cut(text, []byte(begin))
+	require.True(t, found, "no place for the table in %s", path)
+	have, after, found := bytes.Cut(rest, []byte(end))
+	require.True(t, found)
+	var b strings.Builder
+	b.WriteString("\n| `--broken` | What the card does | Who gains | Breaks | Noticed by |\n|---|---|---|---|---|\n")
+	for _, d := range broken.Defects() {
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", d.Name, strings.TrimSuffix(d.Does, "."), strings.TrimSuffix(d.Gain, "."), d.Breaks, d.Rule)
+	}
+	b.WriteString("\n")
+	if *update {
+		have = []byte(b.String())
+		require.NoError(t, os.WriteFile(path, slices.Concat(before, []byte(begin), have, []byte(end), after), 0o644))
+	}
+	require.Equal(t, b.String(), string(have), "write it anew: go test ./emulator/broken -run Documented -update")
 }

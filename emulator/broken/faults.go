@@ -58,16 +58,20 @@ func refillOnSelect(which counter) fault {
 	}
 }
 
+// refillOnReset fills a counter at a reset.
 func refillOnReset(which counter) func(last, next chip.State) chip.State {
-	fill := refillOnPowerOn(which)
-	return func(_, next chip.State) chip.State { return fill(next) }
+	fill := refill(which)
+	return func(_, next chip.State) chip.State {
+		fill(&next.Applet.Durable)
+		return next
+	}
 }
 
-func refillOnPowerOn(which counter) func(next chip.State) chip.State {
-	return func(next chip.State) chip.State {
-		c := which(&next.Applet.PINs)
+// refill fills a counter.
+func refill(which counter) func(*applet.Durable) {
+	return func(d *applet.Durable) {
+		c := which(&d.PINs)
 		c.Left = c.Max
-		return next
 	}
 }
 
@@ -290,10 +294,11 @@ func onePINIsEnough(r *run) {
 	}
 }
 
-// asUser does what was refused for want of a login as if there were one.
+// asUser does what was refused for want of a login as if there were one, on a card
+// that can have one.
 func asUser(r *run) {
 	r.right()
-	if r.sw() != apdu.SecurityStatus || r.before.Applet.Login.User {
+	if r.sw() != apdu.SecurityStatus || r.before.Applet.Login.User || !r.before.Applet.PINs.Initialised {
 		return
 	}
 	r.again(func(s *applet.State) { s.Login.User = true }, func(*applet.Durable) {})

@@ -99,7 +99,7 @@ var kindText = map[Kind]string{
 //	VERIFY user PIN → 63C2, wrong, 2 tries left
 func (e Event) String() string {
 	switch {
-	case e.Kind == Reset, e.Kind == Restore:
+	case e.Kind == Restore, e.Kind == Reset && e.Meaning == "reset":
 		return text(kindText, e.Kind) // there is no more to say
 	case e.Kind == FaultSet:
 		return Printable(e.Meaning)

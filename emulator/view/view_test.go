@@ -16,6 +16,7 @@ import (
 	"hsmemu/applet"
 	"hsmemu/applet/pkcs15"
 	"hsmemu/emulator/chip"
+	"hsmemu/emulator/conform"
 	"hsmemu/emulator/view"
 	"hsmemu/pinstate"
 )
@@ -186,6 +187,7 @@ func TestCard_EveryWordOfTheSchemaComesUp(t *testing.T) {
 		use("origin", a.Origin)
 	}
 	use("event-kind", view.Command, view.Reset, view.Eject, view.Insert, view.Restore, view.FaultSet, view.Struck, view.CutShort)
+	use("verdict", conform.Held, conform.Broken, conform.Differs, conform.Review, conform.NotJudged)
 	known := map[string]bool{}
 	for name, d := range defs {
 		words, _ := d.(map[string]any)["oneOf"].([]any)
