@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"hsmemu/emulator"
 	"hsmemu/emulator/chip"
@@ -120,6 +121,15 @@ func (c *conformance) run(ctx context.Context) error {
 		return err
 	}
 	o := conform.Options{Program: version(), Destructive: c.destructive, KeepSOTries: c.keepSOTries, Clock: c.outside.Clock, Confirm: c.confirm}
+	if log, ok := c.err.(*os.File); ok && term.IsTerminal(int(log.Fd())) {
+		o.Progress = func(done, of int, _ conform.Result) {
+			end := ""
+			if done == of {
+				end = "\r\x1b[K" // the report follows
+			}
+			fmt.Fprintf(log, "\r%d of %d rules%s", done, of, end)
+		}
+	}
 	if c.rules != "" {
 		if o.Only, err = regexp.Compile(c.rules); err != nil {
 			return usageError{fmt.Errorf("--rules: %w", err)}

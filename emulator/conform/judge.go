@@ -15,6 +15,7 @@ import (
 	mathrand "math/rand/v2"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -116,14 +117,21 @@ func NewPlan(l Library, s Statement, o Options) Plan {
 	var p Plan
 	for _, r := range l.Rules {
 		one := Planned{ID: r.ID, Version: r.Version, Costs: r.Costs.String(), Why: whyNot(r, s, o)}
-		if one.Why != "" && s.Fresh && s.State == Shipped && r.Setup == "" && len(l.usual.steps) > 0 {
+		if one.Why != "" && s.Fresh && s.State == Shipped && len(l.usual.steps) > 0 {
 			if why := whyNot(r, inUse(s), o); why == "" {
 				one.Prepared, one.Why = true, ""
+			} else if r.asksForUse() {
+				one.Why = why
 			}
 		}
 		p = append(p, one)
 	}
 	return p
+}
+
+// asksForUse reports whether the rule asks for a card in use, of any kind.
+func (r Rule) asksForUse() bool {
+	return slices.ContainsFunc(r.Applies, func(c Condition) bool { return c.found && c.text != "state "+string(Shipped) })
 }
 
 // inUse is the statement of a new card after the setup operational.

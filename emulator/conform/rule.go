@@ -49,9 +49,8 @@ import (
 //	             found: reset, transport, session, replace, both, reset-only; state
 //	             NAME, as it is found: shipped, transport, operational, blocked, keys,
 //	             so-blocked, or initialised for all but the first; curve NAME; rsa
-//	             BITS; fresh: a card made for it. A card that was made for a rule
-//	             without a setup is played the setup operational before it, if its
-//	             state or options would not do
+//	             BITS; fresh: a card made for it. On such a card the setup
+//	             operational is played first, if its state or options would not do
 //	costs        nothing, or what a card loses, all of: N user tries, N SO tries, a
 //	             user lockout, an SO lockout, own objects (makes objects and deletes
 //	             them), all data. It is the most that a card could take, whatever it
