@@ -323,7 +323,7 @@ func (p *Player) send(ctx context.Context, s step, command []byte, r *record) ([
 	if witness {
 		login = w.Seen().Login
 	}
-	if err := p.guard.before(ctx, s, command); err != nil {
+	if err := p.guard.before(ctx, command); err != nil {
 		return nil, err
 	}
 	answer, err := p.Current.Send(ctx, command)

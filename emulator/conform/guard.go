@@ -43,19 +43,10 @@ type Counters struct {
 }
 
 // CostError says that a rule would cost more than it may. The command was not sent.
-type CostError struct {
-	// Line is that of the command in its file.
-	Line int
-	Why  string
-}
+type CostError struct{ Why string }
 
-// Error is the line and the reason.
-func (e *CostError) Error() string {
-	if e.Line == 0 {
-		return e.Why
-	}
-	return fmt.Sprintf("line %d: %s", e.Line, e.Why)
-}
+// Error is the reason.
+func (e *CostError) Error() string { return e.Why }
 
 // reference is one of the two PINs, as the guard knows it.
 type reference struct {
@@ -136,14 +127,14 @@ var changing = []byte{
 
 // before says whether a command may be sent. Error: *CostError, or that of the
 // context that stops the rule.
-func (g *guard) before(ctx context.Context, s step, command []byte) error {
+func (g *guard) before(ctx context.Context, command []byte) error {
 	if g == nil {
 		return nil
 	}
 	if g.ctx != nil && g.ctx.Err() != nil {
 		return g.ctx.Err()
 	}
-	refuse := func(format string, args ...any) error { return &CostError{s.line, fmt.Sprintf(format, args...)} }
+	refuse := func(format string, args ...any) error { return &CostError{fmt.Sprintf(format, args...)} }
 	c, err := apdu.Parse(command)
 	if err != nil {
 		return nil // nothing that a card works off

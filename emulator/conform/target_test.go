@@ -448,3 +448,48 @@ func TestReport_Forms(t *testing.T) {
 	require.False(t, slices.Contains([]byte(write("text")), 0x1b), "nothing that a terminal obeys")
 	require.Error(t, r.Write(&bytes.Buffer{}, "pdf"))
 }
+
+// Not even a right SO-PIN is presented where a wrong one would leave too few tries.
+func TestJudge_KeepsTriesOfTheSOPIN(t *testing.T) {
+	t.Parallel()
+	l := ruleLibrary(t, rule("X-R1", "nothing", "select\n00 20 00 88 Lc({so-pin})"))
+	for tries, want := range map[int]conform.Verdict{6: conform.Held, 5: conform.NotJudged} {
+		card := initialised(t)
+		_, err := client.New(card).Select(t.Context())
+		require.NoError(t, err)
+		for range 15 - tries {
+			require.Error(t, client.New(card).VerifyPIN(t.Context(), client.SOPIN, []byte("00000000")))
+		}
+		before := card.presented()
+		r, err := conform.Judge(t.Context(), l, card.target(), options())
+		require.NoError(t, err)
+		require.Equal(t, want, r.Results[0].Verdict, "%d tries: %s", tries, r.Results[0].Why)
+		if want == conform.NotJudged {
+			require.Equal(t, "line 15: 00 20 00 88 Lc({so-pin}): the SO-PIN has 5 tries left, and 5 have to be kept", r.Results[0].Why)
+			require.Equal(t, before, card.presented())
+		}
+	}
+}
+
+// late is a card that spends the try of a right PIN with the second save alone.
+type late struct{ tornCard }
+
+func (l late) CutAfter(saves int) (vsmartcard.Card, error) {
+	if saves == 1 {
+		saves = 0
+	}
+	return l.tornCard.CutAfter(saves)
+}
+
+func TestJudge_TryIsSpentFirst(t *testing.T) {
+	t.Parallel()
+	l := ruleLibrary(t, rule("X-R1", "all data", "00 20 00 81 Lc({pin})", " setup operational", " power at every save"))
+	healthy := shipped(t, "4.1")
+	r, err := conform.Judge(t.Context(), l, conform.Target{Make: func() (vsmartcard.Card, error) {
+		card, err := healthy.Make()
+		return late{card.(tornCard)}, err
+	}}, options())
+	require.NoError(t, err)
+	require.Equal(t, conform.Broken, r.Results[0].Verdict)
+	require.Equal(t, "the try was not spent first", r.Results[0].Cuts[1].Wrong)
+}
