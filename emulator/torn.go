@@ -44,18 +44,11 @@ func (t *Torn) Transmit(ctx context.Context, command []byte) ([]byte, error) {
 	return t.Card.Transmit(ctx, command)
 }
 
-// Reset resets the card and then takes its power away and gives it back: it is
-// started from what it saved last. Errors: those of [Card.Reset] and [New].
+// Reset is that of [Card.Reset]. Whatever a card does when its power comes shows in
+// [Torn.CutAfter] alone, and what it does at a reset here.
 func (t *Torn) Reset() error {
-	if err := t.Card.Reset(); err != nil {
-		return err
-	}
-	next, err := NewTorn(t.kept.states[len(t.kept.states)-1], t.world)
-	if err != nil {
-		return err
-	}
-	t.Card, t.kept = next.Card, next.kept
-	return nil
+	t.kept.states = t.kept.states[len(t.kept.states)-1:]
+	return t.Card.Reset()
 }
 
 // Saves is the number of states that the last command has saved.
