@@ -21,7 +21,7 @@ import (
 func TestConform_KeepsOthersOut(t *testing.T) {
 	card, err := emulator.NewCard(chip.Order{}, emulator.System())
 	require.NoError(t, err)
-	dir, err := os.MkdirTemp("", "hsmemu")
+	dir, err := shortFolder()
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
 	daemon, err := pcscd.Start(dir, pcscd.Slot{Reader: pcscd.NitrokeyHSM(card.TokenSerial(), 0), Card: card})
