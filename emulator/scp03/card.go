@@ -74,8 +74,7 @@ func (c Card) Authenticate(received apdu.Command) (Card, error) {
 // that claims protection is wrong, at every other level one that does not.
 //
 // With an error the Card returned is closed. Errors: ErrClosed, ErrTurn if the
-// answer to the command before was not wrapped, ErrLength for more than 255
-// bytes of data, ErrMAC.
+// answer to the command before was not wrapped, ErrMAC.
 func (c Card) Unwrap(received apdu.Command) (apdu.Command, Card, error) {
 	plain, e, err := c.e.unwrap(received)
 	if err != nil {
@@ -98,10 +97,7 @@ func (e end) unwrap(received apdu.Command) (apdu.Command, end, error) {
 		return received, e, nil
 	}
 	n := len(received.Data) - macLen
-	switch {
-	case len(received.Data) > mostData:
-		return apdu.Command{}, end{}, ErrLength
-	case n < 0:
+	if n < 0 {
 		return apdu.Command{}, end{}, ErrMAC
 	}
 	data := received.Data[:n:n]

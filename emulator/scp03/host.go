@@ -76,9 +76,8 @@ func (h Host) Authenticate(l Level) (apdu.Command, Host, error) {
 	return out, Host{e}, nil
 }
 
-// Wrap protects a plain command as the level asks. Commands are short: their
-// protected data have to fit into 255 bytes, 239 bytes of them where they are
-// encrypted.
+// Wrap protects a plain command as the level asks. It is short if it can be: with up
+// to 247 bytes of data, 239 where they are encrypted.
 //
 // With an error nothing was counted and the Host returned is the receiver.
 // Errors: ErrClosed, ErrTurn if the answer to the command before was not
@@ -102,7 +101,7 @@ func (h Host) Wrap(c apdu.Command) (apdu.Command, Host, error) {
 	if e.level&commandData != 0 {
 		data = e.encrypt(fromHost, c.Data)
 	}
-	if len(data)+macLen > mostData {
+	if len(data)+macLen > maxData {
 		return apdu.Command{}, h, ErrLength
 	}
 	e.chain = e.code(out, data)

@@ -97,7 +97,10 @@ const (
 
 	counterLen = 3
 	macLen     = 8
-	mostData   = 255
+
+	maxShortData = 255
+	maxShortNe   = 256
+	maxData      = 65535
 )
 
 // MaxCounter is the highest sequence counter; a card that has come there opens
@@ -238,9 +241,13 @@ func (e end) describe(w io.Writer, which string) {
 }
 
 // code is the code of a command as it is sent, without the code itself, in full:
-// the length that it covers includes the code.
+// the length that it covers includes the code, in the form that is sent.
 func (e end) code(c apdu.Command, data []byte) [cmac.Size]byte {
-	header := []byte{c.CLA, c.INS, c.P1, c.P2, byte(len(data) + macLen)}
+	n := len(data) + macLen
+	header := []byte{c.CLA, c.INS, c.P1, c.P2, byte(n)}
+	if c.Extended || n > maxShortData || c.Ne > maxShortNe {
+		header = append(header[:4], 0, byte(n>>8), byte(n))
+	}
 	return [cmac.Size]byte(sum(e.keys.mac[:], e.chain[:], header, data))
 }
 
