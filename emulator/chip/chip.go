@@ -1,5 +1,6 @@
 // Package chip is what is around the SmartCard-HSM application on the chip: it
-// parses command APDUs, selects applications by name, and makes new cards. It
+// parses command APDUs, selects applications by name, loads firmware through the
+// card manager's secure channel, and makes new cards. It
 // is the outermost pure function of the card: bytes and a state in, bytes, a
 // state and the things to save out.
 //
@@ -12,6 +13,8 @@
 package chip
 
 import (
+	"fmt"
+
 	"hsmemu/applet"
 	"hsmemu/applet/apdu"
 	"hsmemu/applet/tlv"
@@ -29,6 +32,8 @@ type Durable struct {
 	// Broken names the defect of a card that is broken on purpose, see package
 	// broken; empty on every other card. The chip does not look at it.
 	Broken string `json:"broken,omitempty"`
+	// Manager is what the card manager keeps.
+	Manager Manager `json:"manager,omitzero"`
 }
 
 // State is the whole chip, a value.
@@ -37,7 +42,8 @@ type State struct {
 	// package fmt would print the PINs of one in an unexported field.
 	chip Durable
 	// Applet is the application with its session.
-	Applet applet.State
+	Applet  applet.State
+	session managerSession
 	// Selected reports whether commands go to the application. After a reset
 	// they go to the card manager.
 	Selected bool
@@ -49,7 +55,18 @@ func (s State) Durable() Durable { return s.chip.with(s.Applet.Durable) }
 // Check returns applet.ErrState, with words that say what is wrong and tell no
 // secret, unless Manufacture and commands alone can have led to this state. What
 // Step returns need not be checked if what it was given was.
-func (d Durable) Check() error { return d.Applet.Check() }
+func (d Durable) Check() error {
+	if err := d.Applet.Check(); err != nil {
+		return err
+	}
+	if err := d.Manager.check(d.Applet.Firmware); err != nil {
+		return fmt.Errorf("%w: %w", applet.ErrState, err)
+	}
+	if d.Manager.Stage != Operational && (len(d.Applet.Keys) > 0 || d.Applet.PINs.Initialised) {
+		return fmt.Errorf("%w: keys or PINs of an application that is gone", applet.ErrState)
+	}
+	return nil
+}
 
 // with is the chip with another state of its application.
 func (d Durable) with(a applet.Durable) Durable {
@@ -89,20 +106,28 @@ func Step(env applet.Env, s State, command []byte) (State, Result) {
 	case err != nil:
 		return s, refuse("(not an APDU)", command, apdu.WrongLength)
 	}
+	if c.INS == apdu.InsSelect && c.CLA&apdu.ClassSecure == 0 {
+		s.session = managerSession{} // of any outcome
+	}
+	stage := s.chip.Manager.Stage
 	byName := c.INS == apdu.InsSelect && c.P1 == apdu.SelectByName && c.CLA&apdu.ClassSecure == 0
 	switch {
 	case byName && c.CLA&^apdu.ClassProprietary == 0 && (len(c.Data) == 0 || string(c.Data) == cardManager):
 		return selectCardManager(s, c)
-	case byName && string(c.Data) == apdu.AID:
+	case byName && string(c.Data) == apdu.AID && stage == Production:
+		return s.produce(env, c, command)
+	case byName && string(c.Data) == apdu.AID && stage == Operational:
 		next, result := forward(env, s, c)
 		next.Selected = next.Selected || result.Event.SW == apdu.OK
 		return next, result
+	case s.Selected && stage == Production:
+		return s.produce(env, c, command)
 	case s.Selected:
 		return forward(env, s, c)
 	case c.INS == apdu.InsSelect:
 		return s, refuse("SELECT", command, apdu.NotFound)
 	}
-	return s, refuse("(no application selected)", command, p.NotSelected)
+	return s.serve(env, manager, c, refuse("(no application selected)", command, p.NotSelected))
 }
 
 // forward passes a command to the application and lifts what it wants saved.

@@ -20,6 +20,7 @@ import (
 	"hsmemu/applet/tlv"
 	"hsmemu/emulator/chip"
 	"hsmemu/emulator/chiptest"
+	"hsmemu/emulator/scp03"
 )
 
 func unhex(t testing.TB, s string) []byte {
@@ -229,6 +230,19 @@ func TestState_PrintsNoSecrets(t *testing.T) {
 	c := manufacture(t, "4.1", "A")
 	equip(t, c)
 	secrets := []string{userPIN, soPIN}
+	half := &loader{card: manufacture(t, "4.0", "A")}
+	half.load(t, "4.1")
+	half.ok(t, selectApplication)
+	half.begin(t, scp03.All)
+	half.must(t, requesting(newName))
+	scalar := string(half.State.Durable().Manager.Key.EC().Bytes())
+	for _, v := range []any{half.State, &half.State, half.State.Durable(), half.Result} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d"} {
+			text := fmt.Sprintf(verb, v)
+			require.NotContains(t, text, strings.Trim(fmt.Sprint([]byte(scalar)), "[]"), "%s of %T", verb, v)
+			require.NotContains(t, strings.ToUpper(text), fmt.Sprintf("%X", scalar), "%s of %T", verb, v)
+		}
+	}
 	for _, v := range []any{c.State, &c.State, c.State.Durable(), c.Result, []chip.Durable{c.State.Durable()}} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q"} {
 			text := fmt.Sprintf(verb, v)

@@ -36,7 +36,7 @@ var writeGolden = flag.Bool("golden", false, "write a missing golden file")
 // goldenForm counts the forms that a card has had. A form that only adds what
 // may be missing is read like the one before it, and the file keeps its version:
 // a program that does not know what was added says so by its name.
-const goldenForm = 3
+const goldenForm = 4
 
 // goldenFolder has a card of every form that was ever written, with every kind
 // of content that the form knew. The newest stands from its first release on.
@@ -62,6 +62,7 @@ func goldenCard(t *testing.T) chip.Durable {
 	require.NoError(t, err)
 	seed := uint64(1<<64 - 1)
 	d.Seed, d.KeyPool, d.Broken = &seed, true, "reads-keys"
+	d.Manager = chip.Manager{Chip: []byte("\x00chip\xFF"), Counter: 77}
 	d.Applet.PINs = pinstate.Card{
 		Initialised: true, Options: pinstate.OptionResetEnabled | pinstate.OptionTransportPIN | pinstate.OptionReplaceKeys | 0x8000,
 		SO:   pinstate.Reference{Value: pinstate.Value("\x57\x62\x18\x80\x00\xFF<&"), Left: 11, Max: 15},
@@ -79,6 +80,41 @@ func goldenCard(t *testing.T) chip.Durable {
 		{Name: "UTCUST00100001", Curve: "brainpoolP256r1", Point: public.ECPublic().Bytes()}, {},
 	}
 	return d
+}
+
+// goldenUpdate is a card in the middle of a firmware update, which a card with
+// keys is never.
+func goldenUpdate(t *testing.T) chip.Durable {
+	t.Helper()
+	env := chiptest.World("\x01")
+	d, err := chip.Manufacture(env, chip.Order{Serial: "DENK9900001", Firmware: "4.0"})
+	require.NoError(t, err)
+	key, err := keystore.GenerateEC(env.Rand, named(t, "brainpoolP256r1"))
+	require.NoError(t, err)
+	d.Manager = chip.Manager{
+		Chip: []byte("\x00chip\xFF"), Counter: 78, Stage: chip.Production, Firmware: "4.1",
+		Key: key, Name: "DENK990000200000", Certificate: []byte("the beginning of a certificate"),
+	}
+	return d
+}
+
+const goldenUpdatePath = goldenFolder + "/update-4.json"
+
+// A card in the middle of an update is the card that it was.
+func TestGolden_UpdateGoesOn(t *testing.T) {
+	t.Parallel()
+	want, err := os.ReadFile(goldenUpdatePath)
+	if errors.Is(err, fs.ErrNotExist) && *writeGolden {
+		want = indented(t, goldenUpdate(t))
+		err = os.WriteFile(goldenUpdatePath, want, 0o644)
+	}
+	require.NoError(t, err, "go test -golden writes it")
+	sameLines(t, want, indented(t, readGolden(t, want)))
+	sameLines(t, want, indented(t, goldenUpdate(t)))
+	stored(t, goldenUpdate(t))
+	l := &loader{card: boot(readGolden(t, want), "goes on")}
+	l.update(t, "4.1", newName)
+	require.Equal(t, newName, l.Durable().Device.Name)
 }
 
 func named(t *testing.T, name string) *curve.Curve {
@@ -196,6 +232,7 @@ func TestGolden_HasEveryField(t *testing.T) {
 	d := goldenCard(t)
 	empty := map[string]bool{}
 	visit(reflect.ValueOf(d), empty)
+	visit(reflect.ValueOf(goldenUpdate(t)), empty)
 	for field, everywhere := range empty {
 		require.False(t, everywhere, "%s is empty wherever it occurs", field)
 	}

@@ -45,5 +45,12 @@ func (d Durable) AppendJSON(dst []byte) ([]byte, error) {
 		}
 		dst = append(append(dst, `,"broken":`...), name...)
 	}
+	if !d.Manager.IsZero() {
+		kept, err := json.Marshal(d.Manager)
+		if err != nil {
+			return nil, err
+		}
+		dst = append(append(dst, `,"manager":`...), kept...)
+	}
 	return append(dst, '}'), nil
 }
