@@ -162,20 +162,29 @@ type managerRow struct {
 
 type form = command.Form[place]
 
+// Instructions of the card manager that the application does not have
+// (GlobalPlatform Card Specification §11), and one of this project's.
+const (
+	insFinalise byte = 0x10
+	insGetData  byte = 0xCA
+	insInstall  byte = 0xE6
+	insLoad     byte = 0xE8
+)
+
 // managerRows are the commands of GlobalPlatform and those that make a device of
 // an application.
 var managerRows = []managerRow{
-	{name: "GET DATA", open: true, Form: form{INS: 0xCA, P1: []byte{0x9F}, P2: []byte{0x7F}, Data: command.NoData, Feature: place.managers}, run: productionData},
-	{name: "GET DATA", open: true, Form: form{INS: 0xCA, P1: []byte{0x00}, P2: []byte{0xCF, 0x66}, Data: command.NoData, Feature: place.managers}, run: cardData},
+	{name: "GET DATA", open: true, Form: form{INS: insGetData, P1: []byte{0x9F}, P2: []byte{0x7F}, Data: command.NoData, Feature: place.managers}, run: productionData},
+	{name: "GET DATA", open: true, Form: form{INS: insGetData, P1: []byte{0x00}, P2: []byte{0xCF, 0x66}, Data: command.NoData, Feature: place.managers}, run: cardData},
 	{name: "INITIALIZE UPDATE", open: true, Form: form{INS: scp03.InsInitializeUpdate, P1: []byte{KeyVersion}, P2: []byte{0}, Data: command.Size{Least: scp03.ChallengeLen, Most: scp03.ChallengeLen}}, run: initializeUpdate},
 	{name: "EXTERNAL AUTHENTICATE", open: true, Form: form{INS: scp03.InsExternalAuthenticate, P2: []byte{0}, Data: command.Size{Least: 16, Most: 16}}, run: externalAuthenticate},
 	{name: "DELETE", Form: form{INS: apdu.InsDeleteFile, P1: []byte{0x00}, P2: []byte{0x80}, Data: command.SomeOf, Feature: place.managers}, run: deletePackage},
-	{name: "INSTALL (for load)", Form: form{INS: 0xE6, P1: []byte{0x02}, P2: []byte{0x00}, Data: command.SomeOf, Feature: place.managers}, run: installForLoad},
-	{name: "INSTALL (for install)", Form: form{INS: 0xE6, P1: []byte{0x0C}, P2: []byte{0x00}, Data: command.SomeOf, Feature: place.managers}, run: installApplication},
-	{name: "LOAD", Form: form{INS: 0xE8, P1: []byte{0x00, lastBlock}, Data: command.SomeOf, Feature: place.managers}, run: load},
+	{name: "INSTALL (for load)", Form: form{INS: insInstall, P1: []byte{0x02}, P2: []byte{0x00}, Data: command.SomeOf, Feature: place.managers}, run: installForLoad},
+	{name: "INSTALL (for install)", Form: form{INS: insInstall, P1: []byte{0x0C}, P2: []byte{0x00}, Data: command.SomeOf, Feature: place.managers}, run: installApplication},
+	{name: "LOAD", Form: form{INS: insLoad, P1: []byte{0x00, lastBlock}, Data: command.SomeOf, Feature: place.managers}, run: load},
 	{name: "GENERATE ASYMMETRIC KEY PAIR", Form: form{INS: apdu.InsGenerateKeyPair, P1: []byte{0x00}, P2: []byte{0x00}, Data: command.SomeOf, Feature: place.applications}, run: generateDeviceKey},
 	{name: "UPDATE BINARY", Form: form{INS: apdu.InsUpdateBinary, P1: []byte{byte(pkcs15.FileDevice >> 8)}, P2: []byte{byte(pkcs15.FileDevice & 0xFF)}, Data: command.SomeOf, Feature: place.applications}, run: storeCertificate},
-	{name: "FINALISE", Form: form{INS: 0x10, P1: []byte{0x00}, P2: []byte{0x00}, Data: command.NoData, Feature: place.applications}, run: finalise},
+	{name: "FINALISE", Form: form{INS: insFinalise, P1: []byte{0x00}, P2: []byte{0x00}, Data: command.NoData, Feature: place.applications}, run: finalise},
 }
 
 // operation is what a handler works on. Its changes stand if it succeeds.
