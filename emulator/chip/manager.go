@@ -308,7 +308,7 @@ func (o *operation) dispatch(at place, c apdu.Command, secure bool) (*managerRow
 
 // dispatchOpen is dispatch without a channel.
 func (o *operation) dispatchOpen(at place, c apdu.Command) (*managerRow, []byte, error) {
-	var class byte = apdu.ClassProprietary
+	class := apdu.ClassProprietary
 	if c.INS == scp03.InsExternalAuthenticate {
 		class |= scp03.ClassSecure
 	}
