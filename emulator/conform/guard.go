@@ -167,6 +167,8 @@ func (g *guard) mayPresent(ctx context.Context, a attempt, refuse func(string, .
 		return refuse("the command changes the card for good, and the rule does not say that it costs all data")
 	case !a.right && !r.all && r.spent >= r.most:
 		return refuse("the rule says that it costs %v, and would spend another try of the %s", g.costs, r.name)
+	case !a.right && !r.all && r.counter.Known && r.counter.Left == 1:
+		return refuse("the %s has its last try, and the rule does not say that it blocks it", r.name)
 	case r.counter.Known && r.counter.Left > 0 && r.counter.Left-1 < r.floor:
 		return refuse("the %s has %d tries left, and %d have to be kept", r.name, r.counter.Left, r.floor)
 	}

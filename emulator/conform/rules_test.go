@@ -36,6 +36,24 @@ func TestRules_HoldOnEveryFirmware(t *testing.T) {
 	}
 }
 
+// A rule that costs a try does not take the last one of somebody's card.
+func TestRules_LeaveTheLastTry(t *testing.T) {
+	t.Parallel()
+	card, err := shipped(t, "4.1").Make()
+	require.NoError(t, err)
+	p := conform.NewPlayer(nil)
+	p.Hosts["A"] = &conform.Host{Card: card}
+	require.NoError(t, p.Play(t.Context(), parse(t, `card A
+		select
+		80 50 00 00 Lc(80(0001) 81("648219") 82(3537363231383830) 91(01))`)))
+	o := options()
+	o.Destructive, o.Confirm, o.Only = true, yes, regexp.MustCompile("^PIN-R7$")
+	r, err := conform.Judge(t.Context(), library(t), conform.Target{Name: "a card", Card: card}, o)
+	require.NoError(t, err)
+	require.Equal(t, conform.Counter{Known: true, Left: 1}, r.After.UserPIN)
+	require.Equal(t, 0, r.Counts[conform.Held])
+}
+
 var moveOfRule = regexp.MustCompile(`^docs/protocol/pins\.md: life cycle, move (\d+)$`)
 
 // Each move of the life cycle (PIN-74) has a rule that names it.
