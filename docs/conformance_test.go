@@ -48,3 +48,28 @@ func rulesOf(t *testing.T) map[string][]string {
 	}
 	return links
 }
+
+// The table of situations is made from them, and what they follow from is stated.
+func TestDocs_ConformanceListsEverySituation(t *testing.T) {
+	_, chapters := chapters(t)
+	known := map[string]bool{}
+	for _, statements := range chapters {
+		for _, s := range statements {
+			known[s.id] = true
+		}
+	}
+	var b strings.Builder
+	b.WriteString("\n| Situation | What it says | Card | Given | Statements |\n|---|---|---|---|---|\n")
+	for _, s := range conform.Situations() {
+		for _, clause := range s.Clauses {
+			require.True(t, known[clause], "%s: %s", s.ID, clause)
+		}
+		card := "`" + s.Card + "`"
+		if s.Stranger != "" {
+			card = "that of somebody else, `" + s.Stranger + "`, and " + card
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", s.ID, s.Says, card, s.Given(), strings.Join(s.Clauses, ", "))
+	}
+	b.WriteString("\nWhat stands under Card are words of `hsmemu card new --like`.\n\n")
+	generated(t, "conformance.md", "situations", b.String())
+}

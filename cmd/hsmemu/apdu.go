@@ -32,7 +32,7 @@ func newAPDUCommand(a *app) *cobra.Command {
 			"that follow. An X stands for any digit, as in 63CX. The first answer that is another ends it with exit code 1.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 && !x.selects {
-				return atLeast(1)(cmd, args)
+				return oneOrMore(cmd, args)
 			}
 			for i, one := range x.expect {
 				pattern, err := view.Pattern(one)

@@ -32,7 +32,7 @@ var completedArgs = map[string][]choices{
 // completedFlags are the flags whose values are no files.
 var completedFlags = map[string]choices{
 	"card": cardNames, "with": cardNames, "firmware": firmwares, "seal": seals, "answer": answerChoices, "like": situationWords,
-	"report": reportForms, "reader": nil, "rules": nil, "yes-destroy": nil, "keep-so-tries": nil,
+	"report": reportForms, "reader": nil, "rules": nil, "situations": nil, "timeout": nil, "yes-destroy": nil, "keep-so-tries": nil,
 	"socket-mode": socketModes, "key": nil, "key-domain": nil, "id": nil, "label": nil, "serial": nil, "seed": nil, "pcr": nil,
 }
 

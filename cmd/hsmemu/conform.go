@@ -85,6 +85,7 @@ func newConformCommand(a *app) *cobra.Command {
 	f.StringVar(&c.soPINFile, "so-pin-file", "", "file with the card's SO-PIN in its first line, 16 hexadecimal digits")
 	f.Uint64Var(&c.seed, "seed", 0, "make cards and randomness from this number; the report does not say when")
 	f.BoolVar(&c.list, "list", false, "list the rules and play none")
+	cmd.AddCommand(newConformClientCommand(a))
 	return cmd
 }
 

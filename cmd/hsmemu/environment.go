@@ -29,8 +29,8 @@ var secretVariables = map[string]string{
 	"HSMEMU_NEW_PASSPHRASE":      "new passphrase of the card, for `card reseal`",
 	"HSMEMU_FILE_PASSPHRASE":     "passphrase of an exported file",
 	"HSMEMU_SNAPSHOT_PASSPHRASE": "passphrase that the card had when the snapshot was taken",
-	"HSMEMU_PIN":                 "user PIN",
-	"HSMEMU_SO_PIN":              "SO-PIN in hexadecimal: of a new card for `card new --like`, of the card to be judged for `conform`",
+	"HSMEMU_PIN":                 "user PIN; of `conform client`, what the program is given",
+	"HSMEMU_SO_PIN":              "SO-PIN in hexadecimal: of a new card for `card new --like`, of the card to be judged for `conform`, and what `conform client` gives its program",
 	"HSMEMU_PASSWORD":            "password of a PKCS #12 file",
 	"HSMEMU_SHARE_PASSWORD":      "password of a DKEK share",
 }

@@ -43,7 +43,7 @@ func newExecCommand(a *app) *cobra.Command {
 			"With --from the card is a throw-away copy of a snapshot of it, or of a file that `hsmemu card export` wrote:\n" +
 			"it is in memory alone and ends with the program. The program finds it under its name in a state folder of\n" +
 			"its own. With --fault the readers fail from the beginning; `hsmemu card fault --help` tells how.",
-		Args: atLeast(1),
+		Args: oneOrMore,
 
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -18,7 +18,7 @@ func newCardFaultCommand(a *app) *cobra.Command {
 		Use:   "fault NAME FAULT [k=v]... | NAME --list [--json] | NAME --clear",
 		Short: "let the reader or the contacts of a running card fail on demand",
 		Long:  "Sets a fault on a card that a process runs. The faults are:\n\n" + faultTable(),
-		Args:  atLeast(1),
+		Args:  oneOrMore,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if list && clearAll || (list || clearAll) && len(args) > 1 || !list && !clearAll && len(args) == 1 {
 				return usageError{errors.New("name one fault, or say --list or --clear")}

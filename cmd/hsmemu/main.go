@@ -183,14 +183,12 @@ func exactly(n int) cobra.PositionalArgs {
 	}
 }
 
-// atLeast wants n arguments or more.
-func atLeast(n int) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) < n {
-			return usageError{fmt.Errorf("%s takes %s or more, not %d", nameOf(cmd), arguments(n), len(args))}
-		}
-		return nil
+// oneOrMore wants an argument or more.
+func oneOrMore(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return usageError{fmt.Errorf("%s takes %s or more, not 0", nameOf(cmd), arguments(1))}
 	}
+	return nil
 }
 
 func arguments(n int) string {

@@ -187,7 +187,8 @@ func whyNot(r Rule, s Statement, o Options) string {
 
 // Failure is where a card does something else than a rule says.
 type Failure struct {
-	// File and Line are where the rule says it, and Text is what stands there.
+	// File and Line are where the rule says it, and Text is what stands there. What is
+	// wanted of all programs stands in no file.
 	File string `json:"file"`
 	Line int    `json:"line"`
 	Text string `json:"text"`

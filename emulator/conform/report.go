@@ -14,6 +14,9 @@ type Report struct {
 	// Program is the version of what judged, and Target what was judged.
 	Program string `json:"program"`
 	Target  string `json:"target"`
+	// Situations reports whether the target is a program, judged in situations, and
+	// not a card, judged by rules. Then the statement has the firmware alone.
+	Situations bool `json:"situations"`
 	// Seed is what the run was made from; nil if from nothing. Then Started and Ended
 	// say when it was, in UTC.
 	Seed    *uint64    `json:"seed"`

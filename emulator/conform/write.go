@@ -41,10 +41,21 @@ func (r Report) Write(w io.Writer, format string) error {
 // Verdicts are all verdicts in the order of reports.
 func (Report) Verdicts() []Verdict { return []Verdict{Held, Broken, Differs, Review, NotJudged} }
 
-// About is the card of a report in one line.
+// About is the card of a report in one line, or the program.
 func (r Report) About() string {
 	s := r.Statement
+	if r.Situations {
+		return fmt.Sprintf("%s: on cards of firmware %s", r.Target, s.Firmware)
+	}
 	return fmt.Sprintf("%s: serial %s, firmware %s, %s, options %04X, ATR %s", r.Target, s.Serial, s.Firmware, s.State, s.Options, s.ATR)
+}
+
+// Played names one of what was played: a rule or a situation.
+func (r Report) Played() string {
+	if r.Situations {
+		return "situation"
+	}
+	return "rule"
 }
 
 // Summary is the outcome in one line.
@@ -55,9 +66,9 @@ func (r Report) Summary() string {
 			parts = append(parts, fmt.Sprintf("%d %s", n, v))
 		}
 	}
-	text := "no rules"
+	text := fmt.Sprintf("no %ss", r.Played())
 	if len(r.Results) > 0 {
-		text = fmt.Sprintf("%s: %s", plural(len(r.Results), "rule"), strings.Join(parts, ", "))
+		text = fmt.Sprintf("%s: %s", plural(len(r.Results), r.Played()), strings.Join(parts, ", "))
 	}
 	if known := r.Counts[Broken] - r.Unexpected(); known > 0 {
 		text += fmt.Sprintf(" (%d known)", known)
@@ -84,7 +95,7 @@ func (r Report) Remarks() (remarks []string) {
 		remarks = append(remarks, "stopped: "+r.Stopped)
 	}
 	if r.Judged() == 0 {
-		remarks = append(remarks, "no rule was judged")
+		remarks = append(remarks, fmt.Sprintf("no %s was judged", r.Played()))
 	}
 	if r.Interrupted {
 		remarks = append(remarks, "interrupted: this is what was judged so far")
@@ -119,7 +130,7 @@ func (r Report) text() string {
 			line("%-10s %s: %s", one.Verdict, one.ID, one.Says)
 		}
 		for _, f := range one.Failures {
-			line("%10s %s:%d: %s", "", f.File, f.Line, f.Text)
+			line("%10s %s", "", f.At())
 			line("%10s want %s", "", strings.TrimPrefix(f.Want, "< "))
 			line("%10s got  %s", "", strings.TrimPrefix(f.Got, "< "))
 			if f.Seen != "" {
@@ -148,6 +159,22 @@ func (r Report) text() string {
 	}
 	line("%s", r.Summary())
 	return b.String()
+}
+
+// At is where the rule says it, and what stands there.
+func (f Failure) At() string {
+	if f.File == "" {
+		return f.Text
+	}
+	return f.place() + ": " + f.Text
+}
+
+// place is where the rule says it; of a program it is what is wanted of all of them.
+func (f Failure) place() string {
+	if f.File == "" {
+		return f.Text
+	}
+	return fmt.Sprintf("%s:%d", f.File, f.Line)
 }
 
 func wrongly(why string) string {
@@ -179,7 +206,7 @@ func (r Report) tap() string {
 		if one.Verdict != Held && one.Verdict != NotJudged {
 			fmt.Fprintf(&b, "  ---\n  verdict: %s\n  failures:\n", one.Verdict)
 			for _, f := range one.Failures {
-				fmt.Fprintf(&b, "    - at: %q\n      want: %q\n      got: %q\n", fmt.Sprintf("%s:%d", f.File, f.Line), f.Want, f.Got)
+				fmt.Fprintf(&b, "    - at: %q\n      want: %q\n      got: %q\n", f.place(), f.Want, f.Got)
 			}
 			b.WriteString("  ...\n")
 		}
@@ -299,7 +326,7 @@ func (r Report) junit(w io.Writer) error {
 func (r Result) explained() string {
 	var b strings.Builder
 	for _, f := range r.Failures {
-		fmt.Fprintf(&b, "%s:%d: %s\nwant %s\ngot  %s\n", f.File, f.Line, f.Text, f.Want, f.Got)
+		fmt.Fprintf(&b, "%s\nwant %s\ngot  %s\n", f.At(), f.Want, f.Got)
 	}
 	if r.Breaks != "" {
 		b.WriteString(r.Breaks + "\n")

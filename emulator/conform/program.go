@@ -1,0 +1,439 @@
+package conform
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"hsmemu/applet/apdu"
+	"hsmemu/applet/client"
+	"hsmemu/applet/pkcs15"
+	"hsmemu/keystore/curve"
+	"hsmemu/pinstate"
+	"hsmemu/vsmartcard"
+)
+
+// Observed is a command that a card got from a program, as somebody sees it who
+// watches the card. It holds no data.
+type Observed struct {
+	// Stranger tells that it went to the stranger's card, not to the program's.
+	Stranger bool
+	// INS, P1 and P2 are those of the command, and Data tells that it had data.
+	INS, P1, P2 byte
+	Data        bool
+	// Secure tells that it came through secure messaging.
+	Secure bool
+	// SW is its answer, and Words are both in words, as a trace has them.
+	SW    apdu.SW
+	Words string
+	// Counters are those after it.
+	Counters
+}
+
+// Run is what a program did in a situation.
+type Run struct {
+	// Cards are the counters of the program's card and of the stranger's when it
+	// began.
+	Card, Stranger Counters
+	Events         []Observed
+	// Missed is how many events nobody saw.
+	Missed int
+	// Happened tells that what the situation has happen has happened.
+	Happened bool
+	// Exit is the exit code: 128 and the signal's number if one ended it. Hung tells
+	// that it was ended since it took longer than Limit.
+	Exit  int
+	Hung  bool
+	Limit time.Duration
+}
+
+// A finding is one kind of thing that a program does wrong.
+type finding struct {
+	// text and want are what is wanted of programs, and breaks is what it means if one
+	// does otherwise; where it is empty, the situation says so.
+	text, want, breaks string
+	// judge gives what was found, in the words of a report, and as what it counts;
+	// nothing for none.
+	judge func(Situation, Run) (got string, v Verdict)
+}
+
+const nobodyKnows = "Whoever looks at the exit code believes that the work is done."
+
+// findings are all kinds of them, in the order of reports.
+var findings = []finding{
+	{"it ends", "an end within the time limit", "Whoever waits for the program waits for ever.", hung},
+	{"no try is spent that the situation does not allow", "tries as before, or as few less as it says", "", overspent},
+	{"a PIN that was refused is not presented again", "no second time", "A PIN mistyped once blocks the card.", repeated},
+	{"no PIN is presented when the card has told that none will do", "no PIN any more", "The program goes on until its time is up, and its user is not told what to do.", presentedAnyway},
+	{"nothing is erased or initialised", "no INITIALIZE DEVICE", "Keys and certificates are gone.", initialised},
+	{"PINs are sent in the secure channel", "no PIN in the clear", "Whoever listens between program and card reads the PIN.", inTheClear},
+	{"exit code 0 says that the work is done", "another exit code than 0", nobodyKnows, claimed},
+	{"it does its work where it can", "exit code 0", "", useless},
+}
+
+// pinOf is the PIN that a command presents, and whether it presents one.
+func (o Observed) pinOf() (pinstate.Ref, bool) {
+	switch {
+	case !o.Data:
+	case o.INS == apdu.InsVerify, o.INS == apdu.InsChangeReferenceData:
+		return pinstate.Ref(o.P2), o.P2 == byte(pinstate.User) || o.P2 == byte(pinstate.SO)
+	case o.INS == apdu.InsResetRetryCounter && o.P1 <= 1, o.INS == apdu.InsInitializeDevice:
+		return pinstate.SO, true
+	}
+	return 0, false
+}
+
+// of is the counter of a PIN.
+func (c Counters) of(pin pinstate.Ref) Counter {
+	if pin == pinstate.SO {
+		return c.SOPIN
+	}
+	return c.UserPIN
+}
+
+func nameOf(pin pinstate.Ref) string {
+	if pin == pinstate.SO {
+		return "SO-PIN"
+	}
+	return "user PIN"
+}
+
+func hung(_ Situation, r Run) (string, Verdict) {
+	if r.Hung {
+		return fmt.Sprintf("it was still running after %v, and was ended", r.Limit), Broken
+	}
+	return "", Held
+}
+
+// spent is how many tries of a PIN a program has spent on one of the cards,
+// given back or not, and at which command the last one.
+func (r Run) spent(pin pinstate.Ref, stranger bool) (n int, last string) {
+	before := r.Card.of(pin)
+	if stranger {
+		before = r.Stranger.of(pin)
+	}
+	for _, e := range r.Events {
+		if e.Stranger != stranger {
+			continue
+		}
+		after := e.of(pin)
+		if presented, does := e.pinOf(); does && presented == pin && before.Known && after.Known && after.Left < before.Left {
+			n += before.Left - after.Left
+			last = e.Words
+		}
+		before = after
+	}
+	return n, last
+}
+
+func overspent(s Situation, r Run) (string, Verdict) {
+	for _, one := range []struct {
+		pin      pinstate.Ref
+		stranger bool
+		may      int
+	}{{pinstate.SO, false, s.SOTries}, {pinstate.User, false, s.UserTries}, {pinstate.SO, true, 0}, {pinstate.User, true, 0}} {
+		n, last := r.spent(one.pin, one.stranger)
+		if n <= one.may {
+			continue
+		}
+		whose := ""
+		if one.stranger {
+			whose = " of the other card"
+		}
+		got := fmt.Sprintf("%s of the %s%s spent, %d allowed: %s", triesOf(n), nameOf(one.pin), whose, one.may, last)
+		if s.Warns && one.pin == pinstate.User && !one.stranger {
+			return got, Review
+		}
+		return got, Broken
+	}
+	return "", Held
+}
+
+func triesOf(n int) string {
+	if n == 1 {
+		return "1 try"
+	}
+	return fmt.Sprintf("%d tries", n)
+}
+
+// presentation is a way to present a PIN to a card.
+type presentation struct {
+	stranger bool
+	ins      byte
+	pin      pinstate.Ref
+}
+
+// refuses reports whether an answer says that the PIN is not the right one.
+func refuses(sw apdu.SW) bool {
+	_, tries := sw.Tries()
+	return tries || sw == apdu.WrongLength
+}
+
+func repeated(_ Situation, r Run) (string, Verdict) {
+	refused := map[presentation]int{}
+	again, pin := 0, pinstate.User
+	for _, e := range r.Events {
+		which, does := e.pinOf()
+		if !does {
+			continue
+		}
+		key := presentation{e.Stranger, e.INS, which}
+		if refused[key] > 0 {
+			again, pin = again+1, which
+		}
+		if refuses(e.SW) {
+			refused[key]++
+		}
+	}
+	if again > 0 {
+		return fmt.Sprintf("the %s was presented again after it was refused, %s", nameOf(pin), timesOf(again)), Broken
+	}
+	return "", Held
+}
+
+func timesOf(n int) string {
+	if n == 1 {
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
+}
+
+// noneWillDo are the answers that say that a PIN will not do, whatever it is.
+var noneWillDo = map[apdu.SW]string{
+	apdu.AuthenticationBlocked:  "is blocked",
+	apdu.ReferenceDataNotUsable: "is a transport PIN, to be changed first",
+	apdu.ReferenceNotFound:      "is not set",
+}
+
+// presentedAnyway is for review where a program asked, was told, and presented a PIN
+// once all the same: that costs nothing (PIN-36, PIN-38).
+func presentedAnyway(_ Situation, r Run) (string, Verdict) {
+	type which struct {
+		stranger bool
+		pin      pinstate.Ref
+	}
+	told := map[which]apdu.SW{}
+	presented := map[which]bool{} // and was told by the answer
+	again, got, v := 0, "", Review
+	for _, e := range r.Events {
+		pin, presents := e.pinOf()
+		if !presents && e.INS == apdu.InsVerify {
+			pin = pinstate.Ref(e.P2)
+		}
+		key := which{e.Stranger, pin}
+		sw, known := told[key]
+		wrong := presents && known && e.SW == sw // what was accepted all the same was allowed
+		if e.INS == apdu.InsChangeReferenceData && sw == apdu.ReferenceDataNotUsable || e.INS == apdu.InsInitializeDevice && sw == apdu.ReferenceNotFound {
+			wrong = false // the way out
+		}
+		if wrong {
+			again++
+			if presented[key] {
+				v = Broken // one that only asked before has not lost anything by this
+			}
+			got = fmt.Sprintf("the card had told that the %s %s, and it was presented %s: %s", nameOf(pin), noneWillDo[sw], timesOf(again), e.Words)
+		}
+		switch {
+		case presents && e.SW == apdu.OK:
+			clear(told) // a card that was unblocked
+			clear(presented)
+		case noneWillDo[e.SW] != "" && (presents || e.INS == apdu.InsVerify):
+			told[key], presented[key] = e.SW, presented[key] || presents
+		}
+	}
+	if again > 0 {
+		return got, v
+	}
+	return "", Held
+}
+
+func initialised(_ Situation, r Run) (string, Verdict) {
+	for _, e := range r.Events {
+		if e.INS == apdu.InsInitializeDevice && e.Data && e.SW == apdu.OK {
+			return e.Words, Broken
+		}
+	}
+	return "", Held
+}
+
+func inTheClear(s Situation, r Run) (string, Verdict) {
+	open, plain := map[bool]bool{}, ""
+	for _, e := range r.Events {
+		_, presents := e.pinOf()
+		switch {
+		case presents && !e.Secure && open[e.Stranger]:
+			return "there was a channel, and the PIN went beside it: " + e.Words, Broken
+		case presents && !e.Secure && plain == "":
+			plain = e.Words
+		}
+		if e.Secure || e.INS == apdu.InsGeneralAuthenticate && e.SW == apdu.OK {
+			open[e.Stranger] = true
+		}
+		if e.INS == apdu.InsSelect && !e.Secure { // which ends it (SM-27)
+			open[e.Stranger] = false
+		}
+	}
+	if s.Channel && plain != "" {
+		return "without a channel: " + plain, Review
+	}
+	return "", Held
+}
+
+// LogsIn reports whether the command has presented the user PIN and the card has
+// taken it.
+func (o Observed) LogsIn() bool {
+	pin, presents := o.pinOf()
+	return presents && pin == pinstate.User && o.SW == apdu.OK
+}
+
+// loggedIn reports whether the card has taken the user PIN.
+func (r Run) loggedIn() bool {
+	for _, e := range r.Events {
+		if e.LogsIn() && !e.Stranger {
+			return true
+		}
+	}
+	return false
+}
+
+func claimed(s Situation, r Run) (string, Verdict) {
+	if s.Hopeless && !r.Hung && r.Exit == 0 && !r.loggedIn() {
+		return "exit code 0, and the card has accepted no user PIN", Broken
+	}
+	return "", Held
+}
+
+func useless(s Situation, r Run) (string, Verdict) {
+	if s.Works && !r.Hung && r.Exit != 0 {
+		return fmt.Sprintf("exit code %d", r.Exit), Broken
+	}
+	return "", Held
+}
+
+// Judge says what a program is worth in a situation, from what cards have seen of it
+// and how it ended.
+func (s Situation) Judge(r Run) Result {
+	result := s.result()
+	result.Before, result.After = r.Card, r.Card
+	result.Verdict = Held
+	used := false
+	for _, e := range r.Events {
+		if !e.Stranger {
+			used, result.After = true, e.Counters
+		}
+	}
+	for _, f := range findings {
+		got, v := f.judge(s, r)
+		if got == "" {
+			continue
+		}
+		result.Failures = append(result.Failures, Failure{Text: f.text, Want: f.want, Got: got})
+		if result.Verdict != Broken && f.breaks != "" {
+			result.Breaks = f.breaks
+		}
+		if v == Broken || result.Verdict == Held {
+			result.Verdict = v
+		}
+	}
+	switch {
+	case len(r.Events) == 0 && !r.Hung:
+		result.Verdict, result.Why, result.Failures = NotJudged, "the program sent no command to a card", []Failure{}
+	case len(result.Failures) > 0:
+		result.Why = result.Failures[0].Text + ": " + result.Failures[0].Got
+	case r.Missed > 0:
+		result.Verdict, result.Why = NotJudged, fmt.Sprintf("%d events were missed", r.Missed)
+	case !used:
+		result.Verdict, result.Why = NotJudged, "the program sent no command to its card"
+	case s.Happens != Nothing && !r.Happened:
+		result.Verdict, result.Why = NotJudged, s.Happens.needs()
+	}
+	return result
+}
+
+// result is one that was not judged yet.
+func (s Situation) result() Result {
+	return Result{
+		ID: s.ID, Version: 1, Says: s.Says, Clauses: s.Clauses, Grade: Ours, Breaks: s.Breaks, Links: []string{},
+		Verdict: NotJudged, Failures: []Failure{}, Cuts: []Cut{},
+	}
+}
+
+// Furnish puts what a program can work with on a card in use: a key on the curve
+// secp256r1 that signs, with the identifier 01 and the label "key". Errors: those of
+// the card.
+func Furnish(ctx context.Context, card vsmartcard.Card, pin []byte) error {
+	c := client.New(card)
+	if _, err := c.Select(ctx); err != nil {
+		return err
+	}
+	if err := c.Login(ctx, pin); err != nil {
+		return err
+	}
+	on, _ := curve.ByName("secp256r1")
+	if _, err := c.GenerateEC(ctx, 1, on, client.KeySpec{Holder: "UTKEY00001"}); err != nil {
+		return err
+	}
+	about := pkcs15.Key{Kind: pkcs15.EC, Label: "key", ID: []byte{1}, Usage: pkcs15.UsageEC, Bits: on.Bits()}
+	return c.WriteFile(ctx, pkcs15.File(pkcs15.PrefixKeyDescription, 1), about.Bytes())
+}
+
+// Perform runs a program in a situation. The error says why it could not be run.
+type Perform func(context.Context, Situation) (Run, error)
+
+// Audition says how to judge a program.
+type Audition struct {
+	// Program is the version of what judges, and Target is the program for people.
+	Program, Target string
+	// Firmware is that of the cards.
+	Firmware string
+	// Only is which situations are played, by their names; nil for all.
+	Only *regexp.Regexp
+	// Clock tells the time.
+	Clock func() time.Time
+}
+
+// JudgeProgram plays situations one after the other. The report is of what was
+// judged, also beside an error: the context's, if it ended.
+func JudgeProgram(ctx context.Context, all []Situation, perform Perform, o Audition) (Report, error) {
+	r := Report{Schema: Schema, Program: o.Program, Target: o.Target, Situations: true, Conflicts: []string{}, Stale: []string{}, Results: []Result{}}
+	r.Started = new(o.Clock().UTC())
+	r.Statement = Statement{Fresh: true, Firmware: o.Firmware, Curves: []string{}, RSA: []int{}}
+	r.StatementSHA256 = sum(r.Statement)
+	for _, s := range all {
+		one := Planned{ID: s.ID, Version: 1}
+		if o.Only != nil && !o.Only.MatchString(s.ID) {
+			one.Why = unasked
+		}
+		r.Plan = append(r.Plan, one)
+	}
+	r.PlanSHA256 = sum(r.Plan)
+	for i, s := range all {
+		result := s.result()
+		switch why := r.Plan[i].Why; {
+		case why != "":
+			result.Why = why
+		case ctx.Err() != nil:
+			result.Why = interrupted
+		default:
+			run, err := perform(ctx, s)
+			switch {
+			case ctx.Err() != nil:
+				result.Why = interrupted
+			case err != nil:
+				result.Why = strings.ReplaceAll(err.Error(), "\n", "; ")
+			default:
+				result = s.Judge(run)
+			}
+		}
+		r.Results = append(r.Results, result)
+	}
+	r.Interrupted = ctx.Err() != nil
+	r.Counts = map[Verdict]int{}
+	for _, one := range r.Results {
+		r.Counts[one.Verdict]++
+	}
+	r.Ended = new(o.Clock().UTC())
+	return r, ctx.Err()
+}

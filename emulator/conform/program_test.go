@@ -1,0 +1,211 @@
+package conform_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"regexp"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"hsmemu/applet/apdu"
+	"hsmemu/emulator/conform"
+)
+
+func situation(t testing.TB, id string) conform.Situation {
+	t.Helper()
+	all := conform.Situations()
+	i := slices.IndexFunc(all, func(s conform.Situation) bool { return s.ID == id })
+	require.GreaterOrEqual(t, i, 0, id)
+	return all[i]
+}
+
+// left is a pair of counters.
+func left(user, so int) conform.Counters {
+	return conform.Counters{UserPIN: conform.Counter{Known: true, Left: user}, SOPIN: conform.Counter{Known: true, Left: so}}
+}
+
+// Commands that a card has seen, with its counters after them.
+func sent(ins, p1, p2 byte, sw apdu.SW, after conform.Counters) conform.Observed {
+	return conform.Observed{INS: ins, P1: p1, P2: p2, Data: true, SW: sw, Words: "→ " + sw.String(), Counters: after}
+}
+
+func verify(sw apdu.SW, after conform.Counters) conform.Observed {
+	return sent(apdu.InsVerify, 0, apdu.RefUserPIN, sw, after)
+}
+
+func asked(sw apdu.SW, after conform.Counters) conform.Observed {
+	o := verify(sw, after)
+	o.Data = false
+	return o
+}
+
+func onStranger(o conform.Observed) conform.Observed { o.Stranger = true; return o }
+
+func secure(o conform.Observed) conform.Observed { o.Secure = true; return o }
+
+func unblock(sw apdu.SW, after conform.Counters) conform.Observed {
+	return sent(apdu.InsResetRetryCounter, 0, apdu.RefUserPIN, sw, after)
+}
+
+// What the card sees decides, in every situation, and each kind of finding is found
+// and is not found.
+func TestSituation_Judge(t *testing.T) {
+	t.Parallel()
+	const (
+		steps   = "no try is spent that the situation does not allow"
+		repeats = "a PIN that was refused is not presented again"
+		told    = "no PIN is presented when the card has told that none will do"
+		channel = "PINs are sent in the secure channel"
+		claims  = "exit code 0 says that the work is done"
+		works   = "it does its work where it can"
+		ends    = "it ends"
+		erases  = "nothing is erased or initialised"
+	)
+	full, blocked, none := left(3, 15), left(0, 15), conform.Counters{}
+	selected := sent(apdu.InsSelect, 4, 0, apdu.OK, full)
+	opened := sent(apdu.InsGeneralAuthenticate, 0, 0, apdu.OK, full)
+	for _, c := range []struct {
+		name, situation string
+		card            conform.Counters
+		events          []conform.Observed
+		exit            int
+		hung, happened  bool
+		missed          int
+		want            conform.Verdict
+		found           []string
+	}{
+		{"does its work", "usual", full, []conform.Observed{asked(0x63C3, full), verify(apdu.OK, full)}, 0, false, false, 0, conform.Held, nil},
+		{"does not", "usual", full, []conform.Observed{verify(apdu.OK, full)}, 1, false, false, 0, conform.Broken, []string{works}},
+		{"speaks to no card", "usual", full, nil, 1, false, false, 0, conform.NotJudged, nil},
+		{"events are missed", "usual", full, []conform.Observed{verify(apdu.OK, full)}, 0, false, false, 5, conform.NotJudged, nil},
+		{"hangs without a command", "usual", full, nil, 137, true, false, 0, conform.Broken, []string{ends}},
+		{"hangs", "wrong-pin", full, []conform.Observed{verify(0x63C2, left(2, 15))}, 137, true, false, 0, conform.Broken, []string{ends}},
+		{"tries once", "wrong-pin", full, []conform.Observed{verify(0x63C2, left(2, 15))}, 1, false, false, 0, conform.Held, nil},
+		{"tries twice", "wrong-pin", full, []conform.Observed{verify(0x63C2, left(2, 15)), verify(0x63C1, left(1, 15))}, 1, false, false, 0, conform.Broken, []string{steps, repeats}},
+		{"claims", "wrong-pin", full, []conform.Observed{verify(0x63C2, left(2, 15))}, 0, false, false, 0, conform.Broken, []string{claims}},
+		{"another PIN first", "wrong-pin", full, []conform.Observed{verify(0x63C2, left(2, 15)), verify(apdu.OK, full)}, 0, false, false, 0, conform.Broken, []string{repeats}},
+		{"length", "wrong-length", full, []conform.Observed{verify(apdu.WrongLength, full)}, 1, false, false, 0, conform.Held, nil},
+		{"length again", "wrong-length", full, []conform.Observed{verify(apdu.WrongLength, full), verify(apdu.WrongLength, full)}, 1, false, false, 0, conform.Broken, []string{repeats}},
+		{"padded", "wrong-length", full, []conform.Observed{verify(0x63C2, left(2, 15))}, 1, false, false, 0, conform.Broken, []string{steps}},
+		{"spends the last", "last-try", left(1, 15), []conform.Observed{asked(0x63C1, left(1, 15)), verify(apdu.AuthenticationBlocked, blocked)}, 1, false, false, 0, conform.Review, []string{steps}},
+		{"keeps the last", "last-try", left(1, 15), []conform.Observed{asked(0x63C1, left(1, 15))}, 1, false, false, 0, conform.Held, nil},
+		{"uses the last", "one-try", left(1, 15), []conform.Observed{verify(apdu.OK, full)}, 0, false, false, 0, conform.Held, nil},
+		{"stops", "user-blocked", blocked, []conform.Observed{asked(apdu.AuthenticationBlocked, blocked)}, 1, false, false, 0, conform.Held, nil},
+		{"was not told", "user-blocked", blocked, []conform.Observed{verify(apdu.AuthenticationBlocked, blocked)}, 1, false, false, 0, conform.Held, nil},
+		{"asked and presents", "user-blocked", blocked, []conform.Observed{asked(apdu.AuthenticationBlocked, blocked), verify(apdu.AuthenticationBlocked, blocked)}, 1, false, false, 0, conform.Review, []string{told}},
+		{"goes on", "user-blocked", blocked, []conform.Observed{verify(apdu.AuthenticationBlocked, blocked), verify(apdu.AuthenticationBlocked, blocked)}, 1, false, false, 0, conform.Broken, []string{told}},
+		{"unblocks", "user-blocked", blocked, []conform.Observed{asked(apdu.AuthenticationBlocked, blocked), unblock(apdu.OK, full), verify(apdu.OK, full)}, 0, false, false, 0, conform.Held, nil},
+		{"wrong SO-PIN", "user-blocked", blocked, []conform.Observed{unblock(0x63CE, left(0, 14))}, 1, false, false, 0, conform.Broken, []string{steps}},
+		{"may not unblock", "no-unblock", blocked, []conform.Observed{unblock(apdu.ConditionsNotSatisfied, blocked)}, 1, false, false, 0, conform.Held, nil},
+		{"erases", "no-unblock", blocked, []conform.Observed{sent(apdu.InsInitializeDevice, 0, 0, apdu.OK, full), verify(apdu.OK, full)}, 0, false, false, 0, conform.Broken, []string{erases}},
+		{"transport again", "transport-pin", full, []conform.Observed{verify(apdu.ReferenceDataNotUsable, full), verify(apdu.ReferenceDataNotUsable, full)}, 1, false, false, 0, conform.Broken, []string{told}},
+		{"transport changed", "transport-pin", full, []conform.Observed{verify(apdu.ReferenceDataNotUsable, full), sent(apdu.InsChangeReferenceData, 0, apdu.RefUserPIN, apdu.OK, full)}, 0, false, false, 0, conform.Held, nil},
+		{"loses the card", "so-last-try", left(0, 1), []conform.Observed{unblock(apdu.AuthenticationBlocked, left(0, 0))}, 1, false, false, 0, conform.Broken, []string{steps}},
+		{"SO-PIN again", "so-last-try", left(0, 1), []conform.Observed{unblock(apdu.AuthenticationBlocked, left(0, 0)), unblock(apdu.AuthenticationBlocked, left(0, 0))}, 1, false, false, 0, conform.Broken, []string{steps, told}},
+		{"user PIN alone", "so-blocked", left(3, 0), []conform.Observed{verify(apdu.OK, left(3, 0))}, 0, false, false, 0, conform.Held, nil},
+		{"gives up", "so-blocked", left(3, 0), []conform.Observed{asked(0x63C3, left(3, 0))}, 2, false, false, 0, conform.Broken, []string{works}},
+		{"no PIN", "uninitialised", none, []conform.Observed{verify(apdu.ReferenceNotFound, none)}, 1, false, false, 0, conform.Held, nil},
+		{"initialises", "uninitialised", none, []conform.Observed{sent(apdu.InsInitializeDevice, 0, 0, apdu.OK, full)}, 0, false, false, 0, conform.Broken, []string{erases, claims}},
+		{"card gone", "removed", full, []conform.Observed{selected}, 1, false, true, 0, conform.Held, nil},
+		{"gone, and claims", "removed", full, []conform.Observed{selected}, 0, false, true, 0, conform.Broken, []string{claims}},
+		{"not gone", "removed", full, []conform.Observed{selected}, 1, false, false, 0, conform.NotJudged, nil},
+		{"not reset", "reset", full, []conform.Observed{verify(apdu.OK, full)}, 0, false, false, 0, conform.NotJudged, nil},
+		{"logs in again", "reset", full, []conform.Observed{verify(apdu.OK, full), selected, verify(apdu.OK, full)}, 0, false, true, 0, conform.Held, nil},
+		{"in the clear", "session-pin", full, []conform.Observed{verify(apdu.OK, full)}, 0, false, false, 0, conform.Review, []string{channel}},
+		{"in a channel", "session-pin", full, []conform.Observed{opened, secure(verify(apdu.OK, full))}, 0, false, false, 0, conform.Held, nil},
+		{"beside the channel", "usual", full, []conform.Observed{opened, verify(apdu.OK, full)}, 0, false, false, 0, conform.Broken, []string{channel}},
+		{"after the channel", "usual", full, []conform.Observed{opened, selected, verify(apdu.OK, full)}, 0, false, false, 0, conform.Held, nil},
+		{"the other card", "two-cards", full, []conform.Observed{onStranger(verify(0x63C2, left(2, 15)))}, 1, false, false, 0, conform.Broken, []string{steps}},
+		{"its card", "two-cards", full, []conform.Observed{onStranger(selected), verify(apdu.OK, full)}, 0, false, false, 0, conform.Held, nil},
+	} {
+		t.Run(c.situation+", "+c.name, func(t *testing.T) {
+			t.Parallel()
+			r := situation(t, c.situation).Judge(conform.Run{
+				Card: c.card, Stranger: full, Events: c.events, Exit: c.exit, Hung: c.hung, Happened: c.happened, Missed: c.missed, Limit: time.Second,
+			})
+			var found []string
+			for _, f := range r.Failures {
+				found = append(found, f.Text)
+				require.NotEmpty(t, f.Got)
+			}
+			require.Equal(t, c.found, found)
+			require.Equal(t, c.want, r.Verdict, r.Why)
+			require.Equal(t, c.want == conform.Held, r.Why == "")
+			require.NotEmpty(t, r.Breaks)
+		})
+	}
+}
+
+// Situations have names of their own, and say everything.
+func TestSituations_AreWhole(t *testing.T) {
+	t.Parallel()
+	ids := map[string]bool{}
+	for _, s := range conform.Situations() {
+		require.False(t, ids[s.ID], s.ID)
+		ids[s.ID] = true
+		require.NotEmpty(t, s.Says)
+		require.NotEmpty(t, s.Breaks)
+		require.NotEmpty(t, s.Clauses)
+		require.NotEmpty(t, s.Card)
+		require.False(t, s.Works && s.Hopeless, s.ID)
+	}
+}
+
+// A report says what was judged, in every form, and what was not: for want of a
+// program, or since somebody interrupted it.
+func TestJudgeProgram(t *testing.T) {
+	t.Parallel()
+	full := left(3, 15)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	perform := func(_ context.Context, s conform.Situation) (conform.Run, error) {
+		run := conform.Run{Card: full, Events: []conform.Observed{verify(0x63C2, left(2, 15)), verify(0x63C1, left(1, 15))}, Exit: 1}
+		switch s.ID {
+		case "usual":
+			return conform.Run{Card: full, Events: []conform.Observed{verify(apdu.OK, full)}}, nil
+		case "one-try":
+			return conform.Run{}, errors.New("no room")
+		case "user-blocked":
+			stop()
+			return run, ctx.Err()
+		}
+		return run, nil
+	}
+	o := conform.Audition{Program: "test", Target: "program x", Firmware: "4.1", Clock: options().Clock, Only: regexp.MustCompile("^(usual|wrong-pin|one-try|user-blocked|reset)$")}
+	r, err := conform.JudgeProgram(ctx, conform.Situations(), perform, o)
+	require.ErrorIs(t, err, context.Canceled)
+	require.True(t, r.Interrupted)
+	require.False(t, r.Passed())
+	var text bytes.Buffer
+	require.NoError(t, r.Write(&text, "text"))
+	require.Equal(t, `program x: on cards of firmware 4.1
+held       usual: A card in use, and the right PIN: the program does its work and loses no try.
+broken     wrong-pin: The PIN is wrong, three tries are left: the program presents it once and fails.
+           no try is spent that the situation does not allow
+           want tries as before, or as few less as it says
+           got  2 tries of the user PIN spent, 1 allowed: → 63C1
+           a PIN that was refused is not presented again
+           want no second time
+           got  the user PIN was presented again after it was refused, once
+           so   A PIN mistyped once blocks the card.
+not judged one-try: no room
+not judged user-blocked: interrupted
+not judged reset: interrupted
+interrupted: this is what was judged so far
+15 situations: 1 held, 1 broken, 13 not judged
+`, text.String())
+	for _, format := range conform.Formats() {
+		var b bytes.Buffer
+		require.NoError(t, r.Write(&b, format))
+		require.Contains(t, b.String(), "no try is spent that the situation does not allow", format)
+		require.NotContains(t, b.String(), ":0:", format)
+	}
+	o.Only = regexp.MustCompile("^usual$")
+	r, err = conform.JudgeProgram(t.Context(), conform.Situations(), perform, o)
+	require.NoError(t, err)
+	require.True(t, r.Passed())
+}
