@@ -1,0 +1,264 @@
+package ram
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	// Prefix is what the path of a service begins with: /rt/<service>, or
+	// /rt/<service>/<session> for clients that cannot be given a cookie.
+	Prefix = "/rt/"
+	// Cookie is the name of the cookie by which a connection, or before it a session
+	// of the caller's, is known.
+	Cookie = "JSESSIONID"
+	// ConnectionsMax is how many cards are connected at a time, if a server does not
+	// say otherwise.
+	ConnectionsMax = 4096
+)
+
+// Service does something with a card that has connected. The client is told that
+// this was all when it returns nil, and that the server gave up when it returns
+// an error, unless the last notice had a negative number: then the client has its
+// reason. The context ends with the connection; its cause is why.
+type Service func(ctx context.Context, card *Session) error
+
+// Server serves cards, and is an http.Handler. It is for an http.Server such as
+// NewHTTPServer makes. Its fields are set before the first request.
+type Server struct {
+	// Services are what there is, by the name in the URL.
+	Services map[string]Service
+	// Known reports whether a session, in a URL or in a client's first cookie, is
+	// one that the caller has begun; nil for none. It is the caller's to choose
+	// names that nobody guesses, and to forget them: whoever knows one can connect a
+	// card of his own in that session, and ends the one that was there. Commands and
+	// answers are safe from him: a connection has a name of its own, which its client
+	// alone is told.
+	Known func(session string) bool
+	// Ended is told what a service returned, when it did; nil for nobody.
+	Ended func(service string, card *Session, err error)
+	// Limit is how many cards are connected at a time; 0 for ConnectionsMax.
+	Limit int
+
+	mu          sync.Mutex
+	closed      bool
+	connections map[string]*Session // by the name in the cookie
+	sessions    map[string]*Session // by the caller's session
+	running     sync.WaitGroup
+}
+
+// NewHTTPServer is a server of HTTP with limits for a [Server]: clients that are
+// slow or long-winded are sent off.
+func NewHTTPServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler: h, MaxHeaderBytes: 16 << 10,
+		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: IdleTime, WriteTimeout: IdleTime, IdleTimeout: IdleTime,
+	}
+}
+
+// Close ends all connections, and returns when their services have.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	s.closed = true
+	var all []*Session
+	for _, c := range s.connections {
+		all = append(all, c)
+	}
+	s.mu.Unlock()
+	for _, c := range all {
+		c.drop(ErrEnded)
+	}
+	s.running.Wait()
+	return nil
+}
+
+// Connections is how many cards are connected.
+func (s *Server) Connections() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.connections)
+}
+
+// ServeHTTP answers one request of a client.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	name, session, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, Prefix), "/")
+	service, ok := s.Services[name]
+	switch {
+	case !ok || !strings.HasPrefix(r.URL.Path, Prefix) || session != "" && !s.knows(session):
+		status(w, http.StatusNotFound)
+		return
+	case r.Method != http.MethodPost:
+		w.Header().Set("Allow", http.MethodPost)
+		status(w, http.StatusMethodNotAllowed)
+		return
+	case formType(r.Header.Get("Content-Type")):
+		status(w, http.StatusUnsupportedMediaType)
+		return
+	}
+	var cookie string
+	if c, err := r.Cookie(Cookie); err == nil {
+		cookie = c.Value
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if err != nil {
+		if errors.As(err, new(*http.MaxBytesError)) {
+			status(w, http.StatusRequestEntityTooLarge)
+			return
+		}
+		status(w, http.StatusBadRequest)
+		return
+	}
+	if atr, err := ParseOpening(body); err == nil {
+		s.open(w, r, opening{name, service, session, cookie, atr})
+		return
+	}
+	c := s.connection(cookie, name)
+	result, err := ParseResult(body)
+	switch {
+	case err != nil:
+		if c != nil {
+			c.drop(fmt.Errorf("%w: %w", ErrProtocol, err))
+		}
+		status(w, http.StatusBadRequest)
+	case c == nil:
+		status(w, http.StatusGatewayTimeout) // a 404 would tell of a wrong URL
+	default:
+		c.take(w, r, result)
+	}
+}
+
+func (s *Server) knows(session string) bool { return s.Known != nil && s.Known(session) }
+
+// connection is the one with this name, if it is of this service.
+func (s *Server) connection(cookie, service string) *Session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c := s.connections[cookie]; c != nil && c.service == service {
+		return c
+	}
+	return nil
+}
+
+// formType reports whether any web page can have a browser send a body of this type
+// to any server, or whether it says nothing: clients say what they send.
+func formType(header string) bool {
+	t, _, err := mime.ParseMediaType(header)
+	return err != nil || t == "text/plain" || t == "application/x-www-form-urlencoded" || t == "multipart/form-data"
+}
+
+// opening is a client's first request.
+type opening struct {
+	name    string
+	service Service
+	session string // in the URL
+	cookie  string
+	atr     []byte
+}
+
+// open makes a connection with a new name, never one that a client chose, and
+// answers when its service asks for something.
+func (s *Server) open(w http.ResponseWriter, r *http.Request, o opening) {
+	if o.session == "" && s.knows(o.cookie) {
+		o.session = o.cookie
+	}
+	c := newSession(o)
+	c.forget = func() { s.forget(c) }
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		status(w, http.StatusServiceUnavailable)
+		return
+	}
+	older := s.connections[o.cookie]
+	if o.session != "" {
+		older = s.sessions[o.session]
+	}
+	limit := s.Limit
+	if limit == 0 {
+		limit = ConnectionsMax
+	}
+	if older == nil && len(s.connections) >= limit {
+		s.mu.Unlock()
+		status(w, http.StatusServiceUnavailable)
+		return
+	}
+	if s.connections == nil {
+		s.connections, s.sessions = map[string]*Session{}, map[string]*Session{}
+	}
+	s.connections[c.name] = c
+	if c.id != "" {
+		s.sessions[c.id] = c
+	}
+	s.running.Add(1)
+	s.mu.Unlock()
+	if older != nil {
+		older.drop(ErrReplaced)
+	}
+	go func() {
+		defer s.running.Done()
+		c.result = s.serve(o.service, c)
+		close(c.finished)
+		if s.Ended != nil {
+			s.Ended(o.name, c, c.result)
+		}
+	}()
+	// Clients take the cookie of the first answer for all that follows.
+	http.SetCookie(w, &http.Cookie{
+		Name: Cookie, Value: c.name, Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: r.TLS != nil,
+	})
+	c.next(w, r)
+}
+
+// serve runs a service; a panic of its is an error of this connection alone.
+func (s *Server) serve(service Service, c *Session) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: %v\n%s", ErrPanic, r, debug.Stack())
+		}
+	}()
+	return service(c.ctx, c)
+}
+
+// forget takes a connection out of the lists.
+func (s *Server) forget(c *Session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.connections, c.name)
+	if s.sessions[c.id] == c {
+		delete(s.sessions, c.id)
+	}
+}
+
+// newName is a name of 128 random bits.
+func newName() string { return rand.Text() }
+
+// status ends a request without a body that a client would read. Its length is
+// given: the Java client does not read chunks.
+func status(w http.ResponseWriter, code int) {
+	w.Header().Set(protocolName, protocol)
+	w.Header().Set("Cache-Control", "no-store")
+	if code != http.StatusNoContent {
+		w.Header().Set("Content-Length", "0")
+	}
+	w.WriteHeader(code)
+}
+
+// write sends a request to a client.
+func write(w http.ResponseWriter, body []byte) error {
+	w.Header().Set(protocolName, protocol)
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Content-Type", typeOfRequest)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	_, err := w.Write(body)
+	return err
+}
