@@ -88,5 +88,5 @@ func TestConformClient_Interrupted(t *testing.T) {
 	require.Equal(t, exitInterrupted, <-ended)
 	require.Contains(t, out.String(), "not judged usual: interrupted\nnot judged wrong-pin: interrupted\n")
 	require.Contains(t, out.String(), "interrupted: this is what was judged so far\n")
-	require.Equal(t, "hsmemu: interrupted\n", said.String())
+	require.Equal(t, "hsmemu: situation usual\nhsmemu: interrupted\n", said.String())
 }

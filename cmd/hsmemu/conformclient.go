@@ -196,6 +196,7 @@ func (c *audition) play(ctx context.Context, s conform.Situation) (run conform.R
 		for name, value := range c.given(s, d.Names[len(d.Names)-1]) {
 			env = with(env, name, value)
 		}
+		fmt.Fprintf(c.err, "hsmemu: situation %s\n", s.ID) // what the program says comes behind it
 		run.Exit, run.Hung, err = c.performed(ctx, env)
 		run.Limit = c.limit
 	}

@@ -115,6 +115,7 @@ func TestSituation_Judge(t *testing.T) {
 		{"not gone", "removed", full, []conform.Observed{selected}, 1, false, false, 0, conform.NotJudged, nil},
 		{"not reset", "reset", full, []conform.Observed{verify(apdu.OK, full)}, 0, false, false, 0, conform.NotJudged, nil},
 		{"logs in again", "reset", full, []conform.Observed{verify(apdu.OK, full), selected, verify(apdu.OK, full)}, 0, false, true, 0, conform.Held, nil},
+		{"spends after it", "reset", full, []conform.Observed{verify(apdu.OK, full), selected, verify(0x63C2, left(2, 15))}, 1, false, true, 0, conform.Broken, []string{steps}},
 		{"in the clear", "session-pin", full, []conform.Observed{verify(apdu.OK, full)}, 0, false, false, 0, conform.Review, []string{channel}},
 		{"in a channel", "session-pin", full, []conform.Observed{opened, secure(verify(apdu.OK, full))}, 0, false, false, 0, conform.Held, nil},
 		{"beside the channel", "usual", full, []conform.Observed{opened, verify(apdu.OK, full)}, 0, false, false, 0, conform.Broken, []string{channel}},
@@ -208,4 +209,26 @@ interrupted: this is what was judged so far
 	r, err = conform.JudgeProgram(t.Context(), conform.Situations(), perform, o)
 	require.NoError(t, err)
 	require.True(t, r.Passed())
+}
+
+// A program that was done before another client could reset its card is run again,
+// but not for ever, and not one that never logged in.
+func TestJudgeProgram_PlaysAgainWhatCameTooLate(t *testing.T) {
+	t.Parallel()
+	full := left(3, 15)
+	for _, c := range []struct {
+		happens int // in this run
+		answer  apdu.SW
+		runs    int
+		want    conform.Verdict
+	}{{1, apdu.OK, 1, conform.Held}, {3, apdu.OK, 3, conform.Held}, {100, apdu.OK, 5, conform.NotJudged}, {100, apdu.ReferenceNotFound, 1, conform.NotJudged}} {
+		runs := 0
+		r, err := conform.JudgeProgram(t.Context(), []conform.Situation{situation(t, "reset")}, func(context.Context, conform.Situation) (conform.Run, error) {
+			runs++
+			return conform.Run{Card: full, Events: []conform.Observed{verify(c.answer, full)}, Happened: runs == c.happens}, nil
+		}, conform.Audition{Clock: options().Clock})
+		require.NoError(t, err)
+		require.Equal(t, c.runs, runs)
+		require.Equal(t, c.want, r.Results[0].Verdict)
+	}
 }
