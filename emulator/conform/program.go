@@ -225,9 +225,6 @@ func presentedAnyway(_ Situation, r Run) (string, Verdict) {
 		key := which{e.Stranger, pin}
 		sw, known := told[key]
 		wrong := presents && known && e.SW == sw // what was accepted all the same was allowed
-		if e.INS == apdu.InsChangeReferenceData && sw == apdu.ReferenceDataNotUsable || e.INS == apdu.InsInitializeDevice && sw == apdu.ReferenceNotFound {
-			wrong = false // the way out
-		}
 		if wrong {
 			again++
 			if presented[key] {
@@ -237,8 +234,9 @@ func presentedAnyway(_ Situation, r Run) (string, Verdict) {
 		}
 		switch {
 		case presents && e.SW == apdu.OK:
-			clear(told) // a card that was unblocked
-			clear(presented)
+			delete(told, key)
+			delete(told, which{e.Stranger, pinstate.User}) // which the SO-PIN has unblocked
+			delete(presented, which{e.Stranger, pinstate.User})
 		case noneWillDo[e.SW] != "" && (presents || e.INS == apdu.InsVerify):
 			told[key], presented[key] = e.SW, presented[key] || presents
 		}
