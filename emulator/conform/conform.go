@@ -32,9 +32,10 @@
 //
 // The lines that begin with = ! ~ and holds say what only an emulated card can
 // tell. They are judged if the card is a [Witness], all of those behind a command
-// or none; a card that is not is judged by its answers. Where nothing is said of
-// the states that a command saves, a witness is asked all the same: a command
-// that is refused must save nothing, unless it spends a try or any answer will do.
+// or none; a card that is not is judged by its answers. How many states a command
+// saves is judged of a [Torn] as well. Where nothing is said of that, both are asked
+// all the same: a command that is refused must save nothing, unless it spends a try
+// or any answer will do.
 //
 // There are variables from the start: the public key template of each curve by
 // the curve's name, as secp256r1; rsa1024 to rsa4096; and long, 1000 bytes that
@@ -330,16 +331,14 @@ func (p *Player) send(ctx context.Context, s step, command []byte, r *record) ([
 	if err != nil {
 		return nil, err
 	}
+	seen, saves := sightOf(p.Current.Card) // before anything else is sent
 	if err := p.guard.after(ctx, s, command, answer); err != nil {
 		return nil, err
 	}
 	if len(answer) < 2 {
 		return nil, fmt.Errorf("an answer of %d bytes", len(answer))
 	}
-	var seen Seen
-	if witness {
-		seen, r.witness = w.Seen(), true
-	}
+	r.witness = r.witness || witness
 	taken, fits, err := fit(s.want, answer, p.Vars)
 	if err != nil {
 		return nil, err
@@ -358,10 +357,10 @@ func (p *Player) send(ctx context.Context, s step, command []byte, r *record) ([
 	} else {
 		r.lines = append(r.lines, sight{"< " + shown, seen.Event})
 	}
-	if !witness {
-		return answer, nil
+	if saves >= 0 {
+		r.saved = s.judgeSaved(answer, saves, seen.Event)
 	}
-	if r.saved = s.judgeSaved(answer, seen); s.oneLine {
+	if s.oneLine || !witness {
 		return answer, r.saved
 	}
 	r.add("= "+seen.Event, seen)
@@ -376,18 +375,31 @@ func (p *Player) send(ctx context.Context, s step, command []byte, r *record) ([
 
 func (r *record) add(line string, seen Seen) { r.lines = append(r.lines, sight{line, seen.Event}) }
 
+// sightOf is what a card tells of its last command beside the answer, and how many
+// states the command has saved; -1 of a card that tells nothing.
+func sightOf(card vsmartcard.Card) (Seen, int) {
+	if w, is := card.(Witness); is {
+		seen := w.Seen()
+		return seen, len(seen.Saved)
+	}
+	if t := torn(card); t != nil {
+		return Seen{}, t.Saves()
+	}
+	return Seen{}, -1
+}
+
 // judgeSaved compares how many states a command has saved with what the script
 // says of it, or with what holds where it says nothing.
-func (s step) judgeSaved(answer []byte, seen Seen) error {
-	saved := strconv.Itoa(len(seen.Saved))
+func (s step) judgeSaved(answer []byte, saves int, event string) error {
+	saved := strconv.Itoa(saves)
 	sw := apdu.SW(answer[len(answer)-2])<<8 | apdu.SW(answer[len(answer)-1])
 	_, tries := sw.Tries()
 	success := sw == apdu.OK || sw == apdu.EndOfFile || sw == apdu.KeyAuthenticated
 	switch {
 	case s.saves != "" && s.saves != saved:
-		return s.mismatch("!"+s.saves, "!"+saved, seen.Event)
+		return s.mismatch("!"+s.saves, "!"+saved, event)
 	case s.saves == "" && s.wanted != "*" && !tries && !success && saved != "0":
-		return s.mismatch("!0 of a command that is refused", "!"+saved, seen.Event)
+		return s.mismatch("!0 of a command that is refused", "!"+saved, event)
 	}
 	return nil
 }

@@ -341,9 +341,6 @@ func (t Target) open() (vsmartcard.Card, error) {
 			return nil, err
 		}
 	}
-	if w, is := card.(Witness); is {
-		return watched{w}, nil
-	}
 	return carrier{card}, nil
 }
 
@@ -351,17 +348,7 @@ func (t Target) open() (vsmartcard.Card, error) {
 type carrier struct{ vsmartcard.Card }
 
 func (c carrier) Transmit(ctx context.Context, command []byte) ([]byte, error) {
-	return gone(c.Card.Transmit(ctx, command))
-}
-
-// watched is a carrier of a witness.
-type watched struct{ Witness }
-
-func (w watched) Transmit(ctx context.Context, command []byte) ([]byte, error) {
-	return gone(w.Witness.Transmit(ctx, command))
-}
-
-func gone(answer []byte, err error) ([]byte, error) {
+	answer, err := c.Card.Transmit(ctx, command)
 	if err != nil {
 		return nil, &GoneError{err}
 	}
@@ -370,11 +357,8 @@ func gone(answer []byte, err error) ([]byte, error) {
 
 // torn is the card below that can be cut, if there is one.
 func torn(card vsmartcard.Card) Torn {
-	switch c := card.(type) {
-	case carrier:
+	if c, is := card.(carrier); is {
 		card = c.Card
-	case watched:
-		card = c.Witness
 	}
 	t, _ := card.(Torn)
 	return t

@@ -1,6 +1,8 @@
 package conform_test
 
 import (
+	"bytes"
+	"context"
 	"testing"
 	"time"
 
@@ -73,5 +75,59 @@ func TestJudge_FindsWhatOnlyACutShows(t *testing.T) {
 			want = conform.Held
 		}
 		require.Equal(t, want, r.Results[0].Verdict, "%s: %+v", defect, r.Results[0].Cuts)
+	}
+}
+
+// chatty is a card that saves a state more than it has to in some commands.
+type chatty struct {
+	tornCard
+	more *bool
+}
+
+func (c chatty) Saves() int {
+	if *c.more {
+		return c.tornCard.Saves() + 1
+	}
+	return c.tornCard.Saves()
+}
+
+func (c chatty) Transmit(ctx context.Context, command []byte) ([]byte, error) {
+	answer, err := c.tornCard.Transmit(ctx, command)
+	*c.more = bytes.Equal(answer, []byte{0x69, 0x82})
+	return answer, err
+}
+
+// How many states a command saves is judged of a card that tells it: what a rule says
+// of it, and that a command which is refused saves none.
+func TestJudge_CountsSaves(t *testing.T) {
+	t.Parallel()
+	write := "select\n00 D7 CF 00 Lc(54(0000) 53(\"other\")) => 6982"
+	healthy := shipped(t, "4.1")
+	spoiled := conform.Target{Make: func() (vsmartcard.Card, error) {
+		card, err := healthy.Make()
+		return chatty{card.(tornCard), new(bool)}, err
+	}}
+	for _, one := range []struct {
+		steps  string
+		target conform.Target
+		want   conform.Verdict
+		got    string
+	}{
+		{write, healthy, conform.Held, ""},
+		{write + " !0", healthy, conform.Held, ""},
+		{write + " !7", healthy, conform.Broken, "!0"},
+		{write, spoiled, conform.Broken, "!1"},
+		{write + " !0", spoiled, conform.Broken, "!1"},
+		{write + " !7", initialised(t).target(), conform.Held, ""}, // it does not tell
+	} {
+		l := ruleLibrary(t, rule("X-R1", "own objects", one.steps, " applies state initialised"))
+		o := options()
+		o.Destructive, o.Confirm = true, yes
+		r, err := conform.Judge(t.Context(), l, one.target, o)
+		require.NoError(t, err)
+		require.Equal(t, one.want, r.Results[0].Verdict, "%s: %+v", one.steps, r.Results[0])
+		if one.got != "" {
+			require.Equal(t, one.got, r.Results[0].Failures[0].Got)
+		}
 	}
 }

@@ -485,7 +485,28 @@ func (b *ruleBook) finish(r *Rule) {
 	r.Before = b.script(r.Setup)
 	r.Before.steps = append(r.Before.steps, b.parse(r.File, r.texts["before"]).steps...)
 	r.Steps, r.After = b.parse(r.File, r.texts["steps"]), b.parse(r.File, r.texts["after"])
+	if r.Withdrawn == "" && r.texts["steps"] != nil && !r.judges() {
+		b.wrong(r.File, r.Line, fmt.Errorf("the steps of rule %s judge nothing: no answer is asked for", r.ID))
+	}
 	r.texts = nil
+}
+
+// judges reports whether something that a card does can break the rule's steps.
+func (r *Rule) judges() bool {
+	differ := slices.ContainsFunc(r.Steps.steps, func(one step) bool { return one.verb == "differ" })
+	return slices.ContainsFunc(r.Steps.steps, func(one step) bool {
+		return one.verb == "send" && (differ || r.Cuts || !one.takesAll())
+	})
+}
+
+// takesAll reports whether any answer will do.
+func (s step) takesAll() bool {
+	for _, answer := range [][]byte{{0x90, 0x00}, {0x6F, 0x00}} {
+		if _, fits, err := fit(s.want, answer, Vars{}); err != nil || !fits {
+			return false
+		}
+	}
+	return true
 }
 
 // script is the lines of a setup.
@@ -504,8 +525,11 @@ func (b *ruleBook) parse(file string, lines []string) Script {
 		b.wrong(file, syntax.Line, syntax.Err)
 	}
 	for _, one := range s.steps {
-		if one.verb == "card" {
+		switch {
+		case one.verb == "card":
 			b.wrong(file, one.line, errors.New("a rule does not say on which card it is played"))
+		case one.verb == "holds", slices.ContainsFunc(one.seen, func(l string) bool { return l[0] != '<' }):
+			b.wrong(file, one.line, errors.New("a rule is judged by answers, and by !N behind one; what lines with = ! ~ and holds say is for scenarios"))
 		}
 	}
 	return s

@@ -72,6 +72,13 @@ func TestParseRules_Errors(t *testing.T) {
 		heading + " costs nothing\nsteps\n 00 => 90 | 91 (differs: )":    "f.txt:7: (differs: WHERE IT WAS SEEN)",
 		heading + " costs nothing\nsteps\n 00 => 90 | 91 (differs: x":    "f.txt:7: (differs: WHERE IT WAS SEEN)",
 		heading + " costs nothing\nsteps\n 00 => 90 |":                   "f.txt:7: an empty answer beside |",
+		heading + " costs nothing\nsteps":                                "f.txt:1: the steps of rule X-R1 judge nothing",
+		heading + " costs nothing\nsteps\n # none\n cut":                 "f.txt:1: the steps of rule X-R1 judge nothing",
+		heading + " costs nothing\nsteps\n 00 => *":                      "f.txt:1: the steps of rule X-R1 judge nothing",
+		heading + " costs nothing\nsteps\n 00 => {a:*}":                  "f.txt:1: the steps of rule X-R1 judge nothing",
+		heading + " costs nothing\nsteps\n 00\n holds U=2/3":             "f.txt:8: a rule is judged by answers",
+		heading + " costs nothing\nsteps\n > 00\n < 9000\n ! rubbish":    "f.txt:7: a rule is judged by answers",
+		heading + " costs nothing\nsteps\n > 00\n < 9000\n = anything":   "f.txt:7: a rule is judged by answers",
 		heading + " costs nothing\nsteps\n cut\n" + heading:              "f.txt:8: rule X-R1 stands at f.txt:1 already",
 		"setup a\n cut\nsetup a\n":                                       "f.txt:3: setup a stands at f.txt:1 already",
 		"setup a\n frob\n" + heading + " costs nothing\n setup a\nsteps": "f.txt:2: frob: not understood: frob",
@@ -108,6 +115,7 @@ before
 steps
   # comment
   cut
+  select
 after
   select
 rule AREA-R1 v1
