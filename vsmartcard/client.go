@@ -1,6 +1,10 @@
 package vsmartcard
 
-import "context"
+import (
+	"cmp"
+	"context"
+	"fmt"
+)
 
 // Client is a program that uses a card, as far as the system tells. Its zero value
 // is one of which nothing is known.
@@ -13,6 +17,19 @@ type Client struct {
 	// Program is what the process is called, at most 15 bytes of its name on Linux.
 	// What a terminal could obey is quoted.
 	Program string
+}
+
+// String names it for people, as far as it is known: "scdaemon, process 1234,
+// connection 2".
+func (c Client) String() string {
+	name := cmp.Or(c.Program, "a program")
+	if c.Process > 0 {
+		name += fmt.Sprintf(", process %d", c.Process)
+	}
+	if c.Connection > 0 {
+		name += fmt.Sprintf(", connection %d", c.Connection)
+	}
+	return name
 }
 
 type clientKey struct{}

@@ -107,7 +107,7 @@ func TestControl_RespectsTransactions(t *testing.T) {
 	require.NoError(t, other.card.Status(t.Context()))
 
 	require.NoError(t, c.card.Begin(t.Context()))
-	holder := fmt.Sprintf(`process %d \(.+\) has the card in a transaction`, os.Getpid())
+	holder := fmt.Sprintf(`the card is in a transaction of .+, process %d`, os.Getpid())
 	for _, command := range [][]string{
 		{"card", "eject", "alice"}, {"card", "reset", "alice"}, {"card", "restore", "alice", "then"},
 	} {

@@ -63,8 +63,8 @@ func (a *app) listen(s socketFlags) (l net.Listener, path string, err error) {
 	if l, err = pcscd.ListenOver(path, who); err != nil {
 		return nil, "", explainSocket(err, "--socket takes a shorter path")
 	}
-	if who.Barred(path) {
-		fmt.Fprintf(a.err, "hsmemu: nobody else reaches the socket, since nobody else can enter the folder %s\n", filepath.Dir(path))
+	if folder := who.Barred(path); folder != "" {
+		fmt.Fprintf(a.err, "hsmemu: nobody else reaches the socket, since nobody else can enter the folder %s\n", folder)
 	}
 	return l, path, nil
 }

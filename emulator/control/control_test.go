@@ -721,7 +721,7 @@ func TestStart(t *testing.T) {
 	require.NoError(t, err)
 	err = two.Reset(soon(t), false)
 	require.ErrorIs(t, err, control.ErrInUse)
-	require.Regexp(t, fmt.Sprintf(`process %d .+ has the card for itself$`, os.Getpid()), err.Error())
+	require.Regexp(t, fmt.Sprintf(`taken for itself by .+, process %d$`, os.Getpid()), err.Error())
 	require.NoError(t, alone.Disconnect(soon(t), pcscd.Leave))
 	require.NoError(t, d.Close())
 	_, err = control.Dial(soon(t), filepath.Join(folder, "alice.sock"))

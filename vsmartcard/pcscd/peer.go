@@ -1,7 +1,6 @@
 package pcscd
 
 import (
-	"fmt"
 	"net"
 	"strconv"
 	"strings"
@@ -21,16 +20,4 @@ func ClientOf(stream net.Conn) vsmartcard.Client {
 		program = strconv.Quote(program)
 	}
 	return vsmartcard.Client{Process: pid, Program: program}
-}
-
-// nameOf names the program at the other end of a connection for people.
-func nameOf(stream net.Conn) string {
-	switch c := ClientOf(stream); {
-	case c.Process == 0:
-		return "a program"
-	case c.Program == "":
-		return fmt.Sprintf("process %d", c.Process)
-	default:
-		return fmt.Sprintf("process %d (%s)", c.Process, c.Program)
-	}
 }

@@ -53,9 +53,9 @@ sys.stdin.read()`, s.path, name, name0)
 			}
 			return err == nil
 		}, 20*time.Second, time.Millisecond)
-		return strings.TrimPrefix(used.Client, fmt.Sprintf("process %d ", program.Process.Pid))
+		return strings.TrimSuffix(used.Client, fmt.Sprintf(", process %d", program.Process.Pid))
 	}
-	require.Equal(t, "(gpg agent)", shown("gpg agent"))
-	require.Equal(t, `("\x1b[2Jsaved")`, shown("\x1b[2Jsaved"))
-	require.Equal(t, `("a\nb")`, shown("a\nb"))
+	require.Equal(t, "gpg agent", shown("gpg agent"))
+	require.Equal(t, `"\x1b[2Jsaved"`, shown("\x1b[2Jsaved"))
+	require.Equal(t, `"a\nb"`, shown("a\nb"))
 }

@@ -46,8 +46,9 @@ type Access struct {
 // its owner's alone too. Closing the listener removes the socket.
 func Listen(path string) (net.Listener, error) { return ListenFor(path, Access{}) }
 
-// ListenFor is Listen for others, too. Nobody but the owner can reach the socket
-// before it has its group and its permissions. Errors: ErrPath, ErrMode, ErrGroup,
+// ListenFor is Listen for others, too. On Linux nobody but the owner can reach the
+// socket before it has its group and its permissions; elsewhere the umask decides
+// until then. Errors: ErrPath, ErrMode, ErrGroup,
 // ErrNotMember, and those of the operating system.
 func ListenFor(path string, who Access) (net.Listener, error) {
 	if len(path) > PathMax {
@@ -107,18 +108,32 @@ func (a Access) give(path string, gid int) error {
 	return os.Chmod(path, mode)
 }
 
-// Barred reports whether nobody passes the folder of a socket whom the socket
-// itself would let in.
-func (a Access) Barred(path string) bool {
-	info, err := os.Stat(filepath.Dir(path))
+// Barred returns the innermost folder above a socket, which is there, that keeps out
+// everybody but its owner whom the socket itself would let in; empty if there is
+// none. A folder that its group alone can enter lets in nobody of the socket's group
+// unless it is the same one.
+func (a Access) Barred(path string) string {
+	socket, err := os.Stat(path)
 	if err != nil || a.Mode&0o066 == 0 {
-		return false
+		return ""
 	}
-	passes := fs.FileMode(0o001)
-	if a.Mode == 0o660 {
-		passes |= 0o010
+	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
+		info, err := os.Stat(dir)
+		if err == nil && !a.passes(info, socket) {
+			return dir
+		}
+		if dir == filepath.Dir(dir) {
+			return ""
+		}
 	}
-	return info.Mode()&passes == 0
+}
+
+// passes reports whether somebody else whom a socket lets in can enter a folder.
+func (a Access) passes(folder, socket fs.FileInfo) bool {
+	theirs, known := groupOf(folder)
+	its, _ := groupOf(socket)
+	byGroup := a.Mode == 0o666 || known && theirs == its
+	return folder.Mode()&0o001 != 0 || folder.Mode()&0o010 != 0 && byGroup
 }
 
 // SocketName is what the system's socket is called.
@@ -127,7 +142,7 @@ const SocketName = "pcscd.comm"
 // ServedError says that another process serves a socket.
 type ServedError struct {
 	// Path is the socket's path, and By names the process, as in
-	// "process 7 (hsmemu)".
+	// "hsmemu, process 7".
 	Path, By string
 }
 
@@ -138,8 +153,23 @@ func (e *ServedError) Error() string {
 
 // ListenOver is ListenFor also where a process that did not end cleanly has left a
 // socket. Errors: a *ServedError, and those of ListenFor.
-func ListenOver(path string, who Access) (net.Listener, error) {
-	l, err := ListenFor(path, who)
+func ListenOver(path string, who Access) (l net.Listener, err error) {
+	// Of two processes that find the same dead socket, one would remove what the
+	// other has just made.
+	release, err := locked(path + ".lock")
+	if err != nil {
+		l, failed := ListenFor(path, who) // it says better what is wrong with the folder
+		if failed == nil {
+			failed = errors.Join(err, l.Close())
+		}
+		return nil, failed
+	}
+	defer func() {
+		if err = errors.Join(err, release()); err != nil && l != nil {
+			err, l = errors.Join(err, l.Close()), nil
+		}
+	}()
+	l, err = ListenFor(path, who)
 	if !errors.Is(err, syscall.EADDRINUSE) {
 		return l, err
 	}
@@ -148,7 +178,7 @@ func ListenOver(path string, who Access) (net.Listener, error) {
 	}
 	conn, failed := net.Dial("unix", path)
 	if failed == nil {
-		return nil, errors.Join(&ServedError{path, nameOf(conn)}, conn.Close())
+		return nil, errors.Join(&ServedError{path, ClientOf(conn).String()}, conn.Close())
 	}
 	if !errors.Is(failed, syscall.ECONNREFUSED) {
 		return nil, err

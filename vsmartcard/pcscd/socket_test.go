@@ -90,7 +90,12 @@ func TestListenFor(t *testing.T) {
 // The folder of a socket has to let in whom the socket lets in.
 func TestAccess_Barred(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir, err := os.MkdirTemp("/tmp", "barred")
+	require.NoError(t, err)
+	defer os.RemoveAll(dir)
+	inner, path := filepath.Join(dir, "in"), filepath.Join(dir, "in", "s")
+	require.NoError(t, os.Mkdir(inner, 0o700))
+	require.NoError(t, os.WriteFile(path, nil, 0o600)) // a file will do
 	for _, c := range []struct {
 		folder, socket fs.FileMode
 		barred         bool
@@ -100,12 +105,75 @@ func TestAccess_Barred(t *testing.T) {
 		{0o700, 0o660, true},
 		{0o700, 0o666, true},
 		{0o710, 0o660, false},
-		{0o710, 0o666, true},
+		{0o710, 0o666, false}, // the folder's group is let in
 		{0o711, 0o666, false},
 		{0o755, 0o660, false},
 	} {
-		require.NoError(t, os.Chmod(dir, c.folder))
-		require.Equal(t, c.barred, pcscd.Access{Mode: c.socket}.Barred(filepath.Join(dir, "s")), "%v", c)
+		for _, outer := range []fs.FileMode{0o700, 0o711} {
+			require.NoError(t, os.Chmod(dir, outer))
+			require.NoError(t, os.Chmod(inner, c.folder))
+			want := ""
+			if c.socket&0o066 != 0 && outer == 0o700 {
+				want = dir
+			}
+			if c.barred {
+				want = inner
+			}
+			require.Equal(t, want, pcscd.Access{Mode: c.socket}.Barred(path), "%v in %v", c, outer)
+		}
+	}
+	if os.Geteuid() != 0 {
+		return // only root gives away what it has
+	}
+	require.NoError(t, os.Chmod(inner, 0o710))
+	require.NoError(t, os.Chown(path, -1, 4242)) // another group than the folder's
+	require.Equal(t, inner, pcscd.Access{Mode: 0o660}.Barred(path))
+	require.NoError(t, os.Chown(inner, -1, 4242))
+	require.Empty(t, pcscd.Access{Mode: 0o660}.Barred(path))
+}
+
+// However many find a socket that a dead process has left, one of them serves it, and
+// the others say so.
+func TestListenOver_OneTakesOver(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "s")
+	for range 50 {
+		left, err := net.Listen("unix", path)
+		require.NoError(t, err)
+		left.(*net.UnixListener).SetUnlinkOnClose(false)
+		require.NoError(t, left.Close())
+		type result struct {
+			l   net.Listener
+			err error
+		}
+		results := make(chan result)
+		const many = 8
+		begin := make(chan struct{})
+		for range many {
+			go func() {
+				<-begin
+				l, err := pcscd.ListenOver(path, pcscd.Access{})
+				results <- result{l, err}
+			}()
+		}
+		close(begin)
+		var serves net.Listener
+		for range many {
+			r := <-results
+			if r.err != nil {
+				require.ErrorAs(t, r.err, new(*pcscd.ServedError))
+				continue
+			}
+			require.Nil(t, serves, "two serve one socket")
+			serves = r.l
+		}
+		require.NotNil(t, serves)
+		conn, err := net.Dial("unix", path)
+		require.NoError(t, err)
+		require.NoError(t, conn.Close())
+		require.NoError(t, serves.Close())
+		require.NoFileExists(t, path)
+		require.NoFileExists(t, path+".lock")
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 
 // InUseError says which client keeps the owner of a reader from its card.
 type InUseError struct {
-	// Client names it, "process 1234 (scdaemon)", as far as the system tells.
+	// Client names it, "scdaemon, process 1234", as far as the system tells.
 	Client string
 	// Exclusive: the client has the card for itself, and not for the length of a
 	// transaction.
@@ -17,9 +17,9 @@ type InUseError struct {
 // Error says who has the card.
 func (e *InUseError) Error() string {
 	if e.Exclusive {
-		return fmt.Sprintf("%s has the card for itself", e.Client)
+		return fmt.Sprintf("the card is taken for itself by %s", e.Client)
 	}
-	return fmt.Sprintf("%s has the card in a transaction", e.Client)
+	return fmt.Sprintf("the card is in a transaction of %s", e.Client)
 }
 
 // Turn is the card in the hands of the reader's owner, as a transaction has it
@@ -102,5 +102,5 @@ func (h *handle) name() string {
 	if h.conn == nil {
 		return "another command of its owner"
 	}
-	return nameOf(h.conn.stream)
+	return ClientOf(h.conn.stream).String()
 }

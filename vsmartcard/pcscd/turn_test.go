@@ -34,7 +34,7 @@ func TestTurn_ComesAfterATransaction(t *testing.T) {
 	used, is := errors.AsType[*pcscd.InUseError](err)
 	require.True(t, is, "%v", err)
 	require.False(t, used.Exclusive)
-	require.Contains(t, used.Client, fmt.Sprintf("process %d (", os.Getpid()))
+	require.Contains(t, used.Client, fmt.Sprintf(", process %d", os.Getpid()))
 	waiting := at(func() error {
 		turn, err := s.reader.Turn(soon(t))
 		if err == nil {
@@ -54,7 +54,7 @@ func TestTurn_IsRefusedByAnExclusiveHandle(t *testing.T) {
 	h, err := c.Connect(soon(t), s.reader.Name(), pcscd.Exclusive, pcscd.T1)
 	require.NoError(t, err)
 	_, err = s.reader.Turn(soon(t))
-	require.ErrorContains(t, err, ") has the card for itself")
+	require.ErrorContains(t, err, "the card is taken for itself by ")
 	require.NoError(t, h.Disconnect(soon(t), pcscd.Leave))
 	turn, err := s.reader.Turn(soon(t))
 	require.NoError(t, err)
@@ -69,7 +69,7 @@ func TestTurn_KeepsClientsFromTheCard(t *testing.T) {
 	turn, err := s.reader.Turn(soon(t))
 	require.NoError(t, err)
 	_, err = s.reader.Turn(in(t, 20*time.Millisecond))
-	require.ErrorContains(t, err, "another command of its owner has the card")
+	require.ErrorContains(t, err, "another command of its owner")
 	late := s.client()
 	connected := at(func() error {
 		_, err := late.Connect(soon(t), s.reader.Name(), pcscd.Shared, pcscd.T1)
