@@ -31,13 +31,19 @@ func Combine(ctx context.Context, open func(file, password []byte) ([]byte, erro
 		share []byte
 		err   error
 	}
-	results := make(chan opened, len(files)) // room for all: nobody may be waiting any more
+	results := make(chan opened)
+	over := make(chan struct{}) // nobody waits for a share any more
+	defer close(over)
 	for i := range files {
 		password := bytes.Clone(passwords[i]) // the caller wipes its own when the context ends
 		go func() {
 			defer clear(password)
 			share, err := open(files[i], password)
-			results <- opened{i, share, err}
+			select {
+			case results <- opened{i, share, err}:
+			case <-over:
+				clear(share)
+			}
 		}()
 	}
 	domain := keystore.NewDKEK(len(files))
@@ -48,10 +54,11 @@ func Combine(ctx context.Context, open func(file, password []byte) ([]byte, erro
 				return keystore.Domain{}, &ShareError{r.place, r.err}
 			}
 			var err error
-			if domain, err = domain.Import(r.share); err != nil {
+			domain, err = domain.Import(r.share)
+			clear(r.share)
+			if err != nil {
 				return keystore.Domain{}, fmt.Errorf("combine the shares: %w", err)
 			}
-			clear(r.share)
 		case <-ctx.Done():
 			return keystore.Domain{}, fmt.Errorf("open the shares: %w", context.Cause(ctx))
 		}

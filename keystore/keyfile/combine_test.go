@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -45,6 +46,28 @@ func TestCombine(t *testing.T) {
 	defer close(never)
 	_, err = keyfile.Combine(ctx, func([]byte, []byte) ([]byte, error) { cancel(why); <-never; return nil, nil }, [][]byte{one}, [][]byte{right})
 	require.ErrorIs(t, err, why)
+}
+
+// A share that nobody waits for any more is wiped like those that were combined.
+func TestCombine_WipesEachShare(t *testing.T) {
+	t.Parallel()
+	shares := make(chan []byte, 2)
+	failed, late := errors.New("no"), make(chan struct{})
+	_, err := keyfile.Combine(t.Context(), func(file, _ []byte) ([]byte, error) {
+		if file[0] == 0 {
+			return nil, failed
+		}
+		<-late
+		share := bytes.Repeat([]byte{7}, keystore.ShareLen)
+		shares <- share
+		return share, nil
+	}, [][]byte{{1}, {0}, {1}}, [][]byte{nil, nil, nil})
+	require.ErrorIs(t, err, failed)
+	close(late)
+	for range 2 {
+		share := <-shares
+		require.Eventually(t, func() bool { return bytes.Equal(share, make([]byte, keystore.ShareLen)) }, time.Minute, time.Millisecond)
+	}
 }
 
 func TestSharePassword(t *testing.T) {
