@@ -122,14 +122,14 @@ func generalAuthenticate(t *tx, c apdu.Command) ([]byte, error) {
 	return answer, nil
 }
 
-// sessionPINLength is the number of digits of a session PIN.
-const sessionPINLength = 16
+// SessionPINLength is the number of digits of a session PIN (SM-40).
+const SessionPINLength = 16
 
 // generateSessionPIN is GENERATE SESSION PIN: a PIN that replaces the user's
 // until the next reset. It is only given to the other end of a secure channel.
 func generateSessionPIN(t *tx, _ apdu.Command) ([]byte, error) {
-	digits := make([]byte, 0, sessionPINLength)
-	for len(digits) < sessionPINLength {
+	digits := make([]byte, 0, SessionPINLength)
+	for len(digits) < SessionPINLength {
 		var b [1]byte
 		if _, err := io.ReadFull(t.env.Rand, b[:]); err != nil {
 			return nil, err

@@ -221,10 +221,10 @@ func (c *Card) Replaceable(d chip.Durable, force bool) error {
 
 // Replace puts another durable state into the card, saved first, as removing
 // the card and inserting another one does. It returns in words what that takes
-// back which no card ever takes back. A card with a counter takes it only
-// if force says that its owner wants it all the same, since it may bring back spent
-// tries and deleted keys, and likewise any card the state of another device. Errors: those of Replaceable and of the store; the card
-// is as before.
+// back which no card ever takes back. Without force, a card with a counter refuses
+// every state, since that may bring back spent tries and deleted keys, and any card
+// refuses the state of another device. Errors: those of Replaceable and of the store;
+// after an error the card is as before.
 func (c *Card) Replace(d chip.Durable, force bool) (undone []string, err error) {
 	if err := c.Replaceable(d, force); err != nil {
 		return nil, err

@@ -18,9 +18,9 @@ func (c Card) Check() error {
 		return errors.New("PINs or options before the first initialisation")
 	case !c.Initialised:
 		return nil
-	case len(c.SO.Value) != soPIN:
+	case len(c.SO.Value) != SOPINLength:
 		return errors.New("an SO-PIN that is too short or too long")
-	case c.SO.Max != soTries || c.SO.Left > c.SO.Max:
+	case c.SO.Max != SOTries || c.SO.Left > c.SO.Max:
 		return fmt.Errorf("SO-PIN with %d of %d tries", c.SO.Left, c.SO.Max)
 	case !c.Keys.valid():
 		return fmt.Errorf("a login by %d of %d public keys", c.Keys.Required, c.Keys.Total)
@@ -37,11 +37,11 @@ func (c Card) checkUser() error {
 	}
 	length := len(c.User.Value)
 	switch {
-	case length < minPIN || length > maxPIN:
+	case length < MinPIN || length > MaxPIN:
 		return errors.New("a user PIN that is too short or too long")
-	case c.MinLength < minPIN || c.MinLength > maxPIN:
+	case c.MinLength < MinPIN || c.MinLength > MaxPIN:
 		return fmt.Errorf("a user PIN of at least %d bytes", c.MinLength)
-	case c.User.Left > c.User.Max || c.User.Max == 0 || c.User.Max > triesAllowed(length) || c.User.Max > triesAllowed(int(c.MinLength)):
+	case c.User.Left > c.User.Max || c.User.Max == 0 || c.User.Max > TriesAllowed(length) || c.User.Max > TriesAllowed(int(c.MinLength)):
 		return fmt.Errorf("%d of %d tries for a user PIN of its length, at least %d", c.User.Left, c.User.Max, c.MinLength)
 	case c.Transport && (!c.Options.Has(OptionTransportPIN) || length != int(c.MinLength)):
 		return errors.New("a transport PIN that no initialisation gave")

@@ -21,11 +21,11 @@ type Setup struct {
 	Login Login
 }
 
-// triesAllowed is the largest retry counter for a user PIN of a length in bytes
+// TriesAllowed is the largest retry counter for a user PIN of a length in bytes
 // (PIN-5).
-func triesAllowed(length int) uint8 {
+func TriesAllowed(length int) uint8 {
 	switch {
-	case length < minPIN || length > maxPIN:
+	case length < MinPIN || length > MaxPIN:
 		return 0
 	case length == 6:
 		return 3
@@ -38,9 +38,9 @@ func triesAllowed(length int) uint8 {
 // check refuses what breaks a rule whatever the card is.
 func (s Setup) check() error {
 	switch {
-	case len(s.SO) != soPIN:
+	case len(s.SO) != SOPINLength:
 		return ErrLength
-	case s.PIN != nil && (s.Tries == 0 || s.Tries > triesAllowed(len(s.PIN))):
+	case s.PIN != nil && (s.Tries == 0 || s.Tries > TriesAllowed(len(s.PIN))):
 		return ErrRule
 	case s.PIN == nil && !s.Keys.active():
 		return ErrRule
@@ -76,7 +76,7 @@ func (c Card) Initialise(s Setup) (Try, error) {
 	}
 	switch {
 	case !c.Initialised:
-		then.card.SO = Reference{Value: slices.Clone(s.SO), Left: soTries, Max: soTries}
+		then.card.SO = Reference{Value: slices.Clone(s.SO), Left: SOTries, Max: SOTries}
 		return settled(c, then), nil
 	case c.SO.blocked():
 		return Try{}, ErrBlocked

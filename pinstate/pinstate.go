@@ -34,11 +34,11 @@ const (
 
 // Lengths in bytes and counters that no option changes (PIN-1, PIN-4).
 const (
-	minPIN  = 6
-	maxPIN  = 16
-	soPIN   = 8
-	soTries = 15
-	maxKeys = 90
+	MinPIN      = 6  // bytes of a user PIN, at least
+	MaxPIN      = 16 // and at most
+	SOPINLength = 8  // bytes
+	SOTries     = 15 // of every SO-PIN
+	MaxKeys     = 90 // public keys that log in
 )
 
 // Card is the durable part of the state. The zero Card was never initialised.
@@ -98,7 +98,7 @@ type KeyPolicy struct {
 }
 
 func (p KeyPolicy) valid() bool {
-	return p == KeyPolicy{} || p.Required >= 1 && p.Required <= p.Total && p.Total <= maxKeys
+	return p == KeyPolicy{} || p.Required >= 1 && p.Required <= p.Total && p.Total <= MaxKeys
 }
 
 func (p KeyPolicy) active() bool        { return p.Required > 0 }

@@ -49,7 +49,7 @@ func (c Card) verifySO(l Login, presented []byte) (Try, error) {
 		return Try{}, ErrUnset
 	case c.SO.blocked():
 		return Try{}, ErrBlocked
-	case len(presented) != soPIN:
+	case len(presented) != SOPINLength:
 		return Try{}, ErrLength
 	}
 	out, in := l, l
@@ -100,7 +100,7 @@ func (c Card) changeUser(l Login, data []byte) (Try, error) {
 	}
 	known := len(c.User.Value)
 	length := len(data) - known
-	if length < minPIN || length > maxPIN || length < int(c.MinLength) {
+	if length < MinPIN || length > MaxPIN || length < int(c.MinLength) {
 		return Try{}, ErrRule
 	}
 	old, fresh := Value(slices.Clone(data[:known])), Value(slices.Clone(data[known:]))
@@ -126,12 +126,12 @@ func (c Card) changeSO(l Login, data []byte) (Try, error) {
 		return Try{}, ErrUnset
 	case c.SO.blocked():
 		return Try{}, ErrBlocked
-	case len(data) != 2*soPIN:
+	case len(data) != 2*SOPINLength:
 		return Try{}, ErrLength
 	}
 	right := c
-	right.SO.Value = slices.Clone(data[soPIN:])
-	return c.askSO(data[:soPIN], l, outcome{card: right, login: l}), nil
+	right.SO.Value = slices.Clone(data[SOPINLength:])
+	return c.askSO(data[:SOPINLength], l, outcome{card: right, login: l}), nil
 }
 
 // ResetMode is the form of RESET RETRY COUNTER, its parameter P1.
@@ -199,13 +199,13 @@ func (c Card) checkReset(l Login, m ResetMode, data []byte) (so, fresh []byte, e
 		return nil, nil, ErrUnset
 	}
 	if m.asksSO() {
-		if len(data) < soPIN {
+		if len(data) < SOPINLength {
 			return nil, nil, ErrLength
 		}
-		so, data = data[:soPIN], data[soPIN:]
+		so, data = data[:SOPINLength], data[SOPINLength:]
 	}
 	if m.setsPIN() {
-		if len(data) < minPIN || len(data) > maxPIN {
+		if len(data) < MinPIN || len(data) > MaxPIN {
 			return nil, nil, ErrLength
 		}
 		fresh, data = data, nil
@@ -213,7 +213,7 @@ func (c Card) checkReset(l Login, m ResetMode, data []byte) (so, fresh []byte, e
 	switch {
 	case len(data) > 0:
 		return nil, nil, ErrLength
-	case m.setsPIN() && c.User.Max > triesAllowed(len(fresh)):
+	case m.setsPIN() && c.User.Max > TriesAllowed(len(fresh)):
 		return nil, nil, ErrRule
 	case !m.asksSO() && !l.SO:
 		return nil, nil, ErrForbidden

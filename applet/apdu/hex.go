@@ -16,14 +16,14 @@ func ParseHex(text string) ([]byte, error) {
 		switch {
 		case unicode.IsSpace(r) || r == ':':
 		case r > unicode.MaxASCII || !unicode.Is(unicode.ASCII_Hex_Digit, r):
-			return nil, fmt.Errorf("not a command: %q is no hexadecimal digit", r)
+			return nil, fmt.Errorf("%q is no hexadecimal digit", r)
 		default:
 			digits.WriteRune(r)
 		}
 	}
 	b, err := hex.DecodeString(digits.String())
 	if err != nil {
-		return nil, errors.New("not a command: half a byte at the end")
+		return nil, errors.New("half a byte at the end")
 	}
 	return b, nil
 }

@@ -15,11 +15,11 @@ func TestParseHex(t *testing.T) {
 		require.Equal(t, []byte{0x00, 0xA4}, b, "%q", text)
 	}
 	for text, why := range map[string]string{
-		"é0":    `not a command: 'é' is no hexadecimal digit`,
-		"00 G0": `not a command: 'G' is no hexadecimal digit`,
-		"00１0":  `not a command: '１' is no hexadecimal digit`,
-		"000":   "not a command: half a byte at the end",
-		"\xff0": `not a command: '�' is no hexadecimal digit`,
+		"é0":    `'é' is no hexadecimal digit`,
+		"00 G0": `'G' is no hexadecimal digit`,
+		"00１0":  `'１' is no hexadecimal digit`,
+		"000":   "half a byte at the end",
+		"\xff0": `'�' is no hexadecimal digit`,
 	} {
 		_, err := apdu.ParseHex(text)
 		require.EqualError(t, err, why, "%q", text)

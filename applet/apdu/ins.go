@@ -77,6 +77,12 @@ const (
 	KeyDomain     = 0x92
 )
 
+// SelectApplication is the command that selects the application and wants nothing
+// of it.
+func SelectApplication() Command {
+	return Command{INS: InsSelect, P1: SelectByName, P2: 0x0C, Data: []byte(AID)}
+}
+
 // ReadFile is the command that reads a whole elementary file.
 func ReadFile(id uint16) Command {
 	return Command{INS: InsReadBinary, P1: byte(id >> 8), P2: byte(id), Data: []byte{FileOffset, 2, 0, 0}, Ne: 65536, Extended: true}

@@ -32,11 +32,11 @@ type KeyDomain struct {
 // Why no key that was wrapped outside of the card comes into a key domain.
 var (
 	// ErrEmptyDomain says that nothing is in the slot.
-	ErrEmptyDomain = errors.New("is empty")
+	ErrEmptyDomain = errors.New("it is empty")
 	// ErrXKEK says that its key encryption key has no shares.
-	ErrXKEK = errors.New("is an XKEK domain: it has no shares")
+	ErrXKEK = errors.New("it is an XKEK domain: it has no shares")
 	// ErrIncomplete says that shares are missing.
-	ErrIncomplete = errors.New("is not complete")
+	ErrIncomplete = errors.New("it is not complete")
 )
 
 // TakesKeys returns nil if keys that were wrapped under the combination of all

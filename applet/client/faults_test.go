@@ -206,7 +206,7 @@ func TestKeyDomain_TakesKeys(t *testing.T) {
 	require.NoError(t, client.KeyDomain{Shares: 2}.TakesKeys())
 	require.ErrorIs(t, client.KeyDomain{Empty: true}.TakesKeys(), client.ErrEmptyDomain)
 	require.ErrorIs(t, client.KeyDomain{UID: []byte{}}.TakesKeys(), client.ErrXKEK)
-	require.EqualError(t, client.KeyDomain{Shares: 3, Missing: 2}.TakesKeys(), "is not complete: 2 of 3 shares are missing")
+	require.EqualError(t, client.KeyDomain{Shares: 3, Missing: 2}.TakesKeys(), "it is not complete: 2 of 3 shares are missing")
 }
 
 func TestGenerateEC_RefusesNoCurve(t *testing.T) {

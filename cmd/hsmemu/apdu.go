@@ -42,7 +42,7 @@ func newAPDUCommand(a *app) *cobra.Command {
 				x.expect[i] = pattern
 			}
 			for _, arg := range args {
-				if _, err := apdu.ParseHex(arg); err != nil && arg != fromInput {
+				if _, err := parsed(arg); err != nil && arg != fromInput {
 					return usageError{byFlag(a, cmd, args, err)}
 				}
 			}
@@ -60,6 +60,15 @@ func newAPDUCommand(a *app) *cobra.Command {
 	cmd.Flags().StringArrayVar(&x.expect, "expect", nil, "status `WORD` that the answer has to have; may be repeated")
 	cmd.Flags().BoolVar(&x.asJSON, "json", false, "print JSON, a line for each command")
 	return cmd
+}
+
+// parsed is a command as it is typed.
+func parsed(text string) ([]byte, error) {
+	command, err := apdu.ParseHex(text)
+	if err != nil {
+		return nil, fmt.Errorf("not a command: %w", err)
+	}
+	return command, nil
 }
 
 // speaker sends a command to a card; what it meant is nil where the card did not
@@ -111,13 +120,13 @@ type exchanges struct {
 // argument is a dash.
 func (x *exchanges) all(ctx context.Context, args []string) error {
 	if x.selects {
-		command := apdu.Command{INS: apdu.InsSelect, P1: apdu.SelectByName, P2: 0x0C, Data: []byte(apdu.AID)}.Bytes()
+		command := apdu.SelectApplication().Bytes()
 		if err := x.one(ctx, command, new(apdu.OK.String())); err != nil {
 			return err
 		}
 	}
 	send := func(text string) error {
-		command, err := apdu.ParseHex(text)
+		command, err := parsed(text)
 		if err != nil {
 			return err
 		}

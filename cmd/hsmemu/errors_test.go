@@ -49,7 +49,7 @@ func TestExplained(t *testing.T) {
 		{&fileError{"read the key in", "k.pem", keyfile.ErrEncrypted}, "read the key in k.pem: the private key is encrypted", "openssl pkey -in k.pem -out key.pem decrypts it"},
 		{keyfile.ErrBlock, "a form of private key that cards do not have", "the card has RSA and EC keys, in PKCS #8, PKCS #1 or SEC 1"},
 		{client.ErrNoKeyDomains, "the card was initialised without key domains", "sc-hsm-tool --initialize --dkek-shares N, which erases it"},
-		{fmt.Errorf("it %w", client.ErrIncomplete), "it is not complete", "sc-hsm-tool --import-dkek-share FILE"},
+		{client.ErrIncomplete, "it is not complete", "sc-hsm-tool --import-dkek-share FILE"},
 		{cvc.ErrNoRequest, "there is no request for it", "the request is in EF CExx from generation until a certificate replaces it"},
 		{vsmartcard.ErrNoReader, "no vpcd reader answers", "is pcscd running, with the vpcd driver configured for this port?"},
 		{about("open", &store.LockedError{PID: 7}), `card "alice" is in use by process 7`, ""},

@@ -170,7 +170,7 @@ func (o importOrder) keyDomain(ctx context.Context, s *session) (client.KeyDomai
 		return d, s.about(err)
 	}
 	if err := d.TakesKeys(); err != nil {
-		return d, fmt.Errorf("key domain %d of %s %w", o.domain, s.what, err)
+		return d, fmt.Errorf("key domain %d of %s: %w", o.domain, s.what, err)
 	}
 	return d, nil
 }

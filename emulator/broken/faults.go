@@ -376,12 +376,9 @@ func uncounted(onlyFailed bool) fault {
 	}
 }
 
-// deviceCurve is the curve of device keys (CVC-24).
-const deviceCurve = "brainpoolP256r1"
-
 // attestsWrongly vouches for new keys with a key that is not the device's.
 func attestsWrongly(r *run) {
-	known, _ := curve.ByName(deviceCurve)
+	known, _ := curve.ByName(applet.DeviceCurve)
 	other, err := keystore.GenerateEC(r.env.Rand, known)
 	if err != nil {
 		r.right()
@@ -477,9 +474,6 @@ func keepsChannelLogin(r *run) {
 	r.after.Applet.Session = session
 }
 
-// sessionPINLength is the number of digits of a session PIN (SM-40).
-const sessionPINLength = 16
-
 // plainSessionPIN gives a session PIN to whoever is logged in, without a channel.
 func plainSessionPIN(r *run) {
 	r.right()
@@ -487,7 +481,7 @@ func plainSessionPIN(r *run) {
 	if r.sw() != apdu.SecurityStatus || !l.User || r.result.Event.Secure {
 		return
 	}
-	drawn := make([]byte, sessionPINLength)
+	drawn := make([]byte, applet.SessionPINLength)
 	if _, err := io.ReadFull(r.env.Rand, drawn); err != nil {
 		return
 	}

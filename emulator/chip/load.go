@@ -27,8 +27,6 @@ const (
 	tagBody      tlv.Tag = 0x84
 	tagAnchor    tlv.Tag = 0x85 // root certificate
 	tagPackage   tlv.Tag = 0x4F
-	tagOffset    tlv.Tag = 0x54
-	tagData      tlv.Tag = 0x53
 	tagAuthority tlv.Tag = 0x42
 	tagHolder    tlv.Tag = 0x5F20
 	tagPublicKey tlv.Tag = 0x7F49
@@ -300,8 +298,8 @@ func storeCertificate(o *operation, c apdu.Command) ([]byte, error) {
 	if err != nil {
 		return nil, apdu.WrongData
 	}
-	at, ok := list.Find(tagOffset)
-	body, filled := list.Find(tagData)
+	at, ok := list.Find(apdu.FileOffset)
+	body, filled := list.Find(apdu.FileData)
 	offset, valid := at.Uint()
 	have := o.d.Manager.Certificate
 	switch {

@@ -49,8 +49,8 @@ type Manager struct {
 	Stage   Stage  `json:"stage,omitempty"`
 	// Firmware is what was loaded; empty while Operational or Empty.
 	Firmware string `json:"firmware,omitempty"`
-	// Key and Name are the device key that was made in Production, and Files the
-	// content of EF 2F02 as far as it has come.
+	// Key and Name are the device key that was made in Production, and
+	// Certificate the content of EF 2F02 as far as it has come.
 	Key         keystore.Key `json:"key,omitzero"`
 	Name        string       `json:"name,omitempty"`
 	Certificate []byte       `json:"certificate,omitempty"`

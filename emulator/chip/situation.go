@@ -51,23 +51,9 @@ type Situation struct {
 func Usual() Situation {
 	return Situation{
 		Initialised: true, Options: pinstate.OptionResetEnabled,
-		SOPIN: pinstate.Value("57621880"), SOTries: soTries,
+		SOPIN: pinstate.Value("57621880"), SOTries: pinstate.SOTries,
 		UserPIN: pinstate.Value("648219"), UserTries: 3, UserMax: 3,
 	}
-}
-
-// soTries are the tries of every SO-PIN.
-const soTries = 15
-
-// most is the largest number of tries for a user PIN of a length in bytes.
-func most(length int) int {
-	switch length {
-	case 6:
-		return 3
-	case 7:
-		return 5
-	}
-	return 10
 }
 
 // check says in words why no card of a firmware can be in the situation.
@@ -79,23 +65,24 @@ func (s Situation) check(p applet.Profile) error {
 		return fmt.Errorf("%w: "+format, append([]any{ErrSituation}, args...)...)
 	}
 	n := len(s.UserPIN)
+	most := int(pinstate.TriesAllowed(n))
 	switch {
-	case len(s.SOPIN) != 8:
-		return no("an SO-PIN has 8 bytes, 16 hexadecimal digits")
-	case s.SOTries < 0 || s.SOTries > soTries:
-		return no("an SO-PIN has %d tries, not %d", soTries, s.SOTries)
-	case s.UserPIN != nil && (n < 6 || n > 16):
-		return no("a user PIN has 6 to 16 bytes")
-	case s.UserPIN != nil && (s.UserMax < 1 || s.UserMax > most(n)):
-		return no("a user PIN of %d bytes has 1 to %d tries, not %d", n, most(n), s.UserMax)
+	case len(s.SOPIN) != pinstate.SOPINLength:
+		return no("an SO-PIN has %d bytes, %d hexadecimal digits", pinstate.SOPINLength, 2*pinstate.SOPINLength)
+	case s.SOTries < 0 || s.SOTries > pinstate.SOTries:
+		return no("an SO-PIN has %d tries, not %d", pinstate.SOTries, s.SOTries)
+	case s.UserPIN != nil && most == 0:
+		return no("a user PIN has %d to %d bytes", pinstate.MinPIN, pinstate.MaxPIN)
+	case s.UserPIN != nil && (s.UserMax < 1 || s.UserMax > most):
+		return no("a user PIN of %d bytes has 1 to %d tries, not %d", n, most, s.UserMax)
 	case s.UserPIN != nil && (s.UserTries < 0 || s.UserTries > s.UserMax):
 		return no("a user PIN of %d tries has no %d left", s.UserMax, s.UserTries)
 	case s.UserPIN == nil && s.Keys.Required == 0:
 		return no("without a user PIN and without public keys nobody could log in")
 	case s.Transport && (s.UserPIN == nil || !s.Options.Has(pinstate.OptionTransportPIN)):
 		return no("a transport PIN takes option 0002 and a user PIN")
-	case s.Keys.Required > s.Keys.Total || s.Keys.Total > 90 || s.Keys.Required == 0 && s.Keys.Total > 0:
-		return no("a login takes 1 to 90 public keys, and no more than there are, not %d of %d", s.Keys.Required, s.Keys.Total)
+	case s.Keys.Required > s.Keys.Total || s.Keys.Total > pinstate.MaxKeys || s.Keys.Required == 0 && s.Keys.Total > 0:
+		return no("a login takes 1 to %d public keys, and no more than there are, not %d of %d", pinstate.MaxKeys, s.Keys.Required, s.Keys.Total)
 	case s.Shares != nil && s.Domains > 0:
 		return no("a number of DKEK shares and one of key domains exclude each other")
 	case s.Shares != nil && (*s.Shares < 0 || *s.Shares > 255), s.Domains < 0 || s.Domains > 255:
@@ -121,7 +108,7 @@ func (s Situation) reach(env applet.Env, d Durable) (Durable, error) {
 		pin = wrong(pin)
 	}
 	setUp := []apdu.Command{
-		{INS: apdu.InsSelect, P1: apdu.SelectByName, P2: 0x0C, Data: []byte(apdu.AID)},
+		apdu.SelectApplication(),
 		{CLA: apdu.ClassProprietary, INS: apdu.InsInitializeDevice, Data: s.setup(pin)},
 	}
 	if s.changed() {
@@ -142,7 +129,7 @@ func (s Situation) reach(env applet.Env, d Durable) (Durable, error) {
 		state, _ = Step(env, state, try.Bytes())
 	}
 	try = apdu.Command{INS: apdu.InsVerify, P2: byte(pinstate.SO), Data: wrong(s.SOPIN)}
-	for range soTries - s.SOTries {
+	for range pinstate.SOTries - s.SOTries {
 		state, _ = Step(env, state, try.Bytes())
 	}
 	made := state.Durable()
@@ -159,22 +146,22 @@ func (s Situation) changed() bool {
 
 // setup is the data of INITIALIZE DEVICE.
 func (s Situation) setup(pin []byte) []byte {
-	data := tlv.Append(nil, 0x80, []byte{byte(s.Options >> 8), byte(s.Options)})
+	data := tlv.Append(nil, apdu.InitOptions, []byte{byte(s.Options >> 8), byte(s.Options)})
 	if pin != nil {
-		data = tlv.Append(data, 0x81, pin)
+		data = tlv.Append(data, apdu.InitUserPIN, pin)
 	}
-	data = tlv.Append(data, 0x82, s.SOPIN)
+	data = tlv.Append(data, apdu.InitSOPIN, s.SOPIN)
 	if pin != nil {
-		data = tlv.Append(data, 0x91, []byte{byte(s.UserMax)})
+		data = tlv.Append(data, apdu.InitTries, []byte{byte(s.UserMax)})
 	}
 	if s.Shares != nil {
-		data = tlv.Append(data, 0x92, []byte{byte(*s.Shares)})
+		data = tlv.Append(data, apdu.InitShares, []byte{byte(*s.Shares)})
 	}
 	if s.Keys.Total > 0 {
-		data = tlv.Append(data, 0x93, []byte{s.Keys.Total, s.Keys.Required})
+		data = tlv.Append(data, apdu.InitCustodians, []byte{s.Keys.Total, s.Keys.Required})
 	}
 	if s.Domains > 0 {
-		data = tlv.Append(data, 0x97, []byte{byte(s.Domains)})
+		data = tlv.Append(data, apdu.InitDomains, []byte{byte(s.Domains)})
 	}
 	return data
 }
