@@ -98,20 +98,22 @@ func (d Durable) checkDevice() error {
 	return nil
 }
 
-// checkIssue: the emulator's issuer has signed the device's certificate, and the
-// device key is the one whose point it names. A card with the certificate of a
-// genuine device would pass for one in everything that asks the certificate
-// alone.
+// checkIssue: an issuer below the emulator's root has signed the device's
+// certificate, and the device key is the one whose point it names. A card with the
+// certificate of a genuine device would pass for one in everything that asks the
+// certificate alone.
 func (d Durable) checkIssue() error {
 	chain, err := cvc.ParseChain(d.Files[0].Data)
 	if err != nil {
 		return fmt.Errorf("device certificate: %w", err)
 	}
-	by := cvc.EmulatorIssuer().Certificate // which its root has signed
-	if !bytes.Equal(chain.Issuer.Raw, by.Raw) || chain.Device.CAR != by.CHR || chain.Device.Authorization.Role() != cvc.RoleDevice {
-		return errors.New("a device certificate that is not of the emulator's issuer")
+	by, root := chain.Issuer, cvc.EmulatorRoot().Certificate
+	known := bytes.Equal(by.Raw, cvc.EmulatorIssuer().Certificate.Raw) // which takes no arithmetic
+	if !known && (by.CAR != root.CHR || by.Authorization.Role() != cvc.RoleIssuer || by.Verify(root.Key) != nil) ||
+		chain.Device.CAR != by.CHR || chain.Device.Authorization.Role() != cvc.RoleDevice {
+		return errors.New("a device certificate that is not of an emulator's issuer")
 	}
-	if err := chain.Device.Verify(by.Key.Inherit(cvc.EmulatorRoot().Certificate.Key)); err != nil {
+	if err := chain.Device.Verify(by.Key.Inherit(root.Key)); err != nil {
 		return fmt.Errorf("device certificate: %w", err)
 	}
 	if !d.Device.Key.EC().Consistent() {

@@ -84,7 +84,8 @@ func is(err error, words ...apdu.SW) bool {
 
 // Send exchanges one command, through the secure channel while one is open.
 // The error is the status word unless it is 9000 or one of those in also; the
-// response is returned in either case.
+// response is returned in either case. A status word that came beside an open
+// channel is sm.ErrUnprotected and no status word.
 func (c *Client) Send(ctx context.Context, command apdu.Command, also ...apdu.SW) (apdu.Response, error) {
 	secure := c.channel.Active()
 	if secure {
@@ -104,7 +105,12 @@ func (c *Client) Send(ctx context.Context, command apdu.Command, also ...apdu.SW
 		return apdu.Response{}, fmt.Errorf("%w: %w", ErrAnswer, err)
 	}
 	if secure {
-		if r, c.channel, err = c.channel.Unwrap(r); err != nil {
+		var sw apdu.SW
+		r, c.channel, err = c.channel.Unwrap(r)
+		switch {
+		case errors.As(err, &sw): // anybody may have said it, so nobody shall take it for an answer
+			return apdu.Response{}, fmt.Errorf("%w: %s", sm.ErrUnprotected, sw.String())
+		case err != nil:
 			return apdu.Response{}, err
 		}
 	}

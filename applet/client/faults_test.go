@@ -3,6 +3,7 @@ package client_test
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"slices"
 	"testing"
 
@@ -68,6 +69,39 @@ func TestAsk_SendsNoPINBesideABrokenChannel(t *testing.T) {
 		w.instead = func([]byte) []byte { return apdu.Response{SW: word}.Bytes() }
 		require.Error(t, c.WriteFile(ctx, 0xCF01, []byte{1}))
 		require.Len(t, w.sent, 1, "%v", word)
+	}
+}
+
+// Nor is what is said beside a channel taken for the card's answer: that a PIN is
+// blocked, that a list is at its end, or that there are no key domains.
+func TestSend_DoesNotBelieveWhatIsSaidBesideAChannel(t *testing.T) {
+	ctx := t.Context()
+	w := &wire{card: initialised(t, "4.1", client.Setup{}).card}
+	for _, word := range []apdu.SW{apdu.AuthenticationBlocked, 0x63C1, apdu.ReferenceNotFound, apdu.IncorrectP1P2, apdu.InstructionNotSupported, apdu.OK} {
+		for name, ask := range map[string]func(*client.Client) error{
+			"PIN":             func(c *client.Client) error { _, err := c.PINStatus(ctx, client.SOPIN); return err },
+			"registered keys": func(c *client.Client) error { _, err := c.RegisteredKeys(ctx); return err },
+			"key domain":      func(c *client.Client) error { _, err := c.KeyDomain(ctx, 0); return err },
+		} {
+			w.instead = nil
+			c := client.New(w)
+			_, err := c.Select(ctx)
+			require.NoError(t, err)
+			chain, err := c.Device(ctx)
+			require.NoError(t, err)
+			verified, err := chain.Verify(cvc.KnownRoots())
+			require.NoError(t, err)
+			device, err := verified.DeviceKey().EC()
+			require.NoError(t, err)
+			require.NoError(t, c.OpenChannel(ctx, sm.AES128, device, rand.Reader))
+			w.instead = func([]byte) []byte { return apdu.Response{SW: word}.Bytes() }
+			err = ask(c)
+			require.ErrorIs(t, err, sm.ErrUnprotected, "%s %s", name, word)
+			var sw apdu.SW
+			require.False(t, errors.As(err, &sw), "%s %s", name, word)
+			_, known := client.TriesLeft(err)
+			require.False(t, known)
+		}
 	}
 }
 

@@ -72,7 +72,7 @@ var layers = map[string]layer{
 
 	"emulator/ram": {imports: []string{"applet/tlv", "vsmartcard"}},
 	"emulator/portal": {imports: []string{
-		"emulator/ram", "emulator/scp03", "emulator/store", "applet/cvc", "applet/sm", "applet/apdu", "applet/tlv", "keystore/curve",
+		"emulator/ram", "emulator/scp03", "emulator/store", "applet/client", "applet/cvc", "applet/sm", "applet/apdu", "applet/tlv", "applet/pkcs15", "keystore/curve",
 	}},
 	"emulator/view":     {pure: true, imports: []string{"applet", "applet/cvc", "applet/pkcs15", "emulator/broken", "emulator/chip", "keystore", "pinstate"}},
 	"emulator/chiptest": {imports: []string{"applet", "emulator/chip", "emulator/conform", "keystore"}}, // for tests alone

@@ -33,6 +33,14 @@ func TestCheck_CardsAreCards(t *testing.T) {
 	}
 }
 
+// A portal has issuers of its own below the emulator's root.
+func TestCheck_AnotherIssuerOfTheRoot(t *testing.T) {
+	t.Parallel()
+	d := goldenCard(t).Applet
+	issue(t, &d, cvc.RoleIssuer)
+	require.NoError(t, d.Check())
+}
+
 // Each of these is one step away from a card that is in order (PIN-1,
 // PIN-4 and PIN-5 for PINs and policies, FILE-40 for files).
 func TestCheck_RefusesWhatNoCommandLeadsTo(t *testing.T) {
@@ -60,12 +68,13 @@ func TestCheck_RefusesWhatNoCommandLeadsTo(t *testing.T) {
 		"another device name":     {func(d *a) { d.Device.Name = "DENK990000200000" }, "a device DENK990000200000 with a certificate for DENK990000100000"},
 		"no device certificate":   {func(d *a) { d.Files = d.Files[1:] }, "no device certificate"},
 		"another scalar":          {func(d *a) { d.Device.Key = withPoint(t, other, d.Device.Key) }, "a device key with another key's point"},
-		"a genuine device's":      {func(d *a) { genuine(t, d) }, "a device certificate that is not of the emulator's issuer"},
+		"a genuine device's":      {func(d *a) { genuine(t, d) }, "a device certificate that is not of an emulator's issuer"},
 		"a wrong signature":       {func(d *a) { flip(d, 225) }, "device certificate: "},
-		"another issuer":          {func(d *a) { flip(d, len(d.Files[0].Data)-1) }, "a device certificate that is not of the emulator's issuer"},
+		"another issuer":          {func(d *a) { flip(d, len(d.Files[0].Data)-1) }, "a device certificate that is not of an emulator's issuer"},
 		"behind the certificate":  {func(d *a) { d.Files[0].Data = append(slices.Clip(d.Files[0].Data), 0x53, 1, 0) }, "device certificate: more than it and its issuer's"},
 		"much behind it":          {func(d *a) { d.Files[0].Data = bytes.Repeat(d.Files[0].Data, 1000) }, "no device certificate"},
-		"a role of an issuer":     {func(d *a) { reissue(t, d) }, "a device certificate that is not of the emulator's issuer"},
+		"a role of an issuer":     {func(d *a) { reissue(t, d) }, "a device certificate that is not of an emulator's issuer"},
+		"a device as issuer":      {func(d *a) { issue(t, d, cvc.RoleDevice) }, "a device certificate that is not of an emulator's issuer"},
 		"any algorithm, often":    {func(d *a) { list(d, 1, 1463) }, "key 1 with 1463 algorithms"},
 		"shares that anyone has":  {func(d *a) { awaiting(d, 1, keystore.NewDKEK(1)) }, "in key domain 1, which takes any shares"},
 		"a DKEK of any, on 2.6":   {func(d *a) { old(d) }, "key 1 in key domain 0, which takes any shares"},
@@ -225,6 +234,24 @@ func reissue(t *testing.T, d *applet.Durable) {
 	c, err := body.Sign(cvc.ECDSASHA256, cvc.SignEC(issuer.Key, nil))
 	require.NoError(t, err)
 	d.Files[0].Data = cvc.Chain{Device: c, Issuer: issuer.Certificate}.Bytes()
+}
+
+// issue certifies the device by an issuer of its own, whose certificate gives it a
+// role.
+func issue(t *testing.T, d *applet.Durable, role cvc.Role) {
+	t.Helper()
+	root := cvc.EmulatorRoot()
+	key, err := named(t, "brainpoolP256r1").Generate(chiptest.Seeded("an issuer"))
+	require.NoError(t, err)
+	body := cvc.CertificateBody{
+		CAR: root.Certificate.CHR, CHR: "UTDICAEM0200001", Key: cvc.NewEC(cvc.ECDSASHA256, key.Public()).WithoutDomain(),
+		Authorization: cvc.Authorize(role), Effective: root.Certificate.Effective, Expires: root.Certificate.Expires,
+	}
+	c, err := body.Sign(cvc.ECDSASHA256, cvc.SignEC(root.Key, nil))
+	require.NoError(t, err)
+	ef, err := cvc.Issuer{Certificate: c, Key: key}.IssueDevice(d.Device.Key.ECPublic(), cvc.Name(d.Device.Name), root.Certificate.Effective, nil)
+	require.NoError(t, err)
+	d.Files[0].Data = ef
 }
 
 // list gives a key so many algorithms.

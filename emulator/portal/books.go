@@ -1,0 +1,131 @@
+package portal
+
+import (
+	"fmt"
+	"slices"
+
+	"hsmemu/applet/cvc"
+)
+
+// Books are what a portal keeps. They are a value that the caller stores; the JSON
+// form has private keys in it.
+type Books struct {
+	Authority Authority         `json:"authority"`
+	Chips     map[ChipID]Record `json:"chips,omitempty"`
+}
+
+// Record is what is known of one chip.
+type Record struct {
+	// Blocked is how many updates began that only a blocked SO-PIN allowed.
+	Blocked int `json:"blocked_updates,omitempty"`
+	// Devices are the devices that were made on this chip and the one before
+	// them, in their order. All but the last are superseded.
+	Devices []Device `json:"devices,omitempty"`
+	// Running is an update that has begun and not ended.
+	Running *Running `json:"running,omitempty"`
+}
+
+// Device is one identity of a chip.
+type Device struct {
+	Name cvc.Name `json:"name"`
+	// Path is the holders of root, issuer and device, each behind a slash.
+	Path     string  `json:"path"`
+	Firmware Version `json:"firmware"`
+	// Superseded tells that a later device took its place. Whoever registered it
+	// has to register that one.
+	Superseded bool `json:"superseded,omitempty"`
+}
+
+// Running is an update under way.
+type Running struct {
+	Old Device  `json:"old"`
+	To  Version `json:"to"`
+	// Blocked tells that only the blocked SO-PIN allowed it; it is counted.
+	Blocked bool `json:"blocked,omitempty"`
+	// Issuer certifies the new device, which costs it a licence that is already
+	// taken, and Name is the new device's.
+	Issuer cvc.Name `json:"issuer"`
+	Name   cvc.Name `json:"name"`
+	// Certificate is EF 2F02 of the new device, nil until it was issued.
+	Certificate []byte `json:"certificate,omitempty"`
+}
+
+// Ledger makes books durable. What it has not saved is not said to any card.
+type Ledger interface {
+	// Load returns the books as they were saved last.
+	Load() (Books, error)
+	// Change has f change the books, one caller after the other, and returns
+	// when they are saved. With an error, f's or its own, nothing is changed.
+	Change(f func(*Books) error) error
+}
+
+// target is what there is for a card with a version.
+func (b Books) target(v Version) (Target, error) {
+	issuer, err := b.Authority.Current()
+	if err != nil {
+		return Target{}, err
+	}
+	last := b.Authority.Issuers[len(b.Authority.Issuers)-1]
+	to, _ := Newest(v.Major)
+	return Target{Version: to, Issuer: issuer.CHR, IssuerReady: last.Ready && last.Licences > 0}, nil
+}
+
+// put keeps the record of a chip. Whoever shares the map does not see it.
+func (b *Books) put(chip ChipID, r Record) {
+	chips := map[ChipID]Record{chip: r}
+	for id, other := range b.Chips {
+		if id != chip {
+			chips[id] = other
+		}
+	}
+	b.Chips = chips
+}
+
+// charge moves licences of an issuer.
+func (b *Books) charge(issuer cvc.Name, n int) error {
+	i, _, err := b.Authority.find(issuer)
+	if err != nil {
+		return err
+	}
+	b.Authority.Issuers = slices.Clone(b.Authority.Issuers)
+	b.Authority.Issuers[i].Licences -= n
+	return nil
+}
+
+// release ends an update whose card is a device with that name. If it is still the
+// old one then nothing on it was changed, and what the update took is given back.
+func (b *Books) release(chip ChipID, name cvc.Name) error {
+	r := b.Chips[chip]
+	if r.Running == nil {
+		return nil
+	}
+	if name == r.Running.Old.Name {
+		if err := b.charge(r.Running.Issuer, -1); err != nil {
+			return err
+		}
+		if r.Running.Blocked {
+			r.Blocked--
+		}
+	}
+	r.Running = nil
+	b.put(chip, r)
+	return nil
+}
+
+// complete ends an update: the old device is superseded.
+func (b *Books) complete(chip ChipID, device Device) error {
+	r := b.Chips[chip]
+	if r.Running == nil || r.Running.Name != device.Name {
+		return fmt.Errorf("no update to %s is open", device.Name)
+	}
+	if n := len(r.Devices); n == 0 || r.Devices[n-1].Name != r.Running.Old.Name {
+		r.Devices = append(slices.Clip(r.Devices), r.Running.Old)
+	}
+	r.Devices = slices.Clone(r.Devices)
+	for i := range r.Devices {
+		r.Devices[i].Superseded = true
+	}
+	r.Devices, r.Running = append(r.Devices, device), nil
+	b.put(chip, r)
+	return nil
+}

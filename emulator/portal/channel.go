@@ -1,0 +1,93 @@
+package portal
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"hsmemu/applet/apdu"
+	"hsmemu/applet/client"
+	"hsmemu/emulator/scp03"
+)
+
+// masterKey is what the keys of every card manager are derived from, and
+// keyVersion their version: GlobalPlatform's published key for tests (UPDATE-16).
+var masterKey = [scp03.KeyLen]byte{
+	0x40, 0x41, 0x42, 0x43, 0x44, 0x45, 0x46, 0x47, 0x48, 0x49, 0x4A, 0x4B, 0x4C, 0x4D, 0x4E, 0x4F,
+}
+
+const keyVersion = 0x30
+
+// channel is the host's end of a secure channel with the card manager, or with an
+// application in production.
+type channel struct {
+	plain *client.Client
+	card  Card
+	host  scp03.Host
+}
+
+// open opens a channel with what is selected, if it is on that chip.
+func open(ctx context.Context, card Card, chip ChipID, rand io.Reader) (*channel, error) {
+	c := &channel{plain: client.New(card), card: card}
+	var challenge scp03.Challenge
+	if _, err := io.ReadFull(rand, challenge[:]); err != nil {
+		return nil, fmt.Errorf("open a secure channel: %w", err)
+	}
+	r, err := c.plain.Send(ctx, scp03.Begin(keyVersion, challenge))
+	if err != nil {
+		return nil, fmt.Errorf("open a secure channel: %w", err)
+	}
+	a, err := scp03.ParseAnswer(r.Data)
+	if err != nil {
+		return nil, untrusted(err)
+	}
+	if string(chip) != strings.ToUpper(hex.EncodeToString(a.Diversification[4:])) {
+		return nil, untrusted(errOtherChip)
+	}
+	host, err := scp03.Derive(masterKey, a.Diversification).Open(challenge, a)
+	if err != nil {
+		return nil, untrusted(err)
+	}
+	authenticate, host, err := host.Authenticate(scp03.All)
+	if err != nil {
+		return nil, fmt.Errorf("open a secure channel: %w", err)
+	}
+	if _, err := c.plain.Send(ctx, authenticate); err != nil {
+		return nil, fmt.Errorf("open a secure channel: %w", err)
+	}
+	c.host = host
+	return c, nil
+}
+
+// send exchanges one command through the channel and returns the data of its
+// answer. The error is the status word unless it is 9000.
+func (c *channel) send(ctx context.Context, command apdu.Command) ([]byte, error) {
+	wrapped, host, err := c.host.Wrap(command)
+	if err != nil {
+		return nil, err
+	}
+	c.host = host
+	raw, err := c.card.Transmit(ctx, wrapped.Bytes())
+	if err != nil {
+		return nil, err
+	}
+	received, err := apdu.ParseResponse(raw)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", client.ErrAnswer, err)
+	}
+	answer, host, err := c.host.Unwrap(received)
+	c.host = host
+	if errors.Is(err, scp03.ErrMAC) {
+		return nil, untrusted(err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if answer.SW != apdu.OK {
+		return nil, answer.SW
+	}
+	return answer.Data, nil
+}
