@@ -217,6 +217,12 @@ func (g *guard) after(ctx context.Context, s step, command, answer []byte) error
 		if c.CLA == 0 && c.INS == apdu.InsVerify && len(c.Data) == 0 {
 			g.asked(c.P2, answer)
 		}
+		if c.INS == apdu.InsResetRetryCounter && r.SW == apdu.OK {
+			g.user.counter, g.user.spent = Counter{}, 0
+			if len(c.Data) > 0 {
+				g.user.value = bytes.Clone(c.Data)
+			}
+		}
 		return nil
 	case r.SW == apdu.OK:
 		g.accepted(c, a)

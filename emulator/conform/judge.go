@@ -255,8 +255,9 @@ func Judge(ctx context.Context, l Library, t Target, o Options) (Report, error) 
 			return r, err
 		}
 	}
-	b := bench{ctx: ctx, patient: patient, target: t, options: o, statement: r.Statement, found: r.Statement.Counters}
+	b := bench{ctx: ctx, patient: patient, target: t, options: o, statement: r.Statement, usual: l.usual, found: r.Statement.Counters}
 	r.Results = b.all(l, r.Plan)
+	b.restore()
 	r.Stopped = b.stopped
 	r.Interrupted = ctx.Err() != nil
 	o.Expected.apply(&r)
@@ -370,6 +371,9 @@ type bench struct {
 	target       Target
 	options      Options
 	statement    Statement
+	usual        Script // what puts a card into use
+
+	erased bool // what somebody's card held is gone, as was confirmed
 
 	mu      sync.Mutex
 	done    int
@@ -406,12 +410,26 @@ func (b *bench) all(l Library, p Plan) []Result {
 			}
 		})
 	}
-	for i := range l.Rules {
+	for _, i := range b.order(l) {
 		next <- i
 	}
 	close(next)
 	workers.Wait()
 	return results
+}
+
+// order is the order in which rules are played: on somebody's card those that erase
+// it come last, so that the others find it as it was.
+func (b *bench) order(l Library) []int {
+	all := make([]int, len(l.Rules))
+	for i := range all {
+		all[i] = i
+	}
+	if b.target.Card != nil {
+		erases := func(i int) bool { return l.Rules[i].Costs.AllData }
+		all = append(slices.DeleteFunc(slices.Clone(all), erases), slices.DeleteFunc(all, func(i int) bool { return !erases(i) })...)
+	}
+	return all
 }
 
 func (b *bench) progress(of int, r Result) {
@@ -446,38 +464,86 @@ func (b *bench) judge(r Rule, why string, prepare Script) Result {
 		result.Why = err.Error()
 		return result
 	}
+	if b.target.Card != nil {
+		var ready bool
+		if prepare, ready = b.still(r, card, &result); !ready {
+			return result
+		}
+	}
 	b.play(r, card, prepare, &result)
 	return result
+}
+
+// still looks at somebody's card anew: rules before this one may have changed what it
+// was found in. What brings it back is returned; there is something to if it was
+// erased already.
+func (b *bench) still(r Rule, card vsmartcard.Card, result *Result) (Script, bool) {
+	now, _, err := ReadStatement(b.patient, card)
+	if err != nil {
+		b.lose(result, err)
+		return Script{}, false
+	}
+	if now.Serial != b.statement.Serial || now.ATR != b.statement.ATR {
+		b.lose(result, fmt.Errorf("this is another card: serial %s, ATR %s", now.Serial, now.ATR))
+		return Script{}, false
+	}
+	switch why := whyNot(r, now, b.options); {
+	case why == "":
+		return Script{}, true
+	case b.erased && len(b.usual.steps) > 0 && whyNot(r, inUse(now), b.options) == "":
+		return b.usual, true
+	default:
+		result.Why = "not as it was found, after the rules before: " + why
+		return Script{}, false
+	}
+}
+
+// restore leaves somebody's card in use, if rules have erased what it held.
+func (b *bench) restore() {
+	if !b.erased || b.stopped != "" || b.ctx.Err() != nil || len(b.usual.steps) == 0 {
+		return
+	}
+	card, err := b.target.open()
+	if err != nil {
+		b.stop(err.Error())
+		return
+	}
+	now, _, err := ReadStatement(b.patient, card)
+	if err == nil && now.State == inUse(now).State && now.Options == inUse(now).Options && now.Counters == inUse(now).Counters {
+		return
+	}
+	if err == nil {
+		player, _ := b.player("", card, now.Counters, Costs{AllData: true})
+		err = player.Play(b.patient, b.usual)
+	}
+	if err == nil {
+		b.found, err = readCounters(b.patient, card)
+	}
+	if err != nil {
+		b.stop("the card could not be set up for use again: " + err.Error())
+	}
 }
 
 const interrupted = "interrupted"
 
 // play plays a rule on its card, which prepare makes ready for it.
 func (b *bench) play(r Rule, card vsmartcard.Card, prepare Script, result *Result) {
-	player := NewPlayer(nil)
-	host := &Host{Card: card}
-	player.Hosts["the card"], player.Current = host, host
-	player.Rand = b.random(r.ID)
-	maps.Copy(player.Vars, b.options.Vars)
-	ready := player.Play(b.patient, prepare)
 	counters, err := readCounters(b.patient, card)
-	result.Before = counters
 	if err == nil && b.target.Card != nil && counters != b.found {
 		err = fmt.Errorf("the counters are user PIN %v, SO-PIN %v, and were %v, %v", counters.UserPIN, counters.SOPIN, b.found.UserPIN, b.found.SOPIN)
 	}
+	var ready error
+	if err == nil && len(prepare.steps) > 0 {
+		player, _ := b.player(r.ID, card, counters, Costs{AllData: true})
+		ready = player.Play(b.patient, prepare)
+		counters, err = readCounters(b.patient, card)
+	}
+	result.Before = counters
 	if err != nil {
 		b.lose(result, err)
 		return
 	}
-	user, so := b.options.Vars["pin"], b.options.Vars["so-pin"]
-	if !counters.SOPIN.Known {
-		user, so = nil, nil // the first INITIALIZE DEVICE sets them
-	}
-	g := newGuard(b.ctx, host, r.Costs, user, so, 0)
-	g.user.counter, g.so.counter = counters.UserPIN, counters.SOPIN
-	if b.target.Card != nil {
-		g.strict, g.so.floor = true, b.options.KeepSOTries
-	}
+	player, g := b.player(r.ID, card, counters, r.Costs)
 	if t := torn(card); t != nil && r.Cuts {
 		g.cut = func(ctx context.Context, one cutting) error {
 			cuts, err := cutAll(ctx, t, one)
@@ -485,7 +551,6 @@ func (b *bench) play(r Rule, card vsmartcard.Card, prepare Script, result *Resul
 			return err
 		}
 	}
-	player.guard = g
 	prepared := ready
 	if prepared == nil {
 		prepared = player.Play(b.patient, r.Before)
@@ -497,8 +562,28 @@ func (b *bench) play(r Rule, card vsmartcard.Card, prepare Script, result *Resul
 	}
 	g.ctx, g.cut = nil, nil
 	tidied := player.Play(b.patient, r.After)
+	b.erased = b.erased || b.target.Card != nil && r.Costs.AllData
 	b.conclude(r, player, prepared, failed, result)
 	b.close(card, g, tidied, result)
+}
+
+// player is what plays on a card whose counters are known, and the guard between.
+func (b *bench) player(id string, card vsmartcard.Card, c Counters, costs Costs) (*Player, *guard) {
+	p := NewPlayer(nil)
+	host := &Host{Card: card}
+	p.Hosts["the card"], p.Current = host, host
+	p.Rand = b.random(id)
+	maps.Copy(p.Vars, b.options.Vars)
+	user, so := b.options.Vars["pin"], b.options.Vars["so-pin"]
+	if !c.SOPIN.Known {
+		user, so = nil, nil // the first INITIALIZE DEVICE sets them
+	}
+	p.guard = newGuard(b.ctx, host, costs, user, so, 0)
+	p.guard.user.counter, p.guard.so.counter = c.UserPIN, c.SOPIN
+	if b.target.Card != nil {
+		p.guard.strict, p.guard.so.floor = true, b.options.KeepSOTries
+	}
+	return p, p.guard
 }
 
 // conclude says what a rule has come to.

@@ -3,11 +3,16 @@ package conform_test
 import (
 	"bytes"
 	"context"
+	"regexp"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"hsmemu/applet"
+	"hsmemu/applet/client"
 	"hsmemu/emulator"
 	"hsmemu/emulator/chip"
 	"hsmemu/emulator/conform"
@@ -129,5 +134,94 @@ func TestJudge_CountsSaves(t *testing.T) {
 		if one.got != "" {
 			require.Equal(t, one.got, r.Results[0].Failures[0].Got)
 		}
+	}
+}
+
+// reader is a card of a firmware that is not gone with a rule: as shipped, or in use.
+func reader(t *testing.T, firmware string, pin string) conform.Target {
+	t.Helper()
+	w := emulator.System()
+	w.RSA = keystore.PoolGenerator{Rand: w.Rand}
+	card, err := emulator.NewCard(chip.Order{Serial: "DENK9900001", Firmware: firmware}, w)
+	require.NoError(t, err)
+	if pin != "" {
+		c := client.New(card)
+		_, err = c.Select(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, c.Initialise(t.Context(), client.Setup{Options: 1, SOPIN: []byte("57621880"), PIN: []byte(pin), Tries: 3}))
+	}
+	return conform.Target{Name: "a reader", Card: card}
+}
+
+// On one card, rule after rule, the whole library comes to the verdicts of cards made
+// for each rule, and the card is left in use with all its tries.
+func TestJudge_WholeLibraryOnOneCard(t *testing.T) {
+	t.Parallel()
+	never := regexp.MustCompile(`^(does not apply: (fresh|state shipped|firmware .*)|blocks the SO-PIN, which nothing undoes|the power of this card cannot be cut at a save)$`)
+	for _, p := range applet.Profiles() {
+		t.Run(p.Name, func(t *testing.T) {
+			t.Parallel()
+			o := options()
+			o.Destructive, o.Confirm = true, yes
+			r, err := conform.Judge(t.Context(), library(t), reader(t, p.Name, "648219"), o)
+			require.NoError(t, err)
+			for _, one := range r.Results {
+				if one.Verdict != conform.Held && !(one.Verdict == conform.NotJudged && never.MatchString(one.Why)) && !strings.HasPrefix(one.Why, "withdrawn: ") {
+					t.Errorf("%s is %s: %s", one.ID, one.Verdict, one.Why)
+				}
+			}
+			require.True(t, r.Passed(), r.Remarks())
+			require.Equal(t, r.Before, r.After)
+			require.Greater(t, r.Counts[conform.Held], 300)
+		})
+	}
+	for name, target := range map[string]conform.Target{"another user PIN": reader(t, "4.1", "999999"), "shipped": reader(t, "4.1", "")} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := options()
+			o.Destructive, o.Confirm, o.PINIsNew = true, yes, true
+			r, err := conform.Judge(t.Context(), library(t), target, o)
+			require.NoError(t, err)
+			for _, one := range r.Results {
+				if one.Verdict != conform.Held && one.Verdict != conform.NotJudged {
+					t.Errorf("%s is %s: %s", one.ID, one.Verdict, one.Why)
+				}
+			}
+			require.True(t, r.Passed(), r.Remarks())
+			require.Equal(t, "3/15", r.After.String())
+			require.Greater(t, r.Counts[conform.Held], 300)
+			if name == "shipped" {
+				for _, id := range []string{"SM-R3", "APDU-R3", "FILE-R24"} {
+					i := slices.IndexFunc(r.Results, func(r conform.Result) bool { return r.ID == id })
+					require.Equal(t, conform.Held, r.Results[i].Verdict, r.Results[i].Why)
+				}
+			}
+		})
+	}
+}
+
+// A rule is judged on the card as it is by then: one that no longer is what the rule
+// applies to is set up again if it was erased before, and else the rule is left out.
+func TestJudge_LooksAtTheCardAgain(t *testing.T) {
+	t.Parallel()
+	blocks := rule("X-R1", "a user lockout", "select\n"+strings.Repeat("00 20 00 81 Lc({pin|flip}) => *\n", 3)+"00 20 00 81 => 6983")
+	erases := rule("X-R1", "all data", "select\n80 50 00 00 Lc(80(0003) 81({pin}) 82({so-pin}) 91(03))")
+	full := rule("X-R2", "1 user try", "select\n00 20 00 81 => 63C3", " applies state operational, option not transport")
+	last := rule("X-R2", "all data", "select\n00 20 00 81 => 63C3", " applies state operational, option not transport")
+	for _, one := range []struct {
+		first, second string
+		want          conform.Verdict
+		why           string
+	}{
+		{blocks, full, conform.NotJudged, "not as it was found, after the rules before: does not apply: state operational"},
+		{erases, last, conform.Held, ""},
+	} {
+		o := options()
+		o.Destructive, o.Confirm = true, yes
+		r, err := conform.Judge(t.Context(), ruleLibrary(t, one.first, one.second), reader(t, "4.1", "648219"), o)
+		require.NoError(t, err)
+		require.Equal(t, conform.Held, r.Results[0].Verdict, r.Results[0].Why)
+		require.Equal(t, one.want, r.Results[1].Verdict, r.Results[1].Why)
+		require.Equal(t, one.why, r.Results[1].Why)
 	}
 }

@@ -149,7 +149,7 @@ func TestJudge_SpendsNothingUnasked(t *testing.T) {
 	require.Equal(t, []conform.Verdict{conform.Held, conform.Held, conform.NotJudged, conform.NotJudged, conform.Held}, verdicts(r))
 	require.Equal(t, "blocks the SO-PIN, which nothing undoes", r.Results[2].Why)
 	require.Equal(t, "costs 11 SO tries, and of 15 tries of the SO-PIN 5 are to be kept", r.Results[3].Why)
-	require.Equal(t, conform.Counter{Known: true, Left: 2}, r.After.UserPIN)
+	require.Equal(t, conform.Counter{Known: true, Left: 3}, r.After.UserPIN, "a card that was erased is in use again")
 }
 
 // What a rule says that it costs is the most that it may spend: what would go beyond
