@@ -70,7 +70,7 @@ func parseCondition(text string) (Condition, error) {
 		case "initialised":
 			return is(func(s Statement) bool { return s.State != Shipped })
 		case "so-blocked":
-			return is(func(s Statement) bool { return s.State != Shipped && s.SOPIN.Left == 0 })
+			return is(func(s Statement) bool { return s.State != Shipped && s.SOPIN == Counter{Known: true} })
 		}
 	case "curve":
 		if slices.ContainsFunc(curve.All(), func(c *curve.Curve) bool { return c.Name() == rest }) {

@@ -121,6 +121,8 @@ func NewPlayer(m Make) *Player {
 // Difference is an answer that is not what a script asks for, but one that it knows
 // hardware to give.
 type Difference struct {
+	// File is the file of the line, empty if it is the script's own.
+	File string
 	// Line is the line of the script, from 1, and Text what is written there.
 	Line int
 	Text string
@@ -166,6 +168,24 @@ func (p *Player) Play(ctx context.Context, s Script) error {
 		}
 	}
 	return nil
+}
+
+// tidy plays every line of a script, whatever becomes of the others, and returns what
+// was not as it says. A card that is gone ends it.
+func (p *Player) tidy(ctx context.Context, s Script) (all []error) {
+	for _, one := range s.steps {
+		r, err := p.step(ctx, one)
+		if err == nil {
+			err = one.compare(r)
+		}
+		if err != nil {
+			all = append(all, err)
+		}
+		if away := (*GoneError)(nil); errors.As(err, &away) {
+			break
+		}
+	}
+	return all
 }
 
 // Record plays a script and returns its text with the lines that begin with
@@ -344,7 +364,7 @@ func (p *Player) send(ctx context.Context, s step, command []byte, r *record) ([
 		return nil, err
 	}
 	if taken.differs != "" {
-		p.Differences = append(p.Differences, Difference{Line: s.line, Text: strings.TrimSpace(s.text), Want: s.wanted, Got: show(answer), Seen: taken.differs})
+		p.Differences = append(p.Differences, Difference{File: s.file, Line: s.line, Text: strings.TrimSpace(s.text), Want: s.wanted, Got: show(answer), Seen: taken.differs})
 	}
 	shown := s.wanted
 	if !fits {

@@ -1,7 +1,9 @@
 package conform
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 
 	"hsmemu/applet/apdu"
@@ -64,14 +66,17 @@ func cutAll(ctx context.Context, card Torn, c cutting) (cuts []Cut, err error) {
 			return nil, err
 		}
 		counters, err := readCounters(ctx, found)
-		if err != nil {
+		dead := (*deadError)(nil)
+		if err != nil && !errors.As(err, &dead) {
 			return nil, err
 		}
 		one := Cut{
 			Line: c.step.line, Command: name, Answer: fmt.Sprintf("%04X", uint16(c.sw)), After: after, Saves: saves,
 			Before: c.before, Found: counters,
 		}
-		one.Wrong = c.judge(one)
+		if one.Wrong = c.judge(one); dead != nil {
+			one.Wrong = dead.Error()
+		}
 		cuts = append(cuts, one)
 	}
 	return cuts, nil
@@ -95,8 +100,10 @@ func (c cutting) judge(one Cut) string {
 		return "" // nothing to count, as on a card as shipped, or blocked before
 	case (rises(before, found) || rises(other, otherFound)) && !(accepted && last):
 		return "the cut gives tries back"
-	case !found.Known:
+	case !found.Known && c.attempt.erases:
 		return ""
+	case !found.Known:
+		return "the counter is not told any more"
 	case one.After == 0 && found != before:
 		return "the counter changed before anything was saved"
 	case one.After == 1 && found.Left != before.Left-1 && (counted || accepted && one.Saves > 1):
@@ -114,8 +121,16 @@ func (c cutting) judge(one Cut) string {
 // selectApplication selects the application and asks for no data.
 var selectApplication = apdu.Command{INS: apdu.InsSelect, P1: apdu.SelectByName, P2: 0x0C, Data: []byte(apdu.AID)}
 
+// deadError says that a card lets nobody select the application.
+type deadError struct{ answer []byte }
+
+// Error is that, and its answer.
+func (e *deadError) Error() string {
+	return fmt.Sprintf("the application cannot be selected: %X", e.answer)
+}
+
 // readCounters powers a card up, selects the application and asks for both counters.
-// It ends with the power cut.
+// It ends with the power cut. Errors: those of the card; *deadError.
 func readCounters(ctx context.Context, card vsmartcard.Card) (c Counters, err error) {
 	if err := card.Reset(); err != nil {
 		return c, &GoneError{err}
@@ -130,6 +145,9 @@ func readCounters(ctx context.Context, card vsmartcard.Card) (c Counters, err er
 		if answers[i], err = card.Transmit(ctx, command); err != nil {
 			return c, &GoneError{err}
 		}
+	}
+	if selected := answers[0]; len(selected) < 2 || !bytes.Equal(selected[len(selected)-2:], []byte{0x90, 0x00}) {
+		return c, &deadError{selected}
 	}
 	if err := card.Reset(); err != nil {
 		return c, &GoneError{err}

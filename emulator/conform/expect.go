@@ -15,7 +15,8 @@ type Expectations []Expectation
 type Expectation struct {
 	Line int
 	ID   string
-	// Skip says that the rule is not to be played; otherwise it is known to be broken.
+	// Skip says that the rule is not to be played; otherwise it is known to be broken,
+	// or to be reviewed where that is the verdict.
 	Skip bool
 	Why  string
 }
@@ -75,7 +76,7 @@ func (x Expectations) apply(r *Report) {
 		switch {
 		case i < 0:
 			stale(one, "is no rule of the library")
-		case !one.Skip && r.Results[i].Verdict == Broken:
+		case !one.Skip && (r.Results[i].Verdict == Broken || r.Results[i].Verdict == Review):
 			r.Results[i].Expected = one.Why
 		case !one.Skip && r.Results[i].Verdict != NotJudged:
 			stale(one, "is not broken: "+string(r.Results[i].Verdict))

@@ -91,6 +91,9 @@ type Planned struct {
 	Prepared bool `json:"prepared"`
 	// Why says why the rule is not played, empty if it is.
 	Why string `json:"why"`
+	// SHA256 is that of the rule's text: its heading, and the lines that are played,
+	// with those of its setup; in hexadecimal digits.
+	SHA256 string `json:"sha256"`
 }
 
 // Plan is which rules are played, and why the others are not. It has every rule of
@@ -116,7 +119,7 @@ func (p Plan) Cost(l Library) Costs {
 func NewPlan(l Library, s Statement, o Options) Plan {
 	var p Plan
 	for _, r := range l.Rules {
-		one := Planned{ID: r.ID, Version: r.Version, Costs: r.Costs.String(), Why: whyNot(r, s, o)}
+		one := Planned{ID: r.ID, Version: r.Version, Costs: r.Costs.String(), Why: whyNot(r, s, o), SHA256: r.digest()}
 		if one.Why != "" && s.Fresh && s.State == Shipped && len(l.usual.steps) > 0 {
 			if why := whyNot(r, inUse(s), o); why == "" {
 				one.Prepared, one.Why = true, ""
@@ -219,6 +222,9 @@ type Result struct {
 	Expected string `json:"expected"`
 	// Failures is what is broken, or answered as hardware is known to.
 	Failures []Failure `json:"failures"`
+	// Left is what of the lines behind the steps went otherwise: what the rule has
+	// made may still be on the card.
+	Left []string `json:"left"`
 	// Before and After are the counters, as far as they are known.
 	Before Counters `json:"before"`
 	After  Counters `json:"after"`
@@ -302,13 +308,24 @@ func proven(ctx context.Context, t Target, s Statement, vars Vars) (Vars, error)
 	return vars, nil
 }
 
+// digest is the SHA-256 of what a rule says, asks for and plays.
+func (r Rule) digest() string {
+	var applies []string
+	for _, c := range r.Applies {
+		applies = append(applies, c.String())
+	}
+	return sum([]any{r.ID, r.Version, r.Says, r.Clauses, r.Evidence, applies, r.Costs.String(), r.Cuts, r.Before.String(), r.Steps.String(), r.After.String()})
+}
+
 // sum is the SHA-256 of a value as compact JSON, in hexadecimal digits.
 func sum(v any) string {
-	text, err := json.Marshal(v)
-	if err != nil {
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
 		panic(err) // values of numbers and texts
 	}
-	h := sha256.Sum256(text)
+	h := sha256.Sum256(bytes.TrimSuffix(text.Bytes(), []byte("\n")))
 	return hex.EncodeToString(h[:])
 }
 
@@ -444,7 +461,7 @@ func (b *bench) progress(of int, r Result) {
 func (b *bench) judge(r Rule, why string, prepare Script) Result {
 	result := Result{
 		ID: r.ID, Version: r.Version, Says: r.Says, Clauses: append([]string{}, r.Clauses...), Grade: r.Grade(), Costs: r.Costs.String(), Breaks: r.Breaks, Links: append([]string{}, r.Links...),
-		File: r.File, Line: r.Line, Verdict: NotJudged, Why: why, Failures: []Failure{}, Cuts: []Cut{},
+		File: r.File, Line: r.Line, Verdict: NotJudged, Why: why, Failures: []Failure{}, Left: []string{}, Cuts: []Cut{},
 	}
 	b.mu.Lock()
 	stopped := b.stopped
@@ -558,13 +575,18 @@ func (b *bench) play(r Rule, card vsmartcard.Card, prepare Script, result *Resul
 	var failed error
 	if prepared == nil {
 		result.Cuts = result.Cuts[:0] // of the preparation
+		player.Differences = nil      // of the preparation
 		failed = player.Play(b.patient, r.Steps)
 	}
 	g.ctx, g.cut = nil, nil
-	tidied := player.Play(b.patient, r.After)
+	differences := player.Differences
+	tidied := player.tidy(b.patient, r.After)
+	for _, err := range tidied {
+		result.Left = append(result.Left, err.Error())
+	}
 	b.erased = b.erased || b.target.Card != nil && r.Costs.AllData
-	b.conclude(r, player, prepared, failed, result)
-	b.close(card, g, tidied, result)
+	b.conclude(r, differences, prepared, failed, result)
+	b.close(card, g, errors.Join(tidied...), result)
 }
 
 // player is what plays on a card whose counters are known, and the guard between.
@@ -587,7 +609,7 @@ func (b *bench) player(id string, card vsmartcard.Card, c Counters, costs Costs)
 }
 
 // conclude says what a rule has come to.
-func (b *bench) conclude(r Rule, player *Player, prepared, failed error, result *Result) {
+func (b *bench) conclude(r Rule, differences []Difference, prepared, failed error, result *Result) {
 	var m *Mismatch
 	var cost *CostError
 	var away *GoneError
@@ -595,8 +617,11 @@ func (b *bench) conclude(r Rule, player *Player, prepared, failed error, result 
 	if err == nil {
 		err = failed
 	}
-	for _, d := range player.Differences {
-		result.Failures = append(result.Failures, Failure{File: r.File, Line: d.Line, Text: d.Text, Want: d.Want, Got: d.Got, Seen: d.Seen})
+	for _, d := range differences {
+		if d.File == "" {
+			d.File = r.File
+		}
+		result.Failures = append(result.Failures, Failure{File: d.File, Line: d.Line, Text: d.Text, Want: d.Want, Got: d.Got, Seen: d.Seen})
 	}
 	switch {
 	case errors.As(err, &away):

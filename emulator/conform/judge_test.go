@@ -3,6 +3,9 @@ package conform_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"regexp"
 	"slices"
 	"strings"
@@ -224,4 +227,109 @@ func TestJudge_LooksAtTheCardAgain(t *testing.T) {
 		require.Equal(t, one.want, r.Results[1].Verdict, r.Results[1].Why)
 		require.Equal(t, one.why, r.Results[1].Why)
 	}
+}
+
+// dies is a card that answers 6F00 to all after a cut.
+type dies struct{ tornCard }
+
+func (d dies) CutAfter(saves int) (vsmartcard.Card, error) {
+	card, err := d.tornCard.CutAfter(saves)
+	return &somebodys{Card: card, answer: func(string) []byte { return []byte{0x6F, 0x00} }}, err
+}
+
+// A card that cannot be used any more after a cut has not kept the rule.
+func TestJudge_DeadAfterACut(t *testing.T) {
+	t.Parallel()
+	l := ruleLibrary(t, rule("X-R1", "1 user try, all data", "00 20 00 81 Lc({pin|flip}) => 63C2", " setup operational", " power at every save"))
+	healthy := shipped(t, "4.1")
+	r, err := conform.Judge(t.Context(), l, conform.Target{Make: func() (vsmartcard.Card, error) {
+		card, err := healthy.Make()
+		return dies{card.(tornCard)}, err
+	}}, options())
+	require.NoError(t, err)
+	require.Equal(t, conform.Broken, r.Results[0].Verdict)
+	require.Equal(t, "the application cannot be selected: 6F00", r.Results[0].Cuts[0].Wrong)
+}
+
+// Every line behind the steps is played, and what went otherwise is told.
+func TestJudge_TidiesUp(t *testing.T) {
+	t.Parallel()
+	l := ruleLibrary(t, rule("X-R1", "own objects", "select\n00 20 00 81 Lc({pin})\n00 D7 CF 00 Lc(54(0000) 53(\"x\"))")+"after\n  00 E4 02 00 Lc(CF05)\n  00 E4 02 00 Lc(CF00)\n")
+	card := initialised(t)
+	o := options()
+	o.Destructive, o.Confirm = true, yes
+	r, err := conform.Judge(t.Context(), l, card.target(), o)
+	require.NoError(t, err)
+	require.Contains(t, card.sent, "00E4020002CF00")
+	require.Equal(t, conform.Held, r.Results[0].Verdict)
+	require.Len(t, r.Results[0].Left, 1)
+	require.Contains(t, r.Results[0].Left[0], "CF05")
+	require.False(t, r.Passed())
+	var tap strings.Builder
+	require.NoError(t, r.Write(&tap, "tap"))
+	require.Contains(t, tap.String(), "1..2\n")
+	require.Contains(t, tap.String(), "\nnot ok 2 - X-R1 may have left something: ")
+}
+
+// A counter that the card does not tell is not one of a blocked PIN.
+func TestJudge_UnknownIsNotBlocked(t *testing.T) {
+	t.Parallel()
+	card := initialised(t)
+	card.answer = func(sent string) []byte {
+		if sent == "00200088" {
+			return []byte{0x6A, 0x88}
+		}
+		return nil
+	}
+	r, err := conform.Judge(t.Context(), ruleLibrary(t, rule("X-R1", "nothing", "select", " applies state so-blocked")), card.target(), options())
+	require.NoError(t, err)
+	require.Equal(t, "does not apply: state so-blocked", r.Results[0].Why)
+}
+
+// What differs in the preparation is nothing that the rule is about.
+func TestJudge_DifferenceOfThePreparation(t *testing.T) {
+	t.Parallel()
+	l := ruleLibrary(t, rule("X-R1", "nothing", "select", "before\n  select\n  00 20 00 81 => 63C9 | 63C3 (differs: somewhere)"))
+	r, err := conform.Judge(t.Context(), l, initialised(t).target(), options())
+	require.NoError(t, err)
+	require.Equal(t, conform.Held, r.Results[0].Verdict)
+	require.Empty(t, r.Results[0].Failures)
+}
+
+// One file of expectations serves a reader, where a guess is to be reviewed, and
+// cards made for a rule, where it is broken.
+func TestJudge_ExpectsAReview(t *testing.T) {
+	t.Parallel()
+	ours := strings.Replace(rule("X-R1", "nothing", "select\n00 20 00 81 => 63C7"), "seen on hardware: https://example.org", "ours", 1)
+	o := options()
+	var err error
+	o.Expected, err = conform.ParseExpectations("known", "broken X-R1 # known")
+	require.NoError(t, err)
+	for want, target := range map[conform.Verdict]conform.Target{conform.Review: initialised(t).target(), conform.Broken: shipped(t, "4.1")} {
+		r, err := conform.Judge(t.Context(), ruleLibrary(t, ours), target, o)
+		require.NoError(t, err)
+		require.Equal(t, want, r.Results[0].Verdict)
+		require.True(t, r.Passed(), r.Stale)
+	}
+}
+
+// The hash of the plan is that of its JSON in the report, and knows what is played.
+func TestReport_PlanHash(t *testing.T) {
+	t.Parallel()
+	hashes := map[string]bool{}
+	for _, steps := range []string{"select", "select\n00 20 00 81 => 63C3"} {
+		r, err := conform.Judge(t.Context(), ruleLibrary(t, rule("X-R1", "nothing", steps, " applies firmware < 9.0"), rule("X-R2", "nothing", "select", " applies firmware < 2.0")), initialised(t).target(), options())
+		require.NoError(t, err)
+		hashes[r.PlanSHA256] = true
+		var report bytes.Buffer
+		require.NoError(t, r.Write(&report, "json"))
+		var read struct{ Plan json.RawMessage }
+		require.NoError(t, json.Unmarshal(report.Bytes(), &read))
+		require.Contains(t, string(read.Plan), "<")
+		var compact bytes.Buffer
+		require.NoError(t, json.Compact(&compact, read.Plan))
+		h := sha256.Sum256(compact.Bytes())
+		require.Equal(t, hex.EncodeToString(h[:]), r.PlanSHA256)
+	}
+	require.Len(t, hashes, 2)
 }

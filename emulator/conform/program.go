@@ -354,7 +354,7 @@ func (s Situation) Judge(r Run) Result {
 func (s Situation) result() Result {
 	return Result{
 		ID: s.ID, Version: 1, Says: s.Says, Clauses: s.Clauses, Grade: Ours, Breaks: s.Breaks, Links: []string{},
-		Verdict: NotJudged, Failures: []Failure{}, Cuts: []Cut{},
+		Verdict: NotJudged, Failures: []Failure{}, Left: []string{}, Cuts: []Cut{},
 	}
 }
 

@@ -1,6 +1,8 @@
 package conform
 
 import (
+	"fmt"
+	"strings"
 	"time"
 )
 
@@ -45,9 +47,20 @@ type Report struct {
 }
 
 // Passed reports whether something was judged, nothing is broken that is not known to be, the card does not
-// contradict its statement, no expectation is stale, and the run came to its end.
+// contradict its statement, no expectation is stale, nothing may be left on somebody's
+// card, and the run came to its end.
 func (r Report) Passed() bool {
-	return r.Judged() > 0 && r.Unexpected() == 0 && len(r.Conflicts) == 0 && len(r.Stale) == 0 && r.Stopped == "" && !r.Interrupted
+	return r.Judged() > 0 && r.Unexpected() == 0 && len(r.Conflicts) == 0 && len(r.Stale) == 0 && len(r.left()) == 0 && r.Stopped == "" && !r.Interrupted
+}
+
+// left is what rules may have left on somebody's card.
+func (r Report) left() (all []string) {
+	for _, one := range r.Results {
+		if len(one.Left) > 0 && !r.Statement.Fresh {
+			all = append(all, fmt.Sprintf("%s may have left something: %s", one.ID, strings.ReplaceAll(strings.Join(one.Left, "; "), "\n", ", ")))
+		}
+	}
+	return all
 }
 
 // Unexpected is the number of rules that are broken and not known to be.

@@ -91,6 +91,7 @@ func (r Report) Remarks() (remarks []string) {
 	for _, s := range r.Stale {
 		remarks = append(remarks, "stale expectation: "+s)
 	}
+	remarks = append(remarks, r.left()...)
 	if r.Stopped != "" {
 		remarks = append(remarks, "stopped: "+r.Stopped)
 	}
@@ -190,7 +191,7 @@ func (c Counters) String() string { return c.UserPIN.String() + "/" + c.SOPIN.St
 // tap is version 14 of the Test Anything Protocol.
 func (r Report) tap() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "TAP version 14\n# %s\n1..%d\n", oneLine(r.About()), len(r.Results))
+	fmt.Fprintf(&b, "TAP version 14\n# %s\n1..%d\n", oneLine(r.About()), len(r.Results)+len(r.Remarks()))
 	for i, one := range r.Results {
 		verdict, directive := "ok", ""
 		switch {
@@ -211,11 +212,14 @@ func (r Report) tap() string {
 			b.WriteString("  ...\n")
 		}
 	}
-	for _, remark := range r.Remarks() {
-		fmt.Fprintf(&b, "# %s\n", oneLine(remark))
+	for i, remark := range r.Remarks() {
+		fmt.Fprintf(&b, "not ok %d - %s\n", len(r.Results)+i+1, escapeTAP(remark))
 	}
-	if r.Stopped != "" || r.Interrupted {
-		fmt.Fprintf(&b, "Bail out! %s\n", oneLine(r.Remarks()[len(r.Remarks())-1]))
+	switch {
+	case r.Stopped != "":
+		fmt.Fprintf(&b, "Bail out! %s\n", oneLine(r.Stopped))
+	case r.Interrupted:
+		b.WriteString("Bail out! interrupted\n")
 	}
 	return b.String()
 }
