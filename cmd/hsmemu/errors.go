@@ -10,6 +10,7 @@ import (
 	"hsmemu/applet/cvc"
 	"hsmemu/emulator"
 	"hsmemu/emulator/control"
+	"hsmemu/emulator/ram"
 	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/store"
 	"hsmemu/emulator/view"
@@ -65,6 +66,9 @@ var advices = []advice{
 	{is: emulator.ErrFault, hint: "there are " + faultList() + "; `hsmemu card fault --help` has their settings"},
 	{is: control.ErrEjected, hint: "hsmemu card insert %s puts it back"},
 	{is: control.ErrNobody, hint: "start it with `hsmemu run --card %s` or `hsmemu exec --card %[1]s`"},
+	{is: ram.CodeURL, hint: "a portal's services have URLs as http://localhost:8080/rt/paas"},
+	{is: ram.CodeNotInTime, hint: "its log may have the reason"},
+	{is: ram.CodeAborted, hint: "its log may have the reason"},
 	{is: vsmartcard.ErrNoReader, hint: "is pcscd running, with the vpcd driver configured for this port?"},
 }
 

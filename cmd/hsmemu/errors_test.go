@@ -12,6 +12,7 @@ import (
 	"hsmemu/applet/cvc"
 	"hsmemu/emulator"
 	"hsmemu/emulator/control"
+	"hsmemu/emulator/ram"
 	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/store"
 	"hsmemu/keystore/keyfile"
@@ -51,6 +52,10 @@ func TestExplained(t *testing.T) {
 		{client.ErrNoKeyDomains, "the card was initialised without key domains", "sc-hsm-tool --initialize --dkek-shares N, which erases it"},
 		{client.ErrIncomplete, "it is not complete", "sc-hsm-tool --import-dkek-share FILE"},
 		{cvc.ErrNoRequest, "there is no request for it", "the request is in EF CExx from generation until a certificate replaces it"},
+		{fmt.Errorf("connect: %w", &ram.Error{Code: ram.CodeURL}), "connect: there is no service at this URL", "a portal's services have URLs as http://localhost:8080/rt/paas"},
+		{&ram.Error{Code: ram.CodeURL, Noticed: true}, "the server ended it with notice -10", ""},
+		{&ram.Error{Code: ram.CodeNotInTime}, "the server sent no request in its time", "its log may have the reason"},
+		{&ram.Error{Code: ram.CodeAborted}, "the server gave up", "its log may have the reason"},
 		{vsmartcard.ErrNoReader, "no vpcd reader answers", "is pcscd running, with the vpcd driver configured for this port?"},
 		{about("open", &store.LockedError{PID: 7}), `card "alice" is in use by process 7`, ""},
 		{about("open", &store.LockedError{}), `card "alice" is in use by another process`, ""},

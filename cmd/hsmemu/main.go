@@ -140,7 +140,7 @@ func newRootCommand(a *app) *cobra.Command {
 	root.PersistentFlags().StringVar(&a.phraseFile, "passphrase-file", "", "file with the card's passphrase in its first line (default $HSMEMU_PASSPHRASE, else asked for)")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{flagError(err)} })
 	root.AddCommand(
-		newCardCommand(a), newExecCommand(a), newRunCommand(a), newAPDUCommand(a), newTraceCommand(a), newConformCommand(a), newStatusCommand(a),
+		newCardCommand(a), newExecCommand(a), newRunCommand(a), newAPDUCommand(a), newTraceCommand(a), newRAMCommand(a), newConformCommand(a), newStatusCommand(a),
 		newAttestCommand(a), newVersionCommand(a), newCompletionCommand(a), newManCommand(a),
 	)
 	root.SetVersionTemplate("hsmemu {{.Version}}\n")

@@ -29,6 +29,7 @@ var more = map[string][]string{
 	"card eject": nil, "card insert": nil, "card reset": nil,
 	"card authenticate": {"--with", "nosuch"}, "card import-key": {"--share", "/nowhere/share", keyFile},
 	"exec": {"--", "true"}, "run": nil, "apdu": {"00"}, "trace": nil, "attest": {"--key", "1"}, "status": nil, "conform": nil,
+	"ram": {"http://localhost/rt/paas"},
 }
 
 // without are the commands that are about no card.

@@ -37,6 +37,9 @@ type Agent struct {
 	// Notice is told what the server has to say to the person at the card, whatever
 	// is in it; nil for nobody.
 	Notice func(Notice)
+	// Connected is told once that the server has answered with a request, or that there
+	// is nothing to do; nil for nobody.
+	Connected func()
 	// Transport speaks HTTP. By default it is of Go's, with the system's roots and the
 	// proxy that the environment names.
 	Transport http.RoundTripper
@@ -97,9 +100,10 @@ func client(t http.RoundTripper) *http.Client {
 // connection is one run of an agent.
 type connection struct {
 	*Agent
-	url    string
-	client *http.Client
-	served bool // there was a request
+	url      string
+	client   *http.Client
+	answered bool // the server has
+	served   bool // there was a request
 }
 
 func (c *connection) run(ctx context.Context, body []byte) error {
@@ -109,6 +113,10 @@ func (c *connection) run(ctx context.Context, body []byte) error {
 		if err != nil {
 			return &Error{Code: codeOf(err), Err: plain(err)}
 		}
+		if !c.answered && (status == http.StatusOK || status == http.StatusNoContent) && c.Connected != nil {
+			c.Connected()
+		}
+		c.answered = true
 		switch status {
 		case http.StatusOK:
 		case http.StatusNoContent:

@@ -91,7 +91,8 @@ func script(t *testing.T, steps ...any) (at string, got *[]string) {
 
 func upper(s string) string { return strings.ToUpper(strings.ReplaceAll(s, " ", "")) }
 
-// How ram-client ends in these situations was tried (docs/protocol/portal.md).
+// How ram-client ends in these situations was tried: PORTAL-1, PORTAL-2, PORTAL-5,
+// PORTAL-6, PORTAL-7, PORTAL-8 and PORTAL-9.
 func TestAgent_Codes(t *testing.T) {
 	t.Parallel()
 	const opening = "E804 C0023B00"
@@ -111,7 +112,7 @@ func TestAgent_Codes(t *testing.T) {
 		{"nothing asked", nil, []any{"AA00", 204}, 0, "", []string{opening, theNothing}},
 		{"several commands", nil, []any{"AA0C 2204 00200081 2204 00200081", 204}, 0, "", []string{opening, "AB1B 230A 00000000 00200081 9000 230A 00000000 00200081 9000 800102"}},
 		{"more than the request", nil, []any{one + "FFFF", 204}, 0, "", []string{opening, done}},
-		{"unknown service", nil, []any{404}, -10, "there is no such service", []string{opening}},
+		{"unknown service", nil, []any{404}, -10, "there is no service at this URL", []string{opening}},
 		{"no command in time", nil, []any{504}, -7, "the server sent no request in its time", []string{opening}},
 		{"gave up", nil, []any{one, 504}, -8, "the server gave up", []string{opening, done}},
 		{"error", nil, []any{one, 500}, -12, "the server's answer has an unexpected status: 500 Internal Server Error", []string{opening, done}},
@@ -296,6 +297,21 @@ func TestAgent_Interrupted(t *testing.T) {
 	})
 	require.ErrorIs(t, (&ram.Agent{Card: card}).Run(ctx, s.url+"/rt/paas"), context.Canceled)
 	require.ErrorIs(t, s.end(t), ram.ErrLost)
+}
+
+// A reset brings another answer to reset to the other end.
+func TestSession_Reset(t *testing.T) {
+	t.Parallel()
+	s := serve(t, func(_ context.Context, card *ram.Session) error {
+		before := card.ATR()
+		err := card.Reset()
+		if err == nil && (!bytes.Equal(before, []byte{0x3B, 0}) || !bytes.Equal(card.ATR(), []byte{0x3B, 1})) {
+			err = fmt.Errorf("%X, and then %X", before, card.ATR())
+		}
+		return err
+	})
+	require.NoError(t, (&ram.Agent{Card: &numbered{}}).Run(soon(t), s.url+"/rt/paas"))
+	require.NoError(t, s.end(t))
 }
 
 // TLS with a root that is trusted, and HTTP/2 over it.

@@ -114,7 +114,7 @@ var codes = map[Code]struct{ words, client string }{
 	CodeNotInTime:   {"the server sent no request in its time", "Server did not initiate connection to card. See server log for details"},
 	CodeAborted:     {"the server gave up", "Server aborted connection to card. See server log for details"},
 	CodeHost:        {"the host is not known", "Host not found"},
-	CodeURL:         {"there is no such service", "URL is invalid or not found on server"},
+	CodeURL:         {"there is no service at this URL", "URL is invalid or not found on server"},
 	CodeUnreachable: {"the server cannot be reached", "Connection to host failed"},
 	CodeStatus:      {"the server's answer has an unexpected status", "Server send unexpected HTTP code"},
 	CodeTimeout:     {"the server did not answer in time", "Error -13"},

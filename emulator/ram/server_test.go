@@ -123,7 +123,7 @@ func hello(ctx context.Context, card *ram.Session) error {
 }
 
 // What ram-client 2.12 with libcurl 7.88.1 sends, byte for byte, on one connection
-// that is kept; and what has to come back.
+// that is kept; and what has to come back (PORTAL-3).
 func TestServer_BytesOfTheCClient(t *testing.T) {
 	t.Parallel()
 	s := serve(t, hello)
@@ -172,7 +172,7 @@ func TestServer_BytesOfTheCClient(t *testing.T) {
 }
 
 // The Java client: a cookie of the web session, which the first answer replaces, no
-// X-Admin-Protocol, always one command counted.
+// X-Admin-Protocol, always one command counted (PORTAL-4).
 func TestServer_TheJavaClient(t *testing.T) {
 	t.Parallel()
 	ids := make(chan string, 1)
@@ -212,7 +212,8 @@ func TestServer_Close(t *testing.T) {
 	require.Equal(t, http.StatusGatewayTimeout, <-status)
 }
 
-// The Java client cancels with a request of its own beside the one that waits.
+// The Java client cancels with a request of its own beside the one that waits; the
+// answer to a client that gives up is 204 (PORTAL-10).
 func TestServer_ACancellationNeedNotBeAsked(t *testing.T) {
 	t.Parallel()
 	told := make(chan struct{})
