@@ -135,3 +135,35 @@ func (p *Profile) changed(a Answers) *Profile {
 	}
 	return &told
 }
+
+// AnswerWords lists every answer that can be chosen as ParseAnswers reads it.
+func AnswerWords() []string {
+	var list []string
+	for _, a := range AnswerChoices() {
+		for _, sw := range a.Words {
+			list = append(list, a.Name+"="+sw.String())
+		}
+	}
+	return list
+}
+
+// ParseAnswers reads the answers that a card is to give, each as in
+// "not-selected=6E00". Error: ErrAnswer, with those that there are.
+func ParseAnswers(words []string) (answers Answers, err error) {
+	for _, w := range words {
+		name, sw, _ := strings.Cut(w, "=")
+		if answers, err = answers.With(name, sw); err != nil {
+			return Answers{}, answerError(w)
+		}
+	}
+	return answers, nil
+}
+
+// answerError is an answer that cannot be chosen.
+type answerError string
+
+func (e answerError) Error() string {
+	return fmt.Sprintf("answer %q: one of %s", string(e), strings.Join(AnswerWords(), ", "))
+}
+
+func (answerError) Unwrap() error { return ErrAnswer }

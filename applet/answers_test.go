@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hsmemu/applet"
+	"hsmemu/applet/apdu"
 	"hsmemu/emulator/chip"
 	"hsmemu/emulator/chiptest"
 )
@@ -97,4 +98,21 @@ func TestAnswers_OthersAreRefused(t *testing.T) {
 	lower, err := applet.Answers{}.With("not-selected", "6e00")
 	require.NoError(t, err)
 	require.Equal(t, []string{"not-selected=6E00"}, lower.Chosen())
+}
+
+func TestParseAnswers(t *testing.T) {
+	for _, word := range applet.AnswerWords() {
+		a, err := applet.ParseAnswers([]string{word})
+		require.NoError(t, err)
+		require.NotZero(t, a, word)
+	}
+	a, err := applet.ParseAnswers([]string{"not-selected=6D00", "bad-blob=6A80", "not-selected=6E00"})
+	require.NoError(t, err)
+	require.Equal(t, applet.Answers{NotSelected: apdu.ClassNotSupported, BadBlob: apdu.WrongData}, a, "the last one counts")
+	for _, word := range []string{"", "not-selected", "not-selected=9000", "nothing=6D00"} {
+		a, err := applet.ParseAnswers([]string{"bad-blob=6A80", word})
+		require.ErrorIs(t, err, applet.ErrAnswer)
+		require.ErrorContains(t, err, fmt.Sprintf("answer %q: one of not-selected=6D00, not-selected=6E00, ", word))
+		require.Zero(t, a)
+	}
 }

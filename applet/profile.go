@@ -1,8 +1,11 @@
 package applet
 
 import (
+	"cmp"
 	"encoding/hex"
+	"math"
 	"slices"
+	"strconv"
 
 	"hsmemu/applet/apdu"
 	"hsmemu/keystore"
@@ -185,4 +188,27 @@ func unhex(s string) []byte {
 		panic("constant is not hexadecimal: " + s)
 	}
 	return b
+}
+
+// Firmwares lists the names of all profiles, the oldest first.
+func Firmwares() []string {
+	var names []string
+	for _, p := range profiles {
+		names = append(names, p.Name)
+	}
+	return names
+}
+
+// NearestFirmware is the name of the profile closest in number to a version that may
+// have none, or DefaultFirmware for what is no number.
+func NearestFirmware(version string) string {
+	want, err := strconv.ParseFloat(version, 64)
+	if err != nil {
+		return DefaultFirmware
+	}
+	far := func(name string) float64 {
+		v, _ := strconv.ParseFloat(name, 64) // of the table
+		return math.Abs(v - want)
+	}
+	return slices.MinFunc(Firmwares(), func(x, y string) int { return cmp.Compare(far(x), far(y)) })
 }

@@ -122,3 +122,14 @@ func TestProfiles_Differences(t *testing.T) {
 		}
 	}
 }
+
+func TestNearestFirmware(t *testing.T) {
+	for version, want := range map[string]string{"3.9": "4.0", "3.8": "3.6", "0": "1.2", "7": "4.1", "-1": "1.2", "2.0": "2.5", "new": applet.DefaultFirmware, "": applet.DefaultFirmware, "NaN": "1.2"} {
+		require.Equal(t, want, applet.NearestFirmware(version), version)
+	}
+	for _, name := range applet.Firmwares() {
+		_, known := applet.ProfileOf(name)
+		require.True(t, known)
+		require.Equal(t, name, applet.NearestFirmware(name))
+	}
+}

@@ -158,8 +158,8 @@ func TestDocs_EmulatedListsEveryCurve(t *testing.T) {
 func TestDocs_FaultsListsEveryFault(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("\n| Fault | What happens |\n|---|---|\n")
-	for _, line := range emulator.FaultHelp() {
-		fmt.Fprintf(&b, "| `%s` | %s |\n", line[0], line[1])
+	for _, k := range emulator.FaultKinds() {
+		fmt.Fprintf(&b, "| `%s` | %s |\n", k, k.Help)
 	}
 	b.WriteString("\n")
 	generated(t, "faults.md", "faults", b.String())

@@ -120,21 +120,41 @@ var faultKinds = []faultKind{
 	},
 }
 
-// FaultHelp lists every fault with its settings and what it does, for help
-// texts.
-func FaultHelp() [][2]string {
-	var lines [][2]string
+// FaultKind is a fault that can be set.
+type FaultKind struct {
+	// Name is what [Faults.Set] takes, and Help what the fault does.
+	Name, Help string
+	// Settings are the words that Set takes with it: "realistic", or "after=" for one
+	// with a value.
+	Settings []string
+}
+
+// String is how it is set: "remove [after=…] [at=…]".
+func (k FaultKind) String() string {
+	text := k.Name
+	for _, s := range k.Settings {
+		if strings.HasSuffix(s, "=") {
+			s += "…"
+		}
+		text += " [" + s + "]"
+	}
+	return text
+}
+
+// FaultKinds lists every fault, in the order in which they strike.
+func FaultKinds() []FaultKind {
+	var list []FaultKind
 	for _, k := range faultKinds {
-		name := k.name
+		one := FaultKind{Name: k.name, Help: k.help}
 		for _, key := range k.keys {
 			if key != everyClass {
-				key += "=…"
+				key += "="
 			}
-			name += " [" + key + "]"
+			one.Settings = append(one.Settings, key)
 		}
-		lines = append(lines, [2]string{name, k.help})
+		list = append(list, one)
 	}
-	return lines
+	return list
 }
 
 // Set sets a fault; one of the same name is replaced. Settings are words such

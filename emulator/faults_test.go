@@ -398,24 +398,25 @@ func TestFaults_FromManyGoroutines(t *testing.T) {
 
 func TestFaults_HelpNamesWhatCanBeSet(t *testing.T) {
 	r := newRehearsal(t)
-	for _, line := range emulator.FaultHelp() {
-		name, settings, _ := strings.Cut(line[0], " ")
+	require.Equal(t, "remove [after=…] [at=…]", emulator.FaultKinds()[0].String())
+	for _, k := range emulator.FaultKinds() {
+		name := k.Name
 		r.fault(name)
-		for _, s := range strings.Fields(settings) {
-			switch s = strings.Trim(s, "[]"); {
+		for _, s := range k.Settings {
+			switch {
 			case strings.HasPrefix(s, "after="):
 				r.fault(name, "after=1")
 			case strings.HasPrefix(s, "at="):
 				r.fault(name, "at=sign")
 			case strings.HasPrefix(s, "bytes="):
 				r.fault(name, "bytes=100")
-			case strings.HasSuffix(s, "=…"):
-				r.fault(name, strings.Replace(s, "…", "1ms", 1))
+			case strings.HasSuffix(s, "="):
+				r.fault(name, s+"1ms")
 			default:
 				r.fault(name, s)
 			}
 		}
-		require.NotEmpty(t, line[1])
+		require.NotEmpty(t, k.Help)
 	}
 }
 

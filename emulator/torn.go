@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"hsmemu/emulator/chip"
+	"hsmemu/vsmartcard"
 )
 
 // Torn is a card kept in memory that remembers the states which its last command
@@ -56,9 +57,13 @@ func (t *Torn) Saves() int { return len(t.kept.states) - 1 }
 
 // CutAfter is the card as it is found when its power failed after so many saves of
 // the last command, 0 to Saves: another card in memory.
-func (t *Torn) CutAfter(saves int) (*Torn, error) {
+func (t *Torn) CutAfter(saves int) (vsmartcard.Card, error) {
 	if saves < 0 || saves >= len(t.kept.states) {
 		return nil, fmt.Errorf("the command has saved %d states, not %d", t.Saves(), saves)
 	}
-	return NewTorn(t.kept.states[saves], t.world)
+	found, err := NewTorn(t.kept.states[saves], t.world)
+	if err != nil {
+		return nil, err
+	}
+	return found, nil
 }

@@ -39,9 +39,9 @@ func TestTorn_CutAfter(t *testing.T) {
 	require.NoError(t, client.New(card).VerifyPIN(t.Context(), client.UserPIN, []byte("648219")))
 	require.Equal(t, 2, card.Saves())
 	for saves, want := range []int{3, 2, 3} {
-		found, err := card.CutAfter(saves)
+		cut, err := card.CutAfter(saves)
 		require.NoError(t, err)
-		require.Equal(t, want, left(found), "after %d saves", saves)
+		require.Equal(t, want, left(cut.(*emulator.Torn)), "after %d saves", saves)
 	}
 	_, err = card.CutAfter(3)
 	require.ErrorContains(t, err, "the command has saved 2 states, not 3")

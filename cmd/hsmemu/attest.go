@@ -55,7 +55,7 @@ func newAttestCommand(a *app) *cobra.Command {
 			case key < 0 || key > 0xFF:
 				return usageError{fmt.Errorf("key reference %d: 1 to 255", key)}
 			case card != "":
-				roots = cvc.Roots{cvc.EmulatorRoot().Certificate} // we have its device key: it is nobody's hardware
+				roots = cvc.EmulatorRoots() // we have its device key
 				e, err = a.evidenceOf(card, byte(key))
 			case reader != "":
 				e, err = a.evidenceIn(cmd.Context(), reader, byte(key))

@@ -4,9 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"math"
-	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -39,28 +36,7 @@ func newCardCommand(a *app) *cobra.Command {
 }
 
 // firmwareList names every profile for help texts and errors.
-func firmwareList() string {
-	var names []string
-	for _, p := range applet.Profiles() {
-		names = append(names, p.Name)
-	}
-	return strings.Join(names, ", ")
-}
-
-// nearestFirmware is the profile closest in number to what was asked.
-func nearestFirmware(asked string) string {
-	want, err := strconv.ParseFloat(asked, 64)
-	if err != nil {
-		return applet.DefaultFirmware
-	}
-	far := func(p applet.Profile) float64 {
-		v, _ := strconv.ParseFloat(p.Name, 64)
-		return math.Abs(v - want)
-	}
-	return slices.MinFunc(applet.Profiles(), func(x, y applet.Profile) int {
-		return int(math.Copysign(1, far(x)-far(y)))
-	}).Name
-}
+func firmwareList() string { return strings.Join(applet.Firmwares(), ", ") }
 
 func newCardShowCommand(a *app) *cobra.Command {
 	var asJSON bool

@@ -5,9 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
-	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -20,10 +17,6 @@ import (
 	"hsmemu/emulator/view"
 	"hsmemu/keystore/seal"
 )
-
-// serialShape is what serial numbers look like on hardware: a country code and
-// nine more characters, so that the device name has sixteen.
-var serialShape = regexp.MustCompile(`^[A-Z]{2}[A-Z0-9]{9}$`)
 
 // newCard is what `card new` is told.
 type newCard struct {
@@ -68,7 +61,7 @@ func newCardNewCommand(a *app) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&o.Firmware, "firmware", applet.DefaultFirmware, "firmware version: "+firmwareList())
 	cmd.Flags().StringVar(&o.Serial, "serial", "", "serial number (default: a random one beginning with DENK99)")
-	cmd.Flags().StringArrayVar(&o.answers, "answer", nil, "answer `NAME=SW` where sources disagree, not as the firmware does: "+answerList()+"; may be repeated")
+	cmd.Flags().StringArrayVar(&o.answers, "answer", nil, "answer `NAME=SW` where sources disagree, not as the firmware does: "+strings.Join(applet.AnswerWords(), ", ")+"; may be repeated")
 	cmd.Flags().StringVar(&o.Broken, "broken", "", "break the card on purpose with a `DEFECT` of docs/conformance.md, to try a judge or a program on it")
 	cmd.Flags().StringVar(&o.seed, "seed", "", "derive everything random from this number, for tests only")
 	o.sealed.flags(cmd)
@@ -76,19 +69,10 @@ func newCardNewCommand(a *app) *cobra.Command {
 	cmd.Flags().StringSliceVar(&o.like, "like", nil, "the `SITUATION` of somebody's card, as in so=7,user=2,options=0001")
 	cmd.Flags().StringVar(&o.pinFile, "pin-file", "", "file with the user PIN in its first line, with --like")
 	cmd.Flags().StringVar(&o.soPINFile, "so-pin-file", "", "file with the SO-PIN in its first line, in hexadecimal, with --like")
-	cmd.Flags().StringVar(&o.from, "from", "", "begin with a copy of this `FILE|SNAPSHOT`; card new wants CARD:TAG for a snapshot")
+	cmd.Flags().StringVar(&o.from, "from", "", "begin with a copy of this `FILE|SNAPSHOT`, a snapshot as CARD:TAG")
 	cmd.Flags().StringVar(&o.thenPhraseFile, "snapshot-passphrase-file", "", "file with the snapshot's passphrase in its first line, with --from")
 	o.transfer.flags(cmd)
 	return cmd
-}
-
-// defectNames are the names for --broken.
-func defectNames() []string {
-	var names []string
-	for _, d := range broken.Defects() {
-		names = append(names, d.Name)
-	}
-	return names
 }
 
 // situationTable lists the words of --like for the help text.
@@ -119,14 +103,14 @@ func (a *app) newCard(name string, o newCard, firmware bool) error {
 		o.Like = &s
 	}
 	if _, known := applet.ProfileOf(o.Firmware); !known {
-		return usageError{fmt.Errorf("no firmware %q, the nearest is %s (there are %s)", o.Firmware, nearestFirmware(o.Firmware), firmwareList())}
+		return usageError{fmt.Errorf("no firmware %q, the nearest is %s (there are %s)", o.Firmware, applet.NearestFirmware(o.Firmware), firmwareList())}
 	}
-	if o.Serial != "" && !serialShape.MatchString(o.Serial) {
-		return usageError{fmt.Errorf("serial %q: two capital letters and nine capital letters or digits, as in DENK0404144", o.Serial)}
+	if err := o.CheckSerial(); err != nil {
+		return usageError{err}
 	}
 	if o.Broken != "" {
 		if _, err := broken.Find(o.Broken); err != nil {
-			return usageError{fmt.Errorf("--broken %s: %w; one of %s", o.Broken, broken.ErrUnknown, strings.Join(defectNames(), ", "))}
+			return usageError{fmt.Errorf("--broken %s: %w; one of %s", o.Broken, broken.ErrUnknown, strings.Join(broken.Names(), ", "))}
 		}
 	}
 	if o.seed != "" {
@@ -137,8 +121,8 @@ func (a *app) newCard(name string, o newCard, firmware bool) error {
 		o.Seed = &n
 	}
 	var err error
-	if o.Answers, err = chosenAnswers(o.answers); err != nil {
-		return err
+	if o.Answers, err = applet.ParseAnswers(o.answers); err != nil {
+		return usageError{err}
 	}
 	sealers, err := a.newSealers(o.sealed)
 	if err != nil {
@@ -196,50 +180,44 @@ func (a *app) chosenSecret(what, file, variable string) ([]byte, error) {
 	return a.secret(what, file, variable)
 }
 
-// newFrom makes a copy of a card in a file, or of a snapshot. It is protected as
-// it is told, or else as the snapshot is.
+// newFrom makes a copy of a card in a file, or of a snapshot. It is protected as it
+// is told, or else as the snapshot is.
 func (a *app) newFrom(name string, o newCard, sealed bool) error {
 	d, err := a.cards()
 	if err != nil {
 		return err
 	}
-	card, tag, snapshot := strings.Cut(o.from, ":")
-	if _, absent := os.Stat(o.from); !snapshot && absent != nil && !strings.ContainsRune(o.from, os.PathSeparator) {
-		return hinted{&statedir.Error{Op: "make", Card: name, Err: fmt.Errorf("there is no file %s", o.from)}, "a snapshot is named CARD:TAG"}
-	}
-	snapshot = snapshot && !strings.ContainsRune(card, os.PathSeparator)
-	of := "the card in " + o.from
-	if snapshot {
-		of = fmt.Sprintf("the snapshot %s of card %q", tag, card)
-		if o.sealed.kind, err = a.sealOf(d, card, tag, o.sealed.kind, sealed); err != nil {
-			return err
-		}
-	}
-	sealers, err := a.newSealers(o.sealed)
+	from, err := d.Origin(o.from, "")
 	if err != nil {
-		return err
+		return hinted{&statedir.Error{Op: "make", Card: name, Err: err}, "a snapshot is named CARD:TAG"}
 	}
-	if snapshot {
-		err = d.CopySnapshot(card, tag, name, a.then(o.thenPhraseFile), sealers)
-	} else if err = d.Import(o.from, o.transfer.in(a), name, sealers); errors.Is(err, seal.ErrPassphrase) {
-		err = fmt.Errorf("make card %q: wrong passphrase for %s", name, o.from)
+	if !sealed {
+		o.sealed.kind = d.Seal(from)
 	}
+	of, err := a.copied(d, from, a.originSealers(o.transfer, o.thenPhraseFile), name, o.sealed)
 	if err == nil {
 		fmt.Fprintf(a.err, "hsmemu: card %q has the serial number and the keys of %s: clients cannot tell them apart\n", name, of)
 	}
 	return err
 }
 
-// sealOf is how a copy of a snapshot is to be protected: as chosen, or as the
-// snapshot is.
-func (a *app) sealOf(d snapshots, card, tag, kind string, chosen bool) (string, error) {
-	kept, err := d.Snapshots(card)
-	if err != nil || chosen {
-		return kind, err
+// originSealers are those of what a copy begins with.
+func (a *app) originSealers(t transfer, thenPhraseFile string) statedir.Sealers {
+	return statedir.Sealers{Snapshot: a.then(thenPhraseFile), File: t.in(a)}
+}
+
+// copied makes a copy, and says of what.
+func (a *app) copied(d *statedir.Dir, from statedir.Origin, in statedir.Sealers, name string, s sealing) (of string, err error) {
+	sealers, err := a.newSealers(s)
+	if err != nil {
+		return "", err
 	}
-	i := slices.IndexFunc(kept, func(s statedir.Snapshot) bool { return s.Tag == tag })
-	if i < 0 || kept[i].Err != nil { // reading it says so
-		return kind, nil
+	err = d.MakeFrom(from, in, name, sealers)
+	if from.File == "" {
+		return fmt.Sprintf("the snapshot %s of card %q", from.Tag, from.Card), err
 	}
-	return kept[i].Seal, nil
+	if errors.Is(err, seal.ErrPassphrase) {
+		err = fmt.Errorf("import card %q: wrong passphrase for %s", name, from.File)
+	}
+	return "the card in " + from.File, err
 }

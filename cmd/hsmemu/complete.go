@@ -60,25 +60,19 @@ func snapshotTags(a *app, args []string) (tags []string) {
 }
 
 func faultNames(*app, []string) (names []string) {
-	for _, line := range emulator.FaultHelp() {
-		name, _, _ := strings.Cut(line[0], " ")
-		names = append(names, name+"\t"+line[1])
+	for _, k := range emulator.FaultKinds() {
+		names = append(names, k.Name+"\t"+k.Help)
 	}
 	return names
 }
 
 // faultSettings are those of the fault in the second argument.
-func faultSettings(_ *app, args []string) (settings []string) {
-	for _, line := range emulator.FaultHelp() {
-		words := strings.Fields(line[0])
-		if words[0] != args[1] {
-			continue
-		}
-		for _, w := range words[1:] {
-			settings = append(settings, strings.TrimSuffix(strings.Trim(w, "[]"), "…"))
-		}
+func faultSettings(_ *app, args []string) []string {
+	kinds := emulator.FaultKinds()
+	if i := slices.IndexFunc(kinds, func(k emulator.FaultKind) bool { return k.Name == args[1] }); i >= 0 {
+		return kinds[i].Settings
 	}
-	return settings
+	return nil
 }
 
 // completedParts are the flags whose value has several words, with what completes
@@ -118,7 +112,7 @@ func snapshotsOrFiles(a *app, cmd *cobra.Command, word string) ([]string, cobra.
 	return list, cobra.ShellCompDirectiveDefault
 }
 
-func firmwares(*app, []string) []string { return strings.Split(firmwareList(), ", ") }
+func firmwares(*app, []string) []string { return applet.Firmwares() }
 
 func seals(*app, []string) []string {
 	return []string{seal.KindNone, seal.KindPassphrase, seal.KindTPM}

@@ -13,7 +13,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"hsmemu/emulator"
 	"hsmemu/emulator/chip"
@@ -122,13 +121,13 @@ func (c *conformance) run(ctx context.Context) error {
 		return err
 	}
 	o := conform.Options{Program: version(), Destructive: c.destructive, KeepSOTries: c.keepSOTries, Clock: c.outside.Clock, Confirm: c.confirm}
-	if log, ok := c.err.(*os.File); ok && term.IsTerminal(int(log.Fd())) {
+	if isTerminal(c.err) {
 		o.Progress = func(done, of int, _ conform.Result) {
-			end := ""
+			text := fmt.Sprintf("%d of %d rules", done, of)
 			if done == of {
-				end = "\r\x1b[K" // the report follows
+				text = "" // the report follows
 			}
-			fmt.Fprintf(log, "\r%d of %d rules%s", done, of, end)
+			c.showProgress(text)
 		}
 	}
 	if c.rules != "" {
@@ -146,24 +145,27 @@ func (c *conformance) run(ctx context.Context) error {
 		o.Seed = &c.seed
 	}
 	if c.expect != "" {
-		text, err := os.ReadFile(c.expect)
+		text, err := readFile(c.expect)
 		if err == nil {
 			o.Expected, err = conform.ParseExpectations(c.expect, string(text))
 		}
 		if err != nil {
-			return fmt.Errorf("read expectations: %w", err)
+			return &fileError{"read expectations in", c.expect, err}
 		}
 	}
 	if c.statement != "" {
-		text, err := os.ReadFile(c.statement)
+		text, err := readFile(c.statement)
 		if err == nil {
 			o.Claim, err = conform.ParseClaim(text)
 		}
 		if err != nil {
-			return fmt.Errorf("read the statement: %w", err)
+			return &fileError{"read the statement in", c.statement, err}
 		}
 	}
 	if err := c.secrets(&o); err != nil {
+		return err
+	}
+	if err := c.writable(); err != nil {
 		return err
 	}
 	target, end, err := c.target(ctx)
@@ -240,16 +242,9 @@ func (c *conformance) copies(name string, state chip.Durable) conform.Target {
 	return conform.Target{Name: name, Make: func() (vsmartcard.Card, error) {
 		w := c.outside.For(state)
 		w.RSA = keystore.PoolGenerator{Rand: w.Rand}
-		card, err := emulator.NewTorn(state, w)
-		return torn{card}, err
+		return emulator.NewTorn(state, w)
 	}}
 }
-
-// torn is an emulated card as the judge has it.
-type torn struct{ *emulator.Torn }
-
-// CutAfter is that of the card.
-func (t torn) CutAfter(saves int) (vsmartcard.Card, error) { return t.Torn.CutAfter(saves) }
 
 // inserted takes the card in a reader for this program alone.
 func (c *conformance) inserted(ctx context.Context) (conform.Target, func() error, error) {
@@ -323,6 +318,19 @@ func (c *conformance) confirm(s conform.Statement, p conform.Plan, most conform.
 		return fmt.Errorf("the card is %q, not %q", s.Serial, typed)
 	}
 	return nil
+}
+
+// writable finds out, before a try is spent, whether the report can be written. What
+// is in the file stays there until there is a report.
+func (c *conformance) writable() error {
+	if c.output == "" {
+		return nil
+	}
+	file, err := os.OpenFile(c.output, os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("write the report: %w", err)
+	}
+	return file.Close()
 }
 
 // tell writes the report, and says by its error what became of it.

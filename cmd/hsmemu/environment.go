@@ -1,9 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -29,8 +29,8 @@ var secretVariables = map[string]string{
 	"HSMEMU_NEW_PASSPHRASE":      "new passphrase of the card, for `card reseal`",
 	"HSMEMU_FILE_PASSPHRASE":     "passphrase of an exported file",
 	"HSMEMU_SNAPSHOT_PASSPHRASE": "passphrase that the card had when the snapshot was taken",
-	"HSMEMU_PIN":                 "user PIN; of `conform client`, what the program is given",
-	"HSMEMU_SO_PIN":              "SO-PIN in hexadecimal: of a new card for `card new --like`, of the card to be judged for `conform`, and what `conform client` gives its program",
+	"HSMEMU_PIN":                 "user PIN, for `conform` with --reader alone; of `conform client`, what the program is given",
+	"HSMEMU_SO_PIN":              "SO-PIN in hexadecimal: of a new card for `card new --like`, of the card to be judged for `conform --reader`, and what `conform client` gives its program",
 	"HSMEMU_PASSWORD":            "password of a PKCS #12 file",
 	"HSMEMU_SHARE_PASSWORD":      "password of a DKEK share",
 }
@@ -64,7 +64,8 @@ type setting struct{ name, flag, commands, usage string }
 
 // settings are all variables of a command and of those below it, in their order.
 func settings(cmd *cobra.Command) []setting {
-	all := map[string]setting{}
+	type text struct{ name, usage string } // commands with one text share a line
+	all := map[text]setting{}
 	var visit func(*cobra.Command)
 	visit = func(c *cobra.Command) {
 		add := func(f *pflag.Flag) {
@@ -72,14 +73,15 @@ func settings(cmd *cobra.Command) []setting {
 				return
 			}
 			_, usage := pflag.UnquoteUsage(f)
-			s, known := all[variable(f.Name)]
+			one := text{variable(f.Name), usage}
+			s, known := all[one]
 			if !known {
 				s = setting{variable(f.Name), "--" + f.Name, "", usage}
 			}
 			if name := nameOf(c); c != c.Root() {
 				s.commands = strings.TrimPrefix(s.commands+", "+name, ", ")
 			}
-			all[s.name] = s
+			all[one] = s
 		}
 		if c == cmd {
 			c.InheritedFlags().VisitAll(add)
@@ -93,13 +95,16 @@ func settings(cmd *cobra.Command) []setting {
 	visit(cmd)
 	if cmd == cmd.Root() {
 		for name, usage := range secretVariables {
-			all[name] = setting{name: name, usage: usage}
+			all[text{name, usage}] = setting{name: name, usage: usage}
 		}
 	}
 	var list []setting
-	for _, name := range slices.Sorted(maps.Keys(all)) {
-		list = append(list, all[name])
+	for _, s := range all {
+		list = append(list, s)
 	}
+	slices.SortFunc(list, func(a, b setting) int {
+		return cmp.Or(strings.Compare(a.name, b.name), strings.Compare(a.commands, b.commands), strings.Compare(a.usage, b.usage))
+	})
 	return list
 }
 

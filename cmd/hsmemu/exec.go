@@ -15,10 +15,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"hsmemu/emulator/chip"
 	"hsmemu/emulator/control"
 	"hsmemu/emulator/statedir"
-	"hsmemu/emulator/store"
 	"hsmemu/vsmartcard/pcscd"
 )
 
@@ -65,7 +63,7 @@ func newExecCommand(a *app) *cobra.Command {
 	cmd.Flags().StringArrayVar(&cards, "card", []string{defaultCard}, "name of a card; may be repeated")
 	cmd.Flags().StringArrayVar(&readerNames, "reader-name", nil, "`NAME` of the first reader, instead of what hardware with this card is called; repeated, of the next")
 	at.flags(cmd)
-	cmd.Flags().StringVar(&from, "from", "", "run a throw-away copy of this `SNAPSHOT|FILE`, of which nothing is kept")
+	cmd.Flags().StringVar(&from, "from", "", "run a throw-away copy of this `SNAPSHOT|FILE`, of which nothing is kept: the snapshot TAG of the card, or CARD:TAG")
 	cmd.Flags().StringVar(&trace, "trace", "", "show the program's commands on standard error, or with =`FILE` write them there")
 	cmd.Flags().Lookup("trace").NoOptDefVal = onStderr
 	cmd.Flags().BoolVar(&keepGoing, "keep-going", false, "run the program also without cards that cannot be had, and report them after it")
@@ -183,15 +181,13 @@ func (a *app) borrow(name, from string) (*statedir.Card, error) {
 	if err != nil {
 		return nil, err
 	}
-	state, err := d.ReadSnapshot(name, from, a.options())
-	if errors.Is(err, statedir.ErrName) || errors.Is(err, statedir.ErrNoCard) || errors.Is(err, statedir.ErrNoSnapshot) {
-		if _, absent := os.Stat(from); absent != nil {
-			if errors.Is(err, statedir.ErrName) { // it can only have been a file
-				err = fmt.Errorf("open card %q: %w", name, absent)
-			}
-			return nil, err
-		}
-		state, _, err = store.Read[chip.Durable](from, transfer{}.in(a))
+	of, err := d.Origin(from, name)
+	if err != nil {
+		return nil, err
+	}
+	state, err := d.ReadOrigin(of, statedir.Sealers{Snapshot: a.options(), File: transfer{}.in(a)})
+	if of.File != "" && errors.Is(err, fs.ErrNotExist) {
+		err = &statedir.Error{Op: "open", Card: name, Err: err}
 	}
 	if err != nil {
 		return nil, err

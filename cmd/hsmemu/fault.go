@@ -65,9 +65,8 @@ func newCardFaultCommand(a *app) *cobra.Command {
 // faultList names the faults in one line.
 func faultList() string {
 	var names []string
-	for _, line := range emulator.FaultHelp() {
-		name, _, _ := strings.Cut(line[0], " ")
-		names = append(names, name)
+	for _, k := range emulator.FaultKinds() {
+		names = append(names, k.Name)
 	}
 	return strings.Join(names, ", ")
 }
@@ -75,8 +74,8 @@ func faultList() string {
 // faultTable lists the faults for the help text.
 func faultTable() string {
 	var b strings.Builder
-	for _, line := range emulator.FaultHelp() {
-		fmt.Fprintf(&b, "  %s\n      %s\n", line[0], line[1])
+	for _, k := range emulator.FaultKinds() {
+		fmt.Fprintf(&b, "  %s\n      %s\n", k, k.Help)
 	}
 	return b.String()
 }

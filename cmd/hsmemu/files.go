@@ -3,11 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"hsmemu/emulator/statedir"
 )
@@ -60,7 +58,7 @@ func (a *app) agreed(d snapshots, name string) error {
 	refused := func(why error, hint string) error {
 		return hinted{&statedir.Error{Op: "remove", Card: name, Err: why}, hint}
 	}
-	if in, ok := a.in.(*os.File); !ok || !term.IsTerminal(int(in.Fd())) {
+	if !isTerminal(a.in) {
 		return refused(errors.New("nobody is there to be asked"), fmt.Sprintf("--force removes it%s all the same", what))
 	}
 	answer, err := a.typed(fmt.Sprintf("remove card %q%s for good? [y/N] ", name, what), false)

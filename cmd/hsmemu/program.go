@@ -11,8 +11,6 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-
-	"golang.org/x/term"
 )
 
 // Exit codes of exec beside the program's own, as env and shells have them.
@@ -135,8 +133,7 @@ func (s *signals) to(a *app, process *os.Process) (done func()) {
 // fromKeyboard reports whether the terminal has sent the signal to the program,
 // too, since it sends them to everybody in the foreground.
 func fromKeyboard(a *app, s os.Signal) bool {
-	in, ok := a.in.(*os.File)
-	return ok && (s == syscall.SIGINT || s == syscall.SIGQUIT) && term.IsTerminal(int(in.Fd()))
+	return (s == syscall.SIGINT || s == syscall.SIGQUIT) && isTerminal(a.in)
 }
 
 // exitOf is how a program ended, in the way shells report it.

@@ -2,10 +2,7 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"time"
-
-	"golang.org/x/term"
 
 	"hsmemu/keystore/keyfile"
 )
@@ -48,10 +45,13 @@ func (a *app) sharePassword(share, file string) ([]byte, error) {
 	return password, nil
 }
 
+// showProgress replaces what a terminal shows of something under way; empty takes it
+// away.
+func (a *app) showProgress(text string) { fmt.Fprint(a.err, "\r"+text+"\x1b[K") }
+
 // progress shows on a terminal that something takes its time, until stop.
 func (a *app) progress(what string) (stop func()) {
-	out, ok := a.err.(*os.File)
-	if !ok || !term.IsTerminal(int(out.Fd())) {
+	if !isTerminal(a.err) {
 		return func() {}
 	}
 	done, ended := make(chan struct{}), make(chan struct{})
@@ -60,11 +60,11 @@ func (a *app) progress(what string) (stop func()) {
 		second := time.NewTicker(time.Second)
 		defer second.Stop()
 		for n := 0; ; n++ {
-			fmt.Fprintf(out, "\r%s: %d s ", what, n)
+			a.showProgress(fmt.Sprintf("%s: %d s ", what, n))
 			select {
 			case <-second.C:
 			case <-done:
-				fmt.Fprint(out, "\r\x1b[K")
+				a.showProgress("")
 				return
 			}
 		}

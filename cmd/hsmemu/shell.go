@@ -115,6 +115,9 @@ func page(cmd *cobra.Command, header *doc.GenManHeader, out io.Writer) error {
 		about := s.usage
 		if s.flag != "" {
 			about = s.flag + ": " + about
+			if s.commands != "" && cmd.HasSubCommands() {
+				about = s.flag + " of " + s.commands + ": " + s.usage
+			}
 		}
 		fmt.Fprintf(&more, ".TP\n\\fB%s\\fP\n%s\n", s.name, roff(about))
 	}

@@ -3,10 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"path/filepath"
-	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -34,10 +32,8 @@ func (s socketFlags) access() (who pcscd.Access, err error) {
 		who.Mode = 0o660
 	}
 	if s.mode != "" {
-		n, err := strconv.ParseUint(s.mode, 8, 32)
-		who.Mode = fs.FileMode(n)
-		if err != nil || who.Mode != 0o600 && who.Mode != 0o660 && who.Mode != 0o666 {
-			return who, usageError{fmt.Errorf("--socket-mode %s: %w", s.mode, pcscd.ErrMode)}
+		if who.Mode, err = pcscd.ParseMode(s.mode); err != nil {
+			return who, usageError{fmt.Errorf("--socket-mode %s: %w", s.mode, err)}
 		}
 	}
 	if s.group != "" && who.Mode == 0o600 {
@@ -74,13 +70,13 @@ func (a *app) listen(s socketFlags) (l net.Listener, path string, err error) {
 func (a *app) busy(err error, cards []string) error {
 	if errors.As(err, new(*pcscd.ServedError)) {
 		err = hinted{err, "--socket PATH serves at another place"}
+		d, failed := a.cards()
+		if failed != nil {
+			return err // that there is a daemon is what has been asked for
+		}
 		for _, name := range cards {
-			h, failed := a.hold(name, refuseAbsent)
-			if errors.As(failed, new(*store.LockedError)) {
-				err = failed
-			}
-			if failed == nil {
-				_ = h.Close() // nothing was done with it
+			if held := d.Held(name); errors.As(held, new(*store.LockedError)) {
+				err = held
 			}
 		}
 	}

@@ -52,11 +52,7 @@ func newTraceCommand(a *app) *cobra.Command {
 				form = drawn(view.Drawing{Colour: a.env("NO_COLOR") == ""})
 			}
 			if capture != "" {
-				f, err := os.OpenFile(capture, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-				if err != nil {
-					return fmt.Errorf("write %s: %w", capture, plain(err))
-				}
-				form = captured(f, form)
+				form = captured(capture, form)
 			}
 			follow := a.follow
 			if wait {
@@ -76,32 +72,33 @@ func newTraceCommand(a *app) *cobra.Command {
 
 // form is how events are written; card names that of an event where there are
 // several.
-type form func(w io.Writer) (next func(card string, e view.Event) error, end func() error)
+// end is called in any case.
+type form func(w io.Writer) (next func(card string, e view.Event) error, end func() error, err error)
 
-func eachJSON(w io.Writer) (next func(string, view.Event) error, end func() error) {
+func eachJSON(w io.Writer) (next func(string, view.Event) error, end func() error, err error) {
 	lines := json.NewEncoder(w)
-	return func(_ string, e view.Event) error { return lines.Encode(e) }, nothingLeft
+	return func(_ string, e view.Event) error { return lines.Encode(e) }, nothingLeft, nil
 }
 
-func eachLine(w io.Writer) (next func(string, view.Event) error, end func() error) {
+func eachLine(w io.Writer) (next func(string, view.Event) error, end func() error, err error) {
 	return func(card string, e view.Event) error {
 		if card != "" {
 			card += "  "
 		}
 		_, err := fmt.Fprintln(w, card+e.Line())
 		return err
-	}, nothingLeft
+	}, nothingLeft, nil
 }
 
 func nothingLeft() error { return nil }
 
 func drawn(d view.Drawing) form {
-	return func(w io.Writer) (next func(string, view.Event) error, end func() error) {
+	return func(w io.Writer) (next func(string, view.Event) error, end func() error, err error) {
 		write := func(s string) error {
 			_, err := io.WriteString(w, s)
 			return err
 		}
-		return func(card string, e view.Event) error { return write(d.Of(card, e)) }, func() error { return write(d.Rest()) }
+		return func(card string, e view.Event) error { return write(d.Of(card, e)) }, func() error { return write(d.Rest()) }, nil
 	}
 }
 
@@ -111,8 +108,8 @@ func chosen(classes []string, f form) form {
 	if len(classes) == 0 {
 		return f
 	}
-	return func(w io.Writer) (func(string, view.Event) error, func() error) {
-		next, end := f(w)
+	return func(w io.Writer) (func(string, view.Event) error, func() error, error) {
+		next, end, err := f(w)
 		missed := 0
 		return func(card string, e view.Event) error {
 			missed += e.Missed
@@ -121,29 +118,38 @@ func chosen(classes []string, f form) form {
 			}
 			e.Missed, missed = missed, 0
 			return next(card, e)
-		}, end
+		}, end, err
 	}
 }
 
-// captured writes a capture, too, and closes it at the end.
-func captured(file io.WriteCloser, f form) form {
-	return func(w io.Writer) (func(string, view.Event) error, func() error) {
-		next, end := f(w)
+// captured writes a capture, too, from when the card is known, and closes it at the
+// end.
+func captured(path string, f form) form {
+	return func(w io.Writer) (func(string, view.Event) error, func() error, error) {
+		next, end, err := f(w)
+		if err != nil {
+			return nil, nil, err
+		}
+		file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+		if err != nil {
+			return nil, nil, fmt.Errorf("write %s: %w", path, plain(err))
+		}
 		_, failed := file.Write(view.CaptureStart())
 		return func(card string, e view.Event) error {
 			if failed == nil {
 				_, failed = file.Write(e.Packet())
 			}
 			return errors.Join(failed, next(card, e))
-		}, func() error { return errors.Join(end(), file.Close()) }
+		}, func() error { return errors.Join(end(), file.Close()) }, nil
 	}
 }
 
 // atTerminal reports whether what is printed goes to a terminal.
 func (a *app) atTerminal() bool { return isTerminal(a.out) }
 
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
+// isTerminal reports whether a file, or what else is read or written, is a terminal.
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
@@ -167,16 +173,19 @@ func (a *app) follow(ctx context.Context, card string, f form) error {
 		}
 		fmt.Fprintf(a.err, "following card %q%s\n", card, wrong)
 		out := &gathering{out: bufio.NewWriter(a.out)}
-		next, end := f(out)
-		for e, err := range events {
-			if err == nil {
+		next, end, err := f(out)
+		if err != nil {
+			return err
+		}
+		for e, failed := range events {
+			if err = failed; err == nil {
 				err = next("", e)
 			}
 			if err != nil {
-				return errors.Join(err, out.flush())
+				break
 			}
 		}
-		return errors.Join(end(), out.flush())
+		return errors.Join(err, end(), out.flush())
 	})
 }
 
@@ -284,8 +293,10 @@ func (a *app) trace(cards []*control.Card, place string) (end func() error, err 
 // what it writes.
 func write(batches iter.Seq[[]control.Told], named bool, f form, w io.Writer) error {
 	out := bufio.NewWriter(w)
-	next, end := f(out)
-	var failed error
+	next, end, failed := f(out)
+	if failed != nil {
+		next, end = func(string, view.Event) error { return nil }, nothingLeft
+	}
 	for batch := range batches {
 		for _, e := range batch {
 			if !named {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/store"
 	"hsmemu/keystore/seal"
 )
@@ -77,14 +78,11 @@ func newCardImportCommand(a *app) *cobra.Command {
 		Long:  "Makes a card from a file that export wrote: the same card with the same identity, as a copy.",
 		Args:  exactly(2),
 		RunE: func(_ *cobra.Command, args []string) error {
-			d, sealers, err := a.making(s)
+			d, err := a.cards()
 			if err != nil {
 				return err
 			}
-			err = d.Import(args[0], t.in(a), args[1], sealers)
-			if errors.Is(err, seal.ErrPassphrase) {
-				return fmt.Errorf("import card %q: wrong passphrase for %s", args[1], args[0])
-			}
+			_, err = a.copied(d, statedir.Origin{File: args[0]}, a.originSealers(t, ""), args[1], s)
 			return err
 		},
 	}

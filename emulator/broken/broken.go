@@ -46,6 +46,15 @@ type Defect struct {
 // Defects lists every defect, those of an area together.
 func Defects() []Defect { return slices.Clone(defects) }
 
+// Names lists the names of all defects.
+func Names() []string {
+	var names []string
+	for _, d := range defects {
+		names = append(names, d.Name)
+	}
+	return names
+}
+
 // Find is the defect of a name. Error: ErrUnknown, with the name.
 func Find(name string) (Defect, error) {
 	for _, d := range defects {

@@ -1,8 +1,10 @@
 package chip
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"regexp"
 
 	"hsmemu/applet"
 	"hsmemu/applet/cvc"
@@ -24,6 +26,23 @@ type Order struct {
 	// Broken names what the card is to do wrong on purpose, see package broken;
 	// empty is nothing.
 	Broken string
+}
+
+// ErrSerial says that no device has a serial number like that.
+var ErrSerial = errors.New("two capital letters and nine capital letters or digits, as in DENK0404144")
+
+// serialShape is what serial numbers look like on hardware: a country code and
+// nine more characters, so that the device name has sixteen.
+var serialShape = regexp.MustCompile(`^[A-Z]{2}[A-Z0-9]{9}$`)
+
+// CheckSerial returns nil for a serial number that hardware can have, or for none, or
+// else ErrSerial. Manufacture takes others of that length, too, for cards that have to
+// be told apart.
+func (o Order) CheckSerial() error {
+	if o.Serial == "" || serialShape.MatchString(o.Serial) {
+		return nil
+	}
+	return fmt.Errorf("serial %q: %w", o.Serial, ErrSerial)
 }
 
 // firstSequence ends the name of the device authentication key of every

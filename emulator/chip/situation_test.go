@@ -102,3 +102,16 @@ func TestSituation_Impossible(t *testing.T) {
 		require.ErrorContains(t, err, words)
 	}
 }
+
+func TestOrder_CheckSerial(t *testing.T) {
+	t.Parallel()
+	for _, good := range []string{"", "DENK0404144", "UTCC0000001", "AB123456789"} {
+		require.NoError(t, chip.Order{Serial: good}.CheckSerial(), good)
+	}
+	for _, bad := range []string{"DENK040414", "DENK04041444", "denk0404144", "D1NK0404144", "DENK040414\n", "DENK-404144"} {
+		require.ErrorIs(t, chip.Order{Serial: bad}.CheckSerial(), chip.ErrSerial, bad)
+	}
+	made, err := chip.Manufacture(chiptest.World("serial"), chip.Order{})
+	require.NoError(t, err)
+	require.NoError(t, chip.Order{Serial: made.Applet.Serial()}.CheckSerial())
+}

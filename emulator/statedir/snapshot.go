@@ -100,39 +100,18 @@ func (d *Dir) Snapshots(card string) ([]Snapshot, error) {
 // ReadSnapshot gives the state that was kept under a tag. opt is how the card's
 // files were sealed then. Errors: ErrNoSnapshot, ErrWritable.
 func (d *Dir) ReadSnapshot(card, tag string, opt store.Options) (chip.Durable, error) {
-	path, err := d.snapshotFile(card, tag)
-	if err != nil {
-		return chip.Durable{}, err
-	}
-	if _, err := d.Inspect(card); err != nil {
+	if err := d.hasSnapshot(card, tag); err != nil {
 		return chip.Durable{}, err
 	}
 	if err := guarded(d.snapshotFolder(card)); err != nil {
 		return chip.Durable{}, failed("restore", card, err)
 	}
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return chip.Durable{}, failed("restore", card, fmt.Errorf("%w %q", ErrNoSnapshot, tag))
+	path, err := d.snapshotFile(card, tag)
+	if err != nil {
+		return chip.Durable{}, err
 	}
 	state, _, err := store.Read[chip.Durable](path, opt)
 	return state, failed("restore", card, err)
-}
-
-// CopySnapshot makes a card in the state that was kept of another one under a tag:
-// with the same serial number and the same keys. then is how the snapshot is
-// sealed, opt how the copy is to be. Errors: those of ReadSnapshot, and
-// ErrCardExists.
-func (d *Dir) CopySnapshot(card, tag, to string, then, opt store.Options) error {
-	if err := checkName("card name", to); err != nil {
-		return err
-	}
-	if d.exists(to) { // before anybody is asked for a passphrase
-		return failed("make", to, ErrCardExists)
-	}
-	state, err := d.ReadSnapshot(card, tag, then)
-	if err != nil {
-		return err
-	}
-	return d.create("make", to, state, opt)
 }
 
 // RemoveSnapshot removes what was kept under a tag, damaged or not. Errors:

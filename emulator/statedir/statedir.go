@@ -328,6 +328,19 @@ func (d *Dir) Inspect(card string) (store.Info, error) {
 	return info, d.failed("open", card, err)
 }
 
+// Held returns nil if no process has a card, without opening it. Errors: ErrName,
+// ErrNoCard, *store.LockedError.
+func (d *Dir) Held(card string) error {
+	path, err := d.file(card, cardSuffix)
+	if err != nil {
+		return err
+	}
+	if !d.exists(card) {
+		return failed("open", card, ErrNoCard)
+	}
+	return d.failed("open", card, store.Held(path, d.opt))
+}
+
 // Remove removes a card, its snapshots, and a socket that is nobody's.
 func (d *Dir) Remove(card string) error {
 	path, err := d.file(card, cardSuffix)
@@ -433,17 +446,4 @@ func (d *Dir) Export(card, file string, opt store.Options) error {
 		return err
 	}
 	return failed("export", card, store.Write(file, state, opt))
-}
-
-// Import makes a card from a file that Export wrote: a copy with the same
-// identity. in is how the file may be sealed, opt how the card is to be.
-func (d *Dir) Import(file string, in store.Options, card string, opt store.Options) error {
-	if err := checkName("card name", card); err != nil {
-		return err
-	}
-	state, _, err := store.Read[chip.Durable](file, in)
-	if err != nil {
-		return failed("import", card, err)
-	}
-	return d.create("import", card, state, opt)
 }

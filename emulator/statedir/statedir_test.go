@@ -3,6 +3,7 @@ package statedir_test
 import (
 	"encoding/hex"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -109,7 +110,7 @@ func TestErrors(t *testing.T) {
 	require.NoError(t, store.Write(filepath.Join(d.Path(), "empty.card"), struct{}{}, plain()))
 	_, err = d.Run("empty", emulator.System())
 	require.ErrorIs(t, err, applet.ErrState)
-	require.ErrorIs(t, d.Import(filepath.Join(d.Path(), "empty.card"), plain(), "copy", plain()), applet.ErrState)
+	require.ErrorIs(t, d.MakeFrom(statedir.Origin{File: filepath.Join(d.Path(), "empty.card")}, statedir.Sealers{File: plain()}, "copy", plain()), applet.ErrState)
 }
 
 func TestSnapshots(t *testing.T) {
@@ -236,14 +237,101 @@ func TestResealExportImport(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "exported")
 	require.NoError(t, d.Export("alice", file, phrase("two")))
 	require.ErrorIs(t, d.Export("alice", file, phrase("two")), store.ErrExist)
-	require.ErrorIs(t, d.Import(file, phrase("three"), "copy", plain()), seal.ErrPassphrase)
-	require.NoError(t, d.Import(file, phrase("two"), "copy", plain()))
-	require.ErrorIs(t, d.Import(file, phrase("two"), "copy", plain()), statedir.ErrCardExists)
+	require.ErrorIs(t, d.MakeFrom(statedir.Origin{File: file}, statedir.Sealers{File: phrase("three")}, "copy", plain()), seal.ErrPassphrase)
+	require.NoError(t, d.MakeFrom(statedir.Origin{File: file}, statedir.Sealers{File: phrase("two")}, "copy", plain()))
+	require.ErrorIs(t, d.MakeFrom(statedir.Origin{File: file}, statedir.Sealers{File: phrase("two")}, "copy", plain()), statedir.ErrCardExists)
 	a, _, err := d.Read("alice")
 	require.NoError(t, err)
 	b, _, err := d.Read("copy")
 	require.NoError(t, err)
 	require.Equal(t, a.Applet.Device.Name, b.Applet.Device.Name)
+}
+
+// A snapshot is named CARD:TAG, or TAG where it is clear whose, and comes before a
+// file; a copy of it is a card of its own.
+func TestOrigin(t *testing.T) {
+	d := opened(t, plain())
+	require.NoError(t, d.Make("alice", statedir.Order{}, plain(), emulator.System()))
+	require.NoError(t, d.Snapshot("alice", "shipped"))
+	t.Chdir(t.TempDir())
+	for _, file := range []string{"shipped", "exported"} {
+		require.NoError(t, d.Export("alice", file, plain()))
+	}
+	kept := statedir.Origin{Card: "alice", Tag: "shipped"}
+	for _, c := range []struct {
+		text, card string
+		want       statedir.Origin
+	}{
+		{"alice:shipped", "", kept},
+		{"alice:shipped", "bob", kept},
+		{"shipped", "alice", kept},
+		{"shipped", "", statedir.Origin{File: "shipped"}},
+		{"shipped", "bob", statedir.Origin{File: "shipped"}},
+		{"./shipped", "alice", statedir.Origin{File: "./shipped"}},
+		{"exported", "alice", statedir.Origin{File: "exported"}},
+		{"./a:b", "alice", statedir.Origin{File: "./a:b"}},
+		{"./nothing", "", statedir.Origin{File: "./nothing"}},
+	} {
+		o, err := d.Origin(c.text, c.card)
+		require.NoError(t, err, "%v", c)
+		require.Equal(t, c.want, o, "%v", c)
+	}
+	_, err := d.Origin("nothing", "")
+	require.EqualError(t, err, "there is no file nothing")
+	require.ErrorIs(t, err, statedir.ErrNoOrigin)
+	_, err = d.Origin("nothing", "alice")
+	require.ErrorIs(t, err, statedir.ErrNoSnapshot)
+	_, err = d.Origin("no such", "alice") // no tag
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	_, err = d.Origin("nothing", "bob")
+	require.ErrorIs(t, err, statedir.ErrNoCard)
+
+	in := statedir.Sealers{Snapshot: plain(), File: plain()}
+	require.NoError(t, d.MakeFrom(kept, in, "copy", phrase("one")))
+	require.ErrorIs(t, d.MakeFrom(kept, in, "copy", plain()), statedir.ErrCardExists)
+	require.ErrorIs(t, d.MakeFrom(statedir.Origin{Card: "alice", Tag: "later"}, in, "other", plain()), statedir.ErrNoSnapshot)
+	require.ErrorIs(t, d.MakeFrom(statedir.Origin{File: "nothing"}, in, "other", plain()), fs.ErrNotExist)
+	require.NoError(t, d.Snapshot("copy", "sealed"))
+	require.Equal(t, seal.KindPassphrase, d.Seal(statedir.Origin{Card: "copy", Tag: "sealed"}))
+	require.Equal(t, seal.KindNone, d.Seal(kept))
+	require.Equal(t, seal.KindNone, d.Seal(statedir.Origin{File: "exported"}))
+}
+
+// Whether another process has a card is asked without opening it: a seal asks nobody
+// for its passphrase.
+func TestHeld(t *testing.T) {
+	asked := 0
+	opt := store.Options{Sealers: []seal.Sealer{seal.Passphrase{Ask: func() ([]byte, error) { asked++; return []byte("one"), nil }}}}
+	d := opened(t, opt)
+	require.NoError(t, d.Make("alice", statedir.Order{}, opt, emulator.System()))
+	asked = 0
+	require.NoError(t, d.Held("alice"))
+	require.Zero(t, asked)
+	card, err := d.Run("alice", emulator.System())
+	require.NoError(t, err)
+	asked = 0
+	err = d.Held("alice")
+	require.ErrorAs(t, err, new(*store.LockedError))
+	require.ErrorAs(t, err, new(*statedir.Error))
+	require.NoError(t, card.Close())
+	require.NoError(t, d.Held("alice"))
+	require.Zero(t, asked)
+	require.ErrorIs(t, d.Held("bob"), statedir.ErrNoCard)
+	require.NoFileExists(t, filepath.Join(d.Path(), "bob.card.lock"))
+	require.ErrorIs(t, d.Held("../alice"), statedir.ErrName)
+}
+
+// What is there already is left alone, and nothing is left beside it.
+func TestExport_LeavesNothingBeside(t *testing.T) {
+	d := opened(t, plain())
+	require.NoError(t, d.Make("alice", statedir.Order{}, plain(), emulator.System()))
+	file := filepath.Join(t.TempDir(), "exported")
+	require.NoError(t, os.WriteFile(file, []byte("a letter"), 0o600))
+	require.ErrorIs(t, d.Export("alice", file, plain()), store.ErrExist)
+	require.NoFileExists(t, file+".lock")
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.Equal(t, "a letter", string(text))
 }
 
 // A card made from a number does the same thing every time.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 )
@@ -41,6 +42,18 @@ type Access struct {
 	Group string
 }
 
+// modes are the permissions that a socket can have.
+var modes = []fs.FileMode{0o600, 0o660, 0o666}
+
+// ParseMode reads a Mode as people write it, in octal digits. Error: ErrMode.
+func ParseMode(text string) (fs.FileMode, error) {
+	n, err := strconv.ParseUint(text, 8, 32)
+	if err != nil || !slices.Contains(modes, fs.FileMode(n)) {
+		return 0, ErrMode
+	}
+	return fs.FileMode(n), nil
+}
+
 // Listen makes the socket at path, for its owner alone, and listens on it.
 // Clients find it by the environment variable [EnvSocket]. The folder should be
 // its owner's alone too. Closing the listener removes the socket.
@@ -71,9 +84,7 @@ func ListenFor(path string, who Access) (net.Listener, error) {
 
 // check is the number of the group, -1 for none.
 func (a Access) check() (gid int, err error) {
-	switch a.Mode {
-	case 0, 0o600, 0o660, 0o666:
-	default:
+	if a.Mode != 0 && !slices.Contains(modes, a.Mode) {
 		return 0, fmt.Errorf("mode %04o: %w", uint32(a.Mode), ErrMode)
 	}
 	if a.Group == "" {

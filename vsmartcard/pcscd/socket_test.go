@@ -87,6 +87,19 @@ func TestListenFor(t *testing.T) {
 	require.NoFileExists(t, path)
 }
 
+func TestParseMode(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]fs.FileMode{"0600": 0o600, "660": 0o660, "0666": 0o666} {
+		mode, err := pcscd.ParseMode(text)
+		require.NoError(t, err)
+		require.Equal(t, want, mode)
+	}
+	for _, text := range []string{"", "0", "600x", "0o600", "-600", "0777", "04600", "0640", "999"} {
+		_, err := pcscd.ParseMode(text)
+		require.ErrorIs(t, err, pcscd.ErrMode, text)
+	}
+}
+
 // The folder of a socket has to let in whom the socket lets in.
 func TestAccess_Barred(t *testing.T) {
 	t.Parallel()
