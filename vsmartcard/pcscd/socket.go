@@ -120,9 +120,9 @@ func (a Access) give(path string, gid int) error {
 }
 
 // Barred returns the innermost folder above a socket, which is there, that keeps out
-// everybody but its owner whom the socket itself would let in; empty if there is
-// none. A folder that its group alone can enter lets in nobody of the socket's group
-// unless it is the same one.
+// those whom the socket itself would let in: everybody, or its group; empty if there
+// is none. A folder that its own group alone can enter lets in the socket's group only
+// if it is the same one, and never everybody.
 func (a Access) Barred(path string) string {
 	socket, err := os.Stat(path)
 	if err != nil || a.Mode&0o066 == 0 {
@@ -139,11 +139,11 @@ func (a Access) Barred(path string) string {
 	}
 }
 
-// passes reports whether somebody else whom a socket lets in can enter a folder.
+// passes reports whether those whom a socket lets in can enter a folder.
 func (a Access) passes(folder, socket fs.FileInfo) bool {
 	theirs, known := groupOf(folder)
 	its, _ := groupOf(socket)
-	byGroup := a.Mode == 0o666 || known && theirs == its
+	byGroup := a.Mode == 0o660 && known && theirs == its
 	return folder.Mode()&0o001 != 0 || folder.Mode()&0o010 != 0 && byGroup
 }
 

@@ -118,7 +118,7 @@ func TestAccess_Barred(t *testing.T) {
 		{0o700, 0o660, true},
 		{0o700, 0o666, true},
 		{0o710, 0o660, false},
-		{0o710, 0o666, false}, // the folder's group is let in
+		{0o710, 0o666, true}, // that lets in a group, and not everybody
 		{0o711, 0o666, false},
 		{0o755, 0o660, false},
 	} {
