@@ -38,7 +38,7 @@ func (d *Dir) Origin(text, card string) (Origin, error) {
 	if colon && !strings.ContainsRune(of, os.PathSeparator) {
 		return Origin{Card: of, Tag: tag}, nil
 	}
-	missing := error(ErrNoSnapshot)
+	var missing error
 	if card != "" {
 		if missing = d.hasSnapshot(card, text); missing == nil {
 			return Origin{Card: card, Tag: text}, nil
