@@ -33,6 +33,9 @@ func ParseExpectations(file, text string) (Expectations, error) {
 	var all Expectations
 	var errs []error
 	for i, line := range strings.Split(text, "\n") {
+		if i == mostRules && line != "" {
+			return nil, errors.Join(append(errs, &RuleError{file, i + 1, fmt.Errorf("at most %d lines", mostRules)})...)
+		}
 		said, why, _ := strings.Cut(line, "#")
 		words, why := strings.Fields(said), strings.TrimSpace(why)
 		var err error

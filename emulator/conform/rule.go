@@ -4,6 +4,7 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path"
 	"regexp"
@@ -97,7 +98,7 @@ type Rule struct {
 	// Before, Steps and After are the scenario, Before with the lines of Setup.
 	Before, Steps, After Script
 
-	texts map[string][]string // lines of the sections, until they are parsed
+	texts map[string]*section // lines of the sections, until they are parsed
 }
 
 // Evidence is how well something is known of hardware, and from where.
@@ -250,14 +251,33 @@ func LoadRules(folders ...fs.FS) (Library, error) {
 			return Library{}, err
 		}
 		for _, name := range names {
-			text, err := fs.ReadFile(folder, name)
+			text, err := readBounded(folder, name)
 			if err != nil {
 				return Library{}, err
 			}
-			b.read(path.Base(name), string(text))
+			b.read(path.Base(name), text)
 		}
 	}
 	return b.library()
+}
+
+// What rule files may have. The library that comes with the package has a tenth of it.
+const (
+	mostBytes  = 1 << 20 // of a file
+	mostLine   = 1 << 13 // bytes of a line
+	mostRules  = 10_000
+	mostSteps  = 200_000 // lines that are played, with those of setups in each rule
+	mostErrors = 100     // that are told
+)
+
+// readBounded reads a file that is not too large for rules.
+func readBounded(folder fs.FS, name string) (string, error) {
+	f, err := folder.Open(name)
+	if err != nil {
+		return "", err
+	}
+	text, err := io.ReadAll(io.LimitReader(f, mostBytes+1))
+	return string(text), errors.Join(err, f.Close())
 }
 
 // ParseRules reads the rules of one text. Error: what is wrong with it, each a
@@ -271,15 +291,35 @@ func ParseRules(file, text string) (Library, error) {
 // ruleBook is what has been read of rule files.
 type ruleBook struct {
 	rules  []Rule
+	at     map[string]int // where a rule of a name is in rules
 	setups map[string]setup
+	steps  int // of all rules
 	errs   []error
+}
+
+// section is lines of a file that follow each other.
+type section struct {
+	first int // line of the first, from 1
+	lines []string
+}
+
+// grow puts a line into a section, at its number.
+func (s *section) grow(line int, l string) {
+	if len(s.lines) == 0 {
+		s.first = line
+	}
+	for len(s.lines) < line-s.first {
+		s.lines = append(s.lines, "")
+	}
+	s.lines = append(s.lines, l)
 }
 
 // setup is lines that rules may begin with.
 type setup struct {
 	file string
 	line int
-	text []string
+	text section
+	read *Script // nil before
 }
 
 // ruleID is what rules may be called.
@@ -290,33 +330,48 @@ var errNoHeading = errors.New("indented lines belong to a rule or a setup, and t
 
 // read reads a file.
 func (b *ruleBook) read(file, text string) {
-	section, name, line := "", "", 0
-	for i, l := range strings.Split(text, "\n") {
-		line = i + 1
+	if len(text) > mostBytes {
+		b.wrong(file, 1, fmt.Errorf("a file of rules has at most %d bytes", mostBytes))
+		return
+	}
+	part, name, line := "", "", 0
+	for l := range strings.SplitSeq(text, "\n") {
+		line++
 		l = strings.TrimRight(l, " \t\r")
 		if strings.TrimSpace(l) == "" || strings.TrimSpace(l)[0] == '#' {
 			continue
+		}
+		if len(l) > mostLine {
+			b.wrong(file, line, fmt.Errorf("a line has at most %d bytes", mostLine))
+			return
+		}
+		if len(b.errs) >= mostErrors {
+			return
 		}
 		var err error
 		words := strings.Fields(l)
 		indented := l[0] == ' ' || l[0] == '\t'
 		switch {
-		case indented && section == "":
+		case indented && part == "":
 			err = errNoHeading
-		case indented && section == "rule":
+		case indented && part == "rule":
 			err = b.rules[len(b.rules)-1].header(words[0], strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(l), words[0])))
-		case indented && section == "setup":
+		case indented && part == "setup":
 			s := b.setups[name]
-			s.text = grow(s.text, line, l)
+			s.text.grow(line, l)
 			b.setups[name] = s
 		case indented:
 			r := &b.rules[len(b.rules)-1]
-			r.texts[section] = grow(r.texts[section], line, l)
+			r.texts[part].grow(line, l)
 		case words[0] == "rule":
-			section = "rule"
+			part = "rule"
+			if len(b.rules) == mostRules {
+				b.wrong(file, line, fmt.Errorf("a library has at most %d rules", mostRules))
+				return
+			}
 			err = b.begin(file, line, words[1:])
 		case words[0] == "setup" && len(words) == 2:
-			section, name = "setup", words[1]
+			part, name = "setup", words[1]
 			if had, twice := b.setups[name]; twice {
 				err = fmt.Errorf("setup %s stands at %s:%d already", name, had.file, had.line)
 			}
@@ -324,12 +379,12 @@ func (b *ruleBook) read(file, text string) {
 				b.setups = map[string]setup{}
 			}
 			b.setups[name] = setup{file: file, line: line}
-		case slices.Contains([]string{"before", "steps", "after"}, l) && section != "" && section != "setup":
-			section = l
-			if r := &b.rules[len(b.rules)-1]; r.texts[section] != nil {
-				err = fmt.Errorf("%s stands there already", section)
+		case slices.Contains([]string{"before", "steps", "after"}, l) && part != "" && part != "setup":
+			part = l
+			if r := &b.rules[len(b.rules)-1]; r.texts[part] != nil {
+				err = fmt.Errorf("%s stands there already", part)
 			} else {
-				r.texts[section] = []string{}
+				r.texts[part] = &section{}
 			}
 		default:
 			err = fmt.Errorf("neither rule, setup, before, steps nor after: %s", words[0])
@@ -340,17 +395,9 @@ func (b *ruleBook) read(file, text string) {
 	}
 }
 
-// grow puts a line into a text, at its number.
-func grow(text []string, line int, l string) []string {
-	for len(text) < line-1 {
-		text = append(text, "")
-	}
-	return append(text, l)
-}
-
 // begin begins a rule.
 func (b *ruleBook) begin(file string, line int, words []string) error {
-	r := Rule{File: file, Line: line, texts: map[string][]string{}}
+	r := Rule{File: file, Line: line, texts: map[string]*section{}}
 	b.rules = append(b.rules, r)
 	own := &b.rules[len(b.rules)-1]
 	if len(words) != 2 || !ruleID.MatchString(words[0]) {
@@ -362,11 +409,13 @@ func (b *ruleBook) begin(file string, line int, words []string) error {
 		return fmt.Errorf("a version is v1, v2, …: %s", words[1])
 	}
 	own.ID, own.Version = words[0], int(n)
-	for _, other := range b.rules[:len(b.rules)-1] {
-		if other.ID == own.ID {
-			return fmt.Errorf("rule %s stands at %s:%d already; names are never given again", own.ID, other.File, other.Line)
-		}
+	if i, twice := b.at[own.ID]; twice {
+		return fmt.Errorf("rule %s stands at %s:%d already; names are never given again", own.ID, b.rules[i].File, b.rules[i].Line)
 	}
+	if b.at == nil {
+		b.at = map[string]int{}
+	}
+	b.at[own.ID] = len(b.rules) - 1
 	return nil
 }
 
@@ -419,7 +468,7 @@ func (r *Rule) header(word, text string) error {
 				return err
 			}
 		}
-		r.texts["costs"] = []string{text}
+		r.texts["costs"] = &section{}
 	default:
 		return fmt.Errorf("no word of a rule: %s", word)
 	}
@@ -461,7 +510,12 @@ func (c *Costs) add(text string) error {
 // library parses the scenarios of all rules, now that all setups are known.
 func (b *ruleBook) library() (Library, error) {
 	for i := range b.rules {
-		b.finish(&b.rules[i])
+		if b.finish(&b.rules[i]); len(b.errs) >= mostErrors || b.steps > mostSteps {
+			break
+		}
+	}
+	if b.steps > mostSteps {
+		b.wrong(b.rules[0].File, 1, fmt.Errorf("the rules have more than %d lines to be played, with those of setups", mostSteps))
 	}
 	ready := b.script(usual)
 	if len(b.errs) > 0 {
@@ -482,12 +536,13 @@ func (b *ruleBook) finish(r *Rule) {
 	if _, known := b.setups[r.Setup]; r.Setup != "" && !known {
 		b.wrong(r.File, r.Line, fmt.Errorf("no setup %s", r.Setup))
 	}
-	r.Before = b.script(r.Setup)
-	r.Before.steps = append(r.Before.steps, b.parse(r.File, r.texts["before"]).steps...)
+	before := b.script(r.Setup).steps
+	r.Before.steps = append(before[:len(before):len(before)], b.parse(r.File, r.texts["before"]).steps...)
 	r.Steps, r.After = b.parse(r.File, r.texts["steps"]), b.parse(r.File, r.texts["after"])
 	if r.Withdrawn == "" && r.texts["steps"] != nil && !r.judges() {
 		b.wrong(r.File, r.Line, fmt.Errorf("the steps of rule %s judge nothing: no answer is asked for", r.ID))
 	}
+	b.steps += len(r.Before.steps) + len(r.Steps.steps) + len(r.After.steps)
 	r.texts = nil
 }
 
@@ -510,19 +565,33 @@ func (s step) takesAll() bool {
 }
 
 // script is the lines of a setup.
-func (b *ruleBook) script(setup string) Script {
-	s := b.parse(b.setups[setup].file, b.setups[setup].text)
-	for i := range s.steps {
-		s.steps[i].file = b.setups[setup].file
+func (b *ruleBook) script(name string) Script {
+	of, known := b.setups[name]
+	if !known {
+		return Script{}
 	}
-	return s
+	if of.read == nil {
+		s := b.parse(of.file, &of.text)
+		for i := range s.steps {
+			s.steps[i].file = of.file
+		}
+		of.read = &s
+		b.setups[name] = of
+	}
+	return *of.read
 }
 
 // parse parses the lines of a section, each at its number.
-func (b *ruleBook) parse(file string, lines []string) Script {
-	s, err := Parse(strings.Join(lines, "\n"))
+func (b *ruleBook) parse(file string, text *section) Script {
+	if text == nil {
+		return Script{}
+	}
+	s, err := Parse(strings.Join(text.lines, "\n"))
 	if syntax := (*SyntaxError)(nil); errors.As(err, &syntax) {
-		b.wrong(file, syntax.Line, syntax.Err)
+		b.wrong(file, text.first-1+syntax.Line, syntax.Err)
+	}
+	for i := range s.steps {
+		s.steps[i].line += text.first - 1
 	}
 	for _, one := range s.steps {
 		switch {
@@ -537,6 +606,9 @@ func (b *ruleBook) parse(file string, lines []string) Script {
 
 // wrong notes what is wrong with a file, once.
 func (b *ruleBook) wrong(file string, line int, err error) {
+	if len(b.errs) >= mostErrors {
+		return
+	}
 	one := &RuleError{file, line, err}
 	if !slices.ContainsFunc(b.errs, func(had error) bool { return had.Error() == one.Error() }) {
 		b.errs = append(b.errs, one)

@@ -1,6 +1,7 @@
 package conform_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -148,4 +149,35 @@ rule AREA-R1 v1
 			require.Equal(t, met, r.Applies[i].Met(c.s), "%s of %+v", r.Applies[i], c.s)
 		}
 	}
+}
+
+// Reading rules takes time and memory in proportion to their text, which is bounded:
+// a folder is somebody's.
+func TestLoadRules_Bounds(t *testing.T) {
+	t.Parallel()
+	line := func(n int) string { return strings.Repeat("x", n) }
+	var many, rules strings.Builder
+	for i := range 10_001 {
+		fmt.Fprintf(&many, "rule X-R%d v1\n", i)
+	}
+	for i := range 2_000 {
+		fmt.Fprintf(&rules, "rule X-R%d v1\n says s\n clause PIN-1\n evidence ours\n costs nothing\n setup s\nsteps\n 00\n", i)
+	}
+	for want, text := range map[string]string{
+		"f.txt:1: a file of rules has at most 1048576 bytes":          line(1<<20) + "\n",
+		"f.txt:2: a line has at most 8192 bytes":                      "setup a\n " + line(1<<13),
+		"f.txt:10001: a library has at most 10000 rules":              many.String(),
+		"f.txt:1: the rules have more than 200000 lines to be played": rules.String() + "setup s\n" + strings.Repeat(" cut\n", 1000),
+	} {
+		_, err := conform.LoadRules(fstest.MapFS{"f.txt": {Data: []byte(text)}})
+		require.ErrorContains(t, err, want)
+	}
+	_, err := conform.LoadRules(fstest.MapFS{"f.txt": {Data: []byte(strings.Repeat("x\n", 300_000))}})
+	require.Len(t, strings.Split(err.Error(), "\n"), 100)
+
+	l, err := conform.LoadRules(fstest.MapFS{"f.txt": {Data: []byte(strings.ReplaceAll(rules.String(), " setup s\n", ""))}})
+	require.NoError(t, err)
+	require.Equal(t, " 00", l.Rules[1999].Steps.String(), "the lines before a section are not kept with it")
+	_, err = conform.ParseExpectations("known", many.String())
+	require.ErrorContains(t, err, "known:10001: at most 10000 lines")
 }
