@@ -34,6 +34,8 @@ var examples = map[string]string{
 	"attest":            "hsmemu attest --card lab --key 1\nhsmemu attest device.cvc issuer.cvc",
 	"conform":           "hsmemu conform\nhsmemu conform --card lab --report html --output lab.html\nhsmemu conform --reader Nitrokey",
 	"conform client":    "hsmemu conform client -- ./login.sh\nhsmemu conform client --situations 'blocked|last' --report junit --output lockout.xml -- python3 sign.py",
+	"portal":            "hsmemu portal serve",
+	"portal serve":      "hsmemu portal serve\nhsmemu portal serve --listen 127.0.0.1:9000 --data portal",
 	"version":           "hsmemu version",
 	"completion":        "hsmemu completion bash > /etc/bash_completion.d/hsmemu\nsource <(hsmemu completion zsh)",
 	"man":               "hsmemu man card new | man -l -\nhsmemu man --folder /usr/local/share/man/man1",

@@ -118,7 +118,7 @@ type update struct {
 
 // tell reports progress.
 func (u *update) tell(percent int, text string) {
-	u.percent = max(u.percent, percent)
+	u.percent = percent
 	if u.order.Progress != nil {
 		u.order.Progress(u.percent, text)
 	}
@@ -251,7 +251,7 @@ func (u *update) produce(ctx context.Context, running Running) (Done, error) {
 	}
 	offset := 0
 	for part := range slices.Chunk(running.Certificate, 200) {
-		if _, err := c.send(ctx, store(offset, part)); err != nil {
+		if _, err := c.send(ctx, storePart(offset, part)); err != nil {
 			return Done{}, fmt.Errorf("store the device certificate: %w", err)
 		}
 		offset += len(part)
@@ -283,8 +283,6 @@ func asShipped(seen Inspection, running Running) error {
 		return fmt.Errorf("firmware %s in place of %s", seen.Version(), running.To)
 	case seen.UserPIN.State != client.Unset || seen.SOPIN.State != client.Unset:
 		return errors.New("it has PINs")
-	case len(seen.Keys()) > 0:
-		return errors.New("it has keys")
 	}
 	return nil
 }
@@ -316,8 +314,8 @@ func generateDeviceKey(r Running) apdu.Command {
 	return apdu.Command{INS: apdu.InsGenerateKeyPair, Data: tlv.Append(data, tagHolder, []byte(r.Name)), Ne: 65536, Extended: true}
 }
 
-// store is UPDATE BINARY of a part of EF 2F02.
-func store(offset int, part []byte) apdu.Command {
+// storePart is UPDATE BINARY of a part of EF 2F02.
+func storePart(offset int, part []byte) apdu.Command {
 	data := tlv.Append(nil, apdu.FileOffset, []byte{byte(offset >> 8), byte(offset)})
 	return apdu.Command{INS: apdu.InsUpdateBinary, P1: fileDevice >> 8, P2: fileDevice & 0xFF, Data: tlv.Append(data, apdu.FileData, part)}
 }

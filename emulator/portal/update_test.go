@@ -421,6 +421,121 @@ func TestInspect_CardsThatLie(t *testing.T) {
 	})
 }
 
+// A card that lies when its firmware was loaded does not pass for updated, and the
+// truth ends the update.
+func TestUpdate_CardsThatLieAtTheEnd(t *testing.T) {
+	t.Parallel()
+	fresh := updated["4.0"].card(t)
+	done, err := portal.Update(t.Context(), fresh.Copy(), open(t).order())
+	require.NoError(t, err)
+	// A device of the same name, which the issuer of new cards has certified.
+	twin := &chiptest.Card{Name: "twin", Env: chiptest.World("twin")}
+	d, err := chip.Manufacture(twin.Env, chip.Order{Firmware: "4.1", Serial: done.New.Name.Holder()})
+	require.NoError(t, err)
+	twin.State = chip.Boot(d)
+	used := situation{firmware: "4.1", keys: true}.card(t)
+	version := func(command apdu.Command, answer []byte) []byte {
+		if command.INS == apdu.InsSelect && string(command.Data) == apdu.AID {
+			answer[len(answer)-3]++
+		}
+		return answer
+	}
+	for name, c := range map[string]struct {
+		// from is the command from which on the card lies, the last of its kind
+		// that it was honest about.
+		from byte
+		swap *chiptest.Card
+		lie  func(apdu.Command, []byte) []byte
+		want error
+		says string
+	}{
+		"version in production": {0xE6, nil, version, portal.ErrNotTrusted, "it has firmware 4.2 after 4.1 was loaded"},
+		"version of the device": {0x10, nil, version, portal.ErrNotAsShipped, "firmware 4.2 in place of 4.1"},
+		"another chip": {0x10, nil, func(command apdu.Command, answer []byte) []byte {
+			if command.INS == 0xCA {
+				answer[15] ^= 1
+			}
+			return answer
+		}, portal.ErrNotTrusted, "another chip answers half-way"},
+		"another device of the name": {0x10, twin, nil, portal.ErrNotAsShipped, "it has another certificate"},
+		"another device with keys":   {0x10, used, nil, portal.ErrNotAsShipped, "it has another certificate"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			honest, b := fresh.Copy(), open(t)
+			lying := false
+			var id []byte
+			r := &reader{Card: honest}
+			r.lie = func(command apdu.Command, answer []byte) []byte {
+				switch {
+				case command.INS == 0xCA && !lying:
+					id = answer
+				case command.INS == 0xCA && c.swap != nil:
+					answer = id
+				case lying && c.lie != nil:
+					answer = c.lie(command, answer)
+				}
+				if !lying && command.INS == c.from && (command.P1 == 0x0C || c.from == 0x10) {
+					if lying = true; c.swap != nil {
+						r.Card = c.swap.Copy()
+					}
+				}
+				return answer
+			}
+			_, err := portal.Update(t.Context(), r, b.order())
+			require.True(t, lying)
+			require.ErrorIs(t, err, c.want)
+			require.ErrorContains(t, err, c.says)
+			again, err := portal.Update(t.Context(), honest, b.order())
+			require.NoError(t, err)
+			require.True(t, again.Resumed)
+			requireUpdated(t, honest, b, done.Old.Name, "4.1", 0)
+		})
+	}
+	t.Run("somebody is faster", func(t *testing.T) {
+		t.Parallel()
+		r, b := &reader{Card: fresh.Copy()}, open(t)
+		r.lie = func(command apdu.Command, answer []byte) []byte {
+			if command.INS == 0x10 {
+				c := client.New(r.Card)
+				_, err := c.Select(t.Context())
+				require.NoError(t, err)
+				require.NoError(t, c.Initialise(t.Context(), client.Setup{Options: 1, SOPIN: soPIN, PIN: userPIN, Tries: 3}))
+			}
+			return answer
+		}
+		_, err := portal.Update(t.Context(), r, b.order())
+		require.ErrorIs(t, err, portal.ErrNotAsShipped)
+		require.ErrorContains(t, err, "it has PINs")
+	})
+	t.Run("another version waits in production", func(t *testing.T) {
+		t.Parallel()
+		r, b := &reader{Card: fresh.Copy()}, open(t)
+		loaded := 0
+		r.lie = func(command apdu.Command, answer []byte) []byte {
+			if command.INS == 0xE8 {
+				loaded++
+			}
+			return answer
+		}
+		b.fails = map[int]error{2: errDisk}
+		_, err := portal.Update(t.Context(), r, b.order())
+		require.ErrorIs(t, err, errDisk)
+		first, lied := loaded, false
+		honest := r.lie
+		r.lie = func(command apdu.Command, answer []byte) []byte {
+			if !lied && command.INS == apdu.InsSelect && string(command.Data) == apdu.AID {
+				lied = true
+				return version(command, answer)
+			}
+			return honest(command, answer)
+		}
+		_, err = portal.Update(t.Context(), r, b.order())
+		require.NoError(t, err)
+		require.Equal(t, 2*first, loaded, "it is loaded again")
+	})
+}
+
 // What an inspection tells, of every firmware that can prove what it is.
 func TestInspect(t *testing.T) {
 	t.Parallel()
