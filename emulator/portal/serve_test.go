@@ -86,4 +86,9 @@ func TestUpdater(t *testing.T) {
 	require.NoError(t, os.WriteFile(path+"2", []byte("{}"), 0o600))
 	_, err = portal.OpenFile(path+"2", rand.Reader, day)
 	require.Error(t, err)
+	damaged := authority(t)
+	damaged.Issuers[0].Licences = -1
+	require.NoError(t, store.Write(path+"3", portal.Books{Authority: damaged}, store.Options{}))
+	_, err = portal.OpenFile(path+"3", rand.Reader, day)
+	require.ErrorIs(t, err, portal.ErrAuthority)
 }

@@ -492,6 +492,19 @@ func TestUpdate_CardsThatLieAtTheEnd(t *testing.T) {
 			requireUpdated(t, honest, b, done.Old.Name, "4.1", 0)
 		})
 	}
+	t.Run("an altered answer in the channel", func(t *testing.T) {
+		t.Parallel()
+		r := &reader{Card: fresh.Copy()}
+		r.lie = func(command apdu.Command, answer []byte) []byte {
+			if command.INS == 0xE8 && command.P2 == 7 {
+				answer[0] ^= 1
+			}
+			return answer
+		}
+		_, err := portal.Update(t.Context(), r, open(t).order())
+		require.ErrorIs(t, err, scp03.ErrMAC)
+		require.ErrorIs(t, err, portal.ErrNotTrusted)
+	})
 	t.Run("somebody is faster", func(t *testing.T) {
 		t.Parallel()
 		r, b := &reader{Card: fresh.Copy()}, open(t)
