@@ -36,7 +36,7 @@ func newAttestCommand(a *app) *cobra.Command {
 			}
 			roots := cvc.KnownRoots()
 			if root != "" {
-				err := readEach([]string{root}, func(data []byte) error {
+				err := a.readEach([]string{root}, func(data []byte) error {
 					added, err := cvc.ParseRoots(data)
 					roots = append(roots, added...)
 					return err
@@ -52,7 +52,7 @@ func newAttestCommand(a *app) *cobra.Command {
 				return usageError{errors.New("name files, a card, or a reader: one of them")}
 			case root != "" && card != "":
 				return usageError{errors.New("--root is for files and readers: an emulated card has the emulator's root")}
-			case key < 0 || key > 0xFF:
+			case cmd.Flags().Changed("key") && key < 1 || key > 0xFF:
 				return usageError{fmt.Errorf("key reference %d: 1 to 255", key)}
 			case card != "":
 				roots = cvc.EmulatorRoots() // we have its device key
@@ -60,7 +60,7 @@ func newAttestCommand(a *app) *cobra.Command {
 			case reader != "":
 				e, err = a.evidenceIn(cmd.Context(), reader, byte(key))
 			case len(args) > 0:
-				err = readEach(args, e.Add)
+				err = a.readEach(args, e.Add)
 			default:
 				return usageError{errors.New("a file, --card or --reader is needed")}
 			}
@@ -152,9 +152,9 @@ func aboutKey(key byte, what string, err error) error {
 }
 
 // readEach reads files and hands over the content of each.
-func readEach(paths []string, take func([]byte) error) error {
+func (a *app) readEach(paths []string, take func([]byte) error) error {
 	for _, path := range paths {
-		data, err := readFile(path)
+		data, err := a.readFile(path)
 		if err == nil {
 			err = take(data)
 		}
@@ -179,7 +179,12 @@ func plain(err error) error {
 const longest = 1 << 20
 
 // readFile reads a file that somebody has named: one that never ends is refused.
-func readFile(path string) ([]byte, error) {
+// A named pipe is waited for until the user has enough.
+func (a *app) readFile(path string) ([]byte, error) {
+	return unlessInterrupted(a, func() ([]byte, error) { return read(path) })
+}
+
+func read(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, plain(err)

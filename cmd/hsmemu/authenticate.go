@@ -46,7 +46,7 @@ func newCardAuthenticateCommand(a *app) *cobra.Command {
 			if len(custodians) == 0 {
 				return usageError{errors.New("--with is needed")}
 			}
-			if key < 0 || key > 0xFF {
+			if cmd.Flags().Changed("key") && key < 1 || key > 0xFF {
 				return usageError{fmt.Errorf("key reference %d: 1 to 255", key)}
 			}
 			if n := len(pinFiles); n > 1 && n != len(custodians) {

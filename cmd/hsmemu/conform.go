@@ -145,7 +145,7 @@ func (c *conformance) run(ctx context.Context) error {
 		o.Seed = &c.seed
 	}
 	if c.expect != "" {
-		text, err := readFile(c.expect)
+		text, err := c.readFile(c.expect)
 		if err == nil {
 			o.Expected, err = conform.ParseExpectations(c.expect, string(text))
 		}
@@ -154,7 +154,7 @@ func (c *conformance) run(ctx context.Context) error {
 		}
 	}
 	if c.statement != "" {
-		text, err := readFile(c.statement)
+		text, err := c.readFile(c.statement)
 		if err == nil {
 			o.Claim, err = conform.ParseClaim(text)
 		}

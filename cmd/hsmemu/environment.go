@@ -16,10 +16,36 @@ func variable(flag string) string {
 	return "HSMEMU_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// variableless reports whether a flag has no variable: what asks for help, and what is
-// for one command that somebody has looked at, as --force.
-func variableless(flag string) bool {
-	return slices.Contains([]string{"help", "version", "force", "destructive", "yes-destroy"}, flag)
+// withoutVariable are the flags that have no variable: what asks for help; what destroys
+// or makes another command of one, and is for somebody who has looked at the line, as
+// --force and --rm; and what means one thing here and another there, as --wait.
+var withoutVariable = []string{
+	"help", "version",
+	"force", "destructive", "yes-destroy", "rm", "clear", "list", "unprotected",
+	"expect", "wait",
+}
+
+func variableless(flag string) bool { return slices.Contains(withoutVariable, flag) }
+
+// rivals are flags that exclude each other in some command. One that was typed goes
+// before the variables of the others.
+var rivals = [][]string{
+	{"card", "socket"},
+	{"card", "reader", "fresh"},
+	{"card", "root"},
+	{"socket", "vpcd", "vpcd-listen"},
+	{"from", "socket"},
+	{"json", "verbose"},
+	{"from", "like"}, {"from", "firmware"}, {"from", "serial"}, {"from", "seed"}, {"from", "key-pool"}, {"from", "answer"}, {"from", "broken"},
+	{"card", "firmware"}, {"reader", "firmware"}, {"card", "seed"}, {"reader", "seed"},
+}
+
+// needing are flags that some command refuses without another one. Their variables say
+// nothing where none of these is given.
+var needing = map[string]struct{ in, needs string }{
+	"socket-mode": {"", "socket"}, "socket-group": {"", "socket"},
+	"keep-so-tries": {"conform", "reader"},
+	"json":          {"card fault", "list"},
 }
 
 // secretVariables are those that hold what no flag takes, because arguments can
@@ -39,11 +65,17 @@ var secretVariables = map[string]string{
 // environment. A variable that holds several values has one a line. The card of
 // the environment is a default: it does not exclude what --card would.
 func (a *app) fromEnvironment(cmd *cobra.Command) (err error) {
+	typed := map[string]bool{}
+	cmd.Flags().Visit(func(f *pflag.Flag) { typed[f.Name] = true })
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		value := a.env(variable(f.Name))
-		if value == "" || f.Changed || err != nil || variableless(f.Name) {
+		if value == "" || f.Changed || err != nil || variableless(f.Name) || a.unusable(cmd, f.Name, typed) {
 			return
 		}
+		if f.NoOptDefVal != "" && (value == "1" || value == "true") { // as the flag alone
+			value = f.NoOptDefVal
+		}
+		a.fromVariables = append(a.fromVariables, f.Name)
 		values := []string{value}
 		if f.Value.Type() == "stringArray" {
 			values = strings.Split(value, "\n")
@@ -57,6 +89,30 @@ func (a *app) fromEnvironment(cmd *cobra.Command) (err error) {
 		f.Changed = f.Name != "card"
 	})
 	return err
+}
+
+// unusable reports whether a command cannot use the variable of a flag beside what was
+// typed.
+func (a *app) unusable(cmd *cobra.Command, flag string, typed map[string]bool) bool {
+	for _, group := range rivals {
+		if slices.Contains(group, flag) && slices.ContainsFunc(group, func(other string) bool { return typed[other] }) {
+			return true
+		}
+	}
+	n, some := needing[flag]
+	return some && (n.in == "" || n.in == nameOf(cmd)) && !typed[n.needs] && (variableless(n.needs) || a.env(variable(n.needs)) == "")
+}
+
+// ofVariables says which of the flags that a message names come from variables; empty
+// if none does.
+func (a *app) ofVariables(message string) string {
+	var from []string
+	for _, flag := range a.fromVariables {
+		if slices.ContainsFunc(strings.Fields(message), func(word string) bool { return strings.TrimRight(word, ",:") == "--"+flag }) {
+			from = append(from, "--"+flag+" comes from $"+variable(flag))
+		}
+	}
+	return strings.Join(from, ", ")
 }
 
 // setting is an environment variable and what it is for.

@@ -148,7 +148,7 @@ func (a *app) importKey(ctx context.Context, o importOrder) (err error) {
 
 // readKey reads the file with the key.
 func (a *app) readKey(o importOrder) (keyfile.Material, error) {
-	data, err := readFile(o.file)
+	data, err := a.readFile(o.file)
 	if err == nil {
 		defer clear(data)
 		var m keyfile.Material

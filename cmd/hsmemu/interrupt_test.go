@@ -31,9 +31,13 @@ func TestInterrupt_EndsAWait(t *testing.T) {
 		{"run --card open", "passphrase of the card: "},
 		{"apdu --card plain 00A4000C023F00 -", "> 00A4"},
 	} {
-		for _, how := range []string{"\x03", "TERM"} {
+		ends := []string{"\x03", "TERM"}
+		if strings.HasPrefix(c.line, "card show") {
+			ends = []string{"\x03", "TERM", "\x1c", "\x04"} // and Ctrl-\, Ctrl-D
+		}
+		for _, how := range ends {
 			// The shell has a handler, or else it would end by the terminal's signal, too.
-			shell := `stty echo; trap : INT TERM; (echo pid=$(exec sh -c 'echo $PPID')=; exec hsmemu ` + c.line + `); echo code=$?=; stty -a`
+			shell := `stty echo; trap : INT TERM QUIT; (echo pid=$(exec sh -c 'echo $PPID')=; exec hsmemu ` + c.line + `); echo code=$?=; stty -a`
 			cmd := exec.Command("script", "-qec", shell, "/dev/null")
 			cmd.Env, cmd.SysProcAttr = h.command().Env, &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 			said := &said{}
@@ -55,8 +59,13 @@ func TestInterrupt_EndsAWait(t *testing.T) {
 			}
 			require.NoError(t, cmd.Wait(), "%s: %s", c.line, said)
 			late.Stop()
-			require.Contains(t, said.String(), "code=130=", "%s", c.line)
-			require.Contains(t, said.String(), ": interrupted", "%s", c.line)
+			code, why := "code=130=", ": interrupted"
+			if how == "\x04" {
+				code, why = "code=1=", ": nothing was typed"
+			}
+			require.Contains(t, said.String(), code, "%s", c.line)
+			require.Contains(t, said.String(), why, "%s", c.line)
+			require.NotContains(t, said.String(), "goroutine", "%s", c.line)
 			require.Contains(t, said.String(), " echo ", "%s", c.line)
 		}
 	}

@@ -78,7 +78,7 @@ var layers = map[string]layer{
 	"emulator/chiptest": {imports: []string{"applet", "emulator/chip", "emulator/conform", "keystore"}}, // for tests alone
 	"emulator/conform":  {imports: []string{"applet/apdu", "applet/client", "applet/tlv", "applet/cvc", "applet/pkcs15", "applet/sm", "keystore/curve", "pinstate", "vsmartcard"}},
 	"docs":              {imports: []string{"..."}}, // tests alone
-	"cmd/hsmemu":        {imports: []string{"..."}, modules: []string{"github.com/coreos/go-systemd/v22/daemon", "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"}},
+	"cmd/hsmemu":        {imports: []string{"..."}, modules: []string{"github.com/coreos/go-systemd/v22/daemon", "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/sys/unix", "golang.org/x/term"}},
 }
 
 // forTests are the modules that tests may import in addition.

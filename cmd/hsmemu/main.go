@@ -8,6 +8,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,7 +18,6 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -32,13 +32,12 @@ const (
 	exitDone   = 0
 	exitFailed = 1
 	exitUsage  = 2
-	// exitInterrupted is that of a command that SIGINT or SIGTERM ended before it
-	// was done.
+	// exitInterrupted is that of a command that a signal ended before it was done.
 	exitInterrupted = 130
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), ending()...)
 	defer stop()
 	a := &app{
 		in: os.Stdin, out: os.Stdout, err: os.Stderr, terminal: "/dev/tty",
@@ -57,6 +56,10 @@ type app struct {
 
 	interrupted <-chan struct{} // closed when the command is to end
 
+	mistyped error // help was asked for on what is no command
+
+	fromVariables []string // the flags that variables have set
+
 	state string // --state
 
 	tpm, phraseFile string // --tpm, --passphrase-file
@@ -72,6 +75,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	cmd, err := root.ExecuteContextC(ctx)
+	err = cmp.Or(err, a.mistyped)
 	if err == nil {
 		return exitDone
 	}
@@ -86,6 +90,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 	fmt.Fprintf(a.err, "hsmemu: %s\n", message)
 	if errors.As(err, new(usageError)) || errors.Is(err, statedir.ErrName) {
 		fmt.Fprintf(a.err, "usage: %s\n", cmd.UseLine())
+		hint = cmp.Or(a.ofVariables(message), hint)
 		if hint != "" {
 			fmt.Fprintf(a.err, "hint: %s\n", hint)
 		}
@@ -147,6 +152,7 @@ func newRootCommand(a *app) *cobra.Command {
 	alsoByFlag(root)
 	hintFlag(a, root)
 	complete(a, root)
+	helpOnCommands(a, root)
 	exemplify(root)
 	return root
 }
@@ -171,6 +177,33 @@ func helpOrUnknown(cmd *cobra.Command, args []string) error {
 		err = hinted{err, "did you mean " + strings.Join(near, " or ") + "?"}
 	}
 	return usageError{err}
+}
+
+// helpOnCommands refuses help on what is no command: the library shows that of the
+// group in which it looked for it, as if nothing were wrong.
+func helpOnCommands(a *app, root *cobra.Command) {
+	help := root.HelpFunc()
+	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		if typed := cmd.Flags().Args(); cmd.HasSubCommands() && len(typed) > 0 {
+			a.mistyped = helpOrUnknown(cmd, typed)
+			return
+		}
+		help(cmd, args)
+	})
+	root.SetHelpCommand(&cobra.Command{
+		Use:   "help [COMMAND]...",
+		Short: "show the help of a command",
+		RunE: func(_ *cobra.Command, args []string) error {
+			of, rest, err := root.Find(args)
+			switch {
+			case err != nil:
+				return usageError{err}
+			case len(rest) > 0 && of.HasSubCommands():
+				return helpOrUnknown(of, rest)
+			}
+			return of.Help()
+		},
+	})
 }
 
 // exactly wants n arguments; anything else is a mistake in the command line.

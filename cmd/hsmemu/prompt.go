@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"time"
 
 	"golang.org/x/term"
 )
@@ -15,7 +14,7 @@ import (
 // at a terminal without being shown. The caller wipes it.
 func (a *app) secret(what, file, variable string) ([]byte, error) {
 	if file != "" {
-		data, err := readFile(file)
+		data, err := a.readFile(file)
 		if err != nil {
 			return nil, fmt.Errorf("read the %s in %s: %w", what, file, err)
 		}
@@ -37,6 +36,8 @@ func (a *app) secret(what, file, variable string) ([]byte, error) {
 
 var (
 	errNoTerminal = errors.New("there is no terminal")
+	// errNothing says that the input ended where an answer was asked for.
+	errNothing = errors.New("nothing was typed")
 	// errInterrupted says that a signal ended what would have gone on waiting.
 	errInterrupted = errors.New("interrupted")
 )
@@ -53,48 +54,51 @@ func (a *app) typed(question string, hide bool) ([]byte, error) {
 	if err != nil {
 		return nil, errors.Join(err, tty.Close())
 	}
-	type answer struct {
-		line []byte
-		err  error
-	}
-	answers := make(chan answer, 1) // a read that cannot be interrupted ends with the process
-	go func() {
-		read := func() ([]byte, error) { return readLine(tty) }
-		if hide {
-			read = func() ([]byte, error) { return term.ReadPassword(fd) }
-		}
-		line, err := read()
-		answers <- answer{line, err}
-	}()
 	if hide {
-		hidden(fd, before)
+		// Not by term.ReadPassword, which never returns after a Ctrl-D.
+		if err := silence(fd); err != nil {
+			return nil, errors.Join(err, tty.Close())
+		}
 	}
 	fmt.Fprint(tty, question)
-	select {
-	case got := <-answers:
-		if hide {
-			fmt.Fprintln(tty)
-		}
-		return got.line, errors.Join(got.err, tty.Close())
-	case <-a.interrupted:
+	line, err := unlessInterrupted(a, func() ([]byte, error) { return readLine(tty) })
+	if hide || err != nil {
 		fmt.Fprintln(tty)
-		return nil, errors.Join(errInterrupted, term.Restore(fd, before))
+	}
+	if errors.Is(err, io.EOF) {
+		err = errNothing
+	}
+	err = errors.Join(err, term.Restore(fd, before))
+	if !errors.Is(err, errInterrupted) { // or else somebody is still reading
+		err = errors.Join(err, tty.Close())
+	}
+	return line, err
+}
+
+// unlessInterrupted does what may wait for ever, as opening a named pipe does. One
+// that is interrupted goes on until the process ends, which nothing can prevent.
+func unlessInterrupted[T any](a *app, do func() (T, error)) (result T, err error) {
+	done := make(chan struct{})
+	var got T
+	var failed error
+	go func() {
+		defer close(done)
+		got, failed = do()
+	}()
+	select {
+	case <-done:
+		return got, failed
+	case <-a.interrupted:
+		return result, errInterrupted
 	}
 }
 
-// hidden waits until the terminal has left its state of before, and no longer
-// shows what is typed: who asked sooner could show the secret, and one who is
-// interrupted sooner would restore too early. A terminal that showed nothing to
-// begin with is not waited for.
-func hidden(fd int, before *term.State) {
-	look := time.NewTicker(time.Millisecond)
-	defer look.Stop()
-	for range 50 {
-		if now, err := term.GetState(fd); err != nil || *now != *before {
-			return
-		}
-		<-look.C
-	}
+// writeFile makes a file, or empties it. A named pipe is waited for, until somebody
+// reads from it or the user has enough.
+func (a *app) writeFile(path string) (*os.File, error) {
+	return unlessInterrupted(a, func() (*os.File, error) {
+		return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	})
 }
 
 // pick is the file for the i-th of several things: files are one for each of

@@ -10,7 +10,7 @@ import (
 // readShares reads the share files and gets their passwords.
 func (a *app) readShares(o importOrder) (shares, passwords [][]byte, err error) {
 	for i, path := range o.shares {
-		share, err := readFile(path)
+		share, err := a.readFile(path)
 		if err != nil {
 			return nil, nil, fmt.Errorf("read the share in %s: %w", path, err)
 		}
@@ -30,7 +30,7 @@ func (a *app) sharePassword(share, file string) ([]byte, error) {
 	if file == "" {
 		return a.secret(what, file, "HSMEMU_SHARE_PASSWORD")
 	}
-	data, err := readFile(file)
+	data, err := a.readFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("read the %s in %s: %w", what, file, err)
 	}

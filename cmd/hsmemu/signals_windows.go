@@ -6,6 +6,9 @@ import (
 	"syscall"
 )
 
+// ending are the signals that end a command tidily.
+func ending() []os.Signal { return []os.Signal{syscall.SIGINT, syscall.SIGTERM} }
+
 // passed are the signals that a program gets when we are sent them.
 var passed = []os.Signal{syscall.SIGINT, syscall.SIGTERM}
 

@@ -109,7 +109,11 @@ func answering(ctx context.Context, wait time.Duration, look func(context.Contex
 	pause := time.NewTicker(statusPause)
 	defer pause.Stop()
 	for {
-		one, stop := context.WithTimeout(ctx, statusPatience)
+		patience := statusPatience
+		if wait > 0 {
+			patience = min(patience, wait)
+		}
+		one, stop := context.WithTimeout(ctx, patience)
 		s, err := look(one)
 		stop()
 		if err == nil || over.Err() != nil {

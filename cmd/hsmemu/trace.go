@@ -52,7 +52,7 @@ func newTraceCommand(a *app) *cobra.Command {
 				form = drawn(view.Drawing{Colour: a.env("NO_COLOR") == ""})
 			}
 			if capture != "" {
-				form = captured(capture, form)
+				form = a.captured(capture, form)
 			}
 			follow := a.follow
 			if wait {
@@ -124,13 +124,13 @@ func chosen(classes []string, f form) form {
 
 // captured writes a capture, too, from when the card is known, and closes it at the
 // end.
-func captured(path string, f form) form {
+func (a *app) captured(path string, f form) form {
 	return func(w io.Writer) (func(string, view.Event) error, func() error, error) {
 		next, end, err := f(w)
 		if err != nil {
 			return nil, nil, err
 		}
-		file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+		file, err := a.writeFile(path)
 		if err != nil {
 			return nil, nil, fmt.Errorf("write %s: %w", path, plain(err))
 		}
@@ -268,7 +268,7 @@ func (a *app) trace(cards []*control.Card, place string) (end func() error, err 
 	form, closeFile := form(eachLine), nothingLeft
 	switch {
 	case place != onStderr:
-		file, err := os.OpenFile(place, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+		file, err := a.writeFile(place)
 		if err != nil {
 			return nil, fmt.Errorf("write %s: %w", place, plain(err))
 		}

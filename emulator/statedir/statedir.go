@@ -111,7 +111,11 @@ type Dir struct {
 // none. The options are those with which cards are opened, whatever seals them.
 // Error: ErrWritable, also for the folder of the snapshots.
 func Open(path string, opt store.Options) (*Dir, error) {
-	if err := os.MkdirAll(path, 0o700); err != nil {
+	path, err := filepath.Abs(path) // whoever is told of a file in it may be elsewhere
+	if err == nil {
+		err = os.MkdirAll(path, 0o700)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("make the state folder: %w", err)
 	}
 	for _, folder := range []string{path, filepath.Join(path, snapshotFolder)} {

@@ -18,6 +18,9 @@ var (
 	ErrLocked = errors.New("file is in use")
 	// ErrCorrupt reports a file that does not hold what was written into it.
 	ErrCorrupt = errors.New("damaged file")
+	// ErrNotRegular reports something that is no file of bytes: a folder, a named
+	// pipe, a device.
+	ErrNotRegular = errors.New("not a regular file")
 	// ErrVersion reports a file that a newer program wrote.
 	ErrVersion = errors.New("file of another version")
 	// ErrSealed reports a file whose kind of seal is not among Options.Sealers.

@@ -44,15 +44,21 @@ type system struct{}
 const longest = 4 << 20
 
 func (system) ReadFile(name string) (data []byte, err error) {
-	f, err := os.Open(name)
+	// Opening a named pipe waits for whoever writes into it, and a device can do
+	// anything: so it is looked at first, and opened without waiting in case that
+	// it was exchanged meanwhile.
+	info, err := os.Stat(name)
+	if err == nil && !info.Mode().IsRegular() {
+		err = &fs.PathError{Op: "read", Path: name, Err: ErrNotRegular}
+	}
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(name, os.O_RDONLY|withoutWaiting, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
 	all := bytes.NewBuffer(make([]byte, 0, min(info.Size(), longest)+bytes.MinRead)) // one copy, where it can be
 	n, err := all.ReadFrom(io.LimitReader(f, longest+1))
 	if err == nil && n > longest {

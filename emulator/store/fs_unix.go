@@ -12,6 +12,9 @@ import (
 // errTaken is what tryLock says of a lock that another holder has.
 const errTaken = syscall.EWOULDBLOCK
 
+// withoutWaiting opens a named pipe at once, and changes nothing about files.
+const withoutWaiting = syscall.O_NONBLOCK
+
 // openLock opens a lock file, and follows no link that someone put there.
 func openLock(name string) (*os.File, error) {
 	return os.OpenFile(name, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)

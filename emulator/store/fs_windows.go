@@ -10,6 +10,9 @@ import (
 // errTaken is what tryLock says of a lock that another holder has.
 const errTaken = windows.ERROR_LOCK_VIOLATION
 
+// withoutWaiting is nothing: no name in a folder of Windows is a pipe.
+const withoutWaiting = 0
+
 // lockedByte is the byte whose lock stands for the file's: Windows keeps others
 // from reading what is locked, and the number of the holder is read at the
 // beginning.

@@ -1,7 +1,5 @@
 package store
 
-import "fmt"
-
 // Info is what can be told of a file besides its content.
 type Info struct {
 	Version    int    // of the file format
@@ -71,7 +69,7 @@ func Inspect(path string, opt Options) (Info, error) {
 func look(path string, opt Options) (parsed, error) {
 	raw, err := opt.FS.ReadFile(path)
 	if err != nil {
-		return parsed{}, fmt.Errorf("read: %w", err)
+		return parsed{}, err // that of the file system says what and where
 	}
 	return parse(path, raw)
 }

@@ -82,8 +82,8 @@ type guard struct {
 }
 
 // Open takes the file at path for this process and checks it. The content is
-// read by Load. Errors: *LockedError (ErrLocked), ErrNotExist, ErrCorrupt,
-// ErrVersion, ErrSealed, ErrRolledBack, ErrAhead, what the sealer returned
+// read by Load. Errors: *LockedError (ErrLocked), ErrNotExist, ErrNotRegular,
+// ErrCorrupt, ErrVersion, ErrSealed, ErrRolledBack, ErrAhead, what the sealer returned
 // (seal.ErrPassphrase, …), or what the file system said; the file is as before
 // in each case.
 func Open[T any](path string, opt Options) (*File[T], error) {
@@ -105,7 +105,7 @@ func take[T any](path string, opt Options, judge func(*File[T]) error) (*File[T]
 	// A look without the lock, so that asking for a file that is not there
 	// leaves no lock file behind.
 	if _, err := f.opt.FS.ReadFile(path); err != nil {
-		return nil, fmt.Errorf("open: %w", err)
+		return nil, err
 	}
 	if err := f.acquire(); err != nil {
 		return nil, err
@@ -127,7 +127,7 @@ func take[T any](path string, opt Options, judge func(*File[T]) error) (*File[T]
 func (f *File[T]) open() error {
 	raw, err := f.opt.FS.ReadFile(f.path)
 	if err != nil {
-		return fmt.Errorf("open: %w", err)
+		return err
 	}
 	p, err := parse(f.path, raw)
 	if err != nil {
@@ -298,9 +298,12 @@ func (f *File[T]) Close() error {
 func (f *File[T]) acquire() error {
 	lock, err := f.opt.FS.Lock(f.path + ".lock")
 	var held *LockedError
+	var failed *fs.PathError
 	switch {
 	case errors.As(err, &held):
 		return &LockedError{Path: f.path, PID: held.PID}
+	case errors.As(err, &failed): // whoever named the file knows nothing of its lock
+		return &fs.PathError{Op: "lock", Path: f.path, Err: failed.Err}
 	case err != nil:
 		return fmt.Errorf("lock: %w", err)
 	}

@@ -295,12 +295,7 @@ func TestRead_StopsAtTheLengthOfACard(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "long")
 	require.NoError(t, os.WriteFile(path, nil, 0o600))
 	require.NoError(t, os.Truncate(path, 5<<20))
-	for _, name := range []string{path, "/dev/zero"} {
-		if _, err := os.Stat(name); err != nil {
-			continue // not a file of this system
-		}
-		_, err := store.Inspect(name, store.Options{})
-		require.ErrorIs(t, err, store.ErrCorrupt)
-		require.ErrorContains(t, err, "longer than any card")
-	}
+	_, err := store.Inspect(path, store.Options{})
+	require.ErrorIs(t, err, store.ErrCorrupt)
+	require.ErrorContains(t, err, "longer than any card")
 }

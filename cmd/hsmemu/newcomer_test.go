@@ -1,0 +1,81 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Variables set what nobody looks at: they turn no command into another, give way to
+// what is typed, and are named where they are at fault.
+func TestEnvironment_GivesWay(t *testing.T) {
+	t.Parallel()
+	state := t.TempDir()
+	env := func(more ...string) map[string]string {
+		all := map[string]string{"HSMEMU_STATE": state}
+		for i := 0; i < len(more); i += 2 {
+			all[more[i]] = more[i+1]
+		}
+		return all
+	}
+	for _, line := range [][]string{{"card", "new", "lab"}, {"card", "snapshot", "lab", "kept"}} {
+		_, said, code := called(t, env(), line...)
+		require.Zero(t, code, said)
+	}
+	_, said, code := called(t, env("HSMEMU_RM", "1"), "card", "snapshot", "lab", "kept")
+	require.Equal(t, exitFailed, code, "there is one")
+	require.Contains(t, said, "there is one")
+	require.FileExists(t, filepath.Join(state, "snapshots", "lab", "kept.card"))
+
+	_, said, _ = called(t, env("HSMEMU_SOCKET", "/x"), "status", "--card", "lab")
+	require.Contains(t, said, "no process runs this card")
+	_, said, _ = called(t, env("HSMEMU_WAIT", "3s"), "trace", "--card", "lab")
+	require.Contains(t, said, "no process runs this card")
+
+	_, said, code = called(t, env("HSMEMU_VPCD", "x:1", "HSMEMU_VPCD_LISTEN", "y:2"), "run", "--card", "lab")
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, said, "hint: --vpcd comes from $HSMEMU_VPCD, --vpcd-listen comes from $HSMEMU_VPCD_LISTEN")
+}
+
+// A key reference is 1 to 255 where one is typed: 0 would be no key, and all well.
+func TestAttest_RefusesKey0(t *testing.T) {
+	t.Parallel()
+	env := map[string]string{"HSMEMU_STATE": t.TempDir()}
+	_, said, code := called(t, env, "card", "new", "lab")
+	require.Zero(t, code, said)
+	for _, line := range [][]string{
+		{"attest", "--card", "lab", "--key", "0"},
+		{"card", "authenticate", "--card", "lab", "--with", "lab", "--key", "0"},
+	} {
+		_, said, code = called(t, env, line...)
+		require.Equal(t, exitUsage, code, line)
+		require.Contains(t, said, "key reference 0: 1 to 255")
+	}
+}
+
+// Asking for help on what is no command is the same mistake as calling it.
+func TestHelp_RefusesWhatIsNoCommand(t *testing.T) {
+	t.Parallel()
+	for _, line := range [][]string{{"nosuch", "--help"}, {"help", "nosuch"}, {"card", "nosuch", "--help"}, {"help", "card", "nosuch"}} {
+		out, said, code := called(t, nil, line...)
+		require.Equal(t, exitUsage, code, line)
+		require.Empty(t, out)
+		require.Contains(t, said, "unknown command")
+	}
+	for _, line := range [][]string{{"--help"}, {"help", "card", "new"}, {"card", "--help"}, {"card", "show", "x", "--help"}} {
+		out, said, code := called(t, nil, line...)
+		require.Equal(t, exitDone, code, said)
+		require.NotEmpty(t, out)
+	}
+}
+
+// A state folder that was named from where somebody stood has its whole name for others.
+func TestCards_FolderHasItsWholeName(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	d, err := (&app{state: "relative", env: os.Getenv}).cards()
+	require.NoError(t, err)
+	require.True(t, filepath.IsAbs(d.Path()), d.Path())
+}
