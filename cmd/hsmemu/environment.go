@@ -36,8 +36,17 @@ var rivals = [][]string{
 	{"socket", "vpcd", "vpcd-listen"},
 	{"from", "socket"},
 	{"json", "verbose"},
-	{"from", "like"}, {"from", "firmware"}, {"from", "serial"}, {"from", "seed"}, {"from", "key-pool"}, {"from", "answer"}, {"from", "broken"},
-	{"card", "firmware"}, {"reader", "firmware"}, {"card", "seed"}, {"reader", "seed"},
+	{"from", "like"},
+	{"from", "firmware"},
+	{"from", "serial"},
+	{"from", "seed"},
+	{"from", "key-pool"},
+	{"from", "answer"},
+	{"from", "broken"},
+	{"card", "firmware"},
+	{"reader", "firmware"},
+	{"card", "seed"},
+	{"reader", "seed"},
 }
 
 // needing are flags that some command refuses without another one. Their variables say
