@@ -108,7 +108,7 @@ func (c cutting) judge(one Cut) string {
 		return "the counter changed before anything was saved"
 	case one.After == 1 && found.Left != before.Left-1 && (counted || accepted && one.Saves > 1):
 		return "the try was not spent first"
-	case accepted && one.Saves < 2 && !c.attempt.erases && last:
+	case accepted && one.Saves < 2 && last:
 		return "the try was not spent before the secret was looked at"
 	case counted && one.Saves == 0:
 		return "the answer says that a try is spent, and nothing was saved"

@@ -1,16 +1,19 @@
 package conform
 
 import (
+	"cmp"
 	"embed"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"path"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // Rule is one thing that a card has to do, and a scenario that shows whether it
@@ -293,7 +296,8 @@ type ruleBook struct {
 	rules  []Rule
 	at     map[string]int // where a rule of a name is in rules
 	setups map[string]setup
-	steps  int // of all rules
+	steps  int  // of all rules
+	given  Vars // from the start
 	errs   []error
 }
 
@@ -328,6 +332,12 @@ var ruleID = regexp.MustCompile(`^[A-Z]+(-[A-Z0-9]+)+$`)
 // errNoHeading is the error for lines before the first heading.
 var errNoHeading = errors.New("indented lines belong to a rule or a setup, and there is none yet")
 
+var errUnreadable = errors.New("there is a character that cannot be seen, as a terminal obeys")
+
+// unreadable reports whether a character is none that people see: of control, or of
+// the direction of a text.
+func unreadable(r rune) bool { return unicode.IsControl(r) && r != '\t' || unicode.Is(unicode.Cf, r) }
+
 // read reads a file.
 func (b *ruleBook) read(file, text string) {
 	if len(text) > mostBytes {
@@ -347,6 +357,10 @@ func (b *ruleBook) read(file, text string) {
 		}
 		if len(b.errs) >= mostErrors {
 			return
+		}
+		if i := strings.IndexFunc(l, unreadable); i >= 0 {
+			b.wrong(file, line, errUnreadable)
+			continue
 		}
 		var err error
 		words := strings.Fields(l)
@@ -392,6 +406,9 @@ func (b *ruleBook) read(file, text string) {
 		if err != nil {
 			b.wrong(file, line, err)
 		}
+	}
+	if part == "" && len(b.errs) == 0 {
+		b.wrong(file, 1, errors.New("there is no rule and no setup"))
 	}
 }
 
@@ -453,6 +470,9 @@ func (r *Rule) header(word, text string) error {
 		if !slices.Contains(grades, Grade(grade)) {
 			return fmt.Errorf("evidence is one of %q: %s", grades, grade)
 		}
+		if Grade(grade) == Hardware && !strings.Contains(source, "://") && r.Withdrawn == "" {
+			return fmt.Errorf("what was %s has an address behind a colon", Hardware)
+		}
 		r.Evidence = append(r.Evidence, Evidence{Grade(grade), strings.TrimSpace(source)})
 	case "applies":
 		for one := range strings.SplitSeq(text, ",") {
@@ -467,6 +487,9 @@ func (r *Rule) header(word, text string) error {
 			if err := r.Costs.add(strings.TrimSpace(one)); err != nil {
 				return err
 			}
+		}
+		if r.Costs != (Costs{}) && slices.Contains(strings.Fields(strings.ReplaceAll(text, ",", " ")), "nothing") {
+			return fmt.Errorf("a rule that costs something does not cost nothing: %s", text)
 		}
 		r.texts["costs"] = &section{}
 	default:
@@ -542,8 +565,86 @@ func (b *ruleBook) finish(r *Rule) {
 	if r.Withdrawn == "" && r.texts["steps"] != nil && !r.judges() {
 		b.wrong(r.File, r.Line, fmt.Errorf("the steps of rule %s judge nothing: no answer is asked for", r.ID))
 	}
+	b.variables(r)
 	b.steps += len(r.Before.steps) + len(r.Steps.steps) + len(r.After.steps)
 	r.texts = nil
+}
+
+// secrets are the variables that a run gives to rules, and keeps.
+var secrets = []string{"pin", "so-pin"}
+
+// variables notes what a rule names that nothing has kept before, and what it keeps
+// in place of a secret: neither is a fault of a card.
+func (b *ruleBook) variables(r *Rule) {
+	if b.given == nil {
+		b.given = NewPlayer(nil).Vars
+	}
+	kept := map[string]bool{}
+	for _, name := range secrets {
+		kept[name] = true
+	}
+	for _, one := range slices.Concat(r.Before.steps, r.Steps.steps, r.After.steps) {
+		file := cmp.Or(one.file, r.File)
+		for name := range one.uses() {
+			if _, given := b.given[name]; !given && !kept[name] {
+				b.wrong(file, one.line, fmt.Errorf("rule %s: no variable %s", r.ID, name))
+			}
+		}
+		for name := range one.keeps() {
+			if slices.Contains(secrets, name) {
+				b.wrong(file, one.line, fmt.Errorf("rule %s: the variable %s is the owner's", r.ID, name))
+			}
+			kept[name] = true
+		}
+	}
+}
+
+// uses are the variables that a line takes.
+func (s step) uses() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		var within func(expression) bool
+		within = func(e expression) bool {
+			for _, i := range e {
+				if i.variable != nil && !yield(i.variable.name) || !within(i.inner) {
+					return false
+				}
+			}
+			return true
+		}
+		if !within(s.command) {
+			return
+		}
+		for _, answer := range s.want {
+			for _, p := range answer.want {
+				if p.variable != nil && !yield(p.variable.name) {
+					return
+				}
+			}
+		}
+		if s.verb == "differ" {
+			for _, name := range s.args {
+				if !yield(name) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// keeps are the variables that a line gives a value.
+func (s step) keeps() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		if s.verb == "let" && !yield(s.args[0]) {
+			return
+		}
+		for _, answer := range s.want {
+			for _, p := range answer.want {
+				if p.name != "" && !yield(p.name) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // judges reports whether something that a card does can break the rule's steps.

@@ -418,11 +418,12 @@ func TestReport_IsTheSameForASeed(t *testing.T) {
 // What a card or a rule has said cannot become a part of the report's form.
 func TestReport_Forms(t *testing.T) {
 	t.Parallel()
-	odd := `<script>"#&` + "\x1b"
+	odd := `<script>"#&`
 	l, err := conform.LoadRules(fstest.MapFS{"f.txt": {Data: []byte(rules + strings.Replace(rule("X-R1", "nothing", "select\n00 20 00 81 => \"<b>\""), "says s", "says "+odd, 1) + rule("X-R2", "nothing", "select"))}})
 	require.NoError(t, err)
 	r, err := conform.Judge(t.Context(), l, shipped(t, "4.1"), options())
 	require.NoError(t, err)
+	r.Target += "\x1b\u202e"
 	write := func(format string) string {
 		var b bytes.Buffer
 		require.NoError(t, r.Write(&b, format))
@@ -446,6 +447,7 @@ func TestReport_Forms(t *testing.T) {
 	require.Equal(t, 1, suites.Suites[0].Failures)
 	require.True(t, json.Valid([]byte(write("json"))))
 	require.False(t, slices.Contains([]byte(write("text")), 0x1b), "nothing that a terminal obeys")
+	require.NotContains(t, write("text"), "\u202e")
 	require.Error(t, r.Write(&bytes.Buffer{}, "pdf"))
 }
 

@@ -229,7 +229,7 @@ func oneLine(text string) string { return printable(strings.Join(strings.Fields(
 // printable is a text without what a terminal obeys.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) && r != '\n' {
+		if unreadable(r) && r != '\n' || r == '\t' {
 			return unicode.ReplacementChar
 		}
 		return r
