@@ -146,11 +146,11 @@ func inUse(s Statement) Statement {
 const unasked = "not asked for"
 
 func whyNot(r Rule, s Statement, o Options) string {
-	if r.Withdrawn != "" {
-		return "withdrawn: " + r.Withdrawn
-	}
 	if o.Only != nil && !o.Only.MatchString(r.ID) {
 		return unasked
+	}
+	if r.Withdrawn != "" {
+		return "withdrawn: " + r.Withdrawn
 	}
 	if why := o.Expected.skips(r.ID); why != "" {
 		return "to be skipped: " + why
