@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -14,7 +13,6 @@ import (
 
 	"hsmemu/applet/apdu"
 	"hsmemu/emulator/control"
-	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/view"
 )
 
@@ -46,12 +44,12 @@ func newAPDUCommand(a *app) *cobra.Command {
 					return usageError{byFlag(a, cmd, args, err)}
 				}
 			}
-			say, end, err := a.speaker(cmd.Context(), card)
+			s, err := a.open(cmd.Context(), card, makeDefault)
 			if err != nil {
 				return err
 			}
-			defer func() { _ = end() }() // everything said has been saved
-			x.say, x.app = say, a
+			defer func() { _ = s.Close() }() // everything said has been saved
+			x.card, x.app = s, a
 			return x.all(cmd.Context(), args)
 		},
 	}
@@ -71,45 +69,13 @@ func parsed(text string) ([]byte, error) {
 	return command, nil
 }
 
-// speaker sends a command to a card; what it meant is nil where the card did not
-// see it or failed in it.
-type speaker func(ctx context.Context, command []byte) (answer []byte, meant *view.Event, err error)
-
-// speaker reaches a card through the process that runs it, or else powers it on.
-func (a *app) speaker(ctx context.Context, name string) (say speaker, end func() error, err error) {
-	c, err := a.running(ctx, name)
-	if err == nil {
-		return c.Exchange, c.Close, nil
-	}
-	if !errors.Is(err, control.ErrNobody) && !errors.Is(err, statedir.ErrNoCard) {
-		return nil, nil, err
-	}
-	h, err := a.hold(name, makeDefault)
-	if err != nil {
-		return nil, nil, err
-	}
-	events, stop := h.Watch(1)
-	return func(ctx context.Context, command []byte) ([]byte, *view.Event, error) {
-			answer, err := h.Transmit(ctx, command)
-			select {
-			case e := <-events:
-				return answer, new(control.EventOf(e)), err
-			default:
-				return answer, nil, err
-			}
-		}, func() error {
-			stop()
-			return h.Close()
-		}, nil
-}
-
 // fromInput is the argument that stands for commands on standard input.
 const fromInput = "-"
 
 // exchanges are commands for a card, and what is expected of their answers.
 type exchanges struct {
 	*app
-	say     speaker
+	card    *control.Session
 	selects bool     // the application first
 	expect  []string // patterns of status words
 	asJSON  bool
@@ -167,7 +133,7 @@ func (x *exchanges) all(ctx context.Context, args []string) error {
 
 // one sends one command, prints what became of it, and judges that.
 func (x *exchanges) one(ctx context.Context, command []byte, expected *string) error {
-	answer, meant, err := x.say(ctx, command)
+	answer, meant, err := x.card.Exchange(ctx, command)
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,7 @@ import (
 
 	"hsmemu/applet"
 	"hsmemu/emulator/control"
-	"hsmemu/emulator/store"
+	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/view"
 	"hsmemu/keystore/seal"
 )
@@ -65,18 +65,13 @@ func (a *app) printJSON(v any) error {
 	return e.Encode(v)
 }
 
-// inspector is a store of cards that tells what their files show to everybody.
-type inspector interface {
-	Inspect(card string) (store.Info, error)
-}
-
 // summary is a view for lists: it asks for no passphrase and no TPM, and a
 // damaged card does not hide the others.
-func (a *app) summary(ctx context.Context, d inspector, name string) view.Card {
+func (a *app) summary(ctx context.Context, d *statedir.Dir, name string) view.Card {
 	info, err := d.Inspect(name)
 	v := view.Closed(name, info.Seal, info.Generation)
 	if err == nil {
-		shown, failed := a.showRunning(ctx, name)
+		shown, failed := control.ShowRunning(ctx, d, name)
 		switch {
 		case failed == nil:
 			return shown

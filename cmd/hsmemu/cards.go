@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"hsmemu/applet/client"
+	"hsmemu/emulator"
 	"hsmemu/emulator/control"
 	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/view"
@@ -46,96 +47,62 @@ const (
 	makeDefault
 )
 
+// world is what a card of this process gets from outside.
+func (a *app) world(card string) emulator.World {
+	w := a.outside
+	w.Log = slog.New(voice{out: a.err, about: fmt.Sprintf("card %q: ", card)})
+	return w
+}
+
 // hold opens a card for running it.
 func (a *app) hold(name string, missing absent) (*statedir.Card, error) {
+	return opened(a, name, missing, func(d *statedir.Dir) (*statedir.Card, error) { return d.Run(name, a.world(name)) })
+}
+
+// opened opens a card in some way, and makes it before that where it may.
+func opened[T any](a *app, name string, missing absent, open func(*statedir.Dir) (T, error)) (card T, err error) {
 	d, err := a.cards()
 	if err != nil {
-		return nil, err
+		return card, err
 	}
-	w := a.outside
-	w.Log = slog.New(voice{out: a.err, about: fmt.Sprintf("card %q: ", name)})
-	card, err := d.Run(name, w)
+	card, err = open(d)
 	if !errors.Is(err, statedir.ErrNoCard) || missing != makeDefault || name != defaultCard {
 		return card, err
 	}
 	sealers, err := a.newSealers(sealing{})
 	if err != nil {
-		return nil, err
+		return card, err
 	}
 	if err := d.Make(name, statedir.Order{}, sealers, a.outside); err != nil {
-		return nil, err
+		return card, err
 	}
 	fmt.Fprintf(a.err, "hsmemu: made card %q in %s\n", name, d.Path())
-	return d.Run(name, w)
-}
-
-// running reaches the process that runs a card. Error: control.ErrNobody if no
-// process does, and the card exists.
-func (a *app) running(ctx context.Context, name string) (*control.Client, error) {
-	d, err := a.cards()
-	if err != nil {
-		return nil, err
-	}
-	socket, err := d.Socket(name)
-	if err != nil {
-		return nil, err
-	}
-	c, err := control.Dial(ctx, socket)
-	if errors.Is(err, control.ErrNobody) {
-		if _, err := d.Inspect(name); err != nil {
-			return nil, err
-		}
-	}
-	return c, err
+	return open(d)
 }
 
 // ask asks something of the process that runs a card.
 func (a *app) ask(ctx context.Context, op, name string, do func(*control.Client) error) error {
-	c, err := a.running(ctx, name)
-	if err == nil {
-		err = errors.Join(do(c), c.Close())
-	}
-	var named *statedir.Error
-	if err == nil || errors.As(err, &named) {
+	d, err := a.cards()
+	if err != nil {
 		return err
 	}
-	return &statedir.Error{Op: op, Card: name, Err: err}
+	return control.Ask(ctx, d, op, name, do)
 }
 
-// showRunning asks the process that runs a card about it.
-func (a *app) showRunning(ctx context.Context, name string) (v view.Card, err error) {
-	err = a.ask(ctx, "show", name, func(c *control.Client) (err error) {
-		v, err = c.Show(ctx)
-		return err
-	})
-	return v, err
-}
-
-// show is what can be told of a card, asked from the process that runs it or
-// read from its file.
+// show is what can be told of a card.
 func (a *app) show(ctx context.Context, name string) (view.Card, error) {
-	v, err := a.showRunning(ctx, name)
-	if !errors.Is(err, control.ErrNobody) {
-		return v, err
-	}
 	d, err := a.cards()
 	if err != nil {
 		return view.Card{}, err
 	}
-	state, info, err := d.Read(name)
-	if err != nil {
-		return view.Card{}, err
+	v, refused, err := control.Show(ctx, d, name)
+	if refused != nil {
+		v.Refused = new(refusal(refused))
 	}
-	v = view.Of(name, state, info.Seal, info.Generation)
-	if info.Refusal != nil {
-		v.Refused = new(refusal(info.Refusal))
-	}
-	return v, nil
+	return v, err
 }
 
-// session is a client of a card: through the process that runs it, in the
-// session that its clients share, in a reader of PC/SC, or else of a card of our
-// own power-on.
+// session is a client of a card.
 type session struct {
 	*client.Client
 	// what is the card for people: card "alice", reader "…".
@@ -145,20 +112,20 @@ type session struct {
 	close  func() error
 }
 
-// session opens a card for commands.
+// open opens a card for commands.
+func (a *app) open(ctx context.Context, name string, missing absent) (*control.Session, error) {
+	return opened(a, name, missing, func(d *statedir.Dir) (*control.Session, error) {
+		return control.Open(ctx, d, name, a.world(name))
+	})
+}
+
+// session opens a card for a client.
 func (a *app) session(ctx context.Context, name string) (*session, error) {
-	c, err := a.running(ctx, name)
-	switch {
-	case err == nil:
-		return &session{Client: client.New(c), what: fmt.Sprintf("card %q", name), shared: true, close: c.Close}, nil
-	case !errors.Is(err, control.ErrNobody):
-		return nil, err
-	}
-	h, err := a.hold(name, refuseAbsent)
+	s, err := a.open(ctx, name, refuseAbsent)
 	if err != nil {
 		return nil, err
 	}
-	return &session{Client: client.New(h.Card), what: fmt.Sprintf("card %q", name), close: h.Close}, nil
+	return &session{Client: client.New(s), what: fmt.Sprintf("card %q", name), shared: s.Shared, close: s.Close}, nil
 }
 
 // inReader takes up the card in the reader of PC/SC whose name contains some text.

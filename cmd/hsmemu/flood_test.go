@@ -81,7 +81,7 @@ func TestControl_RespectsTransactions(t *testing.T) {
 	h.must("card", "snapshot", "alice", "then")
 	a := newApp(t, h.dir)
 	status := func(command string) (string, error) {
-		c, err := a.running(soon(t), "alice")
+		c, err := reach(t, a, "alice")
 		require.NoError(t, err)
 		defer c.Close()
 		b, err := hex.DecodeString(command)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"hsmemu/emulator/control"
 	"hsmemu/vsmartcard/pcscd"
 )
 
@@ -162,4 +163,12 @@ func (c *pcscClient) send(t *testing.T, command []byte) []byte {
 	answer, err := c.card.Transmit(t.Context(), command)
 	require.NoError(t, err)
 	return answer
+}
+
+// reach reaches the process that runs a card.
+func reach(t *testing.T, a *app, card string) (*control.Client, error) {
+	t.Helper()
+	d, err := a.cards()
+	require.NoError(t, err)
+	return control.Reach(soon(t), d, card)
 }

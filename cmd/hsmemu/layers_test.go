@@ -59,7 +59,7 @@ var layers = map[string]layer{
 
 	"emulator": {imports: []string{"emulator/broken", "emulator/chip", "applet", "applet/apdu", "keystore", "vsmartcard"}}, // keystore: a seeded card's generator
 	"emulator/control": {imports: []string{
-		"emulator", "emulator/chip", "emulator/view", "applet", "vsmartcard", "vsmartcard/descriptors", "vsmartcard/pcscd",
+		"emulator", "emulator/chip", "emulator/statedir", "emulator/view", "applet", "vsmartcard", "vsmartcard/descriptors", "vsmartcard/pcscd",
 	}},
 	"emulator/statedir": {imports: []string{"emulator", "emulator/chip", "emulator/store", "keystore/seal"}},
 	"emulator/store":    {imports: []string{"keystore/seal"}, modules: []string{"golang.org/x/crypto", "golang.org/x/sys/windows"}},

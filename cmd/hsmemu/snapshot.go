@@ -1,15 +1,11 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
-	"hsmemu/emulator/chip"
 	"hsmemu/emulator/control"
-	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/store"
 	"hsmemu/emulator/view"
 	"hsmemu/keystore/seal"
@@ -97,7 +93,11 @@ func newCardRestoreCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.restore(cmd.Context(), args[0], d, force)
+			undone, err := control.Restore(cmd.Context(), cards, args[0], d, force, a.world(args[0]))
+			for _, what := range undone {
+				fmt.Fprintf(a.err, "hsmemu: card %q: %s, which no real card can do\n", args[0], view.Printable(what))
+			}
+			return err
 		},
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "restore a card with a counter, or another device, too")
@@ -114,30 +114,4 @@ func (a *app) then(phraseFile string) store.Options {
 	}
 	old := seal.Passphrase{Ask: func() ([]byte, error) { return a.secret("passphrase of the snapshot", phraseFile, variable) }}
 	return store.Options{Sealers: append([]seal.Sealer{old}, a.options().Sealers...)}
-}
-
-// restore gives a card another state, in its reader or in its file.
-func (a *app) restore(ctx context.Context, name string, d chip.Durable, force bool) error {
-	var undone []string
-	err := a.ask(ctx, "restore", name, func(c *control.Client) (err error) {
-		undone, err = c.Restore(ctx, d, force)
-		return err
-	})
-	if errors.Is(err, control.ErrNobody) {
-		h, failed := a.hold(name, refuseAbsent)
-		if failed != nil {
-			return failed
-		}
-		undone, err = h.Replace(d, force)
-		if err = errors.Join(err, h.Close()); err != nil {
-			err = &statedir.Error{Op: "restore", Card: name, Err: err}
-		}
-	}
-	if err != nil {
-		return err
-	}
-	for _, what := range undone {
-		fmt.Fprintf(a.err, "hsmemu: card %q: %s, which no real card can do\n", name, view.Printable(what))
-	}
-	return nil
 }

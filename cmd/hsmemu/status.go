@@ -130,7 +130,11 @@ func answering(ctx context.Context, wait time.Duration, look func(context.Contex
 // cardStatus asks the process that runs a card.
 func (a *app) cardStatus(ctx context.Context, name string) (s view.Status, err error) {
 	s.Cards = []view.Served{{Card: &name}}
-	v, err := a.showRunning(ctx, name)
+	d, err := a.cards()
+	if err != nil {
+		return s, err
+	}
+	v, err := control.ShowRunning(ctx, d, name)
 	if err != nil {
 		return s, err
 	}

@@ -1,0 +1,148 @@
+package control
+
+import (
+	"context"
+	"errors"
+
+	"hsmemu/emulator"
+	"hsmemu/emulator/chip"
+	"hsmemu/emulator/statedir"
+	"hsmemu/emulator/view"
+)
+
+// Reach reaches the process that runs a card of a folder. Errors: ErrNobody if no
+// process does and the card exists, statedir.ErrName, statedir.ErrNoCard.
+func Reach(ctx context.Context, d *statedir.Dir, card string) (*Client, error) {
+	socket, err := d.Socket(card)
+	if err != nil {
+		return nil, err
+	}
+	c, err := Dial(ctx, socket)
+	if errors.Is(err, ErrNobody) {
+		if _, err := d.Inspect(card); err != nil {
+			return nil, err
+		}
+	}
+	return c, err
+}
+
+// Ask asks something of the process that runs a card of a folder. op is what fails
+// if that does, as in "eject": every error is in a *statedir.Error. Errors: those of
+// Reach and of what is asked.
+func Ask(ctx context.Context, d *statedir.Dir, op, card string, do func(*Client) error) error {
+	c, err := Reach(ctx, d, card)
+	if err == nil {
+		err = errors.Join(do(c), c.Close())
+	}
+	if err == nil || errors.As(err, new(*statedir.Error)) {
+		return err
+	}
+	return &statedir.Error{Op: op, Card: card, Err: err}
+}
+
+// ShowRunning describes a card of a folder as the process that runs it does. Errors:
+// those of Reach.
+func ShowRunning(ctx context.Context, d *statedir.Dir, card string) (v view.Card, err error) {
+	err = Ask(ctx, d, "show", card, func(c *Client) (err error) {
+		v, err = c.Show(ctx)
+		return err
+	})
+	return v, err
+}
+
+// Show describes a card of a folder as the process that runs it does, or as its
+// file says. refused is why that file would not be run, nil if it would. Errors:
+// those of Reach but ErrNobody, and of statedir.Dir.Read.
+func Show(ctx context.Context, d *statedir.Dir, card string) (v view.Card, refused, err error) {
+	v, err = ShowRunning(ctx, d, card)
+	if !errors.Is(err, ErrNobody) {
+		return v, nil, err
+	}
+	state, info, err := d.Read(card)
+	if err != nil {
+		return view.Card{}, nil, err
+	}
+	return view.Of(card, state, info.Seal, info.Generation), info.Refusal, nil
+}
+
+// Restore puts a card of a folder into another state, in the reader of the process
+// that runs it, or else in its file, opened with what w gives. It returns what that
+// took back which no card ever takes back, in words. Errors: those of Client.Restore,
+// and of statedir.Dir.Run.
+func Restore(ctx context.Context, d *statedir.Dir, card string, state chip.Durable, force bool, w emulator.World) (undone []string, err error) {
+	err = Ask(ctx, d, "restore", card, func(c *Client) (err error) {
+		undone, err = c.Restore(ctx, state, force)
+		return err
+	})
+	if !errors.Is(err, ErrNobody) {
+		return undone, err
+	}
+	held, err := d.Run(card, w)
+	if err != nil {
+		return nil, err
+	}
+	undone, err = held.Replace(state, force)
+	if err = errors.Join(err, held.Close()); err != nil {
+		return nil, &statedir.Error{Op: "restore", Card: card, Err: err}
+	}
+	return undone, nil
+}
+
+// Session is a card that takes commands: through the process that runs it, in the
+// session that the clients of its reader share, or else of a power-on of its own.
+type Session struct {
+	// Shared reports whether the card goes on when the session ends.
+	Shared bool
+
+	exchange func(context.Context, []byte) ([]byte, *view.Event, error)
+	end      func() error
+}
+
+// Open begins a session with a card of a folder. Where no process runs the card,
+// this one does until Close, with what w gives. Errors: those of Reach but
+// ErrNobody, and of statedir.Dir.Run.
+func Open(ctx context.Context, d *statedir.Dir, card string, w emulator.World) (*Session, error) {
+	c, err := Reach(ctx, d, card)
+	switch {
+	case err == nil:
+		return &Session{Shared: true, exchange: c.Exchange, end: c.Close}, nil
+	case !errors.Is(err, ErrNobody):
+		return nil, err
+	}
+	held, err := d.Run(card, w)
+	if err != nil {
+		return nil, err
+	}
+	events, stop := held.Watch(1)
+	return &Session{
+		exchange: func(ctx context.Context, command []byte) ([]byte, *view.Event, error) {
+			answer, err := held.Transmit(ctx, command)
+			select {
+			case e := <-events:
+				return answer, new(EventOf(e)), err
+			default:
+				return answer, nil, err
+			}
+		},
+		end: func() error {
+			stop()
+			return held.Close()
+		},
+	}, nil
+}
+
+// Transmit has the card execute a command APDU. Errors: those of Client.Transmit.
+func (s *Session) Transmit(ctx context.Context, command []byte) ([]byte, error) {
+	answer, _, err := s.exchange(ctx, command)
+	return answer, err
+}
+
+// Exchange is Transmit that also tells what observers of the card are told; nil
+// where the card did not see the command or failed in it.
+func (s *Session) Exchange(ctx context.Context, command []byte) ([]byte, *view.Event, error) {
+	return s.exchange(ctx, command)
+}
+
+// Close ends the session. Everything that a card of its own did has been saved
+// before, command by command.
+func (s *Session) Close() error { return s.end() }

@@ -1,0 +1,155 @@
+//go:build linux
+
+package control_test
+
+import (
+	"context"
+	"os"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"hsmemu/applet/apdu"
+	"hsmemu/emulator"
+	"hsmemu/emulator/control"
+	"hsmemu/emulator/statedir"
+	"hsmemu/emulator/store"
+	"hsmemu/keystore/seal"
+)
+
+// newFolder is a state folder with a card, alice. Its name is short enough for
+// sockets.
+func newFolder(t *testing.T) *statedir.Dir {
+	t.Helper()
+	path, err := os.MkdirTemp("", "hsmemu")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(path)) })
+	plain := store.Options{Sealers: []seal.Sealer{seal.Insecure{}}}
+	d, err := statedir.Open(path, plain)
+	require.NoError(t, err)
+	require.NoError(t, d.Make("alice", statedir.Order{}, plain, emulator.System()))
+	return d
+}
+
+// run runs alice on a shelf, with her control socket, until end is called.
+func run(t *testing.T, d *statedir.Dir) (on *shelf, end func()) {
+	t.Helper()
+	held, err := d.Run("alice", emulator.System())
+	require.NoError(t, err)
+	socket, err := d.Socket("alice")
+	require.NoError(t, err)
+	card := control.New("alice", held.Card, held)
+	on = &shelf{}
+	card.Reader = on
+	ctx, cancel := context.WithCancel(context.Background())
+	wait, err := card.Serve(ctx, socket)
+	require.NoError(t, err)
+	return on, func() {
+		cancel()
+		wait()
+		require.NoError(t, held.Close())
+	}
+}
+
+// A session is with the process that runs the card, else with the card's file, which
+// it gives back.
+func TestOpen_GoesToWhoeverHasTheCard(t *testing.T) {
+	t.Parallel()
+	d := newFolder(t)
+	selectIt := apdu.SelectApplication().Bytes()
+	begin := func(shared bool) *control.Session {
+		s, err := control.Open(soon(t), d, "alice", emulator.System())
+		require.NoError(t, err)
+		require.Equal(t, shared, s.Shared)
+		for range 2 { // what is told of a command is told with it, also after one that nobody asked about
+			answer, err := s.Transmit(soon(t), selectIt)
+			require.NoError(t, err)
+			require.Equal(t, []byte{0x90, 0x00}, answer[len(answer)-2:])
+			answer, meant, err := s.Exchange(soon(t), []byte{0x00, 0x20, 0x00, 0x81})
+			require.NoError(t, err)
+			require.NotNil(t, meant)
+			require.Equal(t, "00200081", *meant.Header)
+			require.Len(t, answer, 2)
+		}
+		return s
+	}
+
+	s := begin(false)
+	require.ErrorAs(t, d.Held("alice"), new(*store.LockedError))
+	require.NoError(t, s.Close())
+	require.NoError(t, d.Held("alice"))
+
+	on, end := run(t, d)
+	s = begin(true)
+	require.NoError(t, s.Close())
+	require.NotZero(t, on.turns.Load())
+	end()
+
+	_, err := control.Open(soon(t), d, "bob", emulator.System())
+	require.ErrorIs(t, err, statedir.ErrNoCard)
+	_, err = control.Open(soon(t), d, "../bob", emulator.System())
+	require.ErrorIs(t, err, statedir.ErrName)
+}
+
+// What is told of a card comes from the process that runs it, else from its file.
+func TestShow_AsksWhoeverHasTheCard(t *testing.T) {
+	t.Parallel()
+	d := newFolder(t)
+	fromFile, refused, err := control.Show(soon(t), d, "alice")
+	require.NoError(t, err)
+	require.NoError(t, refused)
+	require.Nil(t, fromFile.Running)
+	_, err = control.ShowRunning(soon(t), d, "alice")
+	require.ErrorIs(t, err, control.ErrNobody)
+	require.EqualError(t, err, `show card "alice": no process runs this card`)
+
+	_, end := run(t, d)
+	running, refused, err := control.Show(soon(t), d, "alice")
+	require.NoError(t, err)
+	require.NoError(t, refused)
+	require.NotNil(t, running.Running)
+	require.Equal(t, os.Getpid(), running.Running.Process)
+	require.Equal(t, fromFile.Serial, running.Serial)
+	err = control.Ask(soon(t), d, "eject", "alice", func(c *control.Client) error { return c.Insert(soon(t)) })
+	require.EqualError(t, err, `eject card "alice": the reader is stuck`)
+	end()
+
+	_, _, err = control.Show(soon(t), d, "bob")
+	require.EqualError(t, err, `open card "bob": there is no such card`)
+}
+
+// A state goes into the reader of the process that runs the card, else into its file.
+func TestRestore_GoesToWhoeverHasTheCard(t *testing.T) {
+	t.Parallel()
+	d := newFolder(t)
+	foreign := newCard(t).Snapshot().Durable()
+	serial := func() string {
+		state, _, err := d.Read("alice")
+		require.NoError(t, err)
+		return string(state.Applet.Device.Name)
+	}
+	own := serial()
+	restore := func(force bool) ([]string, error) {
+		return control.Restore(soon(t), d, "alice", foreign, force, emulator.System())
+	}
+	_, err := restore(false)
+	require.ErrorIs(t, err, emulator.ErrForeign)
+	require.EqualError(t, err, `restore card "alice": the state is that of another device, `+string(foreign.Applet.Device.Name))
+	require.Equal(t, own, serial())
+
+	on, end := run(t, d)
+	_, err = restore(false)
+	require.ErrorIs(t, err, emulator.ErrForeign)
+	_, err = restore(true)
+	require.EqualError(t, err, `restore card "alice": `+errShelf.Error(), "the card was replaced, the reader did not take it")
+	require.EqualValues(t, 1, on.ejected.Load())
+	require.Equal(t, string(foreign.Applet.Device.Name), serial())
+	end()
+
+	foreign = newCard(t).Snapshot().Durable()
+	undone, err := restore(true)
+	require.NoError(t, err)
+	require.Equal(t, []string{"it is another device now, " + string(foreign.Applet.Device.Name)}, undone)
+	require.Equal(t, string(foreign.Applet.Device.Name), serial())
+	require.NoError(t, d.Held("alice"))
+}
