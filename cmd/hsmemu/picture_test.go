@@ -229,6 +229,9 @@ func (p *picture) drew(y int, line string) int {
 	counters := counted.FindAllStringSubmatch(line, -1)
 	words := counted.ReplaceAllString(line, "")
 	for _, l := range folded(strings.TrimRight(words, " "), rightCol) {
+		if l == "" { // a counter beneath its words
+			continue
+		}
 		p.text(rightAt, y, class, l)
 		y += high
 	}

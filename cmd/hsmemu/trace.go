@@ -32,8 +32,8 @@ func newTraceCommand(a *app) *cobra.Command {
 		Use:   "trace",
 		Short: "follow the commands of a running card in words",
 		Long: "Follows a running card. At a terminal reads are counted, PINs stand out and counters are drawn, in colour\n" +
-			"unless $NO_COLOR is set, under the program that sends them, as far as that is known; otherwise, and with\n" +
-			"--verbose, there is a line for each event. It ends with the process that runs the card.\n\n" +
+			"unless $NO_COLOR is set or $TERM is dumb, under the program that sends the commands, as far as that is known;\n" +
+			"otherwise, and with --verbose, there is a line for each event. It ends with the process that runs the card.\n\n" +
 			"With --wait the process may begin later. `hsmemu exec --trace` shows a program's commands from the first on.",
 		Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -49,7 +49,7 @@ func newTraceCommand(a *app) *cobra.Command {
 			case asJSON:
 				form = eachJSON
 			case !verbose && a.atTerminal():
-				form = drawn(view.Drawing{Colour: a.env("NO_COLOR") == ""})
+				form = drawn(a.drawing())
 			}
 			if capture != "" {
 				form = a.captured(capture, form)
@@ -274,7 +274,9 @@ func (a *app) trace(cards []*control.Card, place string) (end func() error, err 
 		}
 		out, closeFile = file, file.Close
 	case isTerminal(a.err):
-		form = drawn(view.Drawing{Colour: a.env("NO_COLOR") == "", Whole: true})
+		whole := a.drawing()
+		whole.Whole = true
+		form = drawn(whole)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	batches := control.Follow(ctx, cards...)
@@ -307,4 +309,11 @@ func write(batches iter.Seq[[]control.Told], named bool, f form, w io.Writer) er
 		failed = cmp.Or(failed, out.Flush())
 	}
 	return cmp.Or(failed, end(), out.Flush())
+}
+
+// drawing is how a terminal is drawn on: a dumb one obeys neither colours nor a return
+// to the beginning of the line.
+func (a *app) drawing() view.Drawing {
+	dumb := a.env("TERM") == "dumb"
+	return view.Drawing{Colour: a.env("NO_COLOR") == "" && !dumb, Whole: dumb}
 }

@@ -3,6 +3,7 @@ package view
 import (
 	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
 // Drawing draws events for people at a terminal, one after the other: reads are
@@ -69,11 +70,15 @@ func (d *Drawing) event(e Event) string {
 		return "\r" + d.folded()
 	}
 	mark, style := e.mark()
-	line := mark + " " + e.words()
-	if bars := e.bars(); bars != "" {
-		line = fmt.Sprintf("%-48s  %s", line, bars)
+	line, bars := mark+" "+e.words(), e.bars()
+	if len(bars) > 0 && utf8.RuneCountInString(line)+2 <= barsAt {
+		line, bars = fmt.Sprintf("%-*s%s", barsAt, line, bars[0]), bars[1:]
 	}
-	return d.Rest() + d.paint(faint, when) + d.paint(style, line) + "\n"
+	drawn := d.Rest() + d.paint(faint, when) + d.paint(style, line) + "\n"
+	for _, bar := range bars {
+		drawn += strings.Repeat(" ", len(when)+barsAt) + d.paint(style, bar) + "\n"
+	}
+	return drawn
 }
 
 // Rest ends a line that was begun.
@@ -99,6 +104,10 @@ func (d *Drawing) paint(style, s string) string {
 	return "\x1b[" + style + "m" + s + "\x1b[0m"
 }
 
+// barsAt is where counters begin, after the time: the longest then ends at the 80th
+// column of a terminal. One that does not fit beside the words stands beneath them.
+const barsAt = 42
+
 func count(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
@@ -114,8 +123,13 @@ func (e Event) instruction() string {
 	return (*e.Header)[2:4]
 }
 
-// reads reports whether nothing came of the event but an answer that was read.
+// reads reports whether nothing came of the event but an answer that was read. To ask
+// for the status of what has no retry counter here, as clients do of a biometric
+// template, is a read as well.
 func (e Event) reads() bool {
+	if e.Query && !e.ofUserPIN() && !e.ofSOPIN() {
+		return true
+	}
 	switch e.instruction() {
 	case "A4", "B1", "58", "84", "CA":
 		return true
@@ -132,8 +146,12 @@ func (e Event) aboutPIN() bool {
 	return false
 }
 
+// ofSOPIN and ofUserPIN report whether P2, the last byte of the header, names that PIN.
+func (e Event) ofSOPIN() bool   { return e.aboutPIN() && strings.HasSuffix(known(e.Header), "88") }
+func (e Event) ofUserPIN() bool { return e.aboutPIN() && strings.HasSuffix(known(e.Header), "81") }
+
 // mark is the character before a line, and how the line is drawn: a question is
-// not to be mistaken for a try.
+// not to be mistaken for a try, nor a right PIN for a wrong one, also without colour.
 func (e Event) mark() (mark, style string) {
 	switch {
 	case e.Kind == Struck || e.Kind == CutShort:
@@ -143,7 +161,7 @@ func (e Event) mark() (mark, style string) {
 	case e.Query:
 		return "?", asking
 	case e.aboutPIN() && known(e.SW) == "9000":
-		return "●", good
+		return "✓", good
 	case e.aboutPIN():
 		return "●", bad
 	}
@@ -165,29 +183,27 @@ func (e Event) words() string {
 }
 
 // bars are the retry counters that the command has to do with.
-func (e Event) bars() string {
-	if !e.aboutPIN() {
-		return ""
+func (e Event) bars() []string {
+	var bars []string
+	add := func(name string, c *Counter) {
+		if c != nil {
+			bars = append(bars, bar(name, *c))
+		}
 	}
-	so := bar("SO-PIN", e.SOPIN)
-	switch user := bar("user PIN", e.UserPIN); {
-	case strings.HasSuffix(known(e.Header), "88"), e.instruction() == "50" && known(e.SW) != "9000":
-		return so
-	case e.instruction() == "50" || e.instruction() == "2C":
-		return strings.TrimSpace(so + "  " + user)
-	case strings.HasSuffix(known(e.Header), "81"):
-		return user
+	initialises, resets := e.instruction() == "50", e.instruction() == "2C"
+	if e.ofSOPIN() || initialises || resets {
+		add("SO-PIN", e.SOPIN)
 	}
-	return "" // of what this card does not have
+	if e.ofUserPIN() || initialises && known(e.SW) == "9000" {
+		add("user PIN", e.UserPIN)
+	}
+	return bars
 }
 
 // longest is the number of tries up to which a bar has a place for each.
 const longest = 15
 
-func bar(name string, c *Counter) string {
-	if c == nil {
-		return ""
-	}
+func bar(name string, c Counter) string {
 	width := max(0, min(c.Tries, longest))
 	left := 0
 	if c.Tries > 0 {

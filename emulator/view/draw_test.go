@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 
@@ -33,31 +34,43 @@ func drawn(d view.Drawing, events ...view.Event) string {
 
 func TestDrawing_FoldsReads(t *testing.T) {
 	read := did("00B12F02", "READ BINARY", "EF 2F02", "9000", "done, 466 bytes")
+	biometric := did("00200085", "VERIFY", "biometric template", "6A88", "not found")
+	biometric.Query = true // pkcs11-tool asks for two of them, every time
+	require.Equal(t, "13:15:00    2 reads\n", drawn(view.Drawing{Whole: true}, read, biometric))
 	sign := did("00680170", "SIGN", "key 1, ECDSA", "9000", "done, 71 bytes")
 	require.Equal(t, "\r13:15:00    1 read\r13:15:00    2 reads\n13:15:00    SIGN key 1, ECDSA: done, 71 bytes\n\r13:15:00    1 read\n",
 		drawn(view.Drawing{}, read, read, sign, read))
 }
 
 func TestDrawing_PINsStandOut(t *testing.T) {
+	beneath := strings.Repeat(" ", 52)
 	ask := did("00200081", "VERIFY", "user PIN", "63C2", "not verified, 2 tries left")
 	ask.Query = true
 	for _, c := range []struct {
 		event view.Event
 		want  string
 	}{
-		{ask, "? status of user PIN: not verified, 2 tries left (63C2)  user PIN ██· 2/3"},
-		{did("00200081", "VERIFY", "user PIN", "63C2", "wrong, 2 tries left"), "● VERIFY user PIN: wrong, 2 tries left (63C2)     user PIN ██· 2/3"},
-		{did("00500000", "INITIALIZE DEVICE", "SO-PIN", "63C7", "wrong, 7 tries left"), "● INITIALIZE DEVICE SO-PIN: wrong, 7 tries left (63C7)  SO-PIN ███████········ 7/15"},
-		{did("002C0081", "RESET RETRY COUNTER", "user PIN", "9000", "done"), "● RESET RETRY COUNTER user PIN: done              SO-PIN ███████········ 7/15  user PIN ██· 2/3"},
+		{ask, "? status of user PIN: not verified, 2 tries left (63C2)\n" + beneath + "user PIN ██· 2/3"},
+		{did("00200081", "VERIFY", "user PIN", "63C2", "wrong, 2 tries left"), "● VERIFY user PIN: wrong, 2 tries left (63C2)\n" + beneath + "user PIN ██· 2/3"},
+		{did("00500000", "INITIALIZE DEVICE", "SO-PIN", "63C7", "wrong, 7 tries left"), "● INITIALIZE DEVICE SO-PIN: wrong, 7 tries left (63C7)\n" + beneath + "SO-PIN ███████········ 7/15"},
+		{did("002C0081", "RESET RETRY COUNTER", "user PIN", "9000", "done"), "✓ RESET RETRY COUNTER user PIN: done      SO-PIN ███████········ 7/15\n" + beneath + "user PIN ██· 2/3"},
 		{did("00200085", "VERIFY", "biometric template", "6A88", "not found"), "● VERIFY biometric template: not found (6A88)"},
-		{did("00200088", "VERIFY", "SO-PIN", "9000", "done"), "● VERIFY SO-PIN: done                             SO-PIN ███████········ 7/15"},
+		{did("00200088", "VERIFY", "SO-PIN", "9000", "done"), "✓ VERIFY SO-PIN: done                     SO-PIN ███████········ 7/15"},
 	} {
-		require.Equal(t, "13:15:00  "+c.want+"\n", drawn(view.Drawing{}, c.event))
+		got := drawn(view.Drawing{}, c.event)
+		require.Equal(t, "13:15:00  "+c.want+"\n", got)
+		for line := range strings.Lines(got) {
+			require.LessOrEqual(t, utf8.RuneCountInString(strings.TrimSuffix(line, "\n")), 80, line)
+			if at := strings.IndexAny(line, "█"); at >= 0 {
+				before := strings.TrimSuffix(strings.TrimSuffix(line[:at], "SO-PIN "), "user PIN ")
+				require.Equal(t, len(beneath), utf8.RuneCountInString(before), "counters stand in one column")
+			}
+		}
 	}
 	coloured := drawn(view.Drawing{Colour: true}, ask, did("00200081", "VERIFY", "user PIN", "63C2", "wrong, 2 tries left"), did("00200081", "VERIFY", "user PIN", "9000", "done"))
 	require.Contains(t, coloured, "\x1b[36m? status of user PIN")
 	require.Contains(t, coloured, "\x1b[1;31m● VERIFY user PIN")
-	require.Contains(t, coloured, "\x1b[1;32m● VERIFY user PIN")
+	require.Contains(t, coloured, "\x1b[1;32m✓ VERIFY user PIN")
 }
 
 func TestDrawing_ShowsWhatHappensAround(t *testing.T) {
