@@ -103,8 +103,8 @@ func (c *conformance) check() error {
 		return fmt.Errorf("--report %q: it is one of %s", c.report, strings.Join(conform.Formats(), ", "))
 	case c.reader == "" && (c.destructive || c.serial != "" || c.hasFloor):
 		return errors.New("--destructive, --yes-destroy and --keep-so-tries are for --reader: elsewhere nothing is lost")
-	case c.serial != "" && !c.destructive:
-		return errors.New("--yes-destroy is for --destructive")
+	case c.serial != "" && !c.destructive && c.pinFile == "" && c.env("HSMEMU_PIN") == "":
+		return errors.New("--yes-destroy is for --destructive, and for a PIN that is presented")
 	case c.hasFirmware && (c.card != "" || c.reader != ""):
 		return errors.New("--firmware is for a new card")
 	case c.hasSeed && (c.card != "" || c.reader != ""):
@@ -173,6 +173,9 @@ func (c *conformance) run(ctx context.Context) error {
 		return err
 	}
 	report, err := conform.Judge(ctx, library, target, o)
+	for _, secret := range o.Vars {
+		clear(secret)
+	}
 	err = errors.Join(err, end())
 	if report.Results == nil {
 		return fmt.Errorf("judge %s: %w", target.Name, err)
@@ -286,6 +289,7 @@ func (c *conformance) secrets(o *conform.Options) error {
 			return err
 		}
 		code, err := hex.DecodeString(string(text))
+		clear(text)
 		if err != nil || len(code) != 8 {
 			return errors.New("read SO-PIN: it is 16 hexadecimal digits")
 		}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"hsmemu/keystore/curve"
+	"hsmemu/pinstate"
 )
 
 // Condition is one of the things that have to be so of a card before a rule can be
@@ -27,8 +28,11 @@ func (c Condition) Met(s Statement) bool { return c.met(s) }
 
 // optionBits are the names of the options of INITIALIZE DEVICE, and their bits (PIN-8
 // to PIN-11).
-func optionBits() map[string]uint16 {
-	return map[string]uint16{"reset": 0x01, "transport": 0x02, "session": 0x04, "replace": 0x08, "both": 0x10, "reset-only": 0x20}
+func optionBits() map[string]pinstate.Options {
+	return map[string]pinstate.Options{
+		"reset": pinstate.OptionResetEnabled, "transport": pinstate.OptionTransportPIN, "session": pinstate.OptionSessionPIN,
+		"replace": pinstate.OptionReplaceKeys, "both": pinstate.OptionPINAndKeys, "reset-only": pinstate.OptionResetOnly,
+	}
 }
 
 // State is what a card is found in.
@@ -61,7 +65,7 @@ func parseCondition(text string) (Condition, error) {
 	case "option":
 		name, not := strings.CutPrefix(rest, "not ")
 		if bit, known := optionBits()[name]; known {
-			return is(func(s Statement) bool { return s.State != Shipped && s.Options&bit != 0 != not })
+			return is(func(s Statement) bool { return s.State != Shipped && pinstate.Options(s.Options).Has(bit) != not })
 		}
 	case "state":
 		switch State(rest) {

@@ -55,6 +55,7 @@ import (
 
 	"hsmemu/applet/apdu"
 	"hsmemu/applet/cvc"
+	"hsmemu/applet/pkcs15"
 	"hsmemu/applet/sm"
 	"hsmemu/keystore/curve"
 	"hsmemu/vsmartcard"
@@ -282,6 +283,7 @@ func (p *Player) do(ctx context.Context, s step, r *record) (err error) {
 	case "card":
 		return p.take(s.args)
 	case "cut":
+		p.guard.powered()
 		return p.Current.cut()
 	case "sm":
 		if s.suite == 0 {
@@ -300,7 +302,7 @@ func (p *Player) do(ctx context.Context, s step, r *record) (err error) {
 			}
 		}
 		if one := p.Vars[s.args[0]]; bytes.Equal(one, p.Vars[s.args[1]]) {
-			return s.mismatch("two values", fmt.Sprintf("%X", one), "")
+			return s.mismatch("two values", fmt.Sprintf("the same %d bytes twice", len(one)), "")
 		}
 	case "holds":
 		if w, ok := p.Current.Card.(Witness); ok && w.Seen().Users != s.args[0] {
@@ -352,7 +354,7 @@ func (p *Player) send(ctx context.Context, s step, command []byte, r *record) ([
 		return nil, err
 	}
 	seen, saves := sightOf(p.Current.Card) // before anything else is sent
-	if err := p.guard.after(ctx, s, command, answer); err != nil {
+	if err := p.guard.after(ctx, s, answer); err != nil {
 		return nil, err
 	}
 	if len(answer) < 2 {
@@ -364,11 +366,11 @@ func (p *Player) send(ctx context.Context, s step, command []byte, r *record) ([
 		return nil, err
 	}
 	if taken.differs != "" {
-		p.Differences = append(p.Differences, Difference{File: s.file, Line: s.line, Text: strings.TrimSpace(s.text), Want: s.wanted, Got: show(answer), Seen: taken.differs})
+		p.Differences = append(p.Differences, Difference{File: s.file, Line: s.line, Text: strings.TrimSpace(s.text), Want: s.wanted, Got: p.show(command, answer), Seen: taken.differs})
 	}
 	shown := s.wanted
 	if !fits {
-		shown = show(answer)
+		shown = p.show(command, answer)
 	}
 	if s.oneLine {
 		if !fits {
@@ -425,14 +427,38 @@ func (s step) judgeSaved(answer []byte, saves int, event string) error {
 }
 
 // show is an answer as scenarios have it: short data whole, of long data the
-// beginning.
-func show(answer []byte) string {
+// beginning. Of what may be a secret a report has the length alone.
+func (p *Player) show(command, answer []byte) string {
 	data, sw := answer[:len(answer)-2], answer[len(answer)-2:]
 	switch {
 	case len(data) == 0:
 		return fmt.Sprintf("%X", sw)
+	case p.guard != nil && p.secret(command, data):
+		return fmt.Sprintf("* %X (%d bytes, not shown)", sw, len(data))
 	case len(data) <= 80:
 		return fmt.Sprintf("%X %X", data, sw)
 	}
 	return fmt.Sprintf("%X * %X", data[:16], sw)
+}
+
+// public are the commands whose answers are no secrets, whatever card answers; the
+// data of others go into no report.
+var public = []byte{
+	apdu.InsSelect, apdu.InsVerify, apdu.InsChangeReferenceData, apdu.InsResetRetryCounter, apdu.InsInitializeDevice, apdu.InsEnumerateObjects,
+	apdu.InsManageKeyDomain, apdu.InsManagePublicKeyAuthentication, apdu.InsGetChallenge, apdu.InsGeneralAuthenticate, apdu.InsGenerateKeyPair, apdu.InsSign,
+}
+
+// secret reports whether the data of an answer may be: a key, a session PIN, what was
+// deciphered, private data, or one of the PINs.
+func (p *Player) secret(command, data []byte) bool {
+	for _, name := range []string{"pin", "so-pin"} {
+		if one := p.Vars[name]; len(one) > 0 && bytes.Contains(data, one) {
+			return true
+		}
+	}
+	c, err := apdu.Parse(command)
+	if err == nil && c.INS == apdu.InsReadBinary {
+		return !slices.Contains([]byte{0x2F, pkcs15.PrefixCertificate, pkcs15.PrefixCACertificate, pkcs15.PrefixPublicData, pkcs15.PrefixKeyDescription}, c.P1)
+	}
+	return err != nil || !slices.Contains(public, c.INS)
 }

@@ -1,7 +1,6 @@
 package conform
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -40,11 +39,10 @@ type Cut struct {
 
 // cutting is a PIN command that was worked off, to be cut.
 type cutting struct {
-	step    step
-	command apdu.Command
-	attempt attempt
-	before  Counters
-	sw      apdu.SW
+	step   step
+	effect effect // that presents one PIN
+	before Counters
+	sw     apdu.SW
 }
 
 var cutNames = map[byte]string{
@@ -59,7 +57,7 @@ var cutNames = map[byte]string{
 // the last save of a command that was accepted.
 func cutAll(ctx context.Context, card Torn, c cutting) (cuts []Cut, err error) {
 	saves := card.Saves()
-	name := cutNames[c.command.INS] + ", " + c.attempt.to.name
+	name := cutNames[c.effect.command.INS] + ", " + c.effect.presents[0].name
 	for after := range saves + 1 {
 		found, err := card.CutAfter(after)
 		if err != nil {
@@ -86,7 +84,7 @@ func cutAll(ctx context.Context, card Torn, c cutting) (cuts []Cut, err error) {
 func (c cutting) judge(one Cut) string {
 	before, found := one.Before.UserPIN, one.Found.UserPIN
 	other, otherFound := one.Before.SOPIN, one.Found.SOPIN
-	if c.attempt.to.ref == apdu.RefSOPIN {
+	if c.effect.presents[0].ref == apdu.RefSOPIN {
 		before, found, other, otherFound = other, otherFound, before, found
 	}
 	accepted, last := c.sw == apdu.OK, one.After == one.Saves
@@ -100,7 +98,7 @@ func (c cutting) judge(one Cut) string {
 		return "" // nothing to count, as on a card as shipped, or blocked before
 	case (rises(before, found) || rises(other, otherFound)) && !(accepted && last):
 		return "the cut gives tries back"
-	case !found.Known && c.attempt.erases:
+	case !found.Known && c.effect.command.INS == apdu.InsInitializeDevice:
 		return ""
 	case !found.Known:
 		return "the counter is not told any more"
@@ -119,7 +117,7 @@ func (c cutting) judge(one Cut) string {
 }
 
 // selectApplication selects the application and asks for no data.
-var selectApplication = apdu.Command{INS: apdu.InsSelect, P1: apdu.SelectByName, P2: 0x0C, Data: []byte(apdu.AID)}
+var selectApplication = apdu.SelectApplication()
 
 // deadError says that a card lets nobody select the application.
 type deadError struct{ answer []byte }
@@ -130,27 +128,33 @@ func (e *deadError) Error() string {
 }
 
 // readCounters powers a card up, selects the application and asks for both counters.
-// It ends with the power cut. Errors: those of the card; *deadError.
-func readCounters(ctx context.Context, card vsmartcard.Card) (c Counters, err error) {
+// It ends with the power cut. Errors: those of askAll.
+func readCounters(ctx context.Context, card vsmartcard.Card) (Counters, error) {
+	answers, err := askAll(ctx, card, apdu.Command{INS: apdu.InsVerify, P2: apdu.RefUserPIN}, apdu.Command{INS: apdu.InsVerify, P2: apdu.RefSOPIN})
+	if err != nil {
+		return Counters{}, err
+	}
+	return Counters{told(answers[0]), told(answers[1])}, nil
+}
+
+// askAll powers a card up, selects the application and returns the answers to
+// questions. It ends with the power cut. Errors: *GoneError; *deadError.
+func askAll(ctx context.Context, card vsmartcard.Card, questions ...apdu.Command) (answers [][]byte, err error) {
 	if err := card.Reset(); err != nil {
-		return c, &GoneError{err}
+		return nil, &GoneError{err}
 	}
-	commands := [][]byte{
-		selectApplication.Bytes(),
-		apdu.Command{INS: apdu.InsVerify, P2: apdu.RefUserPIN}.Bytes(),
-		apdu.Command{INS: apdu.InsVerify, P2: apdu.RefSOPIN}.Bytes(),
-	}
-	var answers [3][]byte
-	for i, command := range commands {
-		if answers[i], err = card.Transmit(ctx, command); err != nil {
-			return c, &GoneError{err}
+	for _, command := range append([]apdu.Command{selectApplication}, questions...) {
+		answer, err := card.Transmit(ctx, command.Bytes())
+		if err != nil {
+			return nil, &GoneError{err}
 		}
+		answers = append(answers, answer)
 	}
-	if selected := answers[0]; len(selected) < 2 || !bytes.Equal(selected[len(selected)-2:], []byte{0x90, 0x00}) {
-		return c, &deadError{selected}
+	if selected, err := apdu.ParseResponse(answers[0]); err != nil || selected.SW != apdu.OK {
+		return nil, &deadError{answers[0]}
 	}
 	if err := card.Reset(); err != nil {
-		return c, &GoneError{err}
+		return nil, &GoneError{err}
 	}
-	return Counters{told(answers[1]), told(answers[2])}, nil
+	return answers[1:], nil
 }

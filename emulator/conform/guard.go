@@ -11,6 +11,7 @@ import (
 
 	"hsmemu/applet/apdu"
 	"hsmemu/applet/tlv"
+	"hsmemu/pinstate"
 )
 
 // Counter is a retry counter as far as the card tells it. In JSON it is the number of
@@ -50,24 +51,45 @@ func (e *CostError) Error() string { return e.Why }
 
 // reference is one of the two PINs, as the guard knows it.
 type reference struct {
-	ref     byte
-	name    string
-	value   []byte // what is believed to be right; nil if that is not known
+	ref   byte
+	name  string
+	value []byte // what is believed to be right; nil if that is not known
+	// unset says that the card has none yet, so that whatever sets it is right.
+	unset bool
+	// proven says that the card has taken the value, and doubted that it has refused
+	// it: then presenting it may cost a try like any other.
+	proven, doubted bool
+	// counter is what the card has told, or has to tell now. Stale says that it has to
+	// be asked for.
 	counter Counter
-	spent   int // since all tries were there
-	most    int // that a rule may spend
-	all     bool
-	floor   int // the guard lets the counter not fall below this
+	stale   bool
+	// least is how many tries can be left at worst, whatever the card has done with
+	// what was presented since it told; negative if nothing is known.
+	least int
+	own   int // tries of the user PIN that the rule has set; 0 if it is somebody's
+	spent int // presented and not known to be given back
+	most  int // that a rule may spend
+	all   bool
+	floor int // the guard lets the counter not fall below this
+	// barred says that the owner of the card was not told that a try may be spent.
+	barred bool
 }
 
-// guard stands between a rule and the card. It lets nothing pass that costs more
-// than the rule says or the owner of the card allows, and notices a counter that is
-// not where it has to be. It believes no secret but those that it has seen accepted.
+// guard stands between a rule and the card. It lets pass what is known to be harmless,
+// and what costs no more than the rule says and the owner of the card allows: each
+// try is counted before it can be spent. It notices a counter that is not where it
+// has to be, and believes no secret that a card has refused.
 type guard struct {
 	host     *Host
 	ctx      context.Context // whose end stops the rule; nil while it is tidied up
 	costs    Costs
 	user, so reference
+	// selected says that the application is, so that it is known what commands mean.
+	selected bool
+	// there are the objects that were there before the rule, if listed says so.
+	there  []uint16
+	listed bool
+	sent   effect // of the last command
 	// strict says that the card is somebody's: it is not gone with the rule. Then
 	// jumped says which counter is not where it has to be, and no PIN is sent any more.
 	strict bool
@@ -76,57 +98,51 @@ type guard struct {
 	cut func(ctx context.Context, one cutting) error
 }
 
-// newGuard is the guard of a rule. The secrets may be nil, if they are not known.
-func newGuard(ctx context.Context, h *Host, c Costs, user, so []byte, floor int) *guard {
+// newGuard is the guard of a rule, which presents these secrets as right ones, nil if
+// they are not known, to a card with these counters.
+func newGuard(ctx context.Context, h *Host, c Costs, secrets Vars, now Counters) *guard {
 	return &guard{
 		host: h, ctx: ctx, costs: c,
-		user: reference{ref: apdu.RefUserPIN, name: "user PIN", value: user, most: c.UserTries, all: c.UserLockout},
-		so:   reference{ref: apdu.RefSOPIN, name: "SO-PIN", value: so, most: c.SOTries, all: c.SOLockout, floor: floor},
+		user: reference{ref: byte(pinstate.User), name: "user PIN", value: secrets["pin"], most: c.UserTries, all: c.UserLockout, counter: now.UserPIN, least: now.UserPIN.atWorst()},
+		so:   reference{ref: byte(pinstate.SO), name: "SO-PIN", value: secrets["so-pin"], most: c.SOTries, all: c.SOLockout, counter: now.SOPIN, least: now.SOPIN.atWorst()},
 	}
 }
 
-// attempt is what a command presents, and to which PIN.
-type attempt struct {
-	to     *reference
-	right  bool // it is what is believed to be right
-	lasts  bool // success changes a PIN, or more
-	erases bool
-}
+const unknown = -1
 
-// attempt says what a command presents; nothing if it does not.
-func (g *guard) attempt(c apdu.Command) (a attempt) {
-	begins := func(r *reference) bool {
-		return r.value != nil && len(c.Data) > len(r.value) && bytes.HasPrefix(c.Data, r.value)
+func (c Counter) atWorst() int {
+	if !c.Known {
+		return unknown
 	}
-	to := map[byte]*reference{apdu.RefUserPIN: &g.user, apdu.RefSOPIN: &g.so}[c.P2]
-	switch {
-	case c.CLA == apdu.ClassProprietary && c.INS == apdu.InsInitializeDevice && len(c.Data) > 0:
-		parts, _ := tlv.Parse(c.Data)
-		code, _ := parts.Find(0x82)
-		right := g.so.value != nil && bytes.Equal(code.Value, g.so.value) || g.so.value == nil && !g.so.counter.Known
-		return attempt{to: &g.so, right: right, lasts: true, erases: true}
-	case c.CLA == apdu.ClassProprietary || len(c.Data) == 0:
-		return attempt{}
-	case c.INS == apdu.InsVerify && to != nil:
-		return attempt{to: to, right: to.value != nil && bytes.Equal(c.Data, to.value)}
-	case c.INS == apdu.InsChangeReferenceData && to != nil:
-		return attempt{to: to, right: begins(to), lasts: begins(to)}
-	case c.INS == apdu.InsResetRetryCounter && c.P1 <= 1:
-		right := begins(&g.so) || g.so.value != nil && bytes.Equal(c.Data, g.so.value)
-		return attempt{to: &g.so, right: right, lasts: right && c.P1 == 0}
+	return c.Left
+}
+
+// list learns which objects are somebody's. It ends with the power cut. Error: *GoneError.
+func (g *guard) list(ctx context.Context) error {
+	answers, err := askAll(ctx, g.host.Card, apdu.Command{INS: apdu.InsEnumerateObjects, Ne: 65536, Extended: true})
+	if err != nil {
+		return err
 	}
-	return attempt{}
+	r, err := apdu.ParseResponse(answers[0])
+	if err != nil || r.SW != apdu.OK || len(r.Data)%2 != 0 {
+		return nil //nolint:nilerr // then everything is somebody's
+	}
+	for i := 0; i < len(r.Data); i += 2 {
+		g.there = append(g.there, uint16(r.Data[i])<<8|uint16(r.Data[i+1]))
+	}
+	g.listed = true
+	return nil
 }
 
-// changing are the commands that make, change or delete what a card holds, if they
-// have data.
-var changing = []byte{
-	apdu.InsGenerateKeyPair, apdu.InsGenerateSymmetricKey, apdu.InsManageKeyDomain, apdu.InsManagePublicKeyAuthentication,
-	apdu.InsUnwrapKey, apdu.InsDeriveECKey, apdu.InsUpdateBinary, apdu.InsDeleteFile,
+// powered learns that the power was cut: no application is selected.
+func (g *guard) powered() {
+	if g != nil {
+		g.selected = false
+	}
 }
 
-// before says whether a command may be sent. Error: *CostError, or that of the
-// context that stops the rule.
+// before says whether a command may be sent, and counts the tries that it may spend.
+// Error: *CostError, or that of the context that stops the rule.
 func (g *guard) before(ctx context.Context, command []byte) error {
 	if g == nil {
 		return nil
@@ -134,43 +150,55 @@ func (g *guard) before(ctx context.Context, command []byte) error {
 	if g.ctx != nil && g.ctx.Err() != nil {
 		return g.ctx.Err()
 	}
-	refuse := func(format string, args ...any) error { return &CostError{fmt.Sprintf(format, args...)} }
-	c, err := apdu.Parse(command)
-	if err != nil {
-		return nil // nothing that a card works off
+	e := g.effect(command)
+	for _, r := range e.presents {
+		if err := g.mayPresent(ctx, r, e.right); err != nil {
+			return err
+		}
 	}
-	hidden := c.CLA&0x0C != 0
-	a := g.attempt(c)
-	if hidden && slices.Contains([]byte{apdu.InsVerify, apdu.InsChangeReferenceData, apdu.InsResetRetryCounter, apdu.InsInitializeDevice}, c.INS) {
-		a = attempt{to: &g.user} // nobody knows what it presents
+	switch c := g.costs; {
+	case c.AllData:
+	case e.lasts:
+		return &CostError{"the command changes the card for good, or may do so, and the rule does not say that it costs all data"}
+	case e.makes && !c.Objects:
+		return &CostError{"the command changes what the card holds, and the rule does not say so"}
+	case g.touches(e):
+		return &CostError{"the command uses or changes what the card held before the rule"}
 	}
-	switch {
-	case a.to != nil:
-		return g.mayPresent(ctx, a, refuse)
-	case slices.Contains(changing, c.INS) && (len(c.Data) > 0 || c.INS == apdu.InsDeleteFile) && !g.costs.AllData && !g.costs.Objects:
-		return refuse("the command changes what the card holds, and the rule does not say so")
+	for _, r := range e.presents {
+		r.spent++
+		if r.least > 0 {
+			r.least--
+		}
 	}
+	g.sent = e
 	return nil
 }
 
-func (g *guard) mayPresent(ctx context.Context, a attempt, refuse func(string, ...any) error) error {
-	r := a.to
-	if !r.counter.Known {
+func (g *guard) mayPresent(ctx context.Context, r *reference, right bool) error {
+	refuse := func(format string, args ...any) error { return &CostError{fmt.Sprintf(format, args...)} }
+	if r.stale || !r.counter.Known {
 		if err := g.ask(ctx, r); err != nil {
 			return err
 		}
 	}
+	right = right && !r.doubted
+	blocked := r.counter == Counter{true, 0}
 	switch {
 	case g.jumped != "":
 		return refuse("no more PIN is sent: %s", g.jumped)
-	case (a.erases || a.lasts) && !g.costs.AllData && (a.right || a.to.value == nil):
-		return refuse("the command changes the card for good, and the rule does not say that it costs all data")
-	case !a.right && !r.all && r.spent >= r.most:
+	case !right && !r.all && r.spent >= r.most:
 		return refuse("the rule says that it costs %v, and would spend another try of the %s", g.costs, r.name)
-	case !a.right && !r.all && r.counter.Known && r.counter.Left == 1:
+	case blocked: // there is nothing to lose
+		return nil
+	case g.strict && r.least == unknown && !r.unset && !r.all:
+		return refuse("the card does not tell how many tries the %s has left", r.name)
+	case r.least == 1 && !r.all && (!right || g.strict && !r.proven):
 		return refuse("the %s has its last try, and the rule does not say that it blocks it", r.name)
-	case r.counter.Known && r.counter.Left > 0 && r.counter.Left-1 < r.floor:
-		return refuse("the %s has %d tries left, and %d have to be kept", r.name, r.counter.Left, r.floor)
+	case r.floor > 0 && r.least >= 0 && r.least-1 < r.floor:
+		return refuse("the %s has %d tries left, and %d have to be kept", r.name, r.least, r.floor)
+	case r.barred:
+		return refuse("the %s is presented, and nobody was told that a try of it may be spent", r.name)
 	}
 	return nil
 }
@@ -181,7 +209,7 @@ func (g *guard) ask(ctx context.Context, r *reference) error {
 	if err != nil {
 		return err
 	}
-	r.counter = told(answer)
+	g.asked(r.ref, answer)
 	return nil
 }
 
@@ -197,24 +225,29 @@ func told(answer []byte) Counter {
 	return Counter{r.SW == apdu.AuthenticationBlocked, 0}
 }
 
-// after learns from an answer.
-func (g *guard) after(ctx context.Context, s step, command, answer []byte) error {
+// after learns from the answer to the command that was sent.
+func (g *guard) after(ctx context.Context, s step, answer []byte) error {
 	if g == nil {
 		return nil
 	}
-	c, err := apdu.Parse(command)
-	if err != nil {
-		return nil
-	}
+	e, before := g.sent, g.counters()
 	r, err := apdu.ParseResponse(answer)
 	if err != nil {
-		return nil
+		r.SW = 0 // of no meaning: nothing was accepted
 	}
-	a := g.attempt(c)
-	before := g.counters()
+	c := e.command
 	switch {
-	case a.to == nil:
-		if c.CLA == 0 && c.INS == apdu.InsVerify && len(c.Data) == 0 {
+	case len(e.presents) > 1: // it may have done anything
+		g.refused(e, Counter{})
+		if r.SW < 0x6400 || r.SW > 0x6FFF { // not refused: it may have selected something
+			g.selected = false
+		}
+		return nil
+	case c.INS == apdu.InsSelect && c.P1 == apdu.SelectByName:
+		g.selected = string(c.Data) == apdu.AID && r.SW == apdu.OK || g.selected && r.SW == apdu.NotFound
+		return nil
+	case len(e.presents) == 0:
+		if c.INS == apdu.InsVerify {
 			g.asked(c.P2, answer)
 		}
 		if c.INS == apdu.InsResetRetryCounter && r.SW == apdu.OK {
@@ -225,12 +258,12 @@ func (g *guard) after(ctx context.Context, s step, command, answer []byte) error
 		}
 		return nil
 	case r.SW == apdu.OK:
-		g.accepted(c, a)
+		g.accepted(e)
 	default:
-		g.refused(a, told(answer))
+		g.refused(e, told(answer))
 	}
 	if g.cut != nil {
-		return g.cut(ctx, cutting{s, c, a, before, r.SW})
+		return g.cut(ctx, cutting{s, e, before, r.SW})
 	}
 	return nil
 }
@@ -240,70 +273,110 @@ func (g *guard) counters() Counters { return Counters{g.user.counter, g.so.count
 
 // asked learns from the answer to a question.
 func (g *guard) asked(ref byte, answer []byte) {
+	now := told(answer)
 	for _, r := range []*reference{&g.user, &g.so} {
-		now := told(answer)
 		if r.ref != ref || !now.Known {
 			continue
 		}
-		if r.counter.Known && r.counter != now {
+		switch {
+		case r.counter.Known && r.counter != now:
 			g.jump(r, r.counter.Left, now.Left)
+		case r.least > now.Left:
+			g.jump(r, r.least, now.Left)
 		}
-		r.counter = now
+		r.tells(now)
 	}
 }
 
+func (r *reference) tells(now Counter) { r.counter, r.least, r.stale = now, now.Left, false }
+
 func (g *guard) jump(r *reference, want, got int) {
-	if g.strict && g.jumped == "" {
+	switch {
+	case !g.strict || g.jumped != "":
+	case r.doubted:
+		g.jumped = fmt.Sprintf("the %s that was given is refused; it has %d tries left", r.name, got)
+	default:
 		g.jumped = fmt.Sprintf("the %s has %d tries left, and should have %d", r.name, got, want)
 	}
 }
 
-// refused learns from a command that was not accepted, with the counter it told.
-func (g *guard) refused(a attempt, now Counter) {
-	if !now.Known {
-		return
-	}
-	r := a.to
-	if r.counter.Known && r.counter.Left > 0 && (now.Left != r.counter.Left-1 || a.right) {
-		g.jump(r, r.counter.Left-1, now.Left)
-		if a.right && g.strict {
-			g.jumped = fmt.Sprintf("the %s that was given is refused; it has %d tries left", r.name, now.Left)
+// refused learns from a command that was not accepted, with the counter it told. One
+// that told none may have spent a try all the same.
+func (g *guard) refused(e effect, now Counter) {
+	for _, r := range e.presents {
+		r.doubted = r.doubted || e.right
+		switch had := r.counter; {
+		case now.Known && had.Known && had.Left > 0 && (e.right || now.Left != had.Left-1):
+			g.jump(r, had.Left-1, now.Left)
+		case now.Known && now.Left < r.least:
+			g.jump(r, r.least, now.Left)
+		case !now.Known && !e.right && had != Counter{true, 0}:
+			r.counter = Counter{} // as before, or one less
+		}
+		if r.stale = true; now.Known {
+			r.tells(now)
 		}
 	}
-	if r.counter.Left > 0 || !r.counter.Known {
-		r.spent++
-	}
-	r.counter = now
 }
 
-// soTries is the number of tries of every SO-PIN (PIN-1).
-const soTries = 15
-
-// accepted learns from a command that was.
-func (g *guard) accepted(c apdu.Command, a attempt) {
-	restore := func(r *reference) { r.counter, r.spent = Counter{}, 0 } // until it is asked for
-	switch c.INS {
-	case apdu.InsInitializeDevice:
-		parts, _ := tlv.Parse(c.Data)
-		pin, _ := parts.Find(0x81)
-		code, _ := parts.Find(0x82)
-		g.user.value, g.so.value = bytes.Clone(pin.Value), bytes.Clone(code.Value)
-		restore(&g.user)
-		g.so.counter, g.so.spent = Counter{true, soTries}, 0
-		return
-	case apdu.InsChangeReferenceData:
-		if a.to.value != nil && a.right {
-			a.to.value = bytes.Clone(c.Data[len(a.to.value):])
+// accepted learns from a command that was. A wrong secret proves nothing, and what it
+// has spent stays spent.
+func (g *guard) accepted(e effect) {
+	restore := func(r *reference) {
+		r.counter, r.spent, r.stale = Counter{}, 0, true
+		if r == &g.so {
+			r.counter = Counter{true, pinstate.SOTries}
 		}
+		switch {
+		case !g.strict:
+			r.least = unknown // a card of ours gives them back
+		case r.own > 0:
+			r.least = r.own // nobody misses it if it does not
+		}
+	}
+	r, data := e.presents[0], e.command.Data
+	if !e.right {
+		r.stale, r.counter = true, Counter{}
+		if e.lasts {
+			g.user.doubted, g.so.doubted = true, true
+		}
+		if e.command.INS == apdu.InsResetRetryCounter { // after a login, so the new PIN is all there is
+			g.user.sets(data)
+			g.user.counter, g.user.stale = Counter{}, true
+		}
+		return
+	}
+	had := len(r.value)
+	r.proven, r.doubted = true, false
+	restore(r)
+	switch e.command.INS {
+	case apdu.InsInitializeDevice:
+		parts, _ := tlv.Parse(data)
+		pin, _ := parts.Find(apdu.InitUserPIN)
+		code, _ := parts.Find(apdu.InitSOPIN)
+		tries, _ := parts.Find(apdu.InitTries)
+		g.so.sets(code.Value)
+		g.user.sets(pin.Value)
+		restore(&g.user)
+		g.user.unset = len(pin.Value) == 0 // there is nothing to lose
+		if g.user.least = unknown; len(tries.Value) == 1 {
+			g.user.least, g.user.own = int(tries.Value[0]), int(tries.Value[0])
+		}
+	case apdu.InsChangeReferenceData:
+		r.sets(data[had:])
 	case apdu.InsResetRetryCounter:
-		if c.P1 == 0 && g.so.value != nil {
-			g.user.value = bytes.Clone(c.Data[len(g.so.value):])
+		if len(data) > had {
+			g.user.sets(data[had:])
 		}
 		restore(&g.user)
 	}
-	restore(a.to)
-	if a.to == &g.so {
-		g.so.counter = Counter{true, soTries}
+}
+
+// sets learns of a new value, none if it is empty.
+func (r *reference) sets(value []byte) {
+	r.value, r.unset, r.proven, r.doubted = nil, false, len(value) > 0, false
+	if r.proven {
+		r.value = bytes.Clone(value)
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"hsmemu/applet/apdu"
+	"hsmemu/pinstate"
 	"hsmemu/vsmartcard"
 )
 
@@ -100,19 +101,33 @@ type Planned struct {
 // the library, in its order.
 type Plan []Planned
 
-// Cost is the most that the rules of a plan cost.
+// Cost is the most that all rules of a plan cost together. A secret that is given and
+// turns out to be wrong costs one more try, before it ends the run.
 func (p Plan) Cost(l Library) Costs {
 	var sum Costs
+	user, so := false, false
 	for i, one := range p {
 		if one.Why != "" {
 			continue
 		}
-		c := l.Rules[i].Costs
-		sum.UserTries, sum.SOTries = max(sum.UserTries, c.UserTries), max(sum.SOTries, c.SOTries)
+		r, c := l.Rules[i], l.Rules[i].Costs
+		sum.UserTries, sum.SOTries = sum.UserTries+c.UserTries, sum.SOTries+c.SOTries
 		sum.UserLockout, sum.SOLockout = sum.UserLockout || c.UserLockout, sum.SOLockout || c.SOLockout
 		sum.Objects, sum.AllData = sum.Objects || c.Objects, sum.AllData || c.AllData
+		user, so = user || r.names("pin"), so || r.names("so-pin")
+	}
+	if user || sum.UserTries > 0 || sum.AllData {
+		sum.UserTries++
+	}
+	if so || sum.SOTries > 0 || sum.AllData {
+		sum.SOTries++
 	}
 	return sum
+}
+
+// names reports whether the rule uses a variable.
+func (r Rule) names(variable string) bool {
+	return r.Before.names(variable) || r.Steps.names(variable) || r.After.names(variable)
 }
 
 // NewPlan plans what is played on a card.
@@ -139,7 +154,7 @@ func (r Rule) asksForUse() bool {
 
 // inUse is the statement of a new card after the setup operational.
 func inUse(s Statement) Statement {
-	s.State, s.Options, s.Counters = Operational, optionBits()["reset"], Counters{Counter{true, 3}, Counter{true, soTries}}
+	s.State, s.Options, s.Counters = Operational, uint16(pinstate.OptionResetEnabled), Counters{Counter{true, 3}, Counter{true, pinstate.SOTries}}
 	return s
 }
 
@@ -165,7 +180,7 @@ func whyNot(r Rule, s Statement, o Options) string {
 		if name == "pin" && o.PINIsNew && !r.Costs.AllData {
 			known = false
 		}
-		if !known && (r.Before.names(name) || r.Steps.names(name) || r.After.names(name)) {
+		if !known && r.names(name) {
 			return "needs the " + map[string]string{"pin": "user PIN", "so-pin": "SO-PIN"}[name]
 		}
 	}
@@ -240,6 +255,7 @@ func Judge(ctx context.Context, l Library, t Target, o Options) (Report, error) 
 	if o.Seed == nil {
 		r.Started = new(o.Clock().UTC())
 	}
+	o.KeepSOTries = max(o.KeepSOTries, 1)
 	patient, stop := patience(ctx)
 	defer stop()
 	var err error
@@ -253,7 +269,11 @@ func Judge(ctx context.Context, l Library, t Target, o Options) (Report, error) 
 	r.StatementSHA256 = sum(r.Statement)
 	r.Plan = NewPlan(l, r.Statement, o)
 	r.PlanSHA256 = sum(r.Plan)
-	if most := r.Plan.Cost(l); t.Card != nil && most != (Costs{}) {
+	most := r.Plan.Cost(l)
+	if kept := r.Statement.SOPIN.Left - o.KeepSOTries; r.Statement.SOPIN.Known {
+		most.SOTries = min(most.SOTries, max(kept, 0)) // and not one more: the guard keeps them
+	}
+	if t.Card != nil && most != (Costs{}) {
 		if o.Confirm == nil {
 			return r, errUnconfirmed
 		}
@@ -261,7 +281,7 @@ func Judge(ctx context.Context, l Library, t Target, o Options) (Report, error) 
 			return r, err
 		}
 	}
-	b := bench{ctx: ctx, patient: patient, target: t, options: o, statement: r.Statement, usual: l.usual, found: r.Statement.Counters}
+	b := bench{ctx: ctx, patient: patient, target: t, options: o, statement: r.Statement, most: most, usual: l.usual, found: r.Statement.Counters}
 	r.Results = b.all(l, r.Plan)
 	b.restore()
 	r.Stopped = b.stopped
@@ -388,6 +408,7 @@ type bench struct {
 	target       Target
 	options      Options
 	statement    Statement
+	most         Costs  // of the whole run
 	usual        Script // what puts a card into use
 
 	erased bool // what somebody's card held is gone, as was confirmed
@@ -530,8 +551,10 @@ func (b *bench) restore() {
 		return
 	}
 	if err == nil {
-		player, _ := b.player("", card, now.Counters, Costs{AllData: true})
-		err = player.Play(b.patient, b.usual)
+		var player *Player
+		if player, _, err = b.player("", card, now.Counters, Costs{AllData: true}); err == nil {
+			err = player.Play(b.patient, b.usual)
+		}
 	}
 	if err == nil {
 		b.found, err = readCounters(b.patient, card)
@@ -551,16 +574,22 @@ func (b *bench) play(r Rule, card vsmartcard.Card, prepare Script, result *Resul
 	}
 	var ready error
 	if err == nil && len(prepare.steps) > 0 {
-		player, _ := b.player(r.ID, card, counters, Costs{AllData: true})
-		ready = player.Play(b.patient, prepare)
-		counters, err = readCounters(b.patient, card)
+		var player *Player
+		if player, _, err = b.player(r.ID, card, counters, Costs{AllData: true}); err == nil {
+			ready = player.Play(b.patient, prepare)
+			counters, err = readCounters(b.patient, card)
+		}
 	}
 	result.Before = counters
 	if err != nil {
 		b.lose(result, err)
 		return
 	}
-	player, g := b.player(r.ID, card, counters, r.Costs)
+	player, g, err := b.player(r.ID, card, counters, r.Costs)
+	if err != nil {
+		b.lose(result, err)
+		return
+	}
 	if t := torn(card); t != nil && r.Cuts {
 		g.cut = func(ctx context.Context, one cutting) error {
 			cuts, err := cutAll(ctx, t, one)
@@ -590,22 +619,27 @@ func (b *bench) play(r Rule, card vsmartcard.Card, prepare Script, result *Resul
 }
 
 // player is what plays on a card whose counters are known, and the guard between.
-func (b *bench) player(id string, card vsmartcard.Card, c Counters, costs Costs) (*Player, *guard) {
+// Error: *GoneError.
+func (b *bench) player(id string, card vsmartcard.Card, now Counters, costs Costs) (*Player, *guard, error) {
 	p := NewPlayer(nil)
 	host := &Host{Card: card}
 	p.Hosts["the card"], p.Current = host, host
 	p.Rand = b.random(id)
 	maps.Copy(p.Vars, b.options.Vars)
-	user, so := b.options.Vars["pin"], b.options.Vars["so-pin"]
-	if !c.SOPIN.Known {
-		user, so = nil, nil // the first INITIALIZE DEVICE sets them
+	secrets := b.options.Vars
+	unset := !now.SOPIN.Known && b.statement.State == Shipped
+	if unset {
+		secrets = nil // the first INITIALIZE DEVICE sets them
 	}
-	p.guard = newGuard(b.ctx, host, costs, user, so, 0)
-	p.guard.user.counter, p.guard.so.counter = c.UserPIN, c.SOPIN
-	if b.target.Card != nil {
-		p.guard.strict, p.guard.so.floor = true, b.options.KeepSOTries
+	g := newGuard(b.ctx, host, costs, secrets, now)
+	g.so.unset, g.user.unset, p.guard = unset, unset, g
+	if b.target.Card == nil {
+		return p, g, nil
 	}
-	return p, p.guard
+	g.strict, g.so.floor = true, b.options.KeepSOTries
+	g.user.barred = b.most.UserTries == 0 && !b.most.UserLockout
+	g.so.barred = b.most.SOTries == 0 && !b.most.SOLockout
+	return p, g, g.list(b.patient)
 }
 
 // conclude says what a rule has come to.
@@ -691,6 +725,9 @@ func (b *bench) close(card vsmartcard.Card, g *guard, tidied error, result *Resu
 		b.lose(result, tidied)
 		return
 	}
+	if cost := (*CostError)(nil); errors.As(tidied, &cost) && (result.Verdict == Held || result.Verdict == Differs) {
+		result.Verdict, result.Why = NotJudged, "the card could not be tidied up: "+tidied.Error()
+	}
 	counters, err := readCounters(b.patient, card)
 	if err != nil {
 		b.lose(result, err)
@@ -705,6 +742,9 @@ func (b *bench) close(card vsmartcard.Card, g *guard, tidied error, result *Resu
 	b.mu.Unlock()
 	g.asked(g.user.ref, answerOf(counters.UserPIN))
 	g.asked(g.so.ref, answerOf(counters.SOPIN))
+	if result.Before.SOPIN.Known && !counters.SOPIN.Known && g.jumped == "" {
+		g.jumped = "the card does not tell any more how many tries the SO-PIN has left"
+	}
 	if g.jumped == "" {
 		return
 	}

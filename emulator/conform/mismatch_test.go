@@ -104,7 +104,7 @@ func TestPlay_FindsWhatIsOtherwise(t *testing.T) {
 		},
 		"variables": {
 			"00 84 00 00 08 => {a:8} 9000\n00 84 00 00 08 => {b:8} 9000\ndiffer a b", "let a = 01 02\nlet b = 0102\ndiffer a b",
-			"line 8: differ a b\nwant two values\ngot  0102", true,
+			"line 8: differ a b\nwant two values\ngot  the same 2 bytes twice", true,
 		},
 		"a variable that nobody keeps": {
 			"let one = 01\nlet two = 02\ndiffer one two", "let one = 01\nlet two = 02\ndiffer one tow",

@@ -187,6 +187,7 @@ func (c Costs) Spends(s Statement) string {
 		case n > 0:
 			left := ""
 			if of.Known {
+				n = min(n, max(of.Left-1, 1)) // the last one is kept
 				left = fmt.Sprintf(" of %d", of.Left)
 			}
 			words = append(words, fmt.Sprintf("spends up to %d%s %s tries", n, left, name))

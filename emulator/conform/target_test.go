@@ -140,7 +140,7 @@ func TestJudge_SpendsNothingUnasked(t *testing.T) {
 	}
 	_, err = conform.Judge(t.Context(), l, card.target(), o)
 	require.ErrorIs(t, err, refused)
-	require.Equal(t, "spends up to 1 of 3 user PIN tries, erases all keys, certificates and files", spends)
+	require.Equal(t, "spends up to 2 of 3 user PIN tries, spends up to 1 of 15 SO-PIN tries, erases all keys, certificates and files", spends)
 	require.Zero(t, card.presented(), card.sent)
 
 	o.Confirm = yes
@@ -170,8 +170,9 @@ func TestJudge_HoldsRulesToTheirCosts(t *testing.T) {
 		"sm on aes128\n00 20 00 81 Lc({pin|flip}) => 63C2":                             "would spend another try of the user PIN",
 	} {
 		steps = strings.Replace(steps, "sm on", "select\nsm on", 1)
-		card := initialised(t)
-		r, err := conform.Judge(t.Context(), ruleLibrary(t, rule("X-R1", "nothing", steps)), card.target(), options())
+		card, o := initialised(t), options()
+		o.Confirm = yes
+		r, err := conform.Judge(t.Context(), ruleLibrary(t, rule("X-R1", "nothing", steps)), card.target(), o)
 		require.NoError(t, err)
 		require.Equal(t, conform.NotJudged, r.Results[0].Verdict, "%s: %+v", steps, r.Results[0])
 		require.Contains(t, r.Results[0].Why, strings.TrimPrefix(want, "f.txt: "), steps)
@@ -207,7 +208,7 @@ func TestJudge_StopsAtAWrongPIN(t *testing.T) {
 	login := "select\n00 20 00 81 Lc({pin})"
 	card := initialised(t)
 	o := options()
-	o.Vars["pin"] = []byte("111111")
+	o.Vars["pin"], o.Confirm = []byte("111111"), yes
 	r, err := conform.Judge(t.Context(), ruleLibrary(t, rule("X-R1", "nothing", login), rule("X-R2", "nothing", login)), card.target(), o)
 	require.NoError(t, err)
 	require.Equal(t, "the user PIN that was given is refused; it has 2 tries left", r.Stopped)
@@ -462,8 +463,9 @@ func TestJudge_KeepsTriesOfTheSOPIN(t *testing.T) {
 		for range 15 - tries {
 			require.Error(t, client.New(card).VerifyPIN(t.Context(), client.SOPIN, []byte("00000000")))
 		}
-		before := card.presented()
-		r, err := conform.Judge(t.Context(), l, card.target(), options())
+		before, o := card.presented(), options()
+		o.Confirm = yes
+		r, err := conform.Judge(t.Context(), l, card.target(), o)
 		require.NoError(t, err)
 		require.Equal(t, want, r.Results[0].Verdict, "%d tries: %s", tries, r.Results[0].Why)
 		if want == conform.NotJudged {

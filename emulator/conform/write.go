@@ -226,7 +226,7 @@ func (r Report) tap() string {
 
 func oneLine(text string) string { return printable(strings.Join(strings.Fields(text), " ")) }
 
-// printable is a text without what a terminal obeys.
+// printable is a text without what a terminal obeys, or what is not seen.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		if unreadable(r) && r != '\n' || r == '\t' {

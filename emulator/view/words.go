@@ -37,10 +37,11 @@ var sessionText = map[Session]string{
 }
 
 // Printable is a text in one line, with a mark in place of every character that a
-// terminal obeys: a description comes from another process.
+// terminal obeys or that is not seen, as those that turn its direction: a description
+// comes from another process.
 func Printable(s string) string {
 	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
+		if !unicode.IsPrint(r) {
 			return '�'
 		}
 		return r
