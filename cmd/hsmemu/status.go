@@ -10,20 +10,10 @@ import (
 
 	"hsmemu/emulator/control"
 	"hsmemu/emulator/view"
-	"hsmemu/vsmartcard/pcscd"
 )
 
-const (
-	// statusPatience is how long a served card has for an answer, and waitPatience
-	// how long --wait waits where it is not told.
-	statusPatience = 5 * time.Second
-	waitPatience   = 30 * time.Second
-	// statusPause lies between two looks of --wait.
-	statusPause = 50 * time.Millisecond
-)
-
-// errUnserved says that there is a daemon, and a reader without a card.
-var errUnserved = errors.New("no card answers")
+// waitPatience is how long --wait waits where it is not told.
+const waitPatience = 30 * time.Second
 
 func newStatusCommand(a *app) *cobra.Command {
 	var card, socket string
@@ -75,11 +65,17 @@ func upTo(n int) cobra.PositionalArgs {
 
 // status says whether a card answers, once or until it does.
 func (a *app) status(ctx context.Context, card, socket string, wait time.Duration, asJSON bool) error {
-	look := func(ctx context.Context) (view.Status, error) { return a.cardStatus(ctx, card) }
-	if socket != "" {
-		look = func(ctx context.Context) (view.Status, error) { return socketStatus(ctx, socket) }
+	look := func(ctx context.Context) (view.Status, error) {
+		d, err := a.cards()
+		if err != nil {
+			return view.Status{Cards: []view.Served{{Card: &card}}}, err
+		}
+		return control.Status(ctx, d, card)
 	}
-	s, err := answering(ctx, wait, look)
+	if socket != "" {
+		look = func(ctx context.Context) (view.Status, error) { return control.StatusAt(ctx, socket) }
+	}
+	s, err := control.Answering(ctx, wait, look)
 	if ctx.Err() != nil {
 		return errInterrupted
 	}
@@ -99,75 +95,4 @@ func (a *app) status(ctx context.Context, card, socket string, wait time.Duratio
 	}
 	_, err = fmt.Fprintln(a.out, s.Words())
 	return err
-}
-
-// answering looks until there is no error, or the wait is over: then the last
-// error is the answer.
-func answering(ctx context.Context, wait time.Duration, look func(context.Context) (view.Status, error)) (view.Status, error) {
-	over, stop := context.WithTimeout(ctx, wait)
-	defer stop()
-	pause := time.NewTicker(statusPause)
-	defer pause.Stop()
-	for {
-		patience := statusPatience
-		if wait > 0 {
-			patience = min(patience, wait)
-		}
-		one, stop := context.WithTimeout(ctx, patience)
-		s, err := look(one)
-		stop()
-		if err == nil || over.Err() != nil {
-			return s, err
-		}
-		select {
-		case <-pause.C:
-		case <-over.Done():
-			return s, err
-		}
-	}
-}
-
-// cardStatus asks the process that runs a card.
-func (a *app) cardStatus(ctx context.Context, name string) (s view.Status, err error) {
-	s.Cards = []view.Served{{Card: &name}}
-	d, err := a.cards()
-	if err != nil {
-		return s, err
-	}
-	v, err := control.ShowRunning(ctx, d, name)
-	if err != nil {
-		return s, err
-	}
-	if v.Running != nil {
-		s.Process, s.Place = &v.Running.Process, &v.Running.Place
-		if v.Running.Ejected {
-			return s, fmt.Errorf("card %q: %w", name, control.ErrEjected)
-		}
-	}
-	s.Cards[0].Serial, s.Cards[0].Reader, s.Cards[0].Answers = v.Serial, v.Reader, true
-	return s, nil
-}
-
-// socketStatus asks the daemon at a socket for its readers.
-func socketStatus(ctx context.Context, socket string) (s view.Status, err error) {
-	s.Socket, s.Cards = &socket, []view.Served{}
-	c, err := pcscd.Dial(ctx, socket)
-	if err != nil {
-		return s, fmt.Errorf("%s: %w", socket, err)
-	}
-	readers, err := c.Readers(ctx)
-	if err = errors.Join(err, c.Close()); err != nil {
-		return s, fmt.Errorf("%s: %w", socket, err)
-	}
-	if len(readers) == 0 {
-		return s, fmt.Errorf("%s: %w: there is no reader", socket, errUnserved)
-	}
-	for _, r := range readers {
-		there := len(r.ATR) > 0
-		s.Cards = append(s.Cards, view.Served{Reader: &r.Name, Answers: there})
-		if !there && err == nil {
-			err = fmt.Errorf("%s: %w in reader %s", socket, errUnserved, r.Name)
-		}
-	}
-	return s, err
 }

@@ -5,6 +5,7 @@ package control_test
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -17,15 +18,11 @@ import (
 	"hsmemu/keystore/seal"
 )
 
-// newFolder is a state folder with a card, alice. Its name is short enough for
-// sockets.
+// newFolder is a state folder with a card, alice.
 func newFolder(t *testing.T) *statedir.Dir {
 	t.Helper()
-	path, err := os.MkdirTemp("", "hsmemu")
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, os.RemoveAll(path)) })
 	plain := store.Options{Sealers: []seal.Sealer{seal.Insecure{}}}
-	d, err := statedir.Open(path, plain)
+	d, err := statedir.Open(filepath.Join(t.TempDir(), "state"), plain)
 	require.NoError(t, err)
 	require.NoError(t, d.Make("alice", statedir.Order{}, plain, emulator.System()))
 	return d
@@ -126,7 +123,7 @@ func TestRestore_GoesToWhoeverHasTheCard(t *testing.T) {
 	serial := func() string {
 		state, _, err := d.Read("alice")
 		require.NoError(t, err)
-		return string(state.Applet.Device.Name)
+		return state.Applet.Device.Name
 	}
 	own := serial()
 	restore := func(force bool) ([]string, error) {
@@ -134,7 +131,7 @@ func TestRestore_GoesToWhoeverHasTheCard(t *testing.T) {
 	}
 	_, err := restore(false)
 	require.ErrorIs(t, err, emulator.ErrForeign)
-	require.EqualError(t, err, `restore card "alice": the state is that of another device, `+string(foreign.Applet.Device.Name))
+	require.EqualError(t, err, `restore card "alice": the state is that of another device, `+foreign.Applet.Device.Name)
 	require.Equal(t, own, serial())
 
 	on, end := run(t, d)
@@ -143,13 +140,13 @@ func TestRestore_GoesToWhoeverHasTheCard(t *testing.T) {
 	_, err = restore(true)
 	require.EqualError(t, err, `restore card "alice": `+errShelf.Error(), "the card was replaced, the reader did not take it")
 	require.EqualValues(t, 1, on.ejected.Load())
-	require.Equal(t, string(foreign.Applet.Device.Name), serial())
+	require.Equal(t, foreign.Applet.Device.Name, serial())
 	end()
 
 	foreign = newCard(t).Snapshot().Durable()
 	undone, err := restore(true)
 	require.NoError(t, err)
-	require.Equal(t, []string{"it is another device now, " + string(foreign.Applet.Device.Name)}, undone)
-	require.Equal(t, string(foreign.Applet.Device.Name), serial())
+	require.Equal(t, []string{"it is another device now, " + foreign.Applet.Device.Name}, undone)
+	require.Equal(t, foreign.Applet.Device.Name, serial())
 	require.NoError(t, d.Held("alice"))
 }
