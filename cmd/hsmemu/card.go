@@ -70,12 +70,12 @@ func (a *app) printJSON(v any) error {
 func (a *app) summary(ctx context.Context, d *statedir.Dir, name string) view.Card {
 	info, err := d.Inspect(name)
 	v := view.Closed(name, info.Seal, info.Generation)
-	if err == nil {
+	if err == nil || errors.Is(err, statedir.ErrUnkept) {
 		shown, failed := control.ShowRunning(ctx, d, name)
 		switch {
 		case failed == nil:
 			return shown
-		case info.Seal == seal.KindNone:
+		case err == nil && info.Seal == seal.KindNone:
 			v, err = a.show(ctx, name)
 		}
 	}

@@ -122,7 +122,7 @@ func (d *Dir) RemoveSnapshot(card, tag string) error {
 		return err
 	}
 	if !d.exists(card) {
-		return failed("remove a snapshot of", card, ErrNoCard)
+		return failed("remove a snapshot of", card, d.absence(card))
 	}
 	err = os.Remove(path)
 	if errors.Is(err, fs.ErrNotExist) {

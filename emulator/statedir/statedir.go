@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"hsmemu/emulator"
@@ -40,6 +41,9 @@ var (
 	ErrName = errors.New("letters, digits, dot, dash and underscore, 64 at most")
 	// ErrNoCard says that there is no card of that name.
 	ErrNoCard = errors.New("there is no such card")
+	// ErrUnkept says that the card is in the memory of the process that runs it and
+	// nowhere else: there is no file that could be copied or opened.
+	ErrUnkept = errors.New("it is in memory alone, without a file, and ends with the program that runs it")
 	// ErrCardExists says that there is a card of that name already.
 	ErrCardExists = errors.New("it exists already")
 	// ErrNoSnapshot says that the card has no snapshot of that name.
@@ -150,7 +154,7 @@ func (d *Dir) file(card, suffix string) (string, error) {
 // Socket is where a process that runs the card listens. Error: ErrName.
 func (d *Dir) Socket(card string) (string, error) { return d.file(card, socketSuffix) }
 
-// Names lists the cards, sorted.
+// Names lists the cards, sorted, with those that are in memory alone.
 func (d *Dir) Names() ([]string, error) {
 	names, err := listed(d.path)
 	if err != nil {
@@ -159,7 +163,8 @@ func (d *Dir) Names() ([]string, error) {
 	return names, nil
 }
 
-// listed is the names of the card files in a folder, sorted.
+// listed is the names of the card files in a folder, and of the sockets of cards
+// that are in memory alone, sorted.
 func listed(folder string) ([]string, error) {
 	found, err := os.ReadDir(folder)
 	if err != nil {
@@ -168,11 +173,28 @@ func listed(folder string) ([]string, error) {
 	var names []string
 	for _, entry := range found {
 		name, isCard := strings.CutSuffix(entry.Name(), cardSuffix)
+		if entry.Type() == fs.ModeSocket {
+			name, isCard = strings.CutSuffix(entry.Name(), socketSuffix)
+		}
 		if isCard && nameShape.MatchString(name) {
 			names = append(names, name)
 		}
 	}
-	return names, nil
+	slices.Sort(names)
+	return slices.Compact(names), nil
+}
+
+// absence is why there is no file of a card: ErrUnkept where a process listens for it,
+// or else ErrNoCard.
+func (d *Dir) absence(card string) error {
+	path, err := d.file(card, socketSuffix)
+	if err != nil {
+		return ErrNoCard
+	}
+	if info, err := os.Lstat(path); err != nil || info.Mode().Type() != fs.ModeSocket {
+		return ErrNoCard
+	}
+	return ErrUnkept
 }
 
 // exists reports whether there is a file for the card.
@@ -188,7 +210,7 @@ func (d *Dir) exists(card string) bool {
 // missing, and not the card's.
 func (d *Dir) failed(op, card string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) && !d.exists(card) {
-		err = ErrNoCard
+		err = d.absence(card)
 	}
 	return failed(op, card, err)
 }
@@ -333,14 +355,14 @@ func (d *Dir) Inspect(card string) (store.Info, error) {
 }
 
 // Held returns nil if no process has a card, without opening it. Errors: ErrName,
-// ErrNoCard, *store.LockedError.
+// ErrNoCard, ErrUnkept, *store.LockedError.
 func (d *Dir) Held(card string) error {
 	path, err := d.file(card, cardSuffix)
 	if err != nil {
 		return err
 	}
 	if !d.exists(card) {
-		return failed("open", card, ErrNoCard)
+		return failed("open", card, d.absence(card))
 	}
 	return d.failed("open", card, store.Held(path, d.opt))
 }
