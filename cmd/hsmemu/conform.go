@@ -169,6 +169,9 @@ func (c *conformance) run(ctx context.Context) error {
 		return err
 	}
 	target, end, err := c.target(ctx)
+	if err != nil && ctx.Err() != nil {
+		return errInterrupted
+	}
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package conform_test
 import (
 	"context"
 	"fmt"
+	"regexp"
 
 	"hsmemu/emulator"
 	"hsmemu/emulator/chip"
@@ -33,4 +34,36 @@ cut
 	// line 9: > 00 20 00 81
 	// want < 63C3
 	// got  < 63C2
+}
+
+// Two rules of the library, judged on new cards that are broken on purpose: VERIFY
+// Two rules of the library, judged on new cards that are broken on purpose: they
+// compare a PIN before they save that a try is spent.
+func ExampleJudge() {
+	library, err := conform.Rules()
+	if err != nil {
+		panic(err) // a mistake in the library
+	}
+	target := conform.Target{Name: "a new card", Make: func() (vsmartcard.Card, error) {
+		card, err := emulator.System().Manufacture(chip.Order{Firmware: "4.1", Broken: "compares-before-it-charges"})
+		if err != nil {
+			return nil, err
+		}
+		return emulator.NewTorn(card, emulator.System())
+	}}
+	report, err := conform.Judge(context.Background(), library, target, conform.Options{
+		Only: regexp.MustCompile("^PIN-R2[12]$"),
+		Vars: conform.Vars{"pin": []byte("648219"), "so-pin": []byte("57621880")}, // that the cards get
+	})
+	if err != nil {
+		panic(err) // the card cannot be made, or the context has ended
+	}
+	for _, one := range report.Results {
+		if one.Why != "not asked for" {
+			fmt.Println(one.ID, one.Verdict)
+		}
+	}
+	// Output:
+	// PIN-R21 held
+	// PIN-R22 broken
 }

@@ -63,7 +63,7 @@ type Options struct {
 	// Seed makes everything happen again the same way, as far as the card does; nil
 	// does not. Then the report does not say when.
 	Seed *uint64
-	// Clock tells the time.
+	// Clock tells the time; without one the report does not say when.
 	Clock func() time.Time
 	// Progress is told of each result, in any order; nil is not.
 	Progress func(done, of int, r Result)
@@ -252,7 +252,8 @@ type Result struct {
 // that of a card of another kind; the context's, if it ended.
 func Judge(ctx context.Context, l Library, t Target, o Options) (Report, error) {
 	r := Report{Schema: Schema, Program: o.Program, Target: t.Name, Seed: o.Seed}
-	if o.Seed == nil {
+	timed := o.Seed == nil && o.Clock != nil
+	if timed {
 		r.Started = new(o.Clock().UTC())
 	}
 	o.KeepSOTries = max(o.KeepSOTries, 1)
@@ -292,7 +293,7 @@ func Judge(ctx context.Context, l Library, t Target, o Options) (Report, error) 
 		r.Counts[one.Verdict]++
 	}
 	r.Before, r.After = r.Statement.Counters, b.found
-	if o.Seed == nil {
+	if timed {
 		r.Ended = new(o.Clock().UTC())
 	}
 	return r, ctx.Err()
