@@ -65,7 +65,10 @@ func TestDocs_ConformanceListsEverySituation(t *testing.T) {
 			require.True(t, known[clause], "%s: %s", s.ID, clause)
 		}
 		card := "`" + s.Card + "`"
-		if s.Stranger != "" {
+		switch {
+		case s.Stranger != "" && s.StrangerLast:
+			card += ", and that of somebody else, `" + s.Stranger + "`"
+		case s.Stranger != "":
 			card = "that of somebody else, `" + s.Stranger + "`, and " + card
 		}
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", s.ID, s.Says, card, s.Given(), strings.Join(s.Clauses, ", "))

@@ -355,6 +355,10 @@ func (c *conformance) tell(r conform.Report, err error) error {
 	if file != nil {
 		failed = errors.Join(failed, file.Close())
 	}
+	outcome := "does not conform"
+	if r.Judged() == 0 && len(r.Conflicts) == 0 {
+		outcome = "was not judged"
+	}
 	switch {
 	case failed != nil:
 		return fmt.Errorf("write the report: %w", failed)
@@ -363,7 +367,7 @@ func (c *conformance) tell(r conform.Report, err error) error {
 	case err != nil:
 		return err
 	case !r.Passed():
-		return fmt.Errorf("%s does not conform: %s", r.Target, strings.Join(append(r.Remarks(), r.Summary()), "; "))
+		return fmt.Errorf("%s %s: %s", r.Target, outcome, strings.Join(append(r.Remarks(), r.Summary()), "; "))
 	}
 	return nil
 }

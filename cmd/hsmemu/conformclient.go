@@ -28,22 +28,15 @@ import (
 	"hsmemu/vsmartcard/pcscd"
 )
 
-// What a program is given that is not the card's: another PIN of the same length,
-// one that is shorter than any, and another SO-PIN in hexadecimal. The card of a
-// stranger has strangersPIN.
-const (
-	wrongPIN     = "911284"
-	shortPIN     = "6482"
-	wrongSOPIN   = "3132333435363738"
-	strangersPIN = "371905"
-)
-
 // audition is a program on its way to be judged.
 type audition struct {
 	conformance // of which it has the report and the firmware
 	situations  string
 	limit       time.Duration
 	args        []string
+	// unstarted is why the program could not be started, and stop ends the run then.
+	unstarted error
+	stop      context.CancelFunc
 }
 
 func newConformClientCommand(a *app) *cobra.Command {
@@ -57,11 +50,15 @@ func newConformClientCommand(a *app) *cobra.Command {
 			"something that takes a login, as to sign with the key 01 (secp256r1) that is on each card.\n\n" +
 			"It finds in its environment: HSMEMU_PIN, the user PIN; HSMEMU_SO_PIN, the SO-PIN in hexadecimal digits;\n" +
 			"HSMEMU_READER, the name of the reader with the card that they are meant for; HSMEMU_SITUATION, the name of the\n" +
-			"situation. In some situations the PINs are wrong. It has no input and no terminal; what it prints goes to\n" +
-			"standard error. Exit code 0 says that situations were judged, and nothing is broken.",
+			"situation. In some situations the PINs are wrong; each run has PINs of its own. It has no input and no terminal;\n" +
+			"what it prints goes to standard error. Exit code 0 says that situations were judged, and nothing is broken, 127\n" +
+			"that there is no such program, and 126 that it cannot be run.",
 		Args: func(cmd *cobra.Command, args []string) error {
+			if c.list && len(args) > 0 {
+				return usageError{errors.New("--list plays no situation, so it takes no program")}
+			}
 			if c.list {
-				return exactly(0)(cmd, args)
+				return nil
 			}
 			return oneOrMore(cmd, args)
 		},
@@ -78,7 +75,7 @@ func newConformClientCommand(a *app) *cobra.Command {
 	f.StringVar(&c.firmware, "firmware", "", "firmware of the cards: "+firmwareList())
 	f.StringVar(&c.report, "report", "text", "form of the report: "+strings.Join(conform.Formats(), ", "))
 	f.StringVar(&c.output, "output", "", "write the report into this `FILE`")
-	f.DurationVar(&c.limit, "timeout", 30*time.Second, "how long the program may take in a situation")
+	f.DurationVar(&c.limit, "timeout", 30*time.Second, "how long the program may take in a situation, with all that it has started")
 	return cmd
 }
 
@@ -114,26 +111,32 @@ func (c *audition) run(ctx context.Context) error {
 		return err
 	}
 	if _, err := exec.LookPath(c.args[0]); err != nil {
-		return fmt.Errorf("start %s: %w", c.args[0], cause(err))
+		return c.notStarted(c.args[0], err, "")
 	}
 	o.Target, o.Firmware = "program "+filepath.Base(c.args[0]), cmp.Or(c.firmware, applet.DefaultFirmware)
 	if _, known := applet.ProfileOf(o.Firmware); !known {
 		return usageError{fmt.Errorf("--firmware %q: it is one of %s", c.firmware, firmwareList())}
 	}
+	if err := c.writable(); err != nil {
+		return err
+	}
+	ctx, c.stop = context.WithCancel(ctx)
+	defer c.stop()
 	report, err := conform.JudgeProgram(ctx, all, c.play, o)
+	if c.unstarted != nil {
+		return c.notStarted(c.args[0], c.unstarted, "")
+	}
 	return c.tell(report, err)
 }
 
 // manufactured is a throw-away card in the words of a situation, with a key unless it
 // was never initialised.
-func (c *audition) manufactured(ctx context.Context, name, words string, stranger bool) (*statedir.Card, error) {
+func (c *audition) manufactured(ctx context.Context, name, words string, pin, soPIN pinstate.Value) (*statedir.Card, error) {
 	like, _, err := view.ParseSituation(strings.Split(words, ","))
 	if err != nil {
 		return nil, err
 	}
-	if stranger {
-		like.UserPIN = pinstate.Value(strangersPIN)
-	}
+	like.UserPIN, like.SOPIN = pin, soPIN
 	state, err := c.outside.Manufacture(chip.Order{Firmware: c.firmware, Like: &like})
 	if err != nil {
 		return nil, err
@@ -164,19 +167,35 @@ func full(c pinstate.Card) pinstate.Card {
 
 // play runs the program in a situation.
 func (c *audition) play(ctx context.Context, s conform.Situation) (run conform.Run, err error) {
+	secrets, err := conform.DrawSecrets(c.outside.Rand)
+	if err != nil {
+		return run, fmt.Errorf("draw PINs: %w", err)
+	}
 	l, socket, remove, err := c.socketFor(socketFlags{})
 	if err != nil {
 		return run, err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
+	type maker struct {
+		name, words string
+		pin, soPIN  pinstate.Value
+	}
+	makers := []maker{{"stranger", s.Stranger, secrets.Strangers, secrets.StrangersSO}, {"card", s.Card, secrets.PIN, secrets.SOPIN}}
+	if s.StrangerLast {
+		slices.Reverse(makers)
+	}
 	var places []control.Placement
-	for _, one := range []struct{ name, words string }{{"stranger", s.Stranger}, {"card", s.Card}} {
+	own := 0
+	for _, one := range makers {
 		if one.words == "" {
 			continue
 		}
-		card, err := c.manufactured(ctx, one.name, one.words, one.name == "stranger")
+		card, err := c.manufactured(ctx, one.name, one.words, one.pin, one.soPIN)
 		if err != nil {
 			return run, errors.Join(err, l.Close())
+		}
+		if one.name == "card" {
+			own = len(places)
 		}
 		places = append(places, control.Placement{
 			Name: one.name, Card: card.Card, Kept: card, Socket: filepath.Join(filepath.Dir(socket), one.name+".control"),
@@ -186,51 +205,66 @@ func (c *audition) play(ctx context.Context, s conform.Situation) (run conform.R
 	if err != nil {
 		return run, err
 	}
-	w := watch{own: d.Cards[len(d.Cards)-1], happens: s.Happens, run: &run}
+	w := watch{own: d.Cards[own], happens: s.Happens, run: &run, start: c.outside.Clock()}
 	w.begin(d.Cards)
 	if s.Happens == conform.Removal {
 		err = w.own.Faults.Set("remove", []string{"at=pin"})
 	}
 	if err == nil {
 		env := with(os.Environ(), pcscd.EnvSocket, socket)
-		for name, value := range c.given(s, d.Names[len(d.Names)-1]) {
+		pin, soPIN := secrets.Given(s)
+		for name, value := range map[string]string{
+			"HSMEMU_PIN": string(pin), "HSMEMU_SO_PIN": fmt.Sprintf("%X", []byte(soPIN)),
+			"HSMEMU_READER": d.Names[own], "HSMEMU_SITUATION": s.ID,
+		} {
 			env = with(env, name, value)
 		}
 		fmt.Fprintf(c.err, "hsmemu: situation %s\n", s.ID) // what the program says comes behind it
-		run.Exit, run.Hung, err = c.performed(ctx, env)
-		run.Limit = c.limit
+		err = c.performed(ctx, env, &run)
 	}
 	w.end()
 	return run, errors.Join(err, d.Close())
 }
 
-// given are the variables of a situation.
-func (c *audition) given(s conform.Situation, reader string) map[string]string {
-	return map[string]string{
-		"HSMEMU_PIN":       map[conform.Given]string{conform.Right: testPIN, conform.Wrong: wrongPIN, conform.Short: shortPIN}[s.PIN],
-		"HSMEMU_SO_PIN":    map[conform.Given]string{conform.Right: fmt.Sprintf("%X", testSOPIN), conform.Wrong: wrongSOPIN}[s.SOPIN],
-		"HSMEMU_READER":    reader,
-		"HSMEMU_SITUATION": s.ID,
-	}
-}
-
-// performed runs the program to its end, or to that of the time it has.
-func (c *audition) performed(ctx context.Context, env []string) (code int, hung bool, err error) {
+// performed runs the program, and waits for all that it has started, to the end or to
+// that of the time they have.
+func (c *audition) performed(ctx context.Context, env []string, run *conform.Run) error {
 	limited, cancel := context.WithTimeout(ctx, c.limit)
 	defer cancel()
 	cmd := exec.CommandContext(limited, c.args[0], c.args[1:]...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = env, c.err, c.err
 	ownSession(cmd)
 	cmd.WaitDelay = time.Second // for what it has started and left behind
-	err = exitOf(cmd.Run())
-	hung = errors.Is(limited.Err(), context.DeadlineExceeded) && err != nil
-	if ended := exitError(0); errors.As(err, &ended) {
-		return int(ended), hung, nil
+	started, err := adopt()
+	if err != nil {
+		return err
 	}
-	if hung || errors.Is(err, exec.ErrWaitDelay) {
+	if err := cmd.Start(); err != nil {
+		c.unstarted = err
+		c.stop()
+		return err
+	}
+	err = exitOf(cmd.Wait())
+	over := errors.Is(limited.Err(), context.DeadlineExceeded)
+	run.Limit, run.Hung = c.limit, over && err != nil
+	leader := cmd.Process.Pid
+	for started.alive(leader) && limited.Err() == nil {
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-limited.Done():
+		}
+	}
+	if started.alive(leader) {
+		run.Behind = !run.Hung && ctx.Err() == nil
+		started.end(leader)
+	}
+	if ended := exitError(0); errors.As(err, &ended) {
+		run.Exit, err = int(ended), nil
+	}
+	if run.Hung || errors.Is(err, exec.ErrWaitDelay) {
 		err = nil
 	}
-	return 0, hung, err
+	return err
 }
 
 // watch sees what a program does to cards.
@@ -238,6 +272,7 @@ type watch struct {
 	own     *control.Card
 	happens conform.Happening
 	run     *conform.Run
+	start   time.Time
 
 	mu sync.Mutex // of the run
 	// struck tells that the card is being reset, and reset that it was.
@@ -296,7 +331,7 @@ func (w *watch) see(card *control.Card, e emulator.Event) {
 	if e.Kind == emulator.Did {
 		seen := conform.Observed{
 			Stranger: !own, INS: e.Header[1], P1: e.Header[2], P2: e.Header[3], Data: e.Sent > 0 && !e.Query,
-			Secure: e.Secure, SW: e.SW, Words: e.String(),
+			Secure: e.Secure, SW: e.SW, Words: e.String(), At: e.At.Sub(w.start),
 			Counters: conform.Counters{UserPIN: counterFor(e.UserPIN), SOPIN: counterFor(e.SOPIN)},
 		}
 		w.run.Events = append(w.run.Events, seen)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -51,15 +52,7 @@ func (p program) run(a *app) error {
 	cmd.Env = p.env
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = a.in, a.out, a.err
 	if err := cmd.Start(); err != nil {
-		code := exitError(exitCannot)
-		if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
-			err, code = errors.New("there is no such program"), exitAbsent
-		}
-		fmt.Fprintf(a.err, "hsmemu: start %s: %s\n", p.args[0], oneLine(cause(err).Error()))
-		if hint := p.absent(a); hint != "" && code == exitAbsent {
-			fmt.Fprintf(a.err, "hint: %s\n", hint)
-		}
-		return code
+		return a.notStarted(p.args[0], err, p.absent(a))
 	}
 	passed := p.signals.to(a, cmd.Process)
 	err := cmd.Wait()
@@ -67,14 +60,36 @@ func (p program) run(a *app) error {
 	return exitOf(err)
 }
 
-// absent is what to do about a program that is not there: get it, or name the card
-// by its flag, as in other programs of this kind it is an argument.
-func (p program) absent(a *app) string {
-	name := p.args[0]
+// notStarted says why a program could not be started, and what to do if there is no
+// such program: the advice, or where the program is to be had. The error is the exit
+// code alone.
+func (a *app) notStarted(name string, err error, advice string) error {
+	code := exitError(exitCannot)
+	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
+		err, code = errors.New("there is no such program"), exitAbsent
+	}
+	fmt.Fprintf(a.err, "hsmemu: start %s: %s\n", oneLine(name), oneLine(cause(err).Error()))
+	if code != exitAbsent {
+		return code
+	}
+	here, absent := os.Stat(name)
 	switch in := packages[name]; {
 	case in != "":
-		return "it is in the package " + in
-	case len(p.args) > 1 && p.args[1] == "--", slices.Contains(cardNames(a, nil), name):
+		advice = "it is in the package " + in
+	case advice == "" && filepath.Base(name) == name && absent == nil && here.Mode().IsRegular():
+		advice = "the one in this folder is ./" + oneLine(name)
+	}
+	if advice != "" {
+		fmt.Fprintf(a.err, "hint: %s\n", advice)
+	}
+	return code
+}
+
+// absent is advice about a program that is not there: to name the card by its flag,
+// as in other programs of this kind it is an argument.
+func (p program) absent(a *app) string {
+	name := p.args[0]
+	if len(p.args) > 1 && p.args[1] == "--" || slices.Contains(cardNames(a, nil), name) {
 		return fmt.Sprintf("a card is named by a flag: hsmemu exec --card %s -- PROGRAM", oneLine(name))
 	}
 	return ""

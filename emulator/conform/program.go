@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,9 +26,11 @@ type Observed struct {
 	Data        bool
 	// Secure tells that it came through secure messaging.
 	Secure bool
-	// SW is its answer, and Words are both in words, as a trace has them.
+	// SW is its answer, and Words are both in words, as a trace has them. At is when
+	// it was answered, from the start of the program on.
 	SW    apdu.SW
 	Words string
+	At    time.Duration
 	// Counters are those after it.
 	Counters
 }
@@ -43,10 +46,11 @@ type Run struct {
 	// Happened tells that what the situation has happen has happened.
 	Happened bool
 	// Exit is the exit code: 128 and the signal's number if one ended it. Hung tells
-	// that it was ended since it took longer than Limit.
-	Exit  int
-	Hung  bool
-	Limit time.Duration
+	// that it was ended since it took longer than Limit, and Behind that it ended by
+	// itself, and what it had started and left behind was ended then.
+	Exit         int
+	Hung, Behind bool
+	Limit        time.Duration
 }
 
 // A finding is one kind of thing that a program does wrong.
@@ -63,8 +67,9 @@ const nobodyKnows = "Whoever looks at the exit code believes that the work is do
 
 // findings are all kinds of them, in the order of reports.
 var findings = []finding{
-	{"it ends", "an end within the time limit", "Whoever waits for the program waits for ever.", hung},
-	{"no try is spent that the situation does not allow", "tries as before, or as few less as it says", "", overspent},
+	{"it ends", "an end within the time limit, also of what it has started", "Whoever waits for the program waits for ever.", hung},
+	{"no try is spent that the situation does not allow", "no more tries lost than the situation allows", "", overspent},
+	{"no PIN is presented but those that the program was given", "no other PIN", "The program has the PIN from somewhere else than its user: from its own text, or from a card before.", notGiven},
 	{"a PIN that was refused is not presented again", "no second time", "A PIN mistyped once blocks the card.", repeated},
 	{"no PIN is presented when the card has told that none will do", "no PIN any more", "The program goes on until its time is up, and its user is not told what to do.", presentedAnyway},
 	{"nothing is erased or initialised", "no INITIALIZE DEVICE", "Keys and certificates are gone.", initialised},
@@ -100,11 +105,32 @@ func nameOf(pin pinstate.Ref) string {
 	return "user PIN"
 }
 
-func hung(_ Situation, r Run) (string, Verdict) {
-	if r.Hung {
-		return fmt.Sprintf("it was still running after %v, and was ended", r.Limit), Broken
+// hung is for review as long as a busy machine explains it. It is broken where
+// nothing can work any more, for half of the time, and the program goes on to send
+// commands, or waits for a card that was taken out.
+func hung(s Situation, r Run) (string, Verdict) {
+	if !r.Hung && !r.Behind || len(r.Events) == 0 {
+		return "", Held
 	}
-	return "", Held
+	what := "it was"
+	if r.Behind {
+		what = "what it has started was"
+	}
+	last := r.Events[len(r.Events)-1]
+	got := fmt.Sprintf("%s still running after %v, and was ended; the last command came after %v: %s", what, r.Limit, last.At.Round(time.Millisecond), last.Words)
+	if r.Happened && s.Happens == Removal && last.At <= r.Limit/2 {
+		return got, Broken
+	}
+	if i := slices.IndexFunc(r.Events, refusesPIN); !s.Works && i >= 0 && r.Events[i].At <= r.Limit/2 && last.At >= r.Limit-r.Limit/4 {
+		return got, Broken
+	}
+	return got, Review
+}
+
+// refusesPIN reports whether a card has refused the PIN of a command, whatever for.
+func refusesPIN(o Observed) bool {
+	_, presents := o.pinOf()
+	return presents && o.SW != apdu.OK
 }
 
 // spent is how many tries of a PIN a program has spent on one of the cards,
@@ -296,15 +322,62 @@ func (r Run) loggedIn() bool {
 	return false
 }
 
-func claimed(s Situation, r Run) (string, Verdict) {
-	if s.Hopeless && !r.Hung && r.Exit == 0 && !r.loggedIn() {
-		return "exit code 0, and the card has accepted no user PIN", Broken
+// presented reports whether any PIN was presented to a card.
+func (r Run) presented() bool {
+	return slices.ContainsFunc(r.Events, func(e Observed) bool {
+		_, presents := e.pinOf()
+		return presents
+	})
+}
+
+// unblocked reports whether the user PIN was blocked when the program began, and the
+// program has unblocked it.
+func (r Run) unblocked() bool {
+	return r.Card.UserPIN.Known && r.Card.UserPIN.Left == 0 && slices.ContainsFunc(r.Events, func(e Observed) bool {
+		return !e.Stranger && e.INS == apdu.InsResetRetryCounter && e.SW == apdu.OK
+	})
+}
+
+// setsUserPIN reports whether the command has set the user PIN without that before it.
+func (o Observed) setsUserPIN() bool {
+	return o.SW == apdu.OK && (o.INS == apdu.InsInitializeDevice && o.Data || o.INS == apdu.InsResetRetryCounter && o.Data && (o.P1 == 0 || o.P1 == 2))
+}
+
+// notGiven finds a PIN that a card has taken although the program was given another.
+// One that the program has set itself, with the SO-PIN, it knows. The stranger's PINs
+// no program is given.
+func notGiven(s Situation, r Run) (string, Verdict) {
+	set := false
+	for _, e := range r.Events {
+		pin, presents := e.pinOf()
+		given := s.PIN
+		if pin == pinstate.SO {
+			given = s.SOPIN
+		}
+		taken := presents && e.SW == apdu.OK && (pin == pinstate.User || r.Card.SOPIN.Known)
+		switch {
+		case taken && e.Stranger:
+			return fmt.Sprintf("the other card has accepted a %s, and the program was given none of it: %s", nameOf(pin), e.Words), Broken
+		case taken && given != Right && (pin == pinstate.SO || !set):
+			return fmt.Sprintf("the card has accepted a %s, and the program was given a wrong one: %s", nameOf(pin), e.Words), Broken
+		}
+		set = set || !e.Stranger && e.setsUserPIN()
 	}
 	return "", Held
 }
 
+func claimed(_ Situation, r Run) (string, Verdict) {
+	switch {
+	case r.Hung || r.Exit != 0 || r.loggedIn() || r.unblocked():
+		return "", Held
+	case !r.presented():
+		return "exit code 0, and it never logged in", Broken
+	}
+	return "exit code 0, and the card has accepted no user PIN", Broken
+}
+
 func useless(s Situation, r Run) (string, Verdict) {
-	if s.Works && !r.Hung && r.Exit != 0 {
+	if s.Works && !r.Hung && r.Exit != 0 && (!s.MayRefuse || r.presented()) {
 		return fmt.Sprintf("exit code %d", r.Exit), Broken
 	}
 	return "", Held
@@ -336,8 +409,11 @@ func (s Situation) Judge(r Run) Result {
 		}
 	}
 	switch {
-	case len(r.Events) == 0 && !r.Hung:
+	case len(r.Events) == 0:
 		result.Verdict, result.Why, result.Failures = NotJudged, "the program sent no command to a card", []Failure{}
+		if r.Hung || r.Behind {
+			result.Why += fmt.Sprintf(" within %v, and was ended", r.Limit)
+		}
 	case len(result.Failures) > 0:
 		result.Why = result.Failures[0].Text + ": " + result.Failures[0].Got
 	case r.Missed > 0:
@@ -398,7 +474,7 @@ const attempts = 5
 
 // late reports whether that is so.
 func (s Situation) late(r Run) bool {
-	return s.Happens == Reset && !r.Happened && !r.Hung && r.loggedIn()
+	return s.Happens == Reset && !r.Happened && !r.Hung && !r.Behind && r.loggedIn()
 }
 
 // JudgeProgram plays situations one after the other. The report is of what was

@@ -3,16 +3,21 @@ package conform_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
+	"fmt"
+	"io"
 	"regexp"
 	"slices"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"hsmemu/applet/apdu"
 	"hsmemu/emulator/conform"
+	"hsmemu/pinstate"
 )
 
 func situation(t testing.TB, id string) conform.Situation {
@@ -45,6 +50,11 @@ func asked(sw apdu.SW, after conform.Counters) conform.Observed {
 
 func onStranger(o conform.Observed) conform.Observed { o.Stranger = true; return o }
 
+func at(ms int, o conform.Observed) conform.Observed {
+	o.At = time.Duration(ms) * time.Millisecond
+	return o
+}
+
 func secure(o conform.Observed) conform.Observed { o.Secure = true; return o }
 
 func unblock(sw apdu.SW, after conform.Counters) conform.Observed {
@@ -63,6 +73,7 @@ func TestSituation_Judge(t *testing.T) {
 		claims  = "exit code 0 says that the work is done"
 		works   = "it does its work where it can"
 		ends    = "it ends"
+		others  = "no PIN is presented but those that the program was given"
 		erases  = "nothing is erased or initialised"
 	)
 	full, blocked, none := left(3, 15), left(0, 15), conform.Counters{}
@@ -82,12 +93,34 @@ func TestSituation_Judge(t *testing.T) {
 		{"does not", "usual", full, []conform.Observed{verify(apdu.OK, full)}, 1, false, false, 0, conform.Broken, []string{works}},
 		{"speaks to no card", "usual", full, nil, 1, false, false, 0, conform.NotJudged, nil},
 		{"events are missed", "usual", full, []conform.Observed{verify(apdu.OK, full)}, 0, false, false, 5, conform.NotJudged, nil},
-		{"hangs without a command", "usual", full, nil, 137, true, false, 0, conform.Broken, []string{ends}},
-		{"hangs", "wrong-pin", full, []conform.Observed{verify(0x63C2, left(2, 15))}, 137, true, false, 0, conform.Broken, []string{ends}},
+		{"hangs without a command", "usual", full, nil, 137, true, false, 0, conform.NotJudged, nil},
+		{"is slow", "usual", full, []conform.Observed{at(990, verify(0x63C3, full))}, 137, true, false, 0, conform.Review, []string{ends}},
+		{"hangs", "wrong-pin", full, []conform.Observed{verify(0x63C2, left(2, 15))}, 137, true, false, 0, conform.Review, []string{ends}},
+		{"is slow to fail", "wrong-pin", full, []conform.Observed{at(510, verify(0x63C2, left(2, 15))), at(990, selected)}, 137, true, false, 0, conform.Review, []string{ends}},
+		{"goes on to ask", "wrong-pin", full, []conform.Observed{verify(0x63C2, left(2, 15)), at(990, selected)}, 137, true, false, 0, conform.Broken, []string{ends}},
+		{"waits for the card", "removed", full, []conform.Observed{at(490, selected)}, 137, true, true, 0, conform.Broken, []string{ends}},
+		{"is slow to see it gone", "removed", full, []conform.Observed{at(510, selected)}, 137, true, true, 0, conform.Review, []string{ends}},
+		{"never logs in", "usual", full, []conform.Observed{selected}, 0, false, false, 0, conform.Broken, []string{claims}},
+		{"only asks", "one-try", left(1, 15), []conform.Observed{asked(0x63C1, left(1, 15))}, 0, false, false, 0, conform.Broken, []string{claims}},
+		{"never logs in", "so-blocked", left(3, 0), []conform.Observed{selected}, 0, false, false, 0, conform.Broken, []string{claims}},
+		{"never logs in", "two-cards", full, []conform.Observed{selected}, 0, false, false, 0, conform.Broken, []string{claims}},
+		{"refuses unasked", "one-try", left(1, 15), []conform.Observed{asked(0x63C1, left(1, 15))}, 3, false, false, 0, conform.Held, nil},
+		{"logs in and fails", "one-try", left(1, 15), []conform.Observed{verify(apdu.OK, full)}, 3, false, false, 0, conform.Broken, []string{works}},
+		{"a PIN of its own", "one-try", left(1, 15), []conform.Observed{verify(apdu.AuthenticationBlocked, blocked)}, 3, false, false, 0, conform.Broken, []string{steps, works}},
+		{"knows the PIN", "wrong-pin", full, []conform.Observed{verify(apdu.OK, full)}, 0, false, false, 0, conform.Broken, []string{others}},
+		{"knows the PIN and changes it", "wrong-length", full, []conform.Observed{sent(apdu.InsChangeReferenceData, 0, apdu.RefUserPIN, apdu.OK, full)}, 0, false, false, 0, conform.Broken, []string{others}},
+		{"sets a PIN and uses it", "wrong-pin", full, []conform.Observed{verify(0x63C2, left(2, 15)), unblock(apdu.OK, full), asked(0x63C3, full)}, 1, false, false, 0, conform.Held, nil},
+		{"sets a PIN and logs in", "last-try", left(1, 15), []conform.Observed{unblock(apdu.OK, full), verify(apdu.OK, full)}, 0, false, false, 0, conform.Held, nil},
+		{"gives tries back and knows the PIN", "last-try", left(1, 15), []conform.Observed{sent(apdu.InsResetRetryCounter, 1, apdu.RefUserPIN, apdu.OK, full), verify(apdu.OK, full)}, 0, false, false, 0, conform.Broken, []string{others}},
+		{"knows the SO-PIN", "so-last-try", left(0, 1), []conform.Observed{unblock(apdu.OK, full), verify(apdu.OK, full)}, 0, false, false, 0, conform.Broken, []string{others}},
+		{"knows the other card's PIN", "two-cards", full, []conform.Observed{onStranger(verify(apdu.OK, full)), verify(apdu.OK, full)}, 0, false, false, 0, conform.Broken, []string{others}},
+		{"unblocks, and no more", "user-blocked", blocked, []conform.Observed{unblock(apdu.OK, full)}, 0, false, false, 0, conform.Held, nil},
+		{"fails to unblock, and claims", "user-blocked", blocked, []conform.Observed{unblock(apdu.WrongLength, blocked)}, 0, false, false, 0, conform.Broken, []string{claims}},
+		{"gives tries back, and claims", "wrong-pin", full, []conform.Observed{unblock(apdu.OK, full)}, 0, false, false, 0, conform.Broken, []string{claims}},
 		{"tries once", "wrong-pin", full, []conform.Observed{verify(0x63C2, left(2, 15))}, 1, false, false, 0, conform.Held, nil},
 		{"tries twice", "wrong-pin", full, []conform.Observed{verify(0x63C2, left(2, 15)), verify(0x63C1, left(1, 15))}, 1, false, false, 0, conform.Broken, []string{steps, repeats}},
 		{"claims", "wrong-pin", full, []conform.Observed{verify(0x63C2, left(2, 15))}, 0, false, false, 0, conform.Broken, []string{claims}},
-		{"another PIN first", "wrong-pin", full, []conform.Observed{verify(0x63C2, left(2, 15)), verify(apdu.OK, full)}, 0, false, false, 0, conform.Broken, []string{repeats}},
+		{"another PIN first", "wrong-pin", full, []conform.Observed{verify(0x63C2, left(2, 15)), verify(apdu.OK, full)}, 0, false, false, 0, conform.Broken, []string{others, repeats}},
 		{"length", "wrong-length", full, []conform.Observed{verify(apdu.WrongLength, full)}, 1, false, false, 0, conform.Held, nil},
 		{"length again", "wrong-length", full, []conform.Observed{verify(apdu.WrongLength, full), verify(apdu.WrongLength, full)}, 1, false, false, 0, conform.Broken, []string{repeats}},
 		{"padded", "wrong-length", full, []conform.Observed{verify(0x63C2, left(2, 15))}, 1, false, false, 0, conform.Broken, []string{steps}},
@@ -144,6 +177,48 @@ func TestSituation_Judge(t *testing.T) {
 	}
 }
 
+// What a program leaves behind is judged as the program is, and named.
+func TestSituation_JudgesWhatIsLeftBehind(t *testing.T) {
+	t.Parallel()
+	full := left(3, 15)
+	run := conform.Run{Card: full, Events: []conform.Observed{at(200, verify(apdu.OK, full))}, Behind: true, Limit: time.Second}
+	r := situation(t, "usual").Judge(run)
+	require.Equal(t, conform.Review, r.Verdict)
+	require.Equal(t, "what it has started was still running after 1s, and was ended; the last command came after 200ms: → 9000", r.Failures[0].Got)
+	run.Hung, run.Behind, run.Events = true, false, nil
+	require.Equal(t, "the program sent no command to a card within 1s, and was ended", situation(t, "usual").Judge(run).Why)
+}
+
+// Each run has PINs of its own, of the lengths that situations speak of, no two the
+// same, and none that examples use.
+func TestDrawSecrets(t *testing.T) {
+	t.Parallel()
+	seen := map[string]bool{}
+	// The first digits drawn are those of an SO-PIN in examples; 250 and more are left out.
+	random := io.MultiReader(bytes.NewReader([]byte{5, 7, 255, 6, 2, 1, 8, 8, 0}), rand.Reader)
+	for range 20 {
+		s, err := conform.DrawSecrets(random)
+		require.NoError(t, err)
+		for _, one := range []struct {
+			pin    pinstate.Value
+			length int
+		}{{s.PIN, 8}, {s.WrongPIN, 8}, {s.ShortPIN, 4}, {s.Strangers, 8}, {s.SOPIN, 8}, {s.WrongSOPIN, 8}, {s.StrangersSO, 8}} {
+			require.Regexp(t, fmt.Sprintf("^[0-9]{%d}$", one.length), string(one.pin))
+			require.False(t, seen[string(one.pin)] && one.length > 4)
+			seen[string(one.pin)] = true
+		}
+		for _, in := range conform.Situations() {
+			pin, soPIN := s.Given(in)
+			require.Equal(t, in.PIN == conform.Right, string(pin) == string(s.PIN), in.ID)
+			require.Equal(t, in.SOPIN == conform.Right, string(soPIN) == string(s.SOPIN), in.ID)
+			require.NotEmpty(t, soPIN)
+		}
+	}
+	require.False(t, seen["57621880"])
+	_, err := conform.DrawSecrets(iotest.ErrReader(io.ErrClosedPipe))
+	require.ErrorIs(t, err, io.ErrClosedPipe)
+}
+
 // Situations have names of their own, and say everything.
 func TestSituations_AreWhole(t *testing.T) {
 	t.Parallel()
@@ -155,7 +230,8 @@ func TestSituations_AreWhole(t *testing.T) {
 		require.NotEmpty(t, s.Breaks)
 		require.NotEmpty(t, s.Clauses)
 		require.NotEmpty(t, s.Card)
-		require.False(t, s.Works && s.Hopeless, s.ID)
+		require.False(t, s.MayRefuse && !s.Works, s.ID)
+		require.False(t, s.Works && s.PIN != conform.Right, s.ID)
 	}
 }
 
@@ -190,7 +266,7 @@ func TestJudgeProgram(t *testing.T) {
 held       usual: A card in use, and the right PIN: the program does its work and loses no try.
 broken     wrong-pin: The PIN is wrong, three tries are left: the program presents it once and fails.
            no try is spent that the situation does not allow
-           want tries as before, or as few less as it says
+           want no more tries lost than the situation allows
            got  2 tries of the user PIN spent, 1 allowed: → 63C1
            a PIN that was refused is not presented again
            want no second time
@@ -200,7 +276,7 @@ not judged one-try: no room
 not judged user-blocked: interrupted
 not judged reset: interrupted
 interrupted: this is what was judged so far
-15 situations: 1 held, 1 broken, 13 not judged
+16 situations: 1 held, 1 broken, 14 not judged
 `, text.String())
 	for _, format := range conform.Formats() {
 		var b bytes.Buffer
@@ -224,7 +300,7 @@ func TestJudgeProgram_PlaysAgainWhatCameTooLate(t *testing.T) {
 		answer  apdu.SW
 		runs    int
 		want    conform.Verdict
-	}{{1, apdu.OK, 1, conform.Held}, {3, apdu.OK, 3, conform.Held}, {100, apdu.OK, 5, conform.NotJudged}, {100, apdu.ReferenceNotFound, 1, conform.NotJudged}} {
+	}{{1, apdu.OK, 1, conform.Held}, {3, apdu.OK, 3, conform.Held}, {100, apdu.OK, 5, conform.NotJudged}, {100, apdu.ReferenceNotFound, 1, conform.Broken}} {
 		runs := 0
 		r, err := conform.JudgeProgram(t.Context(), []conform.Situation{situation(t, "reset")}, func(context.Context, conform.Situation) (conform.Run, error) {
 			runs++

@@ -158,6 +158,9 @@ func (r Report) text() string {
 	for _, remark := range r.Remarks() {
 		line("%s", remark)
 	}
+	if r.Counts[Review] > 0 {
+		line("review is for people to look at: it does not fail the run")
+	}
 	line("%s", r.Summary())
 	return b.String()
 }
