@@ -28,6 +28,10 @@ func TestGuard_SendsNothingThatIsNotDeclared(t *testing.T) {
 	}
 	lines = append(lines, "00 46 01 00 Lc(00) => 6F00", "select\nsm on aes128\n00 20 00 88 Lc({so-pin|flip}) => *", "select\nsm on aes128\n80 20 00 88 Lc({so-pin|flip}) => *",
 		"select\n00 A4 04 00 Lc(A000000151000000) => *\n00 50 00 00 Lc({long|head 8}) => *", "select\ncut\n80 50 00 00 Lc({long|head 8}) => *")
+	for _, class := range []string{"01", "10", "A0", "0C", "8C", "04"} { // what a right PIN and a list are allowed in plain
+		lines = append(lines, "select\n"+class+" 20 00 81 Lc({pin}) => *", "select\n"+class+" 58 00 00 00 => *")
+	}
+	lines = append(lines, "select\ncut\n00 20 00 81 Lc({pin}) => *", "select\n00 A4 04 00 Lc(A000000151000000) => *\n00 A4 04 00 00 => *\n00 20 00 88 Lc({so-pin}) => *")
 	var texts []string
 	for i, steps := range lines {
 		texts = append(texts, rule("X-R"+strings.Repeat("1", i+1), "nothing", steps))
