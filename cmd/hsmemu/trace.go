@@ -19,7 +19,6 @@ import (
 	"golang.org/x/term"
 
 	"hsmemu/emulator/control"
-	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/view"
 )
 
@@ -102,21 +101,18 @@ func drawn(d view.Drawing) form {
 	}
 }
 
-// chosen writes only the events of some classes; none is all. What was left out
-// before an event that is not written is counted at the next one.
+// chosen writes only the events of some classes; none is all.
 func chosen(classes []string, f form) form {
 	if len(classes) == 0 {
 		return f
 	}
 	return func(w io.Writer) (func(string, view.Event) error, func() error, error) {
 		next, end, err := f(w)
-		missed := 0
+		only := view.Selection{Classes: classes}
 		return func(card string, e view.Event) error {
-			missed += e.Missed
-			if !slices.Contains(classes, e.Class()) {
+			if !only.Takes(&e) {
 				return nil
 			}
-			e.Missed, missed = missed, 0
 			return next(card, e)
 		}, end, err
 	}
@@ -218,42 +214,15 @@ func (g *gathering) flush() error {
 	return g.out.Flush()
 }
 
-// waitInterval is how often followLater looks for the card's process. A program
-// that it starts hardly takes less time from then until its first command.
-const waitInterval = 5 * time.Millisecond
-
 // followLater is follow that waits for the process that runs the card, and for the
 // card itself where exec or run would make it.
 func (a *app) followLater(ctx context.Context, card string, f form) error {
-	absent := func(err error) bool {
-		return errors.Is(err, control.ErrNobody) || errors.Is(err, control.ErrEnded) || card == defaultCard && errors.Is(err, statedir.ErrNoCard)
-	}
-	err := a.follow(ctx, card, f)
-	if !absent(err) {
-		return err
-	}
-	fmt.Fprintf(a.err, "waiting for card %q\n", card)
 	d, err := a.cards()
 	if err != nil {
 		return err
 	}
-	socket, err := d.Socket(card)
-	if err != nil {
-		return err
-	}
-	again := time.NewTicker(waitInterval)
-	defer again.Stop()
-	for err = control.ErrNobody; absent(err); {
-		select {
-		case <-again.C:
-			if _, none := os.Lstat(socket); none == nil { // not so much to do as to look for the card
-				err = a.follow(ctx, card, f)
-			}
-		case <-ctx.Done():
-			return nil
-		}
-	}
-	return err
+	later := control.Later{Unmade: card == defaultCard, Waiting: func() { fmt.Fprintf(a.err, "waiting for card %q\n", card) }}
+	return later.Do(ctx, d, card, func() error { return a.follow(ctx, card, f) })
 }
 
 // onStderr stands for standard error as the place of a trace.

@@ -3,6 +3,7 @@ package view
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -136,6 +137,23 @@ func (e Event) Line() string {
 
 // Classes are the classes that events are sorted into.
 func Classes() []string { return []string{"pin", "key", "life", "file", "other"} }
+
+// Selection takes only the events of some classes.
+type Selection struct {
+	Classes []string // of Classes
+	missed  int      // what events that were not taken say was left out before them
+}
+
+// Takes reports whether an event is of one of the classes. What was left out before
+// events that are not is added to the count of the next one that is.
+func (s *Selection) Takes(e *Event) bool {
+	s.missed += e.Missed
+	if !slices.Contains(s.Classes, e.Class()) {
+		return false
+	}
+	e.Missed, s.missed = s.missed, 0
+	return true
+}
 
 // Class is what an event has to do with, one of Classes: PINs and logins, keys, the
 // card as a whole, files, or something else.
