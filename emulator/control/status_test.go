@@ -88,7 +88,7 @@ func TestAnswering_LooksUntilItDoes(t *testing.T) {
 	for range 8 {
 		slow := after(1)
 		_, err := control.Answering(t.Context(), 0, func(ctx context.Context) (view.Status, error) {
-			time.Sleep(60 * time.Millisecond) // longer than the pause
+			<-time.After(60 * time.Millisecond) // longer than the pause
 			return slow(ctx)
 		})
 		require.ErrorIs(t, err, errNotYet, "also where a look takes long")
