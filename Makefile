@@ -69,18 +69,19 @@ bench:
 build:
 	CGO_ENABLED=0 $(GO) build -v -trimpath -o bin/ ./cmd/hsmemu
 
-# The program, its manual pages and completions: make install PREFIX=/usr DESTDIR=…
+# The program, its manual pages, completions and unit for systemd: make install PREFIX=/usr DESTDIR=…
 PREFIX ?= /usr/local
-SHARE = $(DESTDIR)$(PREFIX)/share
+TO = $(DESTDIR)$(PREFIX)
 
 install: build
-	install -d $(DESTDIR)$(PREFIX)/bin $(SHARE)/man/man1 $(SHARE)/bash-completion/completions \
-		$(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d
-	install -m 755 bin/hsmemu $(DESTDIR)$(PREFIX)/bin/hsmemu
-	bin/hsmemu man --folder $(SHARE)/man/man1
-	bin/hsmemu completion bash > $(SHARE)/bash-completion/completions/hsmemu
-	bin/hsmemu completion zsh > $(SHARE)/zsh/site-functions/_hsmemu
-	bin/hsmemu completion fish > $(SHARE)/fish/vendor_completions.d/hsmemu.fish
+	install -d "$(TO)/bin" "$(TO)/share/man/man1" "$(TO)/share/bash-completion/completions" \
+		"$(TO)/share/zsh/site-functions" "$(TO)/share/fish/vendor_completions.d" "$(TO)/lib/systemd/user"
+	install -m 755 bin/hsmemu "$(TO)/bin/hsmemu"
+	bin/hsmemu man --folder "$(TO)/share/man/man1"
+	bin/hsmemu completion bash > "$(TO)/share/bash-completion/completions/hsmemu"
+	bin/hsmemu completion zsh > "$(TO)/share/zsh/site-functions/_hsmemu"
+	bin/hsmemu completion fish > "$(TO)/share/fish/vendor_completions.d/hsmemu.fish"
+	sed 's|^ExecStart=/usr/local/|ExecStart=$(PREFIX)/|' docs/hsmemu.service > "$(TO)/lib/systemd/user/hsmemu.service"
 
 demo:
 	.ci/install demo

@@ -48,6 +48,12 @@ func newCardNewCommand(a *app) *cobra.Command {
 			"the same serial number and keys.",
 		Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := alone(cmd); err != nil {
+				return err
+			}
+			if cmd.Flags().Changed("like") && len(o.like) == 0 {
+				return usageError{errors.New("--like takes a situation, as in so=7,user=2")}
+			}
 			if o.from != "" {
 				for _, other := range []string{"like", "firmware", "serial", "seed", "key-pool", "answer", "broken"} {
 					if cmd.Flags().Changed(other) {

@@ -100,9 +100,20 @@ func lastPart(a *app, between string, by choices, word string) (list []string, d
 	return list, directive
 }
 
-// snapshotsOrFiles completes --from: with the snapshots of the card that is named,
-// or else with files.
+// snapshotsOrFiles completes --from: with the snapshots of the card that is named, by
+// --card or before a colon, or else with files.
 func snapshotsOrFiles(a *app, cmd *cobra.Command, word string) ([]string, cobra.ShellCompDirective) {
+	if card, _, some := strings.Cut(word, ":"); some {
+		list, directive := begun(a, func(a *app, args []string) (named []string) {
+			for _, tag := range snapshotTags(a, args) {
+				named = append(named, card+":"+tag)
+			}
+			return named
+		}, []string{card}, word)
+		if len(list) > 0 {
+			return list, directive
+		}
+	}
 	cards, err := cmd.Flags().GetStringArray("card")
 	cards = slices.Compact(cards) // cobra may have parsed them twice
 	if err != nil || len(cards) != 1 {
@@ -123,7 +134,7 @@ func socketModes(*app, []string) []string { return []string{"0600", "0660", "066
 func answerChoices(*app, []string) (list []string) {
 	for _, c := range applet.AnswerChoices() {
 		for _, sw := range c.Words {
-			list = append(list, fmt.Sprintf("%s=%v\t%s", c.Name, sw, c.To))
+			list = append(list, fmt.Sprintf("%s=%04X\t%s", c.Name, uint16(sw), c.To))
 		}
 	}
 	return list
@@ -155,7 +166,7 @@ func complete(a *app, cmd *cobra.Command) {
 			})
 		}
 	}
-	if nameOf(cmd) == "exec" {
+	if name := nameOf(cmd); name == "exec" || name == "card new" {
 		_ = cmd.RegisterFlagCompletionFunc("from", func(cmd *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
 			return snapshotsOrFiles(a, cmd, word)
 		})

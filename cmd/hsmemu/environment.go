@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -55,6 +56,18 @@ var needing = map[string]struct{ in, needs string }{
 	"socket-mode": {"", "socket"}, "socket-group": {"", "socket"},
 	"keep-so-tries": {"conform", "reader"},
 	"json":          {"card fault", "list"},
+	"pin-file":      {"card new", "like"}, "so-pin-file": {"card new", "like"},
+	"snapshot-passphrase-file": {"card new", "from"}, "file-passphrase-file": {"card new", "from"},
+}
+
+// alone refuses a flag of needing that was given without the other one.
+func alone(cmd *cobra.Command) error {
+	for _, flag := range slices.Sorted(maps.Keys(needing)) {
+		if n := needing[flag]; n.in == nameOf(cmd) && cmd.Flags().Changed(flag) && !cmd.Flags().Changed(n.needs) {
+			return usageError{fmt.Errorf("--%s goes with --%s", flag, n.needs)}
+		}
+	}
+	return nil
 }
 
 // secretVariables are those that hold what no flag takes, because arguments can

@@ -48,6 +48,12 @@ func newExecCommand(a *app) *cobra.Command {
 			if twice := repeated(cards); twice != "" {
 				return usageError{fmt.Errorf("card %q is named twice", twice)}
 			}
+			if trace == "" && cmd.Flags().Changed("trace") {
+				return usageError{errors.New("--trace= takes a file, and --trace alone none")}
+			}
+			if len(readerNames) > len(cards) {
+				return usageError{errors.New("--reader-name is given more often than there are cards")}
+			}
 			if from != "" && len(cards) > 1 {
 				return usageError{errors.New("--from goes with one card")}
 			}
@@ -108,7 +114,7 @@ func (a *app) exec(ctx context.Context, x execution) (err error) {
 	if err := needPCSCLite("exec", runtime.GOOS); err != nil {
 		return err
 	}
-	p := program{args: x.args, signals: passSignals()}
+	p := program{args: x.args, traced: x.trace == onStderr, signals: passSignals()}
 	defer p.signals.stop()
 	l, socket, remove, err := a.socketFor(x.at)
 	if err != nil {

@@ -72,10 +72,11 @@ func (a *app) run(ctx context.Context, args []string) int {
 	root := newRootCommand(a)
 	root.SetArgs(args)
 	root.SetIn(a.in)
-	root.SetOut(a.out)
+	help := &printed{Writer: a.out}
+	root.SetOut(help)
 	root.SetErr(a.err)
 	cmd, err := root.ExecuteContextC(ctx)
-	err = cmp.Or(err, a.mistyped)
+	err = cmp.Or(help.failed, err, a.mistyped)
 	if err == nil {
 		return exitDone
 	}
@@ -106,6 +107,20 @@ func (a *app) run(ctx context.Context, args []string) int {
 		return exitExec
 	}
 	return exitFailed
+}
+
+// printed is where the library prints help, which does not tell what became of it.
+type printed struct {
+	io.Writer
+	failed error
+}
+
+func (p *printed) Write(b []byte) (int, error) {
+	n, err := p.Writer.Write(b)
+	if err != nil && p.failed == nil {
+		p.failed = fmt.Errorf("print: %w", cause(err))
+	}
+	return n, err
 }
 
 // exitError ends the program with a code and says nothing more.

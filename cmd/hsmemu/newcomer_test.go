@@ -3,9 +3,13 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"hsmemu/applet"
 )
 
 // Variables set what nobody looks at: they turn no command into another, give way to
@@ -78,4 +82,81 @@ func TestCards_FolderHasItsWholeName(t *testing.T) {
 	d, err := (&app{state: "relative", env: os.Getenv}).cards()
 	require.NoError(t, err)
 	require.True(t, filepath.IsAbs(d.Path()), d.Path())
+}
+
+// What would be taken without any effect is refused, and named.
+func TestFlags_AreNotTakenInSilence(t *testing.T) {
+	t.Parallel()
+	env := map[string]string{"HSMEMU_STATE": t.TempDir()}
+	for said, line := range map[string][]string{
+		"--pin-file goes with --like":                       {"card", "new", "x", "--pin-file", "/nonexistent"},
+		"--so-pin-file goes with --like":                    {"card", "new", "x", "--so-pin-file", "/nonexistent"},
+		"--snapshot-passphrase-file goes with --from":       {"card", "new", "x", "--snapshot-passphrase-file", "/nonexistent"},
+		"--file-passphrase-file goes with --from":           {"card", "new", "x", "--file-passphrase-file", "/nonexistent"},
+		"--like takes a situation":                          {"card", "new", "x", "--like", ""},
+		"--pcr takes registers from 0 to 23":                {"card", "new", "x", "--seal", "tpm", "--pcr", "-1"},
+		"--trace= takes a file":                             {"exec", "--trace=", "--", "true"},
+		"--reader-name is given more often":                 {"exec", "--reader-name", "a", "--reader-name", "b", "--", "true"},
+		"completion takes 1 argument, not 0":                {"completion"},
+		"invalid argument \"tcsh\" for \"hsmemu completion": {"completion", "tcsh"},
+	} {
+		_, got, code := called(t, env, line...)
+		require.Equal(t, exitUsage, code, line)
+		require.Contains(t, got, said)
+	}
+	names, err := filepath.Glob(filepath.Join(env["HSMEMU_STATE"], "*.card"))
+	require.NoError(t, err)
+	require.Empty(t, names)
+}
+
+// filledDisk is a disk without space.
+type filledDisk struct{}
+
+func (filledDisk) Write([]byte) (int, error) {
+	return 0, &os.PathError{Op: "write", Path: "out", Err: syscall.ENOSPC}
+}
+
+// Help that nobody can read is not done.
+func TestHelp_FailsWhereItCannotBePrinted(t *testing.T) {
+	t.Parallel()
+	for _, line := range [][]string{{"--help"}, {"help", "card"}, {"--version"}, {"card", "show", "--help"}} {
+		a := newApp(t, t.TempDir())
+		var said strings.Builder
+		a.out, a.err = filledDisk{}, &said
+		require.Equal(t, exitFailed, a.run(t.Context(), line), line)
+		require.Equal(t, "hsmemu: print: no space left on device\n", said.String())
+	}
+}
+
+// Manual pages list the commands, and say nothing of what made them.
+func TestMan_ListsCommands(t *testing.T) {
+	t.Parallel()
+	page, said, code := called(t, nil, "man")
+	require.Zero(t, code, said)
+	require.Contains(t, page, ".SH COMMANDS\n.TP\n")
+	require.Contains(t, page, "\\fBhsmemu trace\\fP\nfollow the commands of a running card in words\n")
+	require.NotContains(t, page, "Auto generated")
+	page, said, code = called(t, nil, "man", "trace")
+	require.Zero(t, code, said)
+	require.NotContains(t, page, "COMMANDS\n.TP")
+}
+
+// What a shell offers is what the command takes.
+func TestComplete_OffersWhatIsTaken(t *testing.T) {
+	t.Parallel()
+	for _, choice := range answerChoices(nil, nil) {
+		value, _, _ := strings.Cut(choice, "\t")
+		_, err := applet.ParseAnswers([]string{value})
+		require.NoError(t, err)
+	}
+	env := map[string]string{"HSMEMU_STATE": t.TempDir()}
+	for _, line := range [][]string{{"card", "new", "lab"}, {"card", "snapshot", "lab", "kept"}} {
+		_, said, code := called(t, env, line...)
+		require.Zero(t, code, said)
+	}
+	for _, line := range [][]string{{"exec", "--from", "lab:"}, {"card", "new", "x", "--from", "lab:k"}} {
+		out, said, code := called(t, env, append([]string{"__complete"}, line...)...)
+		require.Zero(t, code, said)
+		require.Contains(t, out, "lab:kept\n")
+	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,6 +42,7 @@ var packages = map[string]string{
 // code.
 type program struct {
 	args    []string
+	traced  bool // by --trace without a file
 	env     []string
 	signals *signals
 }
@@ -52,7 +54,12 @@ func (p program) run(a *app) error {
 	cmd.Env = p.env
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = a.in, a.out, a.err
 	if err := cmd.Start(); err != nil {
-		return a.notStarted(p.args[0], err, p.absent(a))
+		if !p.traced || len(p.args) < 2 || p.args[1] != "--" {
+			return a.notStarted(p.args[0], err, p.absent(a))
+		}
+		err = a.notStarted(p.args[0], err, "") // it may be there, and be no program
+		fmt.Fprintf(a.err, "hint: a file for the trace stands behind an equals sign: --trace=%s\n", oneLine(p.args[0]))
+		return err
 	}
 	passed := p.signals.to(a, cmd.Process)
 	err := cmd.Wait()
@@ -65,10 +72,10 @@ func (p program) run(a *app) error {
 // code alone.
 func (a *app) notStarted(name string, err error, advice string) error {
 	code := exitError(exitCannot)
-	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
+	if name == "" || errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
 		err, code = errors.New("there is no such program"), exitAbsent
 	}
-	fmt.Fprintf(a.err, "hsmemu: start %s: %s\n", oneLine(name), oneLine(cause(err).Error()))
+	fmt.Fprintf(a.err, "hsmemu: start %s: %s\n", cmp.Or(oneLine(name), `""`), oneLine(cause(err).Error()))
 	if code != exitAbsent {
 		return code
 	}

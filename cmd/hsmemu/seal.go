@@ -40,6 +40,8 @@ func (a *app) sealers(s sealing) ([]seal.Sealer, error) {
 		return nil, usageError{fmt.Errorf("seal %q: none, passphrase or tpm", s.kind)}
 	case len(s.pcrs) > 0 && s.kind != seal.KindTPM:
 		return nil, usageError{errors.New("--pcr goes with --seal tpm")}
+	case slices.ContainsFunc(s.pcrs, func(pcr int) bool { return pcr < 0 || pcr > seal.LastPCR }):
+		return nil, usageError{fmt.Errorf("--pcr takes registers from 0 to %d", seal.LastPCR)}
 	}
 	all[0], all[i] = all[i], all[0]
 	return all, nil

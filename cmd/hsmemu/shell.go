@@ -18,7 +18,7 @@ func newCompletionCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:       "completion bash|zsh|fish|powershell",
 		Short:     "print a completion script for a shell",
-		Args:      asUsage(cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs)),
+		Args:      cobra.MatchAll(exactly(1), asUsage(cobra.OnlyValidArgs)),
 		ValidArgs: shells,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			root := cmd.Root()
@@ -103,13 +103,22 @@ snapshots in snapshots/NAME. A process that runs a card listens at NAME.sock.
 // not know before the last one.
 func page(cmd *cobra.Command, header *doc.GenManHeader, out io.Writer) error {
 	var b bytes.Buffer
-	h := *header // it gets the title of the command
+	cmd.DisableAutoGenTag = true // a page says nothing of what made it
+	h := *header                 // it gets the title of the command
 	h.Title = strings.ToUpper(strings.ReplaceAll(cmd.CommandPath(), " ", "-"))
 	if err := doc.GenMan(cmd, &h, &b); err != nil {
 		return err
 	}
 	text := strings.Replace(b.String(), ".SH EXAMPLE\n", ".SH EXAMPLES\n", 1)
 	var more strings.Builder
+	if cmd.HasAvailableSubCommands() {
+		more.WriteString(".SH COMMANDS\n")
+	}
+	for _, sub := range cmd.Commands() {
+		if sub.IsAvailableCommand() {
+			fmt.Fprintf(&more, ".TP\n\\fB%s\\fP\n%s\n", roff(sub.CommandPath()), roff(sub.Short))
+		}
+	}
 	more.WriteString(".SH ENVIRONMENT\n")
 	for _, s := range settings(cmd) {
 		about := s.usage

@@ -134,7 +134,7 @@ func TestRun_UnitIsTaken(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../docs/hsmemu.service")
 	require.NoError(t, err)
-	const at = "ExecStart=%h/go/bin/hsmemu run "
+	const at = "ExecStart=/usr/local/bin/hsmemu run " // the PREFIX of `make install`
 	require.Equal(t, 1, strings.Count(string(text), at))
 	require.Contains(t, string(text), "\nType=notify\n")
 	setting := regexp.MustCompile(`^([A-Z][A-Za-z]+=\S.*|\[(Unit|Service|Install)\]|#.*|)$`)

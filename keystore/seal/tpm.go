@@ -29,8 +29,11 @@ const (
 	sessionHash = tpm2.TPMAlgSHA256
 	nonceLen    = 16
 	aesBits     = 128 // what every TPM can
-	lastPCR     = 23
 )
+
+// LastPCR is the number of the last platform configuration register that a card can be
+// bound to: a TPM for PCs has 24 of them (PC Client Platform TPM Profile).
+const LastPCR = 23
 
 // Seal makes a sealed object for root and a counter that stands at generation.
 // Errors: ErrRoot, ErrNoTPM, ErrParameters for PCRs that do not exist, or the
@@ -274,7 +277,7 @@ func bind(pcrs []int) tpm2.PolicyCallback {
 
 func checkPCRs(pcrs []int) error {
 	for _, n := range pcrs {
-		if n < 0 || n > lastPCR {
+		if n < 0 || n > LastPCR {
 			return fmt.Errorf("%w: there is no PCR %d", ErrParameters, n)
 		}
 	}
