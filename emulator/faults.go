@@ -185,20 +185,20 @@ func (f *Faults) Set(name string, settings []string) error {
 func (o *fault) set(key, value string, given bool) error {
 	switch {
 	case !slices.Contains(o.kind.keys, key):
-		return fmt.Errorf("%w: %s has no setting %q", ErrFault, o.kind.name, key)
+		return settingError(fmt.Sprintf("%s has no setting %q", o.kind.name, key))
 	case key == everyClass && given:
-		return fmt.Errorf("%w: %s takes no value", ErrFault, key)
+		return settingError(fmt.Sprintf("%s takes no value", key))
 	case key == everyClass:
 		o.typical = true
 	case key == "at":
 		if _, known := realistic[value]; !known {
-			return fmt.Errorf("%w: %q is no class of commands", ErrFault, value)
+			return settingError(fmt.Sprintf("%q is no class of commands", value))
 		}
 		o.at = value
 	case key == "after" || key == "bytes":
 		n, err := strconv.Atoi(value)
 		if err != nil || n < 0 || key == "bytes" && n < 2 {
-			return fmt.Errorf("%w: %s=%s is no number for it", ErrFault, key, value)
+			return settingError(fmt.Sprintf("%s=%s is no number for it", key, value))
 		}
 		if key == "after" {
 			o.after = n
@@ -209,9 +209,9 @@ func (o *fault) set(key, value string, given bool) error {
 		d, err := time.ParseDuration(value)
 		switch {
 		case err != nil:
-			return fmt.Errorf("%w: %s=%s is no duration: a number with its unit, as in 800ms", ErrFault, key, value)
+			return settingError(fmt.Sprintf("%s=%s is no duration: a number with its unit, as in 800ms", key, value))
 		case d < 0:
-			return fmt.Errorf("%w: %s=%s is less than no time", ErrFault, key, value)
+			return settingError(fmt.Sprintf("%s=%s is less than no time", key, value))
 		}
 		o.delays[key] = d
 	}
@@ -374,3 +374,11 @@ func strikeMemory(context.Context, *Faults) ([]byte, error) {
 }
 
 func strikeCut(one *fault, answer []byte) []byte { return answer[:min(len(answer), one.size)] }
+
+// settingError says what is wrong with a setting of a fault that there is; it is an
+// ErrFault.
+type settingError string
+
+func (e settingError) Error() string { return string(e) }
+
+func (e settingError) Unwrap() error { return ErrFault }

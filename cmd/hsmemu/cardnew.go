@@ -116,7 +116,11 @@ func (a *app) newCard(name string, o newCard, firmware bool) error {
 	}
 	if o.Broken != "" {
 		if _, err := broken.Find(o.Broken); err != nil {
-			return usageError{fmt.Errorf("--broken %s: %w; one of %s", o.Broken, broken.ErrUnknown, strings.Join(broken.Names(), ", "))}
+			hint := "docs/conformance.md lists them"
+			if near := view.Nearest(o.Broken, broken.Names()); near != "" {
+				hint = "did you mean " + near + "?"
+			}
+			return usageError{hinted{fmt.Errorf("--broken %s: %w", o.Broken, broken.ErrUnknown), hint}}
 		}
 	}
 	if o.seed != "" {

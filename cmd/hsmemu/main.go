@@ -86,7 +86,14 @@ func (a *app) run(ctx context.Context, args []string) int {
 	}
 	message, hint := explained(err)
 	if names := cardNames(a, nil); errors.Is(err, statedir.ErrNoCard) && len(names) > 0 {
-		hint = "there are " + strings.Join(names, ", ") + "; " + hint + " makes another"
+		there := "there are " + strings.Join(names, ", ") + ";"
+		var absent *statedir.Error
+		if errors.As(err, &absent) {
+			if near := view.Nearest(absent.Card, names); near != "" {
+				there = fmt.Sprintf("did you mean %q?", near)
+			}
+		}
+		hint = there + " " + hint + " makes another"
 	}
 	fmt.Fprintf(a.err, "hsmemu: %s\n", message)
 	if errors.As(err, new(usageError)) || errors.Is(err, statedir.ErrName) {

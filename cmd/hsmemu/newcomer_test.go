@@ -97,6 +97,11 @@ func TestFlags_AreNotTakenInSilence(t *testing.T) {
 		"--pcr takes registers from 0 to 23":                {"card", "new", "x", "--seal", "tpm", "--pcr", "-1"},
 		"--trace= takes a file":                             {"exec", "--trace=", "--", "true"},
 		"--reader-name is given more often":                 {"exec", "--reader-name", "a", "--reader-name", "b", "--", "true"},
+		"after=-1 is no number for it":                      {"exec", "--fault", "remove after=-1", "--", "true"},
+		"a word is missing beside a comma":                  {"card", "new", "x", "--like", "so=7,"},
+		"--broken foo: no such defect\n":                    {"card", "new", "x", "--broken", "foo"},
+		"did you mean forgets-charge-on-power-cut?":         {"card", "new", "x", "--broken", "forgets-charge"},
+		"--wait takes a time as in 2s, not \"5\"":           {"status", "--wait", "5"},
 		"completion takes 1 argument, not 0":                {"completion"},
 		"invalid argument \"tcsh\" for \"hsmemu completion": {"completion", "tcsh"},
 	} {
@@ -104,7 +109,7 @@ func TestFlags_AreNotTakenInSilence(t *testing.T) {
 		require.Equal(t, exitUsage, code, line)
 		require.Contains(t, got, said)
 	}
-	names, err := filepath.Glob(filepath.Join(env["HSMEMU_STATE"], "*.card"))
+	names, err := filepath.Glob(filepath.Join(env["HSMEMU_STATE"], "x.card"))
 	require.NoError(t, err)
 	require.Empty(t, names)
 }

@@ -34,6 +34,9 @@ func newStatusCommand(a *app) *cobra.Command {
 			}
 			if len(args) == 1 { // --wait 10s: the value of a flag that needs none stands alone
 				d, err := time.ParseDuration(args[0])
+				if err != nil && flags.Changed("wait") {
+					return usageError{fmt.Errorf("--wait takes a time as in 2s, not %q", args[0])}
+				}
 				if err != nil || !flags.Changed("wait") {
 					return usageError{fmt.Errorf("status takes no argument %q", args[0])}
 				}

@@ -139,7 +139,7 @@ func TestSurface_SaysWhatWasMeant(t *testing.T) {
 	_, said, _ = called(t, env, "show", "alice")
 	require.Contains(t, said, "hint: did you mean card show?\n")
 	_, said, _ = called(t, env, "card", "show", "alcie")
-	require.Contains(t, said, "hint: there are alice; hsmemu card new alcie makes another\n")
+	require.Contains(t, said, "hint: did you mean \"alice\"? hsmemu card new alcie makes another\n")
 	_, said, code = called(t, env, "attest", "--card", "alice", "--key", "first")
 	require.Equal(t, exitUsage, code)
 	require.Contains(t, said, `hsmemu: --key takes a number, not "first"`)

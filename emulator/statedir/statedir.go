@@ -429,6 +429,9 @@ func (d *Dir) Rename(card, to string) error {
 	if err != nil {
 		return err
 	}
+	if card == to && d.exists(card) {
+		return failed("rename", to, ErrCardExists)
+	}
 	moved := false
 	err = store.Rename(from, next, d.opt, func() error {
 		err := os.Rename(d.snapshotFolder(card), d.snapshotFolder(to))

@@ -207,11 +207,23 @@ func unknownWord(name string) error {
 	for _, w := range likeWords {
 		names = append(names, w.name)
 	}
+	if name == "" {
+		return fmt.Errorf("a word is missing beside a comma (there are %s)", strings.Join(names, ", "))
+	}
 	return fmt.Errorf("there is no word %q%s (there are %s)", name, nearest(name, names), strings.Join(names, ", "))
 }
 
 // nearest asks whether one of some words was meant, if one is near enough.
 func nearest(word string, words []string) string {
+	if near := Nearest(word, words); near != "" {
+		return fmt.Sprintf(", did you mean %s?", near)
+	}
+	return ""
+}
+
+// Nearest is the one of some words that was probably meant by another, empty if none is
+// near enough.
+func Nearest(word string, words []string) string {
 	best, least := "", 3
 	for _, w := range words {
 		d := distance(word, w)
@@ -222,10 +234,7 @@ func nearest(word string, words []string) string {
 			best, least = w, d
 		}
 	}
-	if best == "" {
-		return ""
-	}
-	return fmt.Sprintf(", did you mean %s?", best)
+	return best
 }
 
 // distance is how many letters have to be changed, added or left out to make one
