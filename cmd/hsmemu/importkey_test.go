@@ -296,11 +296,11 @@ func TestImportKey_WithItsChain(t *testing.T) {
 func TestImportKey_IntoAnotherKeyDomain(t *testing.T) {
 	d := newDesk(t, "4.1", "970103")
 	d.openssl("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem")
-	require.ErrorContains(t, d.refuses("key.pem", nil), `key domain 0 of card "default" is empty`)
+	require.ErrorContains(t, d.refuses("key.pem", nil), `key domain 0 of card "default": it is empty`)
 	d.send("805201010102", userPIN, "8052000120"+strings.Repeat("31", 32))
 	d.order.domain = 1
 	err := d.refuses("key.pem", nil)
-	require.EqualError(t, err, `key domain 1 of card "default" is not complete: 1 of 2 shares are missing`)
+	require.EqualError(t, err, `key domain 1 of card "default": it is not complete: 1 of 2 shares are missing`)
 	d.send("8052000120"+strings.Repeat("32", 32), "")
 	require.Contains(t, d.imports("key.pem"), "key 1: ")
 	durable, err := d.durable()
@@ -313,7 +313,7 @@ func TestImportKey_SaysWhatIsWrong(t *testing.T) {
 	d := newDesk(t, "4.1", "920102")
 	d.openssl("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem")
 	d.openssl("genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:1280 -out odd.pem")
-	require.EqualError(t, d.refuses("key.pem", nil), `key domain 0 of card "default" is not complete: 2 of 2 shares are missing`)
+	require.EqualError(t, d.refuses("key.pem", nil), `key domain 0 of card "default": it is not complete: 2 of 2 shares are missing`)
 	d.twoShares()
 
 	d.write("wrong", "wrong\n")

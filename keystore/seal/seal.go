@@ -133,3 +133,7 @@ type TPM struct {
 
 // Kind returns KindTPM.
 func (TPM) Kind() string { return KindTPM }
+
+// LastPCR is the number of the last platform configuration register that a card can be
+// bound to: a TPM for PCs has 24 of them (PC Client Platform TPM Profile).
+const LastPCR = 23

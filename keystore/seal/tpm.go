@@ -31,10 +31,6 @@ const (
 	aesBits     = 128 // what every TPM can
 )
 
-// LastPCR is the number of the last platform configuration register that a card can be
-// bound to: a TPM for PCs has 24 of them (PC Client Platform TPM Profile).
-const LastPCR = 23
-
 // Seal makes a sealed object for root and a counter that stands at generation.
 // Errors: ErrRoot, ErrNoTPM, ErrParameters for PCRs that do not exist, or the
 // TPM's.
