@@ -12,9 +12,12 @@ import (
 	"github.com/spf13/pflag"
 )
 
+// variablePrefix begins the name of every variable.
+const variablePrefix = "HSMEMU_"
+
 // variable is the environment variable that stands for a flag.
 func variable(flag string) string {
-	return "HSMEMU_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+	return variablePrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
 // withoutVariable are the flags that have no variable: what asks for help; what destroys

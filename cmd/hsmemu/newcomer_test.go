@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
 
 	"hsmemu/applet"
@@ -165,5 +167,18 @@ func TestComplete_OffersWhatIsTaken(t *testing.T) {
 		out, said, code := called(t, env, append([]string{"__complete"}, line...)...)
 		require.Zero(t, code, said)
 		require.Contains(t, out, "lab:kept\n")
+	}
+}
+
+// The flag that a missing secret is asked for with is one that some command has.
+func TestSecrets_HaveAFlag(t *testing.T) {
+	t.Parallel()
+	known := map[string]bool{}
+	everyCommand(newRootCommand(newApp(t, "")), func(cmd *cobra.Command) {
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { known[variable(f.Name)] = true })
+		cmd.PersistentFlags().VisitAll(func(f *pflag.Flag) { known[variable(f.Name)] = true })
+	})
+	for secret := range secretVariables {
+		require.True(t, known[secret+"_FILE"], secret)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"golang.org/x/term"
 )
@@ -26,7 +27,8 @@ func (a *app) secret(what, file, variable string) ([]byte, error) {
 	}
 	typed, err := a.typed(what+": ", true)
 	if errors.Is(err, errNoTerminal) {
-		return nil, hinted{fmt.Errorf("no %s", what), "give it in a file, in $" + variable + " or at a terminal"}
+		flag := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(variable, variablePrefix), "_", "-")) + "-file"
+		return nil, hinted{fmt.Errorf("no %s", what), "give it with --" + flag + ", in $" + variable + " or at a terminal"}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", what, err)

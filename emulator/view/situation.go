@@ -230,7 +230,7 @@ func Nearest(word string, words []string) string {
 		if strings.HasPrefix(word, w) || word != "" && strings.HasPrefix(w, word) {
 			d = min(d, 1)
 		}
-		if d < least {
+		if d < min(least, len(word)) { // another word of two letters is not near
 			best, least = w, d
 		}
 	}
