@@ -656,7 +656,7 @@ func (b *bench) conclude(r Rule, differences []Difference, prepared, failed erro
 		if d.File == "" {
 			d.File = r.File
 		}
-		result.Failures = append(result.Failures, Failure{File: d.File, Line: d.Line, Text: d.Text, Want: d.Want, Got: d.Got, Seen: d.Seen})
+		result.Failures = append(result.Failures, Failure(d))
 	}
 	switch {
 	case errors.As(err, &away):
