@@ -37,6 +37,7 @@ const (
 	InsGetChallenge                  byte = 0x84 // ISO 7816-4
 	InsGeneralAuthenticate           byte = 0x86 // ISO 7816-4
 	InsSelect                        byte = 0xA4 // ISO 7816-4
+	InsGetData                       byte = 0xCA // ISO 7816-4; the card manager's alone
 	InsReadBinary                    byte = 0xB1 // ISO 7816-4, with odd instruction byte
 	InsUpdateBinary                  byte = 0xD7 // ISO 7816-4, with odd instruction byte
 	InsDeleteFile                    byte = 0xE4 // ISO 7816-9

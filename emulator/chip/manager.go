@@ -166,7 +166,6 @@ type form = command.Form[place]
 // (GlobalPlatform Card Specification §11), and one of this project's.
 const (
 	insFinalise byte = 0x10
-	insGetData  byte = 0xCA
 	insInstall  byte = 0xE6
 	insLoad     byte = 0xE8
 )
@@ -174,8 +173,8 @@ const (
 // managerRows are the commands of GlobalPlatform and those that make a device of
 // an application.
 var managerRows = []managerRow{
-	{name: "GET DATA", open: true, Form: form{INS: insGetData, P1: []byte{0x9F}, P2: []byte{0x7F}, Data: command.NoData, Feature: place.managers}, run: productionData},
-	{name: "GET DATA", open: true, Form: form{INS: insGetData, P1: []byte{0x00}, P2: []byte{0xCF, 0x66}, Data: command.NoData, Feature: place.managers}, run: cardData},
+	{name: "GET DATA", open: true, Form: form{INS: apdu.InsGetData, P1: []byte{0x9F}, P2: []byte{0x7F}, Data: command.NoData, Feature: place.managers}, run: productionData},
+	{name: "GET DATA", open: true, Form: form{INS: apdu.InsGetData, P1: []byte{0x00}, P2: []byte{0xCF, 0x66}, Data: command.NoData, Feature: place.managers}, run: cardData},
 	{name: "INITIALIZE UPDATE", open: true, Form: form{INS: scp03.InsInitializeUpdate, P1: []byte{KeyVersion}, P2: []byte{0}, Data: command.Size{Least: scp03.ChallengeLen, Most: scp03.ChallengeLen}}, run: initializeUpdate},
 	{name: "EXTERNAL AUTHENTICATE", open: true, Form: form{INS: scp03.InsExternalAuthenticate, P2: []byte{0}, Data: command.Size{Least: 16, Most: 16}}, run: externalAuthenticate},
 	{name: "DELETE", Form: form{INS: apdu.InsDeleteFile, P1: []byte{0x00}, P2: []byte{0x80}, Data: command.SomeOf, Feature: place.managers}, run: deletePackage},

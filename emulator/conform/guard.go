@@ -94,6 +94,9 @@ type guard struct {
 	// jumped says which counter is not where it has to be, and no PIN is sent any more.
 	strict bool
 	jumped string
+	// misled says that it is for a secret of the owner's that the card refuses, so that
+	// the rule tells nothing of the card.
+	misled bool
 	// cut has the power cut after PIN commands; nil does not.
 	cut func(ctx context.Context, one cutting) error
 }
@@ -294,7 +297,7 @@ func (g *guard) jump(r *reference, want, got int) {
 	switch {
 	case !g.strict || g.jumped != "":
 	case r.doubted:
-		g.jumped = fmt.Sprintf("the %s that was given is refused; it has %d tries left", r.name, got)
+		g.jumped, g.misled = fmt.Sprintf("the %s that was given is refused; it has %d tries left", r.name, got), true
 	default:
 		g.jumped = fmt.Sprintf("the %s has %d tries left, and should have %d", r.name, got, want)
 	}

@@ -749,8 +749,8 @@ func (b *bench) close(card vsmartcard.Card, g *guard, tidied error, result *Resu
 	if g.jumped == "" {
 		return
 	}
-	if result.Verdict == Held || result.Verdict == Differs {
-		result.Verdict, result.Why = NotJudged, g.jumped
+	if result.Verdict == Held || result.Verdict == Differs || g.misled {
+		result.Verdict, result.Why, result.Failures = NotJudged, g.jumped, []Failure{}
 	}
 	b.stop(g.jumped)
 }

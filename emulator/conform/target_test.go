@@ -213,7 +213,7 @@ func TestJudge_StopsAtAWrongPIN(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "the user PIN that was given is refused; it has 2 tries left", r.Stopped)
 	require.Equal(t, 1, card.presented())
-	require.Equal(t, conform.NotJudged, r.Results[1].Verdict)
+	require.Equal(t, []conform.Verdict{conform.NotJudged, conform.NotJudged}, verdicts(r), "it tells nothing of the card")
 }
 
 // A card that is gone in the middle is not judged, and never held.

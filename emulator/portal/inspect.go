@@ -100,7 +100,7 @@ func readChip(ctx context.Context, card Card) (ChipID, error) {
 	if _, err := c.Send(ctx, selectManager); err != nil {
 		return "", fmt.Errorf("select the card manager: %w", err)
 	}
-	r, err := c.Send(ctx, apdu.Command{CLA: apdu.ClassProprietary, INS: 0xCA, P1: 0x9F, P2: 0x7F, Ne: 256})
+	r, err := c.Send(ctx, apdu.Command{CLA: apdu.ClassProprietary, INS: apdu.InsGetData, P1: 0x9F, P2: 0x7F, Ne: 256})
 	if err != nil {
 		return "", fmt.Errorf("read the chip's production data: %w", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"hsmemu/applet/apdu"
 	"hsmemu/applet/client"
 	"hsmemu/applet/cvc"
+	"hsmemu/applet/pkcs15"
 	"hsmemu/applet/tlv"
 	"hsmemu/keystore/curve"
 )
@@ -302,7 +303,6 @@ const (
 	tagProfile   tlv.Tag = 0x5F29
 	tagAuthority tlv.Tag = 0x42
 	tagHolder    tlv.Tag = 0x5F20
-	fileDevice           = 0x2F02
 )
 
 // generateDeviceKey is GENERATE ASYMMETRIC KEY PAIR of the device key (UPDATE-21).
@@ -317,5 +317,5 @@ func generateDeviceKey(r Running) apdu.Command {
 // storePart is UPDATE BINARY of a part of EF 2F02.
 func storePart(offset int, part []byte) apdu.Command {
 	data := tlv.Append(nil, apdu.FileOffset, []byte{byte(offset >> 8), byte(offset)})
-	return apdu.Command{INS: apdu.InsUpdateBinary, P1: fileDevice >> 8, P2: fileDevice & 0xFF, Data: tlv.Append(data, apdu.FileData, part)}
+	return apdu.Command{INS: apdu.InsUpdateBinary, P1: byte(pkcs15.FileDevice >> 8), P2: byte(pkcs15.FileDevice & 0xFF), Data: tlv.Append(data, apdu.FileData, part)}
 }
