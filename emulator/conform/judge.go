@@ -614,7 +614,9 @@ func (b *bench) play(r Rule, card vsmartcard.Card, prepare Script, result *Resul
 	for _, err := range tidied {
 		result.Left = append(result.Left, err.Error())
 	}
-	b.erased = b.erased || b.target.Card != nil && r.Costs.AllData
+	if b.target.Card != nil && r.Costs.AllData { // rules on cards that nobody misses are played side by side
+		b.erased = true
+	}
 	b.conclude(r, differences, prepared, failed, result)
 	b.close(card, g, errors.Join(tidied...), result)
 }

@@ -412,7 +412,10 @@ func TestServer_TheEndOfAService(t *testing.T) {
 func TestSession_TheCallersContext(t *testing.T) {
 	t.Parallel()
 	asked := make(chan struct{})
+	given := make(chan struct{}) // up by the caller
+	up := sync.OnceFunc(func() { close(given) })
 	s := serve(t, func(ctx context.Context, card *ram.Session) error {
+		defer up()
 		short, cancel := context.WithCancel(ctx)
 		go func() {
 			<-asked
@@ -424,6 +427,7 @@ func TestSession_TheCallersContext(t *testing.T) {
 		if _, err := card.Transmit(short, []byte{0, 2, 0, 0}); !errors.Is(err, context.Canceled) {
 			return fmt.Errorf("the second: %w", err)
 		}
+		up()
 		answer, err := card.Transmit(ctx, []byte{0, 3, 0, 0})
 		if err == nil && !bytes.Equal(answer, []byte{0x90, 3}) {
 			err = fmt.Errorf("the answer of another command: %X", answer)
@@ -433,6 +437,7 @@ func TestSession_TheCallersContext(t *testing.T) {
 	w := s.post(t, "/rt/paas", "", theOpening)
 	requireRequest(t, w, "AA06220400010000")
 	close(asked)
+	<-given
 	requireRequest(t, s.post(t, "/rt/paas", cookieOf(w), "AB0723029001800101"), "AA06220400030000")
 	requireStatus(t, s.post(t, "/rt/paas", cookieOf(w), "AB0723029003800101"), http.StatusNoContent)
 	require.NoError(t, s.end(t))
