@@ -18,7 +18,7 @@ for type in rsa:{1024,1536,3072} EC:secp{192r1,384r1,192k1,256k1} EC:brainpoolP{
 	key "$type" $((id = ${id:-50} + 1)) "$type"
 	[[ $type = rsa:* ]] || continue # OpenSC says of the public key in a certificate that it does not derive
 	$VALGRIND pkcs15-tool --read-public-key $id --output key.pem
-	openssl req -x509 -newkey ed25519 -nodes -keyout issuer.pem -subj "/CN=$type" | openssl x509 -force_pubkey key.pem -signkey issuer.pem -outform DER -out cert.der
+	openssl req -x509 -newkey ed25519 -nodes -keyout issuer.pem -subj "/CN=$type" -out self.pem; openssl x509 -in self.pem -force_pubkey key.pem -signkey issuer.pem -outform DER -out cert.der
 	tool --write-object cert.der --type cert --id $id --label "$type"
 done
 $VALGRIND ./p11test -s 0 -p 648219 -o sc-hsm.json || failed=p11test
