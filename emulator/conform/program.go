@@ -435,8 +435,8 @@ func (s Situation) result() Result {
 }
 
 // Furnish puts what a program can work with on a card in use: a key on the curve
-// secp256r1 that signs, with the identifier 01 and the label "key". Errors: those of
-// the card.
+// secp256r1 that signs, with the identifier 01, the label "key" and its public key. Errors:
+// those of the card.
 func Furnish(ctx context.Context, card vsmartcard.Card, pin []byte) error {
 	c := client.New(card)
 	if _, err := c.Select(ctx); err != nil {
@@ -446,7 +446,12 @@ func Furnish(ctx context.Context, card vsmartcard.Card, pin []byte) error {
 		return err
 	}
 	on, _ := curve.ByName("secp256r1")
-	if _, err := c.GenerateEC(ctx, 1, on, client.KeySpec{Holder: "UTKEY00001"}); err != nil {
+	request, err := c.GenerateEC(ctx, 1, on, client.KeySpec{Holder: "UTKEY00001"})
+	if err != nil {
+		return err
+	}
+	// OpenSC writes it, too, and from 0.27 on takes the size of a signature from it.
+	if err := c.WriteFile(ctx, pkcs15.File(pkcs15.PrefixCertificate, 1), request.Raw); err != nil {
 		return err
 	}
 	about := pkcs15.Key{Kind: pkcs15.EC, Label: "key", ID: []byte{1}, Usage: pkcs15.UsageEC, Bits: on.Bits()}
