@@ -22,7 +22,7 @@ for type in rsa:{1024,1536,3072} EC:secp{192r1,384r1,192k1,256k1} EC:brainpoolP{
 	tool --write-object cert.der --type cert --id $id --label "$type"
 done
 $VALGRIND ./p11test -s 0 -p 648219 -o sc-hsm.json || failed=p11test
-rows() { tr -d '\n\t' < "$1" | sed 's/,"fail_reason": "[^"]*"//' | jq -r '.results[] | "\(.test_id): \(.result)", (.test_id as $test |
+rows() { tr -d '\n\t' < "$1" | sed 's/,"fail_reason": "[^"]*"//g' | jq -r '.results[] | "\(.test_id): \(.result)", (.test_id as $test |
 	.data // [[]] | .[0] as $head | .[1:][] | [$test] + ([$head, .] | transpose | map(select(.[1] != "" and .[0] != "FLAGS") | join(" "))) | join(", "))' |
 	grep -Ev '^multipart.*RSA_(PKCS|X_509),' | sort; } # what p11test tries no longer; and flags have another form today
 rows sc-hsm_ref.json > recorded
