@@ -21,11 +21,6 @@ import (
 
 var every = flag.Bool("every", false, "judge each broken card by every rule, and not by those of its statement alone")
 
-// tornCard is an emulated card as the judge wants it.
-type tornCard struct{ *emulator.Torn }
-
-func (c tornCard) CutAfter(saves int) (vsmartcard.Card, error) { return c.Torn.CutAfter(saves) }
-
 // library is every rule.
 func library(t testing.TB) conform.Library {
 	t.Helper()
@@ -54,7 +49,7 @@ func judge(t testing.TB, l conform.Library, defect, firmware string) []conform.R
 		require.NoError(t, err)
 		report, err := conform.Judge(t.Context(), l, conform.Target{Name: "a new card", Make: func() (vsmartcard.Card, error) {
 			c, err := emulator.NewTorn(d, w)
-			return tornCard{c}, err
+			return c, err
 		}}, conform.Options{
 			Program: "test", Clock: clock, KeepSOTries: 5, Vars: conform.Vars{"pin": []byte("648219"), "so-pin": []byte("57621880")},
 		})

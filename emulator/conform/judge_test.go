@@ -23,11 +23,6 @@ import (
 	"hsmemu/vsmartcard"
 )
 
-// tornCard is an emulated card as the judge wants it.
-type tornCard struct{ *emulator.Torn }
-
-func (c tornCard) CutAfter(saves int) (vsmartcard.Card, error) { return c.Torn.CutAfter(saves) }
-
 // shipped makes cards of a firmware for one rule each.
 func shipped(t testing.TB, firmware string) conform.Target {
 	t.Helper()
@@ -37,7 +32,7 @@ func shipped(t testing.TB, firmware string) conform.Target {
 	require.NoError(t, err)
 	return conform.Target{Name: "a new card", Make: func() (vsmartcard.Card, error) {
 		c, err := emulator.NewTorn(d, w)
-		return tornCard{c}, err
+		return c, err
 	}}
 }
 
@@ -59,7 +54,7 @@ func TestJudge_FindsWhatOnlyACutShows(t *testing.T) {
 		d.Broken = defect
 		r, err := conform.Judge(t.Context(), l, conform.Target{Make: func() (vsmartcard.Card, error) {
 			c, err := emulator.NewTorn(d, w)
-			return tornCard{c}, err
+			return c, err
 		}}, options())
 		require.NoError(t, err)
 		want := conform.Broken
@@ -72,19 +67,19 @@ func TestJudge_FindsWhatOnlyACutShows(t *testing.T) {
 
 // chatty is a card that saves a state more than it has to in some commands.
 type chatty struct {
-	tornCard
+	*emulator.Torn
 	more *bool
 }
 
 func (c chatty) Saves() int {
 	if *c.more {
-		return c.tornCard.Saves() + 1
+		return c.Torn.Saves() + 1
 	}
-	return c.tornCard.Saves()
+	return c.Torn.Saves()
 }
 
 func (c chatty) Transmit(ctx context.Context, command []byte) ([]byte, error) {
-	answer, err := c.tornCard.Transmit(ctx, command)
+	answer, err := c.Torn.Transmit(ctx, command)
 	*c.more = bytes.Equal(answer, []byte{0x69, 0x82})
 	return answer, err
 }
@@ -97,7 +92,7 @@ func TestJudge_CountsSaves(t *testing.T) {
 	healthy := shipped(t, "4.1")
 	spoiled := conform.Target{Make: func() (vsmartcard.Card, error) {
 		card, err := healthy.Make()
-		return chatty{card.(tornCard), new(bool)}, err
+		return chatty{card.(*emulator.Torn), new(bool)}, err
 	}}
 	for _, one := range []struct {
 		steps  string
@@ -214,10 +209,10 @@ func TestJudge_LooksAtTheCardAgain(t *testing.T) {
 }
 
 // dies is a card that answers 6F00 to all after a cut.
-type dies struct{ tornCard }
+type dies struct{ *emulator.Torn }
 
 func (d dies) CutAfter(saves int) (vsmartcard.Card, error) {
-	card, err := d.tornCard.CutAfter(saves)
+	card, err := d.Torn.CutAfter(saves)
 	return &somebodys{Card: card, answer: func(string) []byte { return []byte{0x6F, 0x00} }}, err
 }
 
@@ -228,7 +223,7 @@ func TestJudge_DeadAfterACut(t *testing.T) {
 	healthy := shipped(t, "4.1")
 	r, err := conform.Judge(t.Context(), l, conform.Target{Make: func() (vsmartcard.Card, error) {
 		card, err := healthy.Make()
-		return dies{card.(tornCard)}, err
+		return dies{card.(*emulator.Torn)}, err
 	}}, options())
 	require.NoError(t, err)
 	require.Equal(t, conform.Broken, r.Results[0].Verdict)

@@ -372,7 +372,7 @@ func TestJudge_Cuts(t *testing.T) {
 
 	r, err = conform.Judge(t.Context(), l, conform.Target{Make: func() (vsmartcard.Card, error) {
 		card, err := honest.Make()
-		return hasty{card.(tornCard)}, err
+		return hasty{card.(*emulator.Torn)}, err
 	}}, options())
 	require.NoError(t, err)
 	require.Equal(t, conform.Broken, r.Results[0].Verdict)
@@ -385,15 +385,15 @@ func TestJudge_Cuts(t *testing.T) {
 }
 
 // hasty is a card that saves nothing before the end of a command.
-type hasty struct{ tornCard }
+type hasty struct{ *emulator.Torn }
 
-func (h hasty) Saves() int { return min(1, h.tornCard.Saves()) }
+func (h hasty) Saves() int { return min(1, h.Torn.Saves()) }
 
 func (h hasty) CutAfter(saves int) (vsmartcard.Card, error) {
 	if saves > 0 {
-		saves = h.tornCard.Saves()
+		saves = h.Torn.Saves()
 	}
-	return h.tornCard.CutAfter(saves)
+	return h.Torn.CutAfter(saves)
 }
 
 // The same seed makes the same report, byte for byte, in every form.
@@ -479,13 +479,13 @@ func TestJudge_KeepsTriesOfTheSOPIN(t *testing.T) {
 }
 
 // late is a card that spends the try of a right PIN with the second save alone.
-type late struct{ tornCard }
+type late struct{ *emulator.Torn }
 
 func (l late) CutAfter(saves int) (vsmartcard.Card, error) {
 	if saves == 1 {
 		saves = 0
 	}
-	return l.tornCard.CutAfter(saves)
+	return l.Torn.CutAfter(saves)
 }
 
 func TestJudge_TryIsSpentFirst(t *testing.T) {
@@ -494,7 +494,7 @@ func TestJudge_TryIsSpentFirst(t *testing.T) {
 	healthy := shipped(t, "4.1")
 	r, err := conform.Judge(t.Context(), l, conform.Target{Make: func() (vsmartcard.Card, error) {
 		card, err := healthy.Make()
-		return late{card.(tornCard)}, err
+		return late{card.(*emulator.Torn)}, err
 	}}, options())
 	require.NoError(t, err)
 	require.Equal(t, conform.Broken, r.Results[0].Verdict)
