@@ -24,7 +24,7 @@ fmt:
 	$(TOOL) golangci-lint fmt
 
 # Packages whose tests start services or wait for them.
-SLOW := /(cmd/hsmemu|vsmartcard|vsmartcard/pcscd|keystore/seal|emulator/(store|control))$$
+SLOW := /(cmd/hsmemu|vsmartcard|vsmartcard/pcscd|keystore/seal|emulator/(store|control|console|browsertest))$$
 
 quick:
 	@start=$$(date +%s); set -ex; \
@@ -35,6 +35,7 @@ quick:
 
 test:
 	.ci/install test
+	.ci/axe
 	.ci/test
 
 # Other systems than this one: everything builds there, tests too.
@@ -90,6 +91,7 @@ demo:
 
 cover:
 	.ci/install test
+	.ci/axe
 	@mkdir -p build
 	$(GO) test -coverpkg=./... -coverprofile=build/coverage.out ./...
 	$(GO) tool cover -func=build/coverage.out | tail -n 1

@@ -74,11 +74,13 @@ var layers = map[string]layer{
 	"emulator/portal": {imports: []string{
 		"emulator/ram", "emulator/scp03", "emulator/store", "applet/client", "applet/cvc", "applet/sm", "applet/apdu", "applet/tlv", "applet/pkcs15", "keystore/curve",
 	}},
-	"emulator/view":     {pure: true, imports: []string{"applet", "applet/cvc", "applet/pkcs15", "emulator/broken", "emulator/chip", "keystore", "pinstate"}},
-	"emulator/chiptest": {imports: []string{"applet", "emulator/chip", "emulator/conform", "keystore"}}, // for tests alone
-	"emulator/conform":  {imports: []string{"applet/apdu", "applet/client", "applet/tlv", "applet/cvc", "applet/pkcs15", "applet/sm", "keystore/curve", "pinstate", "vsmartcard"}},
-	"docs":              {imports: []string{"..."}}, // tests alone
-	"cmd/hsmemu":        {imports: []string{"..."}, modules: []string{"github.com/coreos/go-systemd/v22/daemon", "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/sys/unix", "golang.org/x/term"}},
+	"emulator/view":        {pure: true, imports: []string{"applet", "applet/cvc", "applet/pkcs15", "emulator/broken", "emulator/chip", "keystore", "pinstate"}},
+	"emulator/web":         {},
+	"emulator/browsertest": {modules: []string{"github.com/chromedp"}},                                     // for tests alone
+	"emulator/chiptest":    {imports: []string{"applet", "emulator/chip", "emulator/conform", "keystore"}}, // for tests alone
+	"emulator/conform":     {imports: []string{"applet/apdu", "applet/client", "applet/tlv", "applet/cvc", "applet/pkcs15", "applet/sm", "keystore/curve", "pinstate", "vsmartcard"}},
+	"docs":                 {imports: []string{"..."}}, // tests alone
+	"cmd/hsmemu":           {imports: []string{"..."}, modules: []string{"github.com/coreos/go-systemd/v22/daemon", "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/sys/unix", "golang.org/x/term"}},
 }
 
 // forTests are the modules that tests may import in addition.

@@ -1,0 +1,220 @@
+// Package web is what every page server of this project needs: a listener that
+// stays on this machine unless told otherwise, a server with limits that ends in
+// order, rules that every request obeys, server-sent events, and one stylesheet.
+//
+//	l, err := web.Listen(ctx, "localhost:0", web.ThisMachine)
+//	var pages web.Pages
+//	pages.Read("/{$}", page)       // GET, changes nothing
+//	pages.Change("/eject", eject)  // POST
+//	err = web.Server{Handler: web.Guard{}.Around(&pages)}.Serve(ctx, l)
+//
+// It knows no page, no user and no card.
+package web
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Exposure is who can reach a server.
+type Exposure int
+
+// Who can reach a server.
+const (
+	ThisMachine Exposure = iota // programs on this machine alone
+	Anybody                     // whoever reaches the address
+)
+
+// ErrExposed is the answer to an address that other machines reach, where nobody
+// said that they may.
+var ErrExposed = errors.New("address is not a loopback one")
+
+// Listen listens at HOST:PORT, where port 0 is any free one. For [ThisMachine] the host
+// has to be a loopback address, or a name that stands for nothing else. Errors: ErrExposed, those of package net.
+func Listen(ctx context.Context, address string, e Exposure) (net.Listener, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, fmt.Errorf("listen for browsers: %w", err)
+	}
+	if e == ThisMachine {
+		// A listener at a name would look the name up again.
+		if host, err = loopback(ctx, host); err != nil {
+			return nil, fmt.Errorf("listen for browsers at %s: %w", address, err)
+		}
+	}
+	var c net.ListenConfig
+	l, err := c.Listen(ctx, "tcp", net.JoinHostPort(host, port))
+	if err != nil {
+		return nil, fmt.Errorf("listen for browsers: %w", err)
+	}
+	return l, nil
+}
+
+// loopback is the first address of a host, all of which are on this machine.
+func loopback(ctx context.Context, host string) (string, error) {
+	if host == "" {
+		return "", ErrExposed // every address of the machine
+	}
+	addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return "", err
+	}
+	if i := slices.IndexFunc(addresses, func(a netip.Addr) bool { return !a.Unmap().IsLoopback() }); i >= 0 || len(addresses) == 0 {
+		return "", ErrExposed
+	}
+	// A browser tries both for a name; a URL is printed with what is returned.
+	if i := slices.IndexFunc(addresses, func(a netip.Addr) bool { return a.Unmap().Is4() }); i > 0 {
+		return addresses[i].Unmap().String(), nil
+	}
+	return addresses[0].Unmap().String(), nil
+}
+
+// Limits of a server.
+const (
+	// MaxBody is the length of a request's body in bytes, if its page says nothing else.
+	MaxBody = 64 << 10
+
+	maxHeader    = 16 << 10
+	headerTime   = 5 * time.Second
+	readTime     = 15 * time.Second
+	writeTime    = 30 * time.Second
+	idleTime     = 60 * time.Second
+	shutdownTime = 5 * time.Second
+)
+
+// Server serves pages with limits of time and length.
+type Server struct {
+	Handler http.Handler
+	// Log hears of what goes wrong with connections; nil keeps silent.
+	Log *slog.Logger
+}
+
+// Serve serves at a listener, which it owns, until the context ends. Then streams
+// of events end, requests that have begun are answered within five seconds, and
+// the rest is cut off. It returns nil after the context's end.
+func (s Server) Serve(ctx context.Context, l net.Listener) error {
+	ending := make(chan struct{})
+	quiet := log.New(io.Discard, "", 0)
+	if s.Log != nil {
+		quiet = slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug)
+	}
+	server := &http.Server{
+		Handler: s.Handler, ErrorLog: quiet, MaxHeaderBytes: maxHeader,
+		ReadHeaderTimeout: headerTime, ReadTimeout: readTime, WriteTimeout: writeTime, IdleTimeout: idleTime,
+		// Not ctx: what has begun is to be finished.
+		BaseContext: func(net.Listener) context.Context {
+			return context.WithValue(context.WithoutCancel(ctx), endingKey{}, (<-chan struct{})(ending))
+		},
+	}
+	ended := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(ended)
+		close(ending)
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
+		defer cancel()
+		if server.Shutdown(last) != nil {
+			_ = server.Close() // there is nobody to tell
+		}
+	})
+	err := server.Serve(l)
+	if stop() { // it failed by itself
+		return fmt.Errorf("serve browsers: %w", errors.Join(err, server.Close()))
+	}
+	<-ended
+	return nil
+}
+
+type endingKey struct{}
+
+// ending is closed when the server of a request is about to end; nil, which never
+// is, for a request that no Server serves.
+func ending(ctx context.Context) <-chan struct{} {
+	c, _ := ctx.Value(endingKey{}).(<-chan struct{})
+	return c
+}
+
+// Pages sends requests to the page that is registered for their path. The zero
+// value has none. A page that changes something is reached by POST alone.
+type Pages struct{ mux http.ServeMux }
+
+// Read registers a page for GET and HEAD, which changes nothing. The path may have
+// the wildcards of [http.ServeMux].
+func (p *Pages) Read(path string, h http.HandlerFunc) { p.mux.Handle("GET "+path, h) }
+
+// Change registers an action for POST.
+func (p *Pages) Change(path string, h http.HandlerFunc) { p.mux.Handle("POST "+path, h) }
+
+// ServeHTTP serves the page of a request.
+func (p *Pages) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.mux.ServeHTTP(w, r) }
+
+// Guard is the rules that every request to a page obeys.
+type Guard struct {
+	// Names are the names of this machine under which browsers may ask, besides
+	// localhost and addresses in numbers, without a port. Any other name is somebody's who
+	// had it point here, so that his page may read ours.
+	Names []string
+}
+
+// policy lets a page load what this server has, and nothing else. Scripts and
+// styles are files: none is in a page.
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
+	"form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+
+// Around puts the rules around pages: the headers by which a browser keeps others
+// out, no request under a foreign name (421), none to change something that
+// another site's page sent (403), no body longer than MaxBody.
+func (g Guard) Around(pages http.Handler) http.Handler {
+	same := http.NewCrossOriginProtection().Handler(pages)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", policy)
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("X-Frame-Options", "DENY")
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h.Set("Cache-Control", "no-store")
+		if !g.knows(r.Host) {
+			http.Error(w, "This server does not go by that name.", http.StatusMisdirectedRequest)
+			return
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, MaxBody)
+		same.ServeHTTP(w, r)
+	})
+}
+
+// knows reports whether a Host header can only come from a browser whose user
+// meant this machine.
+func (g Guard) knows(host string) bool {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	if _, err := netip.ParseAddr(host); err == nil {
+		return true
+	}
+	return strings.EqualFold(host, "localhost") || slices.ContainsFunc(g.Names, func(n string) bool { return strings.EqualFold(n, host) })
+}
+
+//go:embed style.css
+var files embed.FS
+
+// Style serves the stylesheet that all pages of this project share. It follows the
+// browser's choice of light or dark, which data-theme="light" or "dark" at the
+// element html overrides; data-type="large" there makes everything as large as a
+// back row needs it.
+func Style(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Cache-Control", "no-cache")
+	http.ServeFileFS(w, r, files, "style.css")
+}
