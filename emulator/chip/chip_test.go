@@ -196,6 +196,26 @@ func TestManufacture_Orders(t *testing.T) {
 	}
 }
 
+// A blank chip of every generation is one that DELETE could have left: it has the
+// card manager, and no application that would answer.
+func TestManufacture_Blank(t *testing.T) {
+	t.Parallel()
+	for _, p := range applet.Profiles() {
+		d, err := chip.Manufacture(chiptest.World("\x01"), chip.Order{Firmware: p.Name, Blank: true})
+		require.NoError(t, err)
+		require.NoError(t, d.Check())
+		require.Equal(t, chip.Empty, d.Manager.Stage)
+		require.Equal(t, p.ATR, d.ATR())
+		k := boot(d, "\x02")
+		k.play(t, lines("00A4040C0BE82B0601040181C31F0201 => 6A82", "00A4040008A00000015100000000 => 6F0A8408A0000001510000009000"))
+		data := k.ok(t, apdu.Command{CLA: 0x80, INS: 0xCA, P1: 0x9F, P2: 0x7F, Ne: 256})
+		require.Len(t, data, 45)
+	}
+	like := chip.Usual()
+	_, err := chip.Manufacture(chiptest.World("\x01"), chip.Order{Blank: true, Like: &like})
+	require.ErrorIs(t, err, chip.ErrSituation)
+}
+
 // No two cards are alike, unless their worlds are.
 func TestManufacture_IsAsRandomAsItsWorld(t *testing.T) {
 	t.Parallel()

@@ -168,16 +168,21 @@ func deletePackage(o *operation, c apdu.Command) ([]byte, error) {
 	if err := o.d.updatable(); err != nil {
 		return nil, err
 	}
-	d := o.change()
-	d.Manager = Manager{Chip: d.chip(), Counter: d.Manager.Counter, Stage: Empty}
+	*o.change() = o.d.remove(o.d.Manager.Counter)
+	o.session.load = nil
+	return done, nil
+}
+
+// remove is the chip without its application, after so many secure channels.
+// Nothing reaches what is left of the application; it tells which generation the chip
+// is, and the device's name until it has another.
+func (d Durable) remove(counter uint32) Durable {
 	device, _ := d.Applet.File(pkcs15.FileDevice)
-	// Nothing reaches what is left of the application; it tells which generation
-	// the chip is, and the device's name until it has another.
+	d.Manager = Manager{Chip: d.chip(), Counter: counter, Stage: Empty}
 	d.Applet = applet.Durable{
 		Firmware: d.Applet.Firmware, Answers: d.Applet.Answers, Device: d.Applet.Device, Files: []applet.File{device},
 	}
-	o.session.load = nil
-	return done, nil
+	return d
 }
 
 // fields reads so many values behind their lengths in one byte, and nothing else.

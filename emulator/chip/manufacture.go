@@ -26,6 +26,10 @@ type Order struct {
 	// Broken names what the card is to do wrong on purpose, see package broken;
 	// empty is nothing.
 	Broken string
+	// Blank is a chip as its maker delivers it, with the card manager's own keys and
+	// no application: a portal's production makes a device of it. It can be like
+	// nothing else.
+	Blank bool
 }
 
 // ErrSerial says that no device has a serial number like that.
@@ -85,7 +89,12 @@ func Manufacture(env applet.Env, o Order) (Durable, error) {
 		Device: applet.Device{Key: key, Name: string(name)},
 		Files:  []applet.File{{ID: pkcs15.FileDevice, Data: ef}},
 	}}
-	if o.Like == nil {
+	switch {
+	case o.Blank && o.Like != nil:
+		return Durable{}, fmt.Errorf("%w: a blank chip has no application", ErrSituation)
+	case o.Blank:
+		return made.remove(1), nil // its keys came over one secure channel
+	case o.Like == nil:
 		return made, nil
 	}
 	return o.Like.reach(env, made)
