@@ -74,6 +74,13 @@ var layers = map[string]layer{
 	"emulator/portal": {imports: []string{
 		"emulator/ram", "emulator/scp03", "emulator/store", "applet/client", "applet/cvc", "applet/sm", "applet/apdu", "applet/tlv", "applet/pkcs15", "keystore/curve",
 	}},
+
+	"emulator/portal/pki":  {imports: []string{"emulator/portal", "applet/cvc"}}, // portal: the type of a private key that is stored
+	"emulator/portal/soap": {imports: []string{"emulator/portal/pki", "applet/cvc"}},
+	"emulator/portal/cloudhsm": {imports: []string{
+		"emulator/ram", "applet/client", "applet/cvc", "applet/sm", "applet/apdu", "applet/tlv", "applet/pkcs15", "keystore",
+	}},
+
 	"emulator/view":        {pure: true, imports: []string{"applet", "applet/cvc", "applet/pkcs15", "emulator/broken", "emulator/chip", "keystore", "pinstate"}},
 	"emulator/web":         {},
 	"emulator/browsertest": {modules: []string{"github.com/chromedp"}},                                     // for tests alone
@@ -88,6 +95,7 @@ var forTests = []string{
 	"github.com/stretchr/testify/require", "pgregory.net/rapid", "github.com/rogpeppe/go-internal/testscript", "github.com/rogpeppe/go-internal/diff",
 	"github.com/google/go-tpm-tools/simulator", "github.com/chromedp/chromedp", "golang.org/x/tools/txtar",
 	"github.com/santhosh-tekuri/jsonschema/v6",
+	"github.com/getkin/kin-openapi",
 }
 
 // The card does no I/O, has no clock and no randomness of its own, and is a
