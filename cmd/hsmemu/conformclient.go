@@ -6,26 +6,19 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"hsmemu/applet"
-	"hsmemu/emulator"
-	"hsmemu/emulator/chip"
 	"hsmemu/emulator/conform"
-	"hsmemu/emulator/control"
-	"hsmemu/emulator/statedir"
-	"hsmemu/emulator/view"
-	"hsmemu/pinstate"
-	"hsmemu/vsmartcard/pcscd"
+	"hsmemu/emulator/conform/trial"
+	"hsmemu/emulator/program"
 )
 
 // audition is a program on its way to be judged.
@@ -34,9 +27,6 @@ type audition struct {
 	situations  string
 	limit       time.Duration
 	args        []string
-	// unstarted is why the program could not be started, and stop ends the run then.
-	unstarted error
-	stop      context.CancelFunc
 }
 
 func newConformClientCommand(a *app) *cobra.Command {
@@ -110,8 +100,8 @@ func (c *audition) run(ctx context.Context) error {
 	if err := needPCSCLite("conform client", runtime.GOOS); err != nil {
 		return err
 	}
-	if _, err := exec.LookPath(c.args[0]); err != nil {
-		return c.notStarted(c.args[0], err, "")
+	if err := program.Find(c.args[0]); err != nil {
+		return c.notStarted(err, "")
 	}
 	o.Target, o.Firmware = "program "+filepath.Base(c.args[0]), cmp.Or(c.firmware, applet.DefaultFirmware)
 	if _, known := applet.ProfileOf(o.Firmware); !known {
@@ -120,242 +110,21 @@ func (c *audition) run(ctx context.Context) error {
 	if err := c.writable(); err != nil {
 		return err
 	}
-	ctx, c.stop = context.WithCancel(ctx)
-	defer c.stop()
 	report, err := conform.JudgeProgram(ctx, all, c.play, o)
-	if c.unstarted != nil {
-		return c.notStarted(c.args[0], c.unstarted, "")
+	if errors.Is(err, conform.ErrUnstarted) {
+		return c.notStarted(err, "")
 	}
 	return c.tell(report, err)
 }
 
-// manufactured is a throw-away card in the words of a situation, with a key unless it
-// was never initialised.
-func (c *audition) manufactured(ctx context.Context, name, words string, pin, soPIN pinstate.Value) (*statedir.Card, error) {
-	like, _, err := view.ParseSituation(strings.Split(words, ","))
-	if err != nil {
-		return nil, err
-	}
-	like.UserPIN, like.SOPIN = pin, soPIN
-	state, err := c.outside.Manufacture(chip.Order{Firmware: c.firmware, Like: &like})
-	if err != nil {
-		return nil, err
-	}
-	card, err := statedir.Unkept(name, state, c.outside)
-	if err != nil || !like.Initialised {
-		return card, err
-	}
-	now := state.Applet.PINs
-	state.Applet.PINs = full(now)
-	if card, err = statedir.Unkept(name, state, c.outside); err != nil {
-		return nil, err
-	}
-	if err := conform.Furnish(ctx, card.Card, like.UserPIN); err != nil {
-		return nil, fmt.Errorf("make a key: %w", err)
-	}
-	state = card.Card.Snapshot().Durable()
-	state.Applet.PINs = now
-	return statedir.Unkept(name, state, c.outside)
-}
-
-// full is a card of which its owner has just changed the transport PIN, or presented
-// both PINs.
-func full(c pinstate.Card) pinstate.Card {
-	c.User.Left, c.SO.Left, c.Transport = c.User.Max, c.SO.Max, false
-	return c
-}
-
-// play runs the program in a situation.
-func (c *audition) play(ctx context.Context, s conform.Situation) (run conform.Run, err error) {
-	secrets, err := conform.DrawSecrets(c.outside.Rand)
-	if err != nil {
-		return run, fmt.Errorf("draw PINs: %w", err)
-	}
+// play runs the program in a situation; what it prints comes behind the name of that.
+func (c *audition) play(ctx context.Context, s conform.Situation) (conform.Run, error) {
 	l, socket, remove, err := c.socketFor(socketFlags{})
 	if err != nil {
-		return run, err
+		return conform.Run{}, err
 	}
-	defer func() { err = errors.Join(err, remove()) }()
-	type maker struct {
-		name, words string
-		pin, soPIN  pinstate.Value
-	}
-	makers := []maker{{"stranger", s.Stranger, secrets.Strangers, secrets.StrangersSO}, {"card", s.Card, secrets.PIN, secrets.SOPIN}}
-	if s.StrangerLast {
-		slices.Reverse(makers)
-	}
-	var places []control.Placement
-	own := 0
-	for _, one := range makers {
-		if one.words == "" {
-			continue
-		}
-		card, err := c.manufactured(ctx, one.name, one.words, one.pin, one.soPIN)
-		if err != nil {
-			return run, errors.Join(err, l.Close())
-		}
-		if one.name == "card" {
-			own = len(places)
-		}
-		places = append(places, control.Placement{
-			Name: one.name, Card: card.Card, Kept: card, Socket: filepath.Join(filepath.Dir(socket), one.name+".control"),
-		})
-	}
-	d, err := control.Start(context.WithoutCancel(ctx), l, socket, places)
-	if err != nil {
-		return run, err
-	}
-	w := watch{own: d.Cards[own], happens: s.Happens, run: &run, start: c.outside.Clock()}
-	w.begin(d.Cards)
-	if s.Happens == conform.Removal {
-		err = w.own.Faults.Set("remove", []string{"at=pin"})
-	}
-	if err == nil {
-		env := with(os.Environ(), pcscd.EnvSocket, socket)
-		pin, soPIN := secrets.Given(s)
-		for name, value := range map[string]string{
-			"HSMEMU_PIN": string(pin), "HSMEMU_SO_PIN": fmt.Sprintf("%X", []byte(soPIN)),
-			"HSMEMU_READER": d.Names[own], "HSMEMU_SITUATION": s.ID,
-		} {
-			env = with(env, name, value)
-		}
-		fmt.Fprintf(c.err, "hsmemu: situation %s\n", s.ID) // what the program says comes behind it
-		err = c.performed(ctx, env, &run)
-	}
-	w.end()
-	return run, errors.Join(err, d.Close())
-}
-
-// performed runs the program, and waits for all that it has started, to the end or to
-// that of the time they have.
-func (c *audition) performed(ctx context.Context, env []string, run *conform.Run) error {
-	limited, cancel := context.WithTimeout(ctx, c.limit)
-	defer cancel()
-	cmd := exec.CommandContext(limited, c.args[0], c.args[1:]...)
-	cmd.Env, cmd.Stdout, cmd.Stderr = env, c.err, c.err
-	ownSession(cmd)
-	cmd.WaitDelay = time.Second // for what it has started and left behind
-	started, err := adopt()
-	if err != nil {
-		return err
-	}
-	if err := cmd.Start(); err != nil {
-		c.unstarted = err
-		c.stop()
-		return err
-	}
-	err = exitOf(cmd.Wait())
-	over := errors.Is(limited.Err(), context.DeadlineExceeded)
-	run.Limit, run.Hung = c.limit, over && err != nil
-	leader := cmd.Process.Pid
-	for started.alive(leader) && limited.Err() == nil {
-		select {
-		case <-time.After(20 * time.Millisecond):
-		case <-limited.Done():
-		}
-	}
-	if started.alive(leader) {
-		run.Behind = !run.Hung && ctx.Err() == nil
-		started.end(leader)
-	}
-	if ended := exitError(0); errors.As(err, &ended) {
-		run.Exit, err = int(ended), nil
-	}
-	if run.Hung || errors.Is(err, exec.ErrWaitDelay) {
-		err = nil
-	}
-	return err
-}
-
-// watch sees what a program does to cards.
-type watch struct {
-	own     *control.Card
-	happens conform.Happening
-	run     *conform.Run
-	start   time.Time
-
-	mu sync.Mutex // of the run
-	// struck tells that the card is being reset, and reset that it was.
-	struck, reset bool
-	stops         []func()
-	ended         sync.WaitGroup
-}
-
-// watchBuffer is how many events a watch may lag behind.
-const watchBuffer = 1 << 14
-
-// begin watches cards from here on.
-func (w *watch) begin(cards []*control.Card) {
-	for _, card := range cards {
-		pins := card.Card.Snapshot().Durable().Applet.PINs
-		counters := conform.Counters{
-			UserPIN: counterFor(emulator.Counter{Left: pins.User.Left, Max: pins.User.Max}),
-			SOPIN:   counterFor(emulator.Counter{Left: pins.SO.Left, Max: pins.SO.Max}),
-		}
-		if card == w.own {
-			w.run.Card = counters
-		} else {
-			w.run.Stranger = counters
-		}
-		events, stop := card.Card.Watch(watchBuffer)
-		w.stops = append(w.stops, stop)
-		w.ended.Go(func() {
-			for e := range events {
-				w.see(card, e)
-			}
-		})
-	}
-}
-
-// end returns when everything has been seen.
-func (w *watch) end() {
-	for _, stop := range w.stops {
-		stop()
-	}
-	w.ended.Wait()
-}
-
-func counterFor(c emulator.Counter) conform.Counter {
-	return conform.Counter{Known: c.Max > 0, Left: int(c.Left)}
-}
-
-func (w *watch) see(card *control.Card, e emulator.Event) {
-	own := card == w.own
-	w.mu.Lock()
-	w.run.Missed += e.Missed
-	if own && e.Kind == emulator.CutShort {
-		w.run.Happened = w.run.Happened || w.happens == conform.Removal
-	}
-	w.reset = w.reset || own && w.struck && e.Kind == emulator.WasReset
-	strike := false
-	if e.Kind == emulator.Did {
-		seen := conform.Observed{
-			Stranger: !own, INS: e.Header[1], P1: e.Header[2], P2: e.Header[3], Data: e.Sent > 0 && !e.Query,
-			Secure: e.Secure, SW: e.SW, Words: e.String(), At: e.At.Sub(w.start),
-			Counters: conform.Counters{UserPIN: counterFor(e.UserPIN), SOPIN: counterFor(e.SOPIN)},
-		}
-		w.run.Events = append(w.run.Events, seen)
-		w.run.Happened = w.run.Happened || own && w.reset
-		strike = own && w.happens == conform.Reset && !w.struck && seen.LogsIn()
-		w.struck = w.struck || strike
-	}
-	w.mu.Unlock()
-	if strike {
-		w.strike()
-	}
-}
-
-// strike resets the card as another client does: when it is its turn. A program that
-// has the card for itself is not disturbed.
-func (w *watch) strike() {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	turn, err := w.own.Reader.Turn(ctx)
-	if err != nil {
-		return
-	}
-	defer turn.End()
-	if w.own.Card.Reset() == nil {
-		turn.Tell()
-	}
+	fmt.Fprintf(c.err, "hsmemu: situation %s\n", s.ID)
+	of := trial.Trial{World: c.outside, Firmware: c.firmware, Limit: c.limit, Args: c.args, Env: os.Environ(), Out: c.err}
+	run, err := of.Play(ctx, s, l, socket)
+	return run, errors.Join(err, remove())
 }

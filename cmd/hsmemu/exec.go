@@ -9,13 +9,16 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"hsmemu/emulator/control"
+	"hsmemu/emulator/program"
 	"hsmemu/emulator/statedir"
 	"hsmemu/vsmartcard/pcscd"
 )
@@ -107,15 +110,15 @@ type execution struct {
 // context does not end with them.
 func (a *app) exec(ctx context.Context, x execution) (err error) {
 	defer func() {
-		if err != nil && !errors.As(err, new(exitError)) {
+		if err != nil && !errors.As(err, new(program.Exit)) {
 			err = execError{err}
 		}
 	}()
 	if err := needPCSCLite("exec", runtime.GOOS); err != nil {
 		return err
 	}
-	p := program{args: x.args, traced: x.trace == onStderr, signals: passSignals()}
-	defer p.signals.stop()
+	signals := program.Collect()
+	defer signals.Stop()
 	l, socket, remove, err := a.socketFor(x.at)
 	if err != nil {
 		return err
@@ -145,19 +148,38 @@ func (a *app) exec(ctx context.Context, x execution) (err error) {
 	if err := setFaults(d.Cards, x.faults); err != nil {
 		return errors.Join(err, endTrace(), closeAll())
 	}
-	p.env = with(os.Environ(), pcscd.EnvSocket, socket)
+	cmd := exec.Command(x.args[0], x.args[1:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = a.in, a.out, a.err
+	cmd.Env = program.With(os.Environ(), pcscd.EnvSocket, socket)
 	if x.cards[0].from != "" {
-		p.env = with(p.env, "HSMEMU_STATE", filepath.Dir(socket))
+		cmd.Env = program.With(cmd.Env, "HSMEMU_STATE", filepath.Dir(socket))
 	}
-	ended := p.run(a)
+	ended := x.explain(a, signals.Run(cmd, isTerminal(a.in)))
 	for _, failed := range append(missing, endTrace(), closeAll()) {
 		if failed != nil {
 			message, _ := explained(failed)
 			fmt.Fprintf(a.err, "hsmemu: %s\n", message)
-			ended = cmp.Or(ended, error(exitError(exitExec)))
+			ended = cmp.Or(ended, error(program.Exit(exitExec)))
 		}
 	}
 	return ended
+}
+
+// explain says why the program was not started, if it was not. A name that is not there
+// may be a card's, as other programs of this kind have it for an argument, or a trace's.
+func (x execution) explain(a *app, err error) error {
+	name := x.args[0]
+	more := len(x.args) > 1 && x.args[1] == "--"
+	if x.trace == onStderr && more && errors.As(err, new(*program.StartError)) {
+		err = a.notStarted(err, "")
+		fmt.Fprintf(a.err, "hint: a file for the trace stands behind an equals sign: --trace=%s\n", oneLine(name))
+		return err
+	}
+	advice := ""
+	if more || slices.Contains(cardNames(a, nil), name) {
+		advice = fmt.Sprintf("a card is named by a flag: hsmemu exec --card %s -- PROGRAM", oneLine(name))
+	}
+	return a.notStarted(err, advice)
 }
 
 // needed ends all where a card cannot be had.
@@ -218,7 +240,7 @@ func (a *app) also(ended, failed error) error {
 		return ended
 	}
 	message, _ := explained(failed)
-	var code exitError
+	var code program.Exit
 	if errors.As(ended, &code) {
 		fmt.Fprintf(a.err, "hsmemu: %s\n", message)
 		return ended

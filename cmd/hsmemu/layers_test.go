@@ -86,8 +86,14 @@ var layers = map[string]layer{
 	"emulator/browsertest": {modules: []string{"github.com/chromedp"}},                                     // for tests alone
 	"emulator/chiptest":    {imports: []string{"applet", "emulator/chip", "emulator/conform", "keystore"}}, // for tests alone
 	"emulator/conform":     {imports: []string{"applet/apdu", "applet/client", "applet/tlv", "applet/cvc", "applet/pkcs15", "applet/sm", "keystore/curve", "pinstate", "vsmartcard"}},
-	"docs":                 {imports: []string{"..."}}, // tests alone
-	"cmd/hsmemu":           {imports: []string{"..."}, modules: []string{"github.com/coreos/go-systemd/v22/daemon", "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/sys/unix", "golang.org/x/term"}},
+
+	"emulator/conform/trial": {imports: []string{
+		"emulator", "emulator/chip", "emulator/conform", "emulator/control", "emulator/program", "emulator/statedir", "emulator/view", "pinstate", "vsmartcard/pcscd",
+	}},
+	"emulator/program": {},
+
+	"docs":       {imports: []string{"..."}}, // tests alone
+	"cmd/hsmemu": {imports: []string{"..."}, modules: []string{"github.com/coreos/go-systemd/v22/daemon", "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/sys/unix", "golang.org/x/term"}},
 }
 
 // forTests are the modules that tests may import in addition.

@@ -22,6 +22,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hsmemu/emulator"
+	"hsmemu/emulator/program"
 	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/view"
 	"hsmemu/keystore/seal"
@@ -80,7 +81,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 	if err == nil {
 		return exitDone
 	}
-	var code exitError
+	var code program.Exit // which says nothing more
 	if errors.As(err, &code) {
 		return int(code)
 	}
@@ -125,15 +126,10 @@ type printed struct {
 func (p *printed) Write(b []byte) (int, error) {
 	n, err := p.Writer.Write(b)
 	if err != nil && p.failed == nil {
-		p.failed = fmt.Errorf("print: %w", cause(err))
+		p.failed = fmt.Errorf("print: %w", plain(err))
 	}
 	return n, err
 }
-
-// exitError ends the program with a code and says nothing more.
-type exitError int
-
-func (e exitError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
 // usageError is a mistake in the command line.
 type usageError struct{ error }

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hsmemu/emulator/control"
+	"hsmemu/emulator/program"
 	"hsmemu/emulator/view"
 )
 
@@ -91,7 +92,7 @@ func (a *app) status(ctx context.Context, card, socket string, wait time.Duratio
 		if failed := a.printJSON(s); failed != nil || err == nil {
 			return failed
 		}
-		return exitError(exitFailed)
+		return program.Exit(exitFailed)
 	}
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package conform
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -458,7 +459,11 @@ func Furnish(ctx context.Context, card vsmartcard.Card, pin []byte) error {
 	return c.WriteFile(ctx, pkcs15.File(pkcs15.PrefixKeyDescription, 1), about.Bytes())
 }
 
-// Perform runs a program in a situation. The error says why it could not be run.
+// ErrUnstarted says that the program could not be started at all.
+var ErrUnstarted = errors.New("the program could not be started")
+
+// Perform runs a program in a situation. The error says why it could not be run:
+// ErrUnstarted says that it will not be in any.
 type Perform func(context.Context, Situation) (Run, error)
 
 // Audition says how to judge a program.
@@ -483,7 +488,7 @@ func (s Situation) late(r Run) bool {
 }
 
 // JudgeProgram plays situations one after the other. The report is of what was
-// judged, also beside an error: the context's, if it ended.
+// judged, also beside an error: the context's, if it ended, and ErrUnstarted.
 func JudgeProgram(ctx context.Context, all []Situation, perform Perform, o Audition) (Report, error) {
 	r := Report{Schema: Schema, Program: o.Program, Target: o.Target, Situations: true, Conflicts: []string{}, Stale: []string{}, Results: []Result{}}
 	r.Started = new(o.Clock().UTC())
@@ -512,6 +517,8 @@ func JudgeProgram(ctx context.Context, all []Situation, perform Perform, o Audit
 			switch {
 			case ctx.Err() != nil:
 				result.Why = interrupted
+			case errors.Is(err, ErrUnstarted):
+				return r, err
 			case err != nil:
 				result.Why = strings.ReplaceAll(err.Error(), "\n", "; ")
 			default:

@@ -1,4 +1,4 @@
-package main
+package program
 
 import (
 	"fmt"
@@ -78,13 +78,21 @@ func (d descendants) alive(int) bool { return len(d.running()) > 0 }
 // end ends them, and what becomes ours by that. One that starts others all the time
 // is not waited for beyond a second.
 func (d descendants) end(int) {
-	for until := time.Now().Add(time.Second); time.Now().Before(until); time.Sleep(time.Millisecond) {
+	over, again := time.NewTimer(time.Second), time.NewTicker(time.Millisecond)
+	defer over.Stop()
+	defer again.Stop()
+	for {
 		left := d.running()
 		if len(left) == 0 {
 			return
 		}
 		for _, pid := range left {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+		select {
+		case <-again.C:
+		case <-over.C:
+			return
 		}
 	}
 }
