@@ -179,10 +179,10 @@ func (s *session) about(err error) error {
 
 // placement is a card on its way into a reader of this process.
 func (a *app) placement(card *statedir.Card, reader string) (control.Placement, error) {
+	socket := ""
 	d, err := a.cards()
-	if err != nil {
-		return control.Placement{}, err
+	if err == nil {
+		socket, err = d.Socket(card.Name)
 	}
-	socket, err := d.Socket(card.Name)
-	return control.Placement{Name: card.Name, Card: card.Card, Kept: card, Reader: reader, Socket: socket}, err
+	return control.Placement{Name: card.Name, Card: card.Card, Kept: card, Reader: reader, Socket: socket, Release: card.Close}, err
 }

@@ -47,13 +47,13 @@ func runningCard(t *testing.T, a *app, name string) (end func()) {
 	socket := filepath.Join(dir, pcscd.SocketName)
 	l, err := pcscd.ListenOver(socket, pcscd.Access{})
 	require.NoError(t, err)
-	_, closeAll, err := a.private(context.Background(), l, socket, []filling{{card: name}}, needed)
+	d, err := a.private(context.Background(), l, socket, []filling{{card: name}}, needed)
 	require.NoError(t, err)
 	ended := false
 	end = func() {
 		if !ended {
 			ended = true
-			require.NoError(t, closeAll())
+			require.NoError(t, d.Close())
 			require.NoError(t, os.RemoveAll(dir))
 		}
 	}

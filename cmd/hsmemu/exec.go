@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -123,7 +121,6 @@ func (a *app) exec(ctx context.Context, x execution) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = a.also(err, remove()) }()
 	var missing []error
 	without := needed
 	if x.keepGoing {
@@ -135,10 +132,11 @@ func (a *app) exec(ctx context.Context, x execution) (err error) {
 			return nil
 		}
 	}
-	d, closeAll, err := a.private(ctx, l, socket, x.cards, without)
+	d, err := a.private(ctx, l, socket, x.cards, without)
 	if err != nil {
-		return err
+		return errors.Join(err, remove())
 	}
+	closeAll := func() error { return errors.Join(d.Close(), remove()) }
 	endTrace := nothingLeft
 	if x.trace != "" {
 		if endTrace, err = a.trace(d.Cards, x.trace); err != nil {
@@ -202,50 +200,16 @@ func setFaults(cards []*control.Card, faults []string) error {
 	return nil
 }
 
-// borrow powers on a throw-away card in the state of a snapshot, or else of a
-// file.
-func (a *app) borrow(name, from string) (*statedir.Card, error) {
+// taken is the card for a reader, powered on.
+func (a *app) taken(f filling) (*statedir.Card, error) {
+	if f.from == "" {
+		return a.hold(f.card, makeDefault)
+	}
 	d, err := a.cards()
 	if err != nil {
 		return nil, err
 	}
-	of, err := d.Origin(from, name)
-	if err != nil {
-		return nil, err
-	}
-	state, err := d.ReadOrigin(of, statedir.Sealers{Snapshot: a.options(), File: transfer{}.in(a)})
-	if of.File != "" && errors.Is(err, fs.ErrNotExist) {
-		err = &statedir.Error{Op: "open", Card: name, Err: err}
-	}
-	if err != nil {
-		return nil, err
-	}
-	w := a.outside
-	w.Log = slog.New(voice{out: a.err, about: fmt.Sprintf("card %q: ", name)})
-	return statedir.Unkept(name, state, w)
-}
-
-// taken is the card for a reader, powered on.
-func (a *app) taken(f filling) (*statedir.Card, error) {
-	if f.from != "" {
-		return a.borrow(f.card, f.from)
-	}
-	return a.hold(f.card, makeDefault)
-}
-
-// also joins a failure of our own to how a program ended. Its exit code is
-// handed over all the same.
-func (a *app) also(ended, failed error) error {
-	if failed == nil {
-		return ended
-	}
-	message, _ := explained(failed)
-	var code program.Exit
-	if errors.As(ended, &code) {
-		fmt.Fprintf(a.err, "hsmemu: %s\n", message)
-		return ended
-	}
-	return errors.Join(ended, failed)
+	return d.Borrow(f.card, f.from, statedir.Sealers{Snapshot: a.options(), File: transfer{}.in(a)}, a.world(f.card))
 }
 
 // needPCSCLite says why a command cannot serve programs through a private daemon
@@ -287,46 +251,39 @@ func explainSocket(err error, advice string) error {
 	return err
 }
 
-// private starts a private daemon on a listener, which it owns, with cards in its
-// readers, in the order given. What close ends gives the cards back, too. Where a
-// card cannot be had, without says whether it does without it: nil, or an error that
-// ends all.
-func (a *app) private(ctx context.Context, l net.Listener, socket string, cards []filling, without func(error) error) (d *control.Private, closeAll func() error, err error) {
-	var places []control.Placement
-	var held []*statedir.Card
-	closeAll = func() error {
-		var err error
-		if d != nil {
-			err = d.Close()
+// places are cards on their way into readers, in the order given; the passphrase that
+// they had in common is forgotten. Where a card cannot be had, without says whether it
+// does without it: nil, or an error that ends all. socket is that of a daemon for one
+// program, which may have a throw-away card beside the running one of that name.
+func (a *app) places(cards []filling, socket string, without func(error) error) (all control.Places, err error) {
+	for _, f := range cards {
+		var place control.Placement
+		h, err := a.taken(f)
+		if err == nil {
+			place, err = a.placement(h, f.reader)
+			all = append(all, place)
+		} else if err = without(err); err == nil {
+			continue
 		}
-		for _, h := range held {
-			err = errors.Join(err, h.Close())
-		}
-		return err
-	}
-	for _, c := range cards {
-		h, err := a.taken(c)
 		if err != nil {
-			if err = without(err); err == nil {
-				continue
-			}
-			return nil, nil, errors.Join(err, l.Close(), closeAll())
+			return nil, errors.Join(err, all.Release())
 		}
-		held = append(held, h)
-		place, err := a.placement(h, c.reader)
-		if err != nil {
-			return nil, nil, errors.Join(err, l.Close(), closeAll())
+		if f.from != "" {
+			all[len(all)-1].Socket = filepath.Join(filepath.Dir(socket), filepath.Base(place.Socket))
 		}
-		if c.from != "" { // the other card of that name may be running
-			place.Socket = filepath.Join(filepath.Dir(socket), filepath.Base(place.Socket))
-		}
-		places = append(places, place)
-	}
-	if d, err = control.Start(ctx, l, socket, places); err != nil {
-		return nil, nil, errors.Join(err, closeAll())
 	}
 	a.forget()
-	return d, closeAll, nil
+	return all, nil
+}
+
+// private starts a private daemon on a listener, which it owns, with cards in its
+// readers, as places has them.
+func (a *app) private(ctx context.Context, l net.Listener, socket string, cards []filling, without func(error) error) (*control.Private, error) {
+	places, err := a.places(cards, socket, without)
+	if err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return control.Start(ctx, l, socket, places)
 }
 
 // serveSocket keeps a private daemon running until the context ends.
@@ -338,7 +295,7 @@ func (a *app) serveSocket(ctx context.Context, at socketFlags, cards []string) (
 	if err != nil {
 		return a.busy(err, cards)
 	}
-	d, closeAll, err := a.private(ctx, l, socket, fill(cards, nil), needed)
+	d, err := a.private(ctx, l, socket, fill(cards, nil), needed)
 	if err != nil {
 		return a.busy(err, nil)
 	}
@@ -348,7 +305,7 @@ func (a *app) serveSocket(ctx context.Context, at socketFlags, cards []string) (
 	fmt.Fprintf(a.out, "export %s=%s\n", pcscd.EnvSocket, quoted(socket))
 	a.ready()
 	<-ctx.Done()
-	return closeAll()
+	return d.Close()
 }
 
 // quoted is a word as a shell reads it, whatever is in it.
@@ -357,11 +314,8 @@ func quoted(word string) string { return "'" + strings.ReplaceAll(word, "'", `'\
 // defaultSocket is where `run` serves when it is not told: where the system
 // keeps such things for the user, or else in the state folder.
 func (a *app) defaultSocket() (string, error) {
-	if base := a.env("XDG_RUNTIME_DIR"); base != "" {
-		dir := filepath.Join(base, "hsmemu")
-		if err := os.Mkdir(dir, 0o700); err == nil || errors.Is(err, fs.ErrExist) {
-			return filepath.Join(dir, pcscd.SocketName), nil
-		}
+	if path, ok := pcscd.SharedPath(a.env("XDG_RUNTIME_DIR")); ok {
+		return path, nil
 	}
 	d, err := a.cards()
 	if err != nil {

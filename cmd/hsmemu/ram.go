@@ -141,7 +141,7 @@ func (a *app) serveRAM(ctx context.Context, names []string, at string) error {
 		return usageError{err}
 	}
 	var printing sync.Mutex
-	return a.serveEach(ctx, names, func(ctx context.Context, _ int, place control.Placement) (kept, error) {
+	return a.serveEach(ctx, names, func(ctx context.Context, _ int, place control.Placement) (control.Running, error) {
 		connect := func(ctx context.Context, card vsmartcard.Card, connected func()) error {
 			agent := &ram.Agent{Card: card, Connected: connected, Notice: func(n ram.Notice) {
 				printing.Lock()
@@ -160,10 +160,6 @@ func (a *app) serveRAM(ctx context.Context, names []string, at string) error {
 				fmt.Fprintf(a.err, "hsmemu: card %q: %s\n", place.Name, oneLine(err.Error()))
 			}
 		}
-		r, err := control.StartRemote(ctx, connect, host(at), ended, place)
-		if err != nil {
-			return kept{}, err
-		}
-		return kept{r, r.Card}, nil
+		return control.StartRemote(ctx, connect, host(at), ended, place)
 	})
 }

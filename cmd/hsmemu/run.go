@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
@@ -63,7 +62,7 @@ func repeated(names []string) string {
 
 // serveVPCD runs cards in the readers of a vpcd until the context ends.
 func (a *app) serveVPCD(ctx context.Context, names []string, dial, listen string) error {
-	places, err := addresses(dial+listen, len(names))
+	at, err := control.Slots(dial+listen, len(names))
 	if err != nil {
 		return usageError{err}
 	}
@@ -71,97 +70,19 @@ func (a *app) serveVPCD(ctx context.Context, names []string, dial, listen string
 	if listen != "" {
 		connect = vsmartcard.Listen
 	}
-	return a.serveEach(ctx, names, func(ctx context.Context, i int, place control.Placement) (kept, error) {
-		b, err := control.StartBridged(ctx, connect, places[i], place)
-		if err != nil {
-			return kept{}, err
-		}
-		return kept{b, b.Card}, nil
+	return a.serveEach(ctx, names, func(ctx context.Context, i int, place control.Placement) (control.Running, error) {
+		return control.StartBridged(ctx, connect, at[i], place)
 	})
 }
 
-// kept is a card that is kept running.
-type kept struct {
-	keeper
-	card *control.Card
-}
-
-// keeper keeps a card running.
-type keeper interface {
-	// Run does so until the context ends.
-	Run(context.Context) error
-	// Ready waits until the card can be used.
-	Ready(context.Context) error
-	// Close takes it out for good.
-	Close() error
-}
-
 // serveEach keeps cards running until the context ends, each as start does it.
-func (a *app) serveEach(ctx context.Context, names []string, start func(ctx context.Context, i int, place control.Placement) (kept, error)) (err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	var running []kept
-	var closers []func() error
-	defer func() {
-		cancel()
-		for _, end := range closers {
-			err = errors.Join(err, end())
-		}
-	}()
-	for i, name := range names {
-		h, err := a.hold(name, makeDefault)
-		if err != nil {
-			return err
-		}
-		closers = append(closers, h.Close)
-		place, err := a.placement(h, "")
-		if err != nil {
-			return err
-		}
-		k, err := start(ctx, i, place)
-		if err != nil {
-			return err
-		}
-		closers = slices.Insert(closers, len(closers)-1, k.Close)
-		running = append(running, k)
+func (a *app) serveEach(ctx context.Context, names []string, start func(context.Context, int, control.Placement) (control.Running, error)) error {
+	places, err := a.places(fill(names, nil), "", needed)
+	if err != nil {
+		return err
 	}
-	a.forget()
-	return a.keep(ctx, cancel, running)
-}
-
-// addresses are those of the first n slots of the reader.
-func addresses(base string, n int) ([]string, error) {
-	var list []string
-	for i := range n {
-		address, err := vsmartcard.Slot(base, i)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, address)
-	}
-	return list, nil
-}
-
-// keep runs the cards until the end. It says what it runs, and that it is
-// ready once clients can see all of it.
-func (a *app) keep(ctx context.Context, cancel context.CancelFunc, cards []kept) error {
-	for _, c := range cards {
-		a.announceCard(c.card, c.card.Reader.Place())
-	}
-	var running sync.WaitGroup
-	failed := make([]error, len(cards))
-	for i, c := range cards {
-		running.Go(func() {
-			if err := c.Run(ctx); err != nil && ctx.Err() == nil {
-				failed[i] = fmt.Errorf("run card %q: %w", c.card.Name, err)
-				cancel()
-			}
-		})
-	}
-	if allReady(ctx, cards) {
-		a.ready()
-	}
-	running.Wait()
-	return errors.Join(failed...)
+	k := control.Keeping{Start: start, Ready: a.ready, Started: func(c *control.Card) { a.announceCard(c, c.Reader.Place()) }}
+	return k.Keep(ctx, places)
 }
 
 // ready says that everything can be used, also to systemd where that has started
@@ -171,17 +92,6 @@ func (a *app) ready() {
 	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
 		fmt.Fprintf(a.err, "hsmemu: tell systemd: %v\n", err)
 	}
-}
-
-// allReady waits until every card can be used; false if the end comes
-// first, which has its own reason.
-func allReady(ctx context.Context, cards []kept) bool {
-	for _, c := range cards {
-		if c.Ready(ctx) != nil {
-			return false
-		}
-	}
-	return true
 }
 
 // announceCard says what is served, and how well the card is kept.

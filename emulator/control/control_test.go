@@ -680,10 +680,11 @@ func TestStart(t *testing.T) {
 	socket := filepath.Join(folder, "pcscd.comm")
 	l, err := pcscd.Listen(socket)
 	require.NoError(t, err)
+	released := 0
 	place := func(name, reader string) control.Placement {
-		return control.Placement{Name: name, Card: newCard(t), Kept: kept{}, Reader: reader, Socket: filepath.Join(folder, name+".sock")}
+		return control.Placement{Name: name, Card: newCard(t), Kept: kept{}, Reader: reader, Socket: filepath.Join(folder, name+".sock"), Release: func() error { released++; return nil }}
 	}
-	d, err := control.Start(t.Context(), l, socket, []control.Placement{place("alice", ""), place("bob", "Bob's reader")})
+	d, err := control.Start(t.Context(), l, socket, control.Places{place("alice", ""), place("bob", "Bob's reader")})
 	require.NoError(t, err)
 	require.Equal(t, "Bob's reader", d.Names[1])
 
@@ -723,7 +724,9 @@ func TestStart(t *testing.T) {
 	require.ErrorIs(t, err, control.ErrInUse)
 	require.Regexp(t, fmt.Sprintf(`taken for itself by .+, process %d$`, os.Getpid()), err.Error())
 	require.NoError(t, alone.Disconnect(soon(t), pcscd.Leave))
+	require.Zero(t, released)
 	require.NoError(t, d.Close())
+	require.Equal(t, 2, released)
 	_, err = control.Dial(soon(t), filepath.Join(folder, "alice.sock"))
 	require.ErrorIs(t, err, control.ErrNobody)
 }

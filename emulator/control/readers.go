@@ -22,6 +22,22 @@ type Placement struct {
 	Reader string
 	// Socket is the path of the card's control socket.
 	Socket string
+	// Release gives the card back when it is out of its reader; nil for nothing.
+	Release func() error
+}
+
+// Places are cards on their way into readers, in the order of these.
+type Places []Placement
+
+// Release gives all of them back.
+func (p Places) Release() error {
+	var err error
+	for _, place := range p {
+		if place.Release != nil {
+			err = errors.Join(err, place.Release())
+		}
+	}
+	return err
 }
 
 // Private is a private PC/SC daemon with running cards in its readers.
@@ -31,16 +47,17 @@ type Private struct {
 	Names []string
 
 	daemon *pcscd.Daemon
+	places Places
 	cancel context.CancelFunc
 	waits  []func()
 }
 
-// Start serves a private daemon at a listener, which it owns, with cards in its
-// readers and their control sockets open. at is where the listener is, for
-// people.
-func Start(ctx context.Context, l net.Listener, at string, places []Placement) (*Private, error) {
+// Start serves a private daemon at a listener with cards in its readers and their
+// control sockets open. It owns the listener and the cards, also where it fails. at is
+// where the listener is, for people.
+func Start(ctx context.Context, l net.Listener, at string, places Places) (*Private, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	p := &Private{daemon: pcscd.Run(l), cancel: cancel}
+	p := &Private{daemon: pcscd.Run(l), places: places, cancel: cancel}
 	for i, place := range places {
 		if err := p.put(ctx, at, i, place); err != nil {
 			return nil, errors.Join(fmt.Errorf("run card %q: %w", place.Name, err), p.Close())
@@ -72,14 +89,15 @@ func (p *Private) put(ctx context.Context, at string, i int, place Placement) er
 	return nil
 }
 
-// Close ends the daemon, which takes the cards out, and the control sockets.
+// Close ends the daemon, which takes the cards out, and the control sockets, and gives
+// the cards back.
 func (p *Private) Close() error {
 	p.cancel()
 	err := p.daemon.Close()
 	for _, wait := range p.waits {
 		wait()
 	}
-	return err
+	return errors.Join(err, p.places.Release())
 }
 
 // privateReader is a reader of a private daemon.
@@ -127,6 +145,19 @@ type Bridged struct {
 
 // Connect is how a bridge finds its reader: vsmartcard.Dial or vsmartcard.Listen.
 type Connect func(ctx context.Context, address string, card vsmartcard.Card) (*vsmartcard.Bridge, error)
+
+// Slots are the addresses of the first n slots of a vpcd, of which base is the first
+// one's. Errors: those of [vsmartcard.Slot].
+func Slots(base string, n int) (list []string, err error) {
+	for i := range n {
+		address, err := vsmartcard.Slot(base, i)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, address)
+	}
+	return list, nil
+}
 
 // StartBridged connects a card to the virtual reader at an address, and opens
 // its control socket.

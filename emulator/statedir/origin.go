@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 
+	"hsmemu/emulator"
 	"hsmemu/emulator/chip"
 	"hsmemu/emulator/store"
 	"hsmemu/keystore/seal"
@@ -79,6 +80,24 @@ func (d *Dir) ReadOrigin(o Origin, in Sealers) (chip.Durable, error) {
 	}
 	state, _, err := store.Read[chip.Durable](o.File, in.File)
 	return state, err
+}
+
+// Borrow powers on a throw-away card in the state of an origin, given as [Dir.Origin]
+// reads it: nothing of what happens to it is kept. Errors: those of Origin and
+// ReadOrigin, ErrName.
+func (d *Dir) Borrow(card, from string, in Sealers, w emulator.World) (*Card, error) {
+	of, err := d.Origin(from, card)
+	if err != nil {
+		return nil, err
+	}
+	state, err := d.ReadOrigin(of, in)
+	if of.File != "" && errors.Is(err, fs.ErrNotExist) {
+		err = failed("open", card, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return Unkept(card, state, w)
 }
 
 // Seal is the kind of what protects a snapshot: [seal.KindNone] for a file, and for a

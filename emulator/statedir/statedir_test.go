@@ -297,6 +297,31 @@ func TestOrigin(t *testing.T) {
 	require.Equal(t, seal.KindNone, d.Seal(statedir.Origin{File: "exported"}))
 }
 
+// A throw-away card is that of the origin, and leaves it as it is.
+func TestBorrow(t *testing.T) {
+	d := opened(t, plain())
+	require.NoError(t, d.Make("alice", statedir.Order{}, plain(), emulator.System()))
+	require.NoError(t, d.Snapshot("alice", "shipped"))
+	file := filepath.Join(t.TempDir(), "exported")
+	require.NoError(t, d.Export("alice", file, plain()))
+	alice, _, err := d.Read("alice")
+	require.NoError(t, err)
+	in := statedir.Sealers{Snapshot: plain(), File: plain()}
+	for _, from := range []string{"shipped", "alice:shipped", file} {
+		card, err := d.Borrow("alice", from, in, emulator.System())
+		require.NoError(t, err, from)
+		require.Equal(t, alice.Applet.Device.Name, card.Snapshot().Durable().Applet.Device.Name)
+		require.NoError(t, card.Close())
+	}
+	_, err = d.Borrow("alice", "later", in, emulator.System())
+	require.ErrorIs(t, err, statedir.ErrNoSnapshot)
+	_, err = d.Borrow("alice", "./nothing", in, emulator.System())
+	var failed *statedir.Error
+	require.ErrorAs(t, err, &failed)
+	require.Equal(t, "alice", failed.Card)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+}
+
 // Whether another process has a card is asked without opening it: a seal asks nobody
 // for its passphrase.
 func TestHeld(t *testing.T) {

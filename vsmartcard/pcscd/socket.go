@@ -222,3 +222,17 @@ func ListenIn(folders ...string) (l net.Listener, path string, remove func() err
 	}
 	return nil, "", nil, err
 }
+
+// SharedPath is where a user's programs share a daemon: in a folder that is the user's
+// alone, in the folder of what runs, of the base directory specification
+// ($XDG_RUNTIME_DIR), which it makes. ok tells that this can be.
+func SharedPath(runtime string) (path string, ok bool) {
+	if runtime == "" {
+		return "", false
+	}
+	dir := filepath.Join(runtime, "hsmemu")
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", false
+	}
+	return filepath.Join(dir, SocketName), true
+}

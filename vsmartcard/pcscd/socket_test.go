@@ -230,3 +230,21 @@ func TestFind(t *testing.T) {
 	require.ErrorIs(t, err, pcscd.ErrSeveralReaders)
 	require.EqualError(t, err, "several readers are called so: "+name0+", "+name1+", "+name0+" too")
 }
+
+// What programs of a user share is in a folder that nobody else enters.
+func TestSharedPath(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for range 2 { // the folder is there the second time
+		path, ok := pcscd.SharedPath(dir)
+		require.True(t, ok)
+		require.Equal(t, filepath.Join(dir, "hsmemu", "pcscd.comm"), path)
+	}
+	info, err := os.Stat(filepath.Join(dir, "hsmemu"))
+	require.NoError(t, err)
+	require.Equal(t, os.ModeDir|0o700, info.Mode())
+	for _, none := range []string{"", filepath.Join(dir, "missing")} {
+		_, ok := pcscd.SharedPath(none)
+		require.False(t, ok)
+	}
+}

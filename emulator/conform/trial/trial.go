@@ -64,7 +64,7 @@ func (p Trial) Play(ctx context.Context, s conform.Situation, l net.Listener, so
 	if s.StrangerLast {
 		slices.Reverse(parts)
 	}
-	var places []control.Placement
+	var places control.Places
 	own := 0
 	for _, one := range parts {
 		if one.words == "" {
