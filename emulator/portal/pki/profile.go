@@ -2,6 +2,7 @@ package pki
 
 import (
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"fmt"
 	"slices"
 )
@@ -57,6 +58,15 @@ var profiles = []Profile{
 		Usage:    x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment,
 		Extended: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageEmailProtection},
 	},
+}
+
+// CheckSubject reports whether the profile can name a subject, whoever the issuer is,
+// so that nobody is asked anything for a request that fails in the end. Error: ErrName.
+func (p Profile) CheckSubject(s Subject) error {
+	if _, err := named(p.Rule, pkix.Name{}, s); err != nil {
+		return err
+	}
+	return alternative(&x509.Certificate{}, p.Alternative, s)
 }
 
 // Profiles are all there are, in the order of the portal's menu.
