@@ -72,8 +72,12 @@ var layers = map[string]layer{
 
 	"emulator/ram": {imports: []string{"applet/tlv", "vsmartcard"}},
 	"emulator/portal": {imports: []string{
-		"emulator/ram", "emulator/scp03", "emulator/store", "applet/client", "applet/cvc", "applet/sm", "applet/apdu", "applet/tlv", "applet/pkcs15", "keystore/curve",
+		"emulator/ram", "emulator/scp03", "applet/client", "applet/cvc", "applet/sm", "applet/apdu", "applet/tlv", "applet/pkcs15", "keystore/curve",
 	}},
+	"emulator/portal/records": {
+		imports: []string{"emulator/portal", "emulator/store", "applet/cvc"},
+		modules: []string{"modernc.org/sqlite", "golang.org/x/crypto"},
+	},
 
 	"emulator/portal/pki":  {imports: []string{"emulator/portal", "applet/cvc"}}, // portal: the type of a private key that is stored
 	"emulator/portal/soap": {imports: []string{"emulator/portal/pki", "applet/cvc"}},

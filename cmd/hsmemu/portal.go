@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -15,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hsmemu/emulator/portal"
+	"hsmemu/emulator/portal/records"
 	"hsmemu/emulator/ram"
 )
 
@@ -37,14 +37,14 @@ func newPortalServeCommand(a *app) *cobra.Command {
 		Long: "Waits for cards at the URL that it prints, and updates each to the newest firmware of its generation, by the\n" +
 			"rules of the vendor's portal: a card without keys that has an older one, or a card with a blocked SO-PIN, five times\n" +
 			"at most. It becomes a new device, as shipped. Everybody who reaches the address can connect a card; there is no\n" +
-			"login. What is known of cards, and the issuer's keys, are in the file books of the data folder.",
+			"login. What is known of cards, and the issuer's keys, are in the data folder.",
 		Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.servePortal(cmd.Context(), listen, data)
 		},
 	}
 	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:8080", "wait for cards at `HOST:PORT`")
-	cmd.Flags().StringVar(&data, "data", "", "`FOLDER` of the portal's books (default portal in the folder of the cards)")
+	cmd.Flags().StringVar(&data, "data", "", "`FOLDER` of the portal's records (default portal in the folder of the cards)")
 	return cmd
 }
 
@@ -57,14 +57,11 @@ func (a *app) servePortal(ctx context.Context, listen, data string) (err error) 
 		}
 		data = filepath.Join(d.Path(), "portal")
 	}
-	if err := os.MkdirAll(data, 0o700); err != nil {
-		return err
-	}
-	books, err := portal.OpenFile(filepath.Join(data, "books"), rand.Reader, time.Now())
+	kept, err := records.Open(data, records.Options{Now: time.Now})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, books.Close()) }()
+	defer func() { err = errors.Join(err, kept.Close()) }()
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", listen)
 	if err != nil {
 		return err
@@ -75,7 +72,7 @@ func (a *app) servePortal(ctx context.Context, listen, data string) (err error) 
 		defer printing.Unlock()
 		fmt.Fprintf(a.out, format+"\n", values...)
 	}
-	updater := &portal.Updater{Ledger: books, Rand: rand.Reader, Now: time.Now, Updated: func(d portal.Done) {
+	updater := &portal.Updater{Ledger: kept.Ledger(), Rand: rand.Reader, Now: time.Now, Updated: func(d portal.Done) {
 		say("chip %s: firmware %s of %s became %s of %s", d.Chip, d.Old.Firmware, d.Old.Path, d.New.Firmware, d.New.Path)
 	}}
 	s := &ram.Server{

@@ -45,8 +45,8 @@ func TestPortal_Serve(t *testing.T) {
 	}()
 	require.NoError(t, (&ram.Agent{Card: card}).Run(soon(t), at))
 	require.Regexp(t, `^chip [0-9A-F]{12}: firmware 4\.0 of /UTSRCAEM1/UTDICAEM01/DENK\d{7} became 4\.1 of /UTSRCAEM1/UTDICAEM02/DENK99\d{5}$`, <-said)
-	require.FileExists(t, filepath.Join(a.env("HSMEMU_STATE"), "portal", "books"))
-	// The books have one reader at a time.
+	require.FileExists(t, filepath.Join(a.env("HSMEMU_STATE"), "portal", "records.db"))
+	// The records have one reader at a time.
 	second := newApp(t, a.env("HSMEMU_STATE"))
 	require.Equal(t, exitFailed, second.run(soon(t), []string{"portal", "serve", "--listen", "127.0.0.1:0"}))
 	require.Equal(t, exitDone, end())

@@ -41,9 +41,6 @@ type Issuer struct {
 type Authority struct {
 	// Issuers are in the order of their age. The last one is for new updates.
 	Issuers []Issuer `json:"issuers"`
-	// Names are all device names that were ever given, so that none is given
-	// twice.
-	Names []cvc.Name `json:"names,omitempty"`
 }
 
 // licences is how many a new issuer has.
@@ -114,23 +111,6 @@ func draw(rand io.Reader, letters string, n int) (string, error) {
 		}
 	}
 	return string(word), nil
-}
-
-// name draws a device name of the shape of the Nitrokey HSM's, in a range that no
-// issuer is known to use, that was never given, and remembers it.
-func (a *Authority) name(rand io.Reader, not ...cvc.Name) (cvc.Name, error) {
-	for range 1000 {
-		digits, err := draw(rand, "0123456789", 5)
-		if err != nil {
-			return "", err
-		}
-		n := cvc.Name("DENK99" + digits + "00000")
-		if !slices.Contains(a.Names, n) && !slices.Contains(not, n) {
-			a.Names = append(slices.Clip(a.Names), n)
-			return n, nil
-		}
-	}
-	return "", errors.New("no device names are left")
 }
 
 // Current is the certificate of the issuer of new updates.

@@ -1,17 +1,25 @@
 package portal
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"slices"
 
 	"hsmemu/applet/cvc"
 )
 
-// Books are what a portal keeps. They are a value that the caller stores; the JSON
-// form has private keys in it.
+// Books are what a portal keeps, as far as it concerns one chip. They are a value
+// that the caller stores; the JSON form has private keys in it.
 type Books struct {
-	Authority Authority         `json:"authority"`
-	Chips     map[ChipID]Record `json:"chips,omitempty"`
+	Authority Authority `json:"authority"`
+	// Chip is what is known of the chip.
+	Chip Record `json:"chip"`
+	// Waiting reports whether any chip has an update that has begun and not ended.
+	Waiting bool `json:"-"`
+	// Given reports whether a device name was given before, to whatever chip; nil
+	// if none was.
+	Given func(cvc.Name) (bool, error) `json:"-"`
 }
 
 // Record is what is known of one chip.
@@ -52,11 +60,13 @@ type Running struct {
 
 // Ledger makes books durable. What it has not saved is not said to any card.
 type Ledger interface {
-	// Load returns the books as they were saved last.
-	Load() (Books, error)
-	// Change has f change the books, one caller after the other, and returns
-	// when they are saved. With an error, f's or its own, nothing is changed.
-	Change(f func(*Books) error) error
+	// Load returns the books as they were saved last; those of no chip if it is
+	// empty.
+	Load(chip ChipID) (Books, error)
+	// Change has f change the books of a chip, one caller after the other, and
+	// returns when they are saved. With an error, f's or its own, nothing is
+	// changed. A name that f gave to an update counts as given from then on.
+	Change(chip ChipID, f func(*Books) error) error
 }
 
 // target is what there is for a card with a version.
@@ -70,17 +80,6 @@ func (b Books) target(v Version) (Target, error) {
 	return Target{Version: to, Issuer: issuer.CHR, IssuerReady: last.Ready && last.Licences > 0}, nil
 }
 
-// put keeps the record of a chip. Whoever shares the map does not see it.
-func (b *Books) put(chip ChipID, r Record) {
-	chips := map[ChipID]Record{chip: r}
-	for id, other := range b.Chips {
-		if id != chip {
-			chips[id] = other
-		}
-	}
-	b.Chips = chips
-}
-
 // charge moves licences of an issuer.
 func (b *Books) charge(issuer cvc.Name, n int) error {
 	i, _, err := b.Authority.find(issuer)
@@ -92,10 +91,10 @@ func (b *Books) charge(issuer cvc.Name, n int) error {
 	return nil
 }
 
-// release ends an update whose card is a device with that name. If it is still the
+// release ends an update of a chip whose card is a device with that name. If it is still the
 // old one then nothing on it was changed, and what the update took is given back.
-func (b *Books) release(chip ChipID, name cvc.Name) error {
-	r := b.Chips[chip]
+func (b *Books) release(name cvc.Name) error {
+	r := &b.Chip
 	if r.Running == nil {
 		return nil
 	}
@@ -108,13 +107,12 @@ func (b *Books) release(chip ChipID, name cvc.Name) error {
 		}
 	}
 	r.Running = nil
-	b.put(chip, r)
 	return nil
 }
 
 // complete ends an update: the old device is superseded.
-func (b *Books) complete(chip ChipID, device Device) error {
-	r := b.Chips[chip]
+func (b *Books) complete(device Device) error {
+	r := &b.Chip
 	if r.Running == nil || r.Running.Name != device.Name {
 		return fmt.Errorf("no update to %s is open", device.Name)
 	}
@@ -126,6 +124,26 @@ func (b *Books) complete(chip ChipID, device Device) error {
 		r.Devices[i].Superseded = true
 	}
 	r.Devices, r.Running = append(r.Devices, device), nil
-	b.put(chip, r)
 	return nil
+}
+
+// name draws a device name of the shape of the Nitrokey HSM's, in a range that no
+// issuer is known to use, that was never given.
+func (b Books) name(rand io.Reader, not cvc.Name) (cvc.Name, error) {
+	for range 1000 {
+		digits, err := draw(rand, "0123456789", 5)
+		if err != nil {
+			return "", err
+		}
+		n, given := cvc.Name("DENK99"+digits+"00000"), false
+		if b.Given != nil {
+			if given, err = b.Given(n); err != nil {
+				return "", err
+			}
+		}
+		if !given && n != not {
+			return n, nil
+		}
+	}
+	return "", errors.New("no device names are left")
 }

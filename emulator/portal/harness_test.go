@@ -37,14 +37,36 @@ type books struct {
 
 var errDisk = errors.New("no room on the disk")
 
-func (b *books) Load() (portal.Books, error) {
-	var p portal.Books
-	return p, json.Unmarshal(b.saved, &p)
+// shelf is the whole of them.
+type shelf struct {
+	Authority portal.Authority
+	Chips     map[portal.ChipID]portal.Record `json:",omitempty"`
 }
 
-func (b *books) Change(f func(*portal.Books) error) error {
+func (b *books) load(t require.TestingT) shelf {
+	s, err := b.read()
+	require.NoError(t, err)
+	return s
+}
+
+func (b *books) read() (shelf, error) {
+	s := shelf{Chips: map[portal.ChipID]portal.Record{}}
+	return s, json.Unmarshal(b.saved, &s)
+}
+
+func (b *books) Load(chip portal.ChipID) (portal.Books, error) {
+	s, err := b.read()
+	p := portal.Books{Authority: s.Authority, Chip: s.Chips[chip]}
+	for _, r := range s.Chips {
+		p.Waiting = p.Waiting || r.Running != nil
+	}
+	p.Given = func(name cvc.Name) (bool, error) { return bytes.Contains(b.saved, []byte(name)), nil }
+	return p, err
+}
+
+func (b *books) Change(chip portal.ChipID, f func(*portal.Books) error) error {
 	b.changes++
-	p, err := b.Load()
+	p, err := b.Load(chip)
 	if err == nil {
 		err = f(&p)
 	}
@@ -54,7 +76,14 @@ func (b *books) Change(f func(*portal.Books) error) error {
 	if err != nil {
 		return err
 	}
-	b.saved, err = json.Marshal(p)
+	s, err := b.read()
+	if err != nil {
+		return err
+	}
+	if s.Authority = p.Authority; chip != "" {
+		s.Chips[chip] = p.Chip
+	}
+	b.saved, err = json.Marshal(s)
 	return err
 }
 
@@ -62,20 +91,19 @@ func open(t require.TestingT) *books {
 	a, err := portal.NewAuthority(chiptest.Seeded("an authority"), day)
 	require.NoError(t, err)
 	b := &books{}
-	b.saved, err = json.Marshal(portal.Books{Authority: a})
-	require.NoError(t, err)
+	b.put(t, shelf{Authority: a})
 	return b
+}
+
+func (b *books) put(t require.TestingT, s shelf) {
+	var err error
+	b.saved, err = json.Marshal(s)
+	require.NoError(t, err)
 }
 
 // change changes the books, as an administrator does.
 func (b *books) change(t require.TestingT, f func(*portal.Books)) {
-	require.NoError(t, b.Change(func(p *portal.Books) error { f(p); return nil }))
-}
-
-func (b *books) load(t require.TestingT) portal.Books {
-	p, err := b.Load()
-	require.NoError(t, err)
-	return p
+	require.NoError(t, b.Change("", func(p *portal.Books) error { f(p); return nil }))
 }
 
 func (b *books) order() portal.Order {

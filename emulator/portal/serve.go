@@ -3,13 +3,10 @@ package portal
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"sync"
 	"time"
 
 	"hsmemu/emulator/ram"
-	"hsmemu/emulator/store"
 )
 
 // TextRecovery is what follows TextFailed.
@@ -50,59 +47,3 @@ func (u *Updater) Serve(ctx context.Context, card *ram.Session) error {
 	tell(-1, TextFailed+"\n"+TextRecovery)
 	return err
 }
-
-// File keeps books in a file for its owner alone, which holds whole books at every
-// moment. One process has it at a time.
-type File struct {
-	mu   sync.Mutex
-	file *store.File[Books]
-}
-
-// OpenFile opens the books in a file, or begins new ones on a day, with an authority
-// of their own. Errors: those of package store and of rand, and ErrAuthority.
-func OpenFile(path string, rand io.Reader, day time.Time) (*File, error) {
-	f, err := store.Open[Books](path, store.Options{})
-	if errors.Is(err, store.ErrNotExist) {
-		var b Books
-		if b.Authority, err = NewAuthority(rand, day); err != nil {
-			return nil, err
-		}
-		f, err = store.Create(path, b, store.Options{})
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open the portal's books: %w", err)
-	}
-	kept := &File{file: f}
-	b, err := kept.Load()
-	if err == nil {
-		err = b.Authority.Check()
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open the portal's books: %w", err), f.Close())
-	}
-	return kept, nil
-}
-
-// Load returns the books as they were saved last.
-func (f *File) Load() (Books, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.file.Load()
-}
-
-// Change has change change the books, and returns when they are on disk.
-func (f *File) Change(change func(*Books) error) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	b, err := f.file.Load()
-	if err != nil {
-		return err
-	}
-	if err := change(&b); err != nil {
-		return err
-	}
-	return f.file.Save(b)
-}
-
-// Close lets other processes have the file.
-func (f *File) Close() error { return f.file.Close() }

@@ -3,9 +3,6 @@ package portal_test
 import (
 	"crypto/rand"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
-	"runtime"
 	"testing"
 	"time"
 
@@ -14,16 +11,13 @@ import (
 	"hsmemu/applet/client"
 	"hsmemu/emulator/portal"
 	"hsmemu/emulator/ram"
-	"hsmemu/emulator/store"
 )
 
-// The story of a blocked card, as the forum tells it, by RAM over HTTP and with
-// books on disk: S11, S12, S14, S16, UPDATE-8.
+// The story of a blocked card, as the forum tells it, by RAM over HTTP: S11, S12,
+// S14, S16, UPDATE-8.
 func TestUpdater(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join(t.TempDir(), "books")
-	f, err := portal.OpenFile(path, rand.Reader, day)
-	require.NoError(t, err)
+	f := open(t)
 	var updates []portal.Done
 	s := &ram.Server{Services: map[string]ram.Service{
 		"paas": (&portal.Updater{Ledger: f, Rand: rand.Reader, Now: time.Now, Updated: func(d portal.Done) { updates = append(updates, d) }}).Serve,
@@ -52,25 +46,10 @@ func TestUpdater(t *testing.T) {
 	before := card.Durable().Device.Name
 	_, err = connect(&reader{Card: card, at: 120}) // and its reader is pulled
 	require.ErrorIs(t, err, ram.CodeCard)
-	require.NoError(t, f.Close())
-	if runtime.GOOS != "windows" {
-		info, err := os.Stat(path)
-		require.NoError(t, err)
-		require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
-	}
-	again, err := portal.OpenFile(path, rand.Reader, day)
-	require.NoError(t, err)
-	_, err = portal.OpenFile(path, rand.Reader, day)
-	require.ErrorAs(t, err, new(*store.LockedError))
-	require.NoError(t, again.Close())
+	f.fails = map[int]error{f.changes + 1: errDisk}
 	said, err = connect(&reader{Card: card})
-	require.Error(t, err, "the books are closed")
+	require.Error(t, err, "the books are full")
 	require.Equal(t, failed, said[len(said)-1])
-
-	g, err := portal.OpenFile(path, rand.Reader, day)
-	require.NoError(t, err)
-	defer func() { require.NoError(t, g.Close()) }()
-	s.Services["paas"] = (&portal.Updater{Ledger: g, Rand: rand.Reader, Now: time.Now, Updated: func(d portal.Done) { updates = append(updates, d) }}).Serve
 	said, err = connect(&reader{Card: card})
 	require.NoError(t, err)
 	require.Len(t, updates, 1)
@@ -82,13 +61,4 @@ func TestUpdater(t *testing.T) {
 	said, err = connect(&reader{Card: situation{firmware: "4.0", keys: true}.card(t)})
 	require.EqualError(t, err, "the server ended it with notice -1")
 	require.Equal(t, []ram.Notice{{Text: "looking at the card"}, {Text: "SmartCard-HSM contains keys. Please remove keys first"}, failed}, said)
-
-	require.NoError(t, os.WriteFile(path+"2", []byte("{}"), 0o600))
-	_, err = portal.OpenFile(path+"2", rand.Reader, day)
-	require.Error(t, err)
-	damaged := authority(t)
-	damaged.Issuers[0].Licences = -1
-	require.NoError(t, store.Write(path+"3", portal.Books{Authority: damaged}, store.Options{}))
-	_, err = portal.OpenFile(path+"3", rand.Reader, day)
-	require.ErrorIs(t, err, portal.ErrAuthority)
 }

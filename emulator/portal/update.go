@@ -59,7 +59,7 @@ var (
 // ledger and the card.
 func Update(ctx context.Context, card Card, o Order) (Done, error) {
 	u := &update{card: card, order: o}
-	books, err := o.Ledger.Load()
+	books, err := o.Ledger.Load("")
 	if err != nil {
 		return Done{}, err
 	}
@@ -72,8 +72,10 @@ func Update(ctx context.Context, card Card, o Order) (Done, error) {
 		return Done{}, err
 	}
 	u.chip = seen.Chip
-	record := books.Chips[seen.Chip]
-	switch running := record.Running; {
+	if books, err = o.Ledger.Load(u.chip); err != nil {
+		return Done{}, err
+	}
+	switch running := books.Chip.Running; {
 	case running != nil && seen.is(running.Certificate): // it was done, and nobody wrote it down
 		u.resumed = true
 		return u.finish(seen, *running)
@@ -98,11 +100,7 @@ func (b Books) open() error {
 		return err
 	}
 	last := b.Authority.Issuers[len(b.Authority.Issuers)-1]
-	waiting := false
-	for _, r := range b.Chips {
-		waiting = waiting || r.Running != nil
-	}
-	if !waiting && (!last.Ready || last.Licences <= 0) {
+	if !b.Waiting && (!last.Ready || last.Licences <= 0) {
 		return notReady(current.CHR)
 	}
 	return nil
@@ -129,20 +127,19 @@ func (u *update) tell(percent int, text string) {
 // that had begun before and changed nothing on the card is given back first.
 func (u *update) whole(ctx context.Context, seen Inspection) (Done, error) {
 	var running Running
-	err := u.order.Ledger.Change(func(b *Books) error {
-		if err := b.release(u.chip, seen.Device.Device.CHR); err != nil {
+	err := u.order.Ledger.Change(u.chip, func(b *Books) error {
+		if err := b.release(seen.Device.Device.CHR); err != nil {
 			return err
 		}
 		target, err := b.target(seen.Version())
 		if err != nil {
 			return err
 		}
-		r := b.Chips[u.chip]
-		d := Decide(seen, r, target)
+		d := Decide(seen, b.Chip, target)
 		if d.Refusal != nil {
 			return d.Refusal
 		}
-		name, err := b.Authority.name(u.order.Rand, seen.Device.Device.CHR)
+		name, err := b.name(u.order.Rand, seen.Device.Device.CHR)
 		if err != nil {
 			return err
 		}
@@ -150,10 +147,9 @@ func (u *update) whole(ctx context.Context, seen Inspection) (Done, error) {
 			return err
 		}
 		running = Running{Old: seen.device(), To: target.Version, Blocked: d.Blocked, Issuer: target.Issuer, Name: name}
-		if r.Running = &running; d.Blocked {
-			r.Blocked++
+		if b.Chip.Running = &running; d.Blocked {
+			b.Chip.Blocked++
 		}
-		b.put(u.chip, r)
 		return nil
 	})
 	if err != nil {
@@ -181,7 +177,7 @@ func (u *update) load(ctx context.Context, running Running) (Done, error) {
 	case errors.Is(err, apdu.ConditionsNotSatisfied):
 		err = fmt.Errorf("%w: %w", ErrCardRefuses, err)
 		if !u.resumed {
-			err = errors.Join(err, u.order.Ledger.Change(func(b *Books) error { return b.release(u.chip, running.Old.Name) }))
+			err = errors.Join(err, u.order.Ledger.Change(u.chip, func(b *Books) error { return b.release(running.Old.Name) }))
 		}
 		return Done{}, err
 	case err != nil:
@@ -235,17 +231,13 @@ func (u *update) produce(ctx context.Context, running Running) (Done, error) {
 		return Done{}, fmt.Errorf("make the device key: %w", err)
 	}
 	u.tell(90, "certifying the device")
-	err = u.order.Ledger.Change(func(b *Books) (err error) {
-		r := b.Chips[u.chip]
-		if r.Running == nil || r.Running.Name != running.Name {
+	err = u.order.Ledger.Change(u.chip, func(b *Books) (err error) {
+		if r := b.Chip; r.Running == nil || r.Running.Name != running.Name {
 			return ErrOtherUpdate
 		}
 		running.Certificate, err = b.Authority.Certify(request, running.Name, running.Issuer, u.order.Now, u.order.Rand)
-		if r.Running = &running; err != nil {
-			return err
-		}
-		b.put(u.chip, r)
-		return nil
+		b.Chip.Running = &running
+		return err
 	})
 	if err != nil {
 		return Done{}, err
@@ -291,7 +283,7 @@ func asShipped(seen Inspection, running Running) error {
 // finish writes down that the update is done.
 func (u *update) finish(seen Inspection, running Running) (Done, error) {
 	done := Done{Chip: u.chip, Old: running.Old, New: seen.device(), Resumed: u.resumed}
-	if err := u.order.Ledger.Change(func(b *Books) error { return b.complete(u.chip, done.New) }); err != nil {
+	if err := u.order.Ledger.Change(u.chip, func(b *Books) error { return b.complete(done.New) }); err != nil {
 		return Done{}, err
 	}
 	u.tell(100, "Firmware update completed. New device id "+done.New.Name.Holder())

@@ -317,10 +317,7 @@ func TestUpdate_GivenUp(t *testing.T) {
 	first, second, card := open(t), open(t), given.card(t)
 	_, err = portal.Update(t.Context(), &reader{Card: card, at: 20, before: true}, first.order())
 	require.ErrorIs(t, err, errPulled)
-	one, another := first.load(t), second.load(t)
-	another.Chips = one.Chips
-	another.Authority = one.Authority
-	second.change(t, func(p *portal.Books) { *p = another })
+	second.put(t, first.load(t))
 	_, err = portal.Update(t.Context(), card, second.order())
 	require.NoError(t, err)
 	c := client.New(card)
@@ -330,12 +327,11 @@ func TestUpdate_GivenUp(t *testing.T) {
 	for range 15 {
 		require.Error(t, c.VerifyPIN(t.Context(), client.SOPIN, []byte("00000000")))
 	}
-	first.change(t, func(p *portal.Books) {
-		for id, r := range p.Chips {
-			r.Running.Name = "DENK991234500000"
-			p.Chips[id] = r
-		}
-	})
+	all := first.load(t)
+	for _, r := range all.Chips {
+		r.Running.Name = "DENK991234500000"
+	}
+	first.put(t, all)
 	_, err = portal.Update(t.Context(), card, first.order())
 	require.NoError(t, err)
 	for _, record := range first.load(t).Chips {
