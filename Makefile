@@ -7,7 +7,7 @@ TOOL := $(GO) tool -modfile=.ci/tools/go.mod
 FUZZTIME ?= 20s
 SESSIONTIME ?= 60s
 
-.PHONY: all check fmt quick test ports install clients languages fuzz bench build demo cover release reproducible accept module ci
+.PHONY: all check fmt quick test ports install clients languages fuzz bench build demo cover release reproducible packages accept module ci
 .DELETE_ON_ERROR:
 
 all: check test
@@ -97,8 +97,8 @@ cover:
 	$(GO) tool cover -func=build/coverage.out | tail -n 1
 	$(GO) tool cover -html=build/coverage.out -o build/coverage.html
 
-# The binaries, their checksums and bill of materials in build/release, made
-# twice from separate folders and caches and compared.
+# The binaries, packages, images, bills of material and checksums in
+# build/release, made twice from separate folders and caches and compared.
 release:
 	.ci/release build/release
 
@@ -106,7 +106,13 @@ release:
 # committed do not matter.
 reproducible:
 	d=$$(mktemp -d) && trap 'rm -rf "$$d"' EXIT && git clone -q . "$$d" && cd "$$d" && \
-	ARCHES=$$($(GO) env GOARCH) .ci/release build/release
+	PLATFORMS=linux/$$($(GO) env GOARCH) .ci/release "$(CURDIR)/build/release"
+
+# Installs the package for Debian in a fresh root folder, asks lintian, and runs
+# the images, all from build/release. Needs root, or sudo.
+packages:
+	.ci/install packages
+	.ci/packages build/release
 
 # The acceptance scripts of the folder ACCEPT against cards of this tree.
 accept:

@@ -59,7 +59,7 @@ func TestInstall_DemoNeedsThreePackages(t *testing.T) {
 
 func TestInstall_NodeIsForLanguages(t *testing.T) {
 	t.Parallel()
-	for group, node := range map[string]bool{"demo": false, "test": false, "clients": false, "languages": true} {
+	for group, node := range map[string]bool{"demo": false, "test": false, "clients": false, "packages": false, "languages": true} {
 		said, code := install(t, group, "git", "make", "go")
 		require.Equal(t, 1, code, said)
 		require.Equal(t, node, regexp.MustCompile(`\b(nodejs|npm)\b`).MatchString(said), "%s: %s", group, said)
@@ -84,6 +84,6 @@ func TestInstall_NamesWhatComesFirst(t *testing.T) {
 func TestInstall_ListsItsGroups(t *testing.T) {
 	t.Parallel()
 	said, code := install(t, "none", "git", "make", "go")
-	require.Equal(t, "install: no group none: there are demo test languages clients\n", said)
+	require.Equal(t, "install: no group none: there are demo test languages clients packages\n", said)
 	require.Equal(t, 2, code)
 }
