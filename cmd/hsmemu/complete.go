@@ -126,7 +126,7 @@ func snapshotsOrFiles(a *app, cmd *cobra.Command, word string) ([]string, cobra.
 func firmwares(*app, []string) []string { return applet.Firmwares() }
 
 func seals(*app, []string) []string {
-	return []string{seal.KindNone, seal.KindPassphrase, seal.KindTPM}
+	return seal.Kinds()
 }
 
 func socketModes(*app, []string) []string { return []string{"0600", "0660", "0666"} }

@@ -37,6 +37,7 @@ var examples = map[string]string{
 	"portal":            "hsmemu portal serve",
 	"portal serve":      "hsmemu portal serve\nhsmemu portal serve --listen 127.0.0.1:9000 --data portal",
 	"version":           "hsmemu version",
+	"capabilities":      "hsmemu capabilities\nhsmemu capabilities --json | jq -e '.seals | index(\"tpm\")'",
 	"completion":        "hsmemu completion bash > /etc/bash_completion.d/hsmemu\nsource <(hsmemu completion zsh)",
 	"man":               "hsmemu man card new | man -l -\nhsmemu man --folder /usr/local/share/man/man1",
 }

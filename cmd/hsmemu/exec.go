@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hsmemu/emulator/capability"
 	"hsmemu/emulator/control"
 	"hsmemu/emulator/program"
 	"hsmemu/emulator/statedir"
@@ -215,10 +216,10 @@ func (a *app) taken(f filling) (*statedir.Card, error) {
 // needPCSCLite says why a command cannot serve programs through a private daemon
 // on a system whose own PC/SC service they use, which nothing can stand in for.
 func needPCSCLite(command, system string) error {
-	service, own := map[string]string{"darwin": "macOS", "windows": "Windows"}[system]
-	if !own {
+	if !capability.Without(command, system) {
 		return nil
 	}
+	service := map[string]string{"darwin": "macOS", "windows": "Windows"}[system]
 	return hinted{
 		fmt.Errorf("%s needs programs that use pcsc-lite, as on Linux and FreeBSD: those of %s speak to its own smart-card service", command, service),
 		"`hsmemu run --vpcd HOST:PORT` reaches a virtual reader of that service; `hsmemu apdu` needs none",

@@ -96,6 +96,10 @@ var layers = map[string]layer{
 	}},
 	"emulator/program": {},
 
+	"emulator/capability": {imports: []string{
+		"applet", "emulator", "emulator/broken", "emulator/conform", "emulator/view", "keystore", "keystore/curve", "keystore/seal",
+	}},
+
 	"docs":       {imports: []string{"..."}}, // tests alone
 	"cmd/hsmemu": {imports: []string{"..."}, modules: []string{"github.com/coreos/go-systemd/v22/daemon", "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/sys/unix", "golang.org/x/term"}},
 }

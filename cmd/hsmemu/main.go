@@ -164,7 +164,7 @@ func newRootCommand(a *app) *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{flagError(err)} })
 	root.AddCommand(
 		newCardCommand(a), newExecCommand(a), newRunCommand(a), newAPDUCommand(a), newTraceCommand(a), newRAMCommand(a), newConformCommand(a), newStatusCommand(a),
-		newAttestCommand(a), newPortalCommand(a), newVersionCommand(a), newCompletionCommand(a), newManCommand(a),
+		newAttestCommand(a), newPortalCommand(a), newVersionCommand(a), newCapabilitiesCommand(a), newCompletionCommand(a), newManCommand(a),
 	)
 	root.SetVersionTemplate("hsmemu {{.Version}}\n")
 	alsoByFlag(root)
@@ -274,7 +274,7 @@ func newVersionCommand(a *app) *cobra.Command {
 		Args:  exactly(0),
 		RunE: func(*cobra.Command, []string) error {
 			if asJSON {
-				return a.printJSON(view.Program{Schema: view.Schema, Version: version(), Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH})
+				return a.printJSON(thisProgram())
 			}
 			_, err := fmt.Fprintf(a.out, "hsmemu %s\n", version())
 			return err
@@ -282,6 +282,11 @@ func newVersionCommand(a *app) *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+// thisProgram is this program as it was built.
+func thisProgram() view.Program {
+	return view.Program{Schema: view.Schema, Version: version(), Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 }
 
 // version is what the Go tool recorded about this build.

@@ -33,7 +33,7 @@ var more = map[string][]string{
 }
 
 // without are the commands that are about no card.
-var without = []string{"", "card", "card list", "conform client", "portal", "portal serve", "version", "completion", "man"}
+var without = []string{"", "card", "card list", "conform client", "portal", "portal serve", "version", "capabilities", "completion", "man"}
 
 // Every command names its card in one of two ways, and those with an argument take
 // the flag, too, which is not shown.

@@ -30,6 +30,9 @@ const (
 	KindTPM        = "tpm"
 )
 
+// Kinds lists the kinds of sealers of this package.
+func Kinds() []string { return []string{KindNone, KindPassphrase, KindTPM} }
+
 // The errors of this package, to be told apart with errors.Is.
 var (
 	// ErrRoot reports a root key that is not RootLen bytes long.

@@ -1,0 +1,36 @@
+package main
+
+import (
+	"runtime"
+
+	"github.com/spf13/cobra"
+
+	"hsmemu/emulator/capability"
+)
+
+func newCapabilitiesCommand(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "capabilities",
+		Short: "print what this build can do",
+		Long: "Prints as JSON what this build can do on this system, for test suites that want to know before they rely on it:\n" +
+			"firmware versions with their curves, key lengths and algorithms, faults, defects, seals, report formats, and\n" +
+			"commands. docs/json.md describes it.",
+		Args: exactly(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.printJSON(capability.Of(thisProgram(), runtime.GOOS, commandNames(cmd.Root())))
+		},
+	}
+	cmd.Flags().Bool("json", true, "print JSON, as without it")
+	return cmd
+}
+
+// commandNames are the names of the commands that do something, in their order.
+func commandNames(cmd *cobra.Command) (names []string) {
+	for _, c := range cmd.Commands() {
+		if c.RunE != nil && c.Name() != "help" && !c.HasSubCommands() || nameOf(c) == "conform" {
+			names = append(names, nameOf(c))
+		}
+		names = append(names, commandNames(c)...)
+	}
+	return names
+}
