@@ -138,7 +138,7 @@ func (a *app) exec(ctx context.Context, x execution) (err error) {
 		return errors.Join(err, remove())
 	}
 	closeAll := func() error { return errors.Join(d.Close(), remove()) }
-	endTrace := nothingLeft
+	endTrace := func() error { return nil }
 	if x.trace != "" {
 		if endTrace, err = a.trace(d.Cards, x.trace); err != nil {
 			return errors.Join(err, closeAll())

@@ -1,19 +1,13 @@
 package main
 
 import (
-	"bufio"
-	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"os"
 	"slices"
 	"strings"
-	"sync"
-	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -36,7 +30,7 @@ func newTraceCommand(a *app) *cobra.Command {
 			"With --wait the process may begin later. `hsmemu exec --trace` shows a program's commands from the first on.",
 		Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			form := eachLine
+			form := form(eachLine)
 			for _, one := range only {
 				if !slices.Contains(view.Classes(), one) {
 					return usageError{fmt.Errorf("--only %s: one of %s", one, strings.Join(view.Classes(), ", "))}
@@ -57,7 +51,10 @@ func newTraceCommand(a *app) *cobra.Command {
 			if wait {
 				follow = a.followLater
 			}
-			return follow(cmd.Context(), card, chosen(only, form))
+			return follow(cmd.Context(), card, func(w io.Writer) (view.Writer, error) {
+				shown, err := form(w)
+				return view.Chosen(only, shown), err
+			})
 		},
 	}
 	cmd.Flags().StringVar(&card, "card", defaultCard, "name of the card")
@@ -69,74 +66,29 @@ func newTraceCommand(a *app) *cobra.Command {
 	return cmd
 }
 
-// form is how events are written; card names that of an event where there are
-// several.
-// end is called in any case.
-type form func(w io.Writer) (next func(card string, e view.Event) error, end func() error, err error)
+// form is how events are written.
+type form func(io.Writer) (view.Writer, error)
 
-func eachJSON(w io.Writer) (next func(string, view.Event) error, end func() error, err error) {
-	lines := json.NewEncoder(w)
-	return func(_ string, e view.Event) error { return lines.Encode(e) }, nothingLeft, nil
-}
+func eachJSON(w io.Writer) (view.Writer, error) { return view.Objects(w), nil }
 
-func eachLine(w io.Writer) (next func(string, view.Event) error, end func() error, err error) {
-	return func(card string, e view.Event) error {
-		if card != "" {
-			card += "  "
-		}
-		_, err := fmt.Fprintln(w, card+e.Line())
-		return err
-	}, nothingLeft, nil
-}
-
-func nothingLeft() error { return nil }
+func eachLine(w io.Writer) (view.Writer, error) { return view.Lines(w), nil }
 
 func drawn(d view.Drawing) form {
-	return func(w io.Writer) (next func(string, view.Event) error, end func() error, err error) {
-		write := func(s string) error {
-			_, err := io.WriteString(w, s)
-			return err
-		}
-		return func(card string, e view.Event) error { return write(d.Of(card, e)) }, func() error { return write(d.Rest()) }, nil
-	}
+	return func(w io.Writer) (view.Writer, error) { return view.Drawn(w, d), nil }
 }
 
-// chosen writes only the events of some classes; none is all.
-func chosen(classes []string, f form) form {
-	if len(classes) == 0 {
-		return f
-	}
-	return func(w io.Writer) (func(string, view.Event) error, func() error, error) {
-		next, end, err := f(w)
-		only := view.Selection{Classes: classes}
-		return func(card string, e view.Event) error {
-			if !only.Takes(&e) {
-				return nil
-			}
-			return next(card, e)
-		}, end, err
-	}
-}
-
-// captured writes a capture, too, from when the card is known, and closes it at the
-// end.
+// captured writes a capture, too, from when the card is known.
 func (a *app) captured(path string, f form) form {
-	return func(w io.Writer) (func(string, view.Event) error, func() error, error) {
-		next, end, err := f(w)
+	return func(w io.Writer) (view.Writer, error) {
+		shown, err := f(w)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		file, err := a.writeFile(path)
 		if err != nil {
-			return nil, nil, fmt.Errorf("write %s: %w", path, plain(err))
+			return nil, fmt.Errorf("write %s: %w", path, plain(err))
 		}
-		_, failed := file.Write(view.CaptureStart())
-		return func(card string, e view.Event) error {
-			if failed == nil {
-				_, failed = file.Write(e.Packet())
-			}
-			return errors.Join(failed, next(card, e))
-		}, func() error { return errors.Join(end(), file.Close()) }, nil
+		return view.Captured(file, shown), nil
 	}
 }
 
@@ -168,50 +120,21 @@ func (a *app) follow(ctx context.Context, card string, f form) error {
 			return err
 		}
 		fmt.Fprintf(a.err, "following card %q%s\n", card, wrong)
-		out := &gathering{out: bufio.NewWriter(a.out)}
-		next, end, err := f(out)
+		out := control.Gather(a.out)
+		shown, err := f(out)
 		if err != nil {
 			return err
 		}
 		for e, failed := range events {
 			if err = failed; err == nil {
-				err = next("", e)
+				err = shown.Event("", e)
 			}
 			if err != nil {
 				break
 			}
 		}
-		return errors.Join(err, end(), out.flush())
+		return errors.Join(err, shown.End(), out.Flush())
 	})
-}
-
-// gatherTime is how long a gathering waits for more.
-const gatherTime = 5 * time.Millisecond
-
-// gathering writes what comes within a moment at once: events come in batches, and
-// one call of the system for each would take as much time as a command.
-type gathering struct {
-	mu    sync.Mutex
-	out   *bufio.Writer
-	armed bool // flush will be called
-}
-
-// Write takes a part. The error is that of an earlier one.
-func (g *gathering) Write(p []byte) (int, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if !g.armed {
-		g.armed = true
-		time.AfterFunc(gatherTime, func() { _ = g.flush() }) // the next Write has its error
-	}
-	return g.out.Write(p)
-}
-
-func (g *gathering) flush() error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.armed = false
-	return g.out.Flush()
 }
 
 // followLater is follow that waits for the process that runs the card, and for the
@@ -229,12 +152,9 @@ func (a *app) followLater(ctx context.Context, card string, f form) error {
 const onStderr = "-"
 
 // trace writes what happens to cards from here on, drawn where that is standard
-// error and a terminal, else in lines. end returns when everything is written that
-// had happened by then. What could not be written is an error of end and does not
-// disturb the cards.
+// error and a terminal, else in lines, until end is called.
 func (a *app) trace(cards []*control.Card, place string) (end func() error, err error) {
-	var out io.Writer = a.err
-	form, closeFile := form(eachLine), nothingLeft
+	out, lines, closeFile := a.err, view.Lines, func() error { return nil }
 	switch {
 	case place != onStderr:
 		file, err := a.writeFile(place)
@@ -245,39 +165,15 @@ func (a *app) trace(cards []*control.Card, place string) (end func() error, err 
 	case isTerminal(a.err):
 		whole := a.drawing()
 		whole.Whole = true
-		form = drawn(whole)
+		lines = func(w io.Writer) view.Writer { return view.Drawn(w, whole) }
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	batches := control.Follow(ctx, cards...)
-	ended := make(chan error, 1)
-	go func() { ended <- write(batches, len(cards) > 1, form, out) }()
+	write := control.Trace(out, lines, cards...)
 	return func() error {
-		cancel()
-		if err := errors.Join(<-ended, closeFile()); err != nil {
+		if err := errors.Join(write(), closeFile()); err != nil {
 			return fmt.Errorf("write the trace: %w", plain(err))
 		}
 		return nil
 	}, nil
-}
-
-// write writes events in batches. It goes through all of them, whatever becomes of
-// what it writes.
-func write(batches iter.Seq[[]control.Told], named bool, f form, w io.Writer) error {
-	out := bufio.NewWriter(w)
-	next, end, failed := f(out)
-	if failed != nil {
-		next, end = func(string, view.Event) error { return nil }, nothingLeft
-	}
-	for batch := range batches {
-		for _, e := range batch {
-			if !named {
-				e.Card = ""
-			}
-			failed = cmp.Or(failed, next(e.Card, e.Event))
-		}
-		failed = cmp.Or(failed, out.Flush())
-	}
-	return cmp.Or(failed, end(), out.Flush())
 }
 
 // drawing is how a terminal is drawn on: a dumb one obeys neither colours nor a return
