@@ -46,6 +46,7 @@ type Device struct {
 
 // Running is an update under way.
 type Running struct {
+	// Old is empty where a device is made of a blank chip.
 	Old Device  `json:"old"`
 	To  Version `json:"to"`
 	// Blocked tells that only the blocked SO-PIN allowed it; it is counted.
@@ -116,7 +117,7 @@ func (b *Books) complete(device Device) error {
 	if r.Running == nil || r.Running.Name != device.Name {
 		return fmt.Errorf("no update to %s is open", device.Name)
 	}
-	if n := len(r.Devices); n == 0 || r.Devices[n-1].Name != r.Running.Old.Name {
+	if n := len(r.Devices); r.Running.Old.Name != "" && (n == 0 || r.Devices[n-1].Name != r.Running.Old.Name) {
 		r.Devices = append(slices.Clip(r.Devices), r.Running.Old)
 	}
 	r.Devices = slices.Clone(r.Devices)

@@ -30,10 +30,19 @@ type Order struct {
 
 // Done is an update that has come to its end.
 type Done struct {
-	Chip     ChipID
+	Chip ChipID
+	// Old is empty where there was no device before.
 	Old, New Device
 	// Resumed reports whether an earlier call had begun it.
 	Resumed bool
+}
+
+// Text is what the person at the card is told at the end.
+func (d Done) Text() string {
+	if d.Old.Name == "" {
+		return "Token produced. Device id " + d.New.Name.Holder()
+	}
+	return "Firmware update completed. New device id " + d.New.Name.Holder()
 }
 
 // Errors of Update.
@@ -59,37 +68,48 @@ var (
 // ledger and the card.
 func Update(ctx context.Context, card Card, o Order) (Done, error) {
 	u := &update{card: card, order: o}
-	books, err := o.Ledger.Load("")
+	books, seen, err := u.look(ctx)
 	if err != nil {
-		return Done{}, err
-	}
-	if err := books.open(); err != nil {
-		return Done{}, err
-	}
-	u.tell(0, "looking at the card")
-	seen, err := Inspect(ctx, card, o.Rand)
-	if err != nil {
-		return Done{}, err
-	}
-	u.chip = seen.Chip
-	if books, err = o.Ledger.Load(u.chip); err != nil {
 		return Done{}, err
 	}
 	switch running := books.Chip.Running; {
-	case running != nil && seen.is(running.Certificate): // it was done, and nobody wrote it down
-		u.resumed = true
-		return u.finish(seen, *running)
+	case running != nil && (seen.is(running.Certificate) || seen.Stage != Operational):
+		return u.resume(ctx, seen, *running)
 	case seen.Stage == Operational:
 		return u.whole(ctx, seen)
-	case running == nil:
-		return Done{}, ErrOtherUpdate
-	default:
-		u.resumed = true
-		if seen.Stage == InProduction && seen.Version() == running.To {
-			return u.produce(ctx, *running)
-		}
-		return u.load(ctx, *running)
 	}
+	return Done{}, ErrOtherUpdate
+}
+
+// look inspects the card, if one could be certified at all, and loads its books.
+func (u *update) look(ctx context.Context) (Books, Inspection, error) {
+	books, err := u.order.Ledger.Load("")
+	if err != nil {
+		return Books{}, Inspection{}, err
+	}
+	if err := books.open(); err != nil {
+		return Books{}, Inspection{}, err
+	}
+	u.tell(0, "looking at the card")
+	seen, err := Inspect(ctx, u.card, u.order.Rand)
+	if err != nil {
+		return Books{}, Inspection{}, err
+	}
+	u.chip = seen.Chip
+	books, err = u.order.Ledger.Load(u.chip)
+	return books, seen, err
+}
+
+// resume goes on with what was interrupted.
+func (u *update) resume(ctx context.Context, seen Inspection, running Running) (Done, error) {
+	u.resumed = true
+	switch {
+	case seen.is(running.Certificate): // it was done, and nobody wrote it down
+		return u.finish(seen, running)
+	case seen.Stage == InProduction && seen.Version() == running.To:
+		return u.produce(ctx, running)
+	}
+	return u.load(ctx, running)
 }
 
 // open refuses if no card could be updated: whatever it is, its device could not
@@ -169,7 +189,9 @@ func (u *update) load(ctx context.Context, running Running) (Done, error) {
 	u.tell(5, "opening a secure channel to the card manager")
 	c, err := u.manager(ctx)
 	if err == nil {
-		u.tell(8, "removing firmware "+running.Old.Firmware.String())
+		if running.Old.Name != "" {
+			u.tell(8, "removing firmware "+running.Old.Firmware.String())
+		}
 		_, err = c.send(ctx, deletePackage)
 	}
 	switch {
@@ -286,7 +308,7 @@ func (u *update) finish(seen Inspection, running Running) (Done, error) {
 	if err := u.order.Ledger.Change(u.chip, func(b *Books) error { return b.complete(done.New) }); err != nil {
 		return Done{}, err
 	}
-	u.tell(100, "Firmware update completed. New device id "+done.New.Name.Holder())
+	u.tell(100, done.Text())
 	return done, nil
 }
 
