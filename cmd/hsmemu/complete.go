@@ -10,6 +10,7 @@ import (
 	"hsmemu/applet"
 	"hsmemu/emulator"
 	"hsmemu/emulator/conform"
+	"hsmemu/emulator/lesson"
 	"hsmemu/emulator/view"
 	"hsmemu/keystore/seal"
 )
@@ -27,6 +28,7 @@ var completedArgs = map[string][]choices{
 	"card rename": {cardNames, nil}, "card copy": {cardNames, nil},
 	"card new": {nil}, "card list": {nil}, "apdu": {nil}, "trace": {nil}, "run": {nil}, "status": {nil}, "version": {nil}, "card authenticate": {nil}, "conform": {nil},
 	"card fault": {cardNames, faultNames, faultSettings},
+	"lesson":     {lessonNames, nil}, "lesson expect": {nil},
 }
 
 // completedFlags are the flags whose values are no files.
@@ -35,6 +37,8 @@ var completedFlags = map[string]choices{
 	"report": reportForms, "reader": nil, "rules": nil, "situations": nil, "timeout": nil, "yes-destroy": nil, "keep-so-tries": nil,
 	"socket-mode": socketModes, "key": nil, "key-domain": nil, "id": nil, "label": nil, "serial": nil, "seed": nil, "pcr": nil,
 }
+
+func lessonNames(*app, []string) []string { return lesson.Ours() }
 
 func reportForms(*app, []string) []string { return conform.Formats() }
 

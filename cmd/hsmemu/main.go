@@ -164,7 +164,7 @@ func newRootCommand(a *app) *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{flagError(err)} })
 	root.AddCommand(
 		newCardCommand(a), newExecCommand(a), newRunCommand(a), newAPDUCommand(a), newTraceCommand(a), newRAMCommand(a), newConformCommand(a), newStatusCommand(a),
-		newAttestCommand(a), newPortalCommand(a), newVersionCommand(a), newCapabilitiesCommand(a), newCompletionCommand(a), newManCommand(a),
+		newAttestCommand(a), newPortalCommand(a), newLessonCommand(a), newVersionCommand(a), newCapabilitiesCommand(a), newCompletionCommand(a), newManCommand(a),
 	)
 	root.SetVersionTemplate("hsmemu {{.Version}}\n")
 	alsoByFlag(root)

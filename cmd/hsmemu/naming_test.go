@@ -29,11 +29,12 @@ var more = map[string][]string{
 	"card eject": nil, "card insert": nil, "card reset": nil,
 	"card authenticate": {"--with", "nosuch"}, "card import-key": {"--share", "/nowhere/share", keyFile},
 	"exec": {"--", "true"}, "run": nil, "apdu": {"00"}, "trace": nil, "attest": {"--key", "1"}, "status": nil, "conform": nil,
-	"ram": {"http://localhost/rt/paas"},
+	"ram": {"http://localhost/rt/paas"}, "lesson expect": {"state=operational"},
 }
 
 // without are the commands that are about no card.
-var without = []string{"", "card", "card list", "conform client", "portal", "portal serve", "version", "capabilities", "completion", "man"}
+var without = []string{"", "card", "card list", "conform client", "portal", "portal serve", "version",
+	"lesson", "lesson list", "lesson check", "lesson hint", "lesson next", "lesson undo", "lesson reset", "lesson join", "capabilities", "completion", "man"}
 
 // Every command names its card in one of two ways, and those with an argument take
 // the flag, too, which is not shown.

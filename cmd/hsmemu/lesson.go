@@ -1,0 +1,396 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"hsmemu/emulator/lesson"
+	"hsmemu/emulator/program"
+	"hsmemu/emulator/view"
+)
+
+func newLessonCommand(a *app) *cobra.Command {
+	var dir, student, report string
+	cmd := &cobra.Command{
+		Use:   "lesson [NAME]",
+		Short: "work through a lesson, judged by what the cards say",
+		Long: "Starts a lesson: a shell with cards of its own in the readers of a private PC/SC daemon, in an empty folder.\n" +
+			"In it, and in other terminals after `hsmemu lesson join`, `lesson check` judges the present step by the state of\n" +
+			"the cards and by what happened to them, `lesson hint` tells more, up to three times, `lesson undo` puts the\n" +
+			"cards and files back to how they were when the step began, `lesson next` goes on, and `lesson reset` begins\n" +
+			"again. Without NAME the present step is shown, or where there is none, the lessons. Everything is gone when\n" +
+			"the shell ends; cards of your own are not touched.\n\n" +
+			"--dir has a lesson of your own, in the form of Killercoda and localcoda, with hints and solutions beside it.\n" +
+			"Its scripts are programs that run as you, with a time limit and a folder of their own, and are not locked in.\n" +
+			"--report posts how it stands with each step to a trainer, and nothing else.",
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case len(args) > 1:
+				return usageError{errors.New("lesson takes one name")}
+			case len(args) == 1 && dir != "":
+				return usageError{errors.New("name a lesson or --dir: one of them")}
+			case len(args) == 0 && dir == "":
+				if s, err := a.lessonHere(); err == nil {
+					return a.tellStep(s)
+				} else if !errors.Is(err, lesson.ErrNoSession) {
+					return err
+				}
+				return a.listLessons()
+			}
+			if u, err := url.Parse(report); err != nil || report != "" && (u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+				return usageError{errors.New("--report takes the URL of a trainer's console, as http://127.0.0.1:8080/class")}
+			}
+			var l *lesson.Lesson
+			var err error
+			if dir != "" {
+				l, err = loadLesson(dir)
+			} else if l, err = lesson.Own(args[0]); errors.Is(err, lesson.ErrNoLesson) {
+				if near := view.Nearest(args[0], lesson.Ours()); near != "" {
+					err = hinted{err, fmt.Sprintf("did you mean %q?", near)}
+				}
+				return usageError{err}
+			}
+			if err != nil {
+				return err
+			}
+			return a.teach(context.WithoutCancel(cmd.Context()), l, lesson.Options{Student: cmp.Or(student, a.env("USER"), "student"), Report: report})
+		},
+	}
+	cmd.Flags().StringVar(&dir, "dir", "", "folder of a lesson of your own")
+	cmd.Flags().StringVar(&student, "student", "", "with --report: your `NAME` in the trainer's table (default $USER)")
+	cmd.Flags().StringVar(&report, "report", "", "post results to this `URL` of a trainer's console")
+	act := func(use, short string, do func(*cobra.Command, *lesson.Session) error) *cobra.Command {
+		return &cobra.Command{Use: use, Short: short, Args: exactly(0), RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := a.lessonHere()
+			if err != nil {
+				return err
+			}
+			return do(cmd, s)
+		}}
+	}
+	cmd.AddCommand(
+		&cobra.Command{Use: "list", Short: "list the lessons", Args: exactly(0), RunE: func(*cobra.Command, []string) error { return a.listLessons() }},
+		newLessonCheckCommand(a), newLessonExpectCommand(a),
+		act("hint", "show the next hint of the present step", func(_ *cobra.Command, s *lesson.Session) error { return a.tellHint(s) }),
+		act("next", "go on to the next step, if this one is solved", func(cmd *cobra.Command, s *lesson.Session) error { return a.nextStep(cmd.Context(), s) }),
+		act("undo", "put cards and files back to how they were when the step began", func(cmd *cobra.Command, s *lesson.Session) error {
+			if err := s.Undo(cmd.Context()); err != nil {
+				return fmt.Errorf("undo: %w", err)
+			}
+			fmt.Fprintf(a.out, "step %d begins again, which no real card allows\n", min(s.Number(), len(s.Lesson.Steps)))
+			return nil
+		}),
+		act("reset", "begin the lesson again", func(cmd *cobra.Command, s *lesson.Session) error {
+			if err := s.Reset(cmd.Context()); err != nil {
+				return fmt.Errorf("reset: %w", err)
+			}
+			return a.tellStep(s)
+		}),
+		act("join", "open a shell in the lesson of another terminal", func(_ *cobra.Command, s *lesson.Session) error { return a.lessonShell(s) }),
+	)
+	return cmd
+}
+
+// lessonFile says where the lesson of a state folder goes on.
+const lessonFile = "lesson"
+
+// lessonHere is the lesson that this shell is in, or else the one that was started
+// last in another terminal.
+func (a *app) lessonHere() (*lesson.Session, error) {
+	if dir := a.env(lesson.EnvSession); dir != "" {
+		return lesson.Join(dir)
+	}
+	d, err := a.cards()
+	if err != nil {
+		return nil, err
+	}
+	return lesson.Find(filepath.Join(d.Path(), lessonFile))
+}
+
+func (a *app) listLessons() error {
+	for i, name := range lesson.Ours() {
+		l, err := lesson.Own(name)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(a.out, "%2d  %-18s %2d min  %s\n", i+1, name, l.Minutes, l.Title)
+	}
+	return nil
+}
+
+// loadLesson reads a lesson's folder, which is no link.
+func loadLesson(dir string) (*lesson.Lesson, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open the lesson: %w", err)
+	}
+	l, err := lesson.Load(root.FS())
+	if err != nil {
+		return nil, lessonError{dir, err}
+	}
+	return l, nil
+}
+
+// lessonError is everything that is wrong with a lesson, a line for each.
+type lessonError struct {
+	dir string
+	error
+}
+
+func (e lessonError) Error() string { return "lesson " + e.dir + ": " + e.error.Error() }
+func (e lessonError) Unwrap() error { return e.error }
+
+// prepared completes what a session needs of this process.
+func (a *app) prepared(o lesson.Options) (lesson.Options, error) {
+	if err := needPCSCLite("lesson", runtime.GOOS); err != nil {
+		return o, err
+	}
+	program, err := os.Executable()
+	if err != nil {
+		return o, fmt.Errorf("find this program: %w", err)
+	}
+	o.Program, o.World = program, a.world("lesson")
+	return o, nil
+}
+
+// teach runs a shell in a session of its own.
+func (a *app) teach(ctx context.Context, l *lesson.Lesson, o lesson.Options) error {
+	o, err := a.prepared(o)
+	if err != nil {
+		return err
+	}
+	d, err := a.cards()
+	if err != nil {
+		return err
+	}
+	p, err := lesson.Begin(ctx, l, o)
+	if err != nil {
+		return fmt.Errorf("begin the lesson: %w", err)
+	}
+	withdraw, err := p.Announce(filepath.Join(d.Path(), lessonFile))
+	if err != nil {
+		return errors.Join(err, p.Close())
+	}
+	fmt.Fprintf(a.out, "%s\n\n%s\n\n", l.Title, lesson.Plain(l.Intro))
+	if err := a.tellStep(p.Session); err != nil {
+		return errors.Join(err, withdraw(), p.Close())
+	}
+	fmt.Fprintln(a.out, "\n`lesson check` judges, `lesson hint` helps, `lesson undo` takes back, `lesson next` goes on; `exit` ends it all.")
+	ended := a.lessonShell(p.Session)
+	if err := errors.Join(withdraw(), p.Close()); err != nil {
+		return fmt.Errorf("end the lesson: %w", err)
+	}
+	return ended
+}
+
+// lessonShell runs the user's shell in the folder of a session.
+func (a *app) lessonShell(s *lesson.Session) error {
+	env := os.Environ()
+	for _, v := range s.Variables() {
+		name, value, _ := strings.Cut(v, "=")
+		env = program.With(env, name, value)
+	}
+	signals := program.Collect()
+	defer signals.Stop()
+	cmd := exec.Command(cmp.Or(a.env("SHELL"), "sh"))
+	cmd.Dir, cmd.Env = s.Work(), env
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = a.in, a.out, a.err
+	return a.notStarted(signals.Run(cmd, isTerminal(a.in)), "")
+}
+
+// tellStep prints what is to be done, or that all is done.
+func (a *app) tellStep(s *lesson.Session) error {
+	step := s.Step()
+	if step != nil {
+		_, err := fmt.Fprintf(a.out, "Step %d of %d: %s\n\n%s\n", s.Number(), len(s.Lesson.Steps), step.Title, lesson.Plain(step.Text))
+		return err
+	}
+	fmt.Fprintf(a.out, "All steps are done.\n\n%s\n\nWhat this would have cost on hardware:\n", lesson.Plain(s.Lesson.Finish))
+	for i, step := range s.Lesson.Steps {
+		fmt.Fprintf(a.out, "%2d. %s: %s\n", i+1, step.Title, cmp.Or(step.Cost, "nothing"))
+	}
+	return nil
+}
+
+func (a *app) tellHint(s *lesson.Session) error {
+	hint, more, err := s.Hint()
+	switch {
+	case err != nil:
+		return err
+	case hint == "":
+		_, err = fmt.Fprintln(a.out, "there are no hints")
+	default:
+		_, err = fmt.Fprintf(a.out, "%s\n\n(%d more)\n", lesson.Plain(hint), more)
+	}
+	return err
+}
+
+// judged checks the present step, says what was found, and reports it where that was
+// asked for.
+func (a *app) judged(ctx context.Context, s *lesson.Session) (bool, error) {
+	v, err := s.Check(ctx)
+	if err != nil {
+		return false, err
+	}
+	if said := strings.TrimSpace(v.Says); said != "" && !v.Solved {
+		for line := range strings.SplitSeq(said, "\n") {
+			fmt.Fprintln(a.out, view.Printable(line))
+		}
+	}
+	if url := s.Report(); url != "" && s.Step() != nil {
+		if err := lesson.Post(ctx, url, s.Result()); err != nil {
+			fmt.Fprintf(a.err, "hsmemu: the trainer was not told: %s\n", oneLine(err.Error()))
+		}
+	}
+	return v.Solved, nil
+}
+
+// errUnsolved is said where a step is not solved yet.
+var errUnsolved = errors.New("this step is not solved yet")
+
+func (a *app) nextStep(ctx context.Context, s *lesson.Session) error {
+	solved, err := a.judged(ctx, s)
+	if err == nil && !solved {
+		err = hinted{errUnsolved, "lesson hint"}
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.Next(); err != nil {
+		return fmt.Errorf("keep the cards for undo: %w", err)
+	}
+	return a.tellStep(s)
+}
+
+func newLessonCheckCommand(a *app) *cobra.Command {
+	var watch bool
+	var limit time.Duration
+	cmd := &cobra.Command{
+		Use:   "check [DIR|NAME]...",
+		Short: "judge the present step, or prove lessons",
+		Long: "Judges the present step; with --watch again whenever something happens to a card, until it is solved.\n" +
+			"With folders, or names of lessons that come with the program, it proves those: every step is unsolved at\n" +
+			"first, every command of its text and its hints works, and its solution solves it.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				if watch {
+					return usageError{errors.New("--watch is about the present step")}
+				}
+				return a.prove(cmd.Context(), args, limit)
+			}
+			s, err := a.lessonHere()
+			if err != nil {
+				return err
+			}
+			for {
+				solved, err := a.judged(cmd.Context(), s)
+				if err != nil {
+					return err
+				}
+				if solved {
+					_, err := fmt.Fprintln(a.out, "solved; `lesson next` goes on")
+					return err
+				}
+				if !watch {
+					return hinted{errUnsolved, "lesson hint"}
+				}
+				for last := s.Changes(); last == s.Changes(); {
+					select {
+					case <-cmd.Context().Done():
+						return errInterrupted
+					case <-time.After(200 * time.Millisecond):
+					}
+				}
+			}
+		},
+	}
+	cmd.Flags().BoolVar(&watch, "watch", false, "judge again whenever something happens to a card")
+	cmd.Flags().DurationVar(&limit, "limit", lesson.DefaultLimit, "how long a verify script may take, for DIR")
+	return cmd
+}
+
+// prove proves lessons and prints what is wrong, a line for each thing.
+func (a *app) prove(ctx context.Context, lessons []string, limit time.Duration) error {
+	o, err := a.prepared(lesson.Options{Limit: limit})
+	if err != nil {
+		return err
+	}
+	failed := false
+	for _, name := range lessons {
+		l, err := lesson.Own(name)
+		if errors.Is(err, lesson.ErrNoLesson) {
+			l, err = loadLesson(name)
+		}
+		if err == nil {
+			err = lesson.Prove(ctx, l, o)
+		}
+		if ctx.Err() != nil {
+			return errInterrupted
+		}
+		if err == nil {
+			fmt.Fprintf(a.out, "%s: %d steps hold\n", name, len(l.Steps))
+			continue
+		}
+		failed = true
+		var of lessonError
+		if errors.As(err, &of) {
+			err = of.error
+		}
+		for line := range bytes.SplitSeq([]byte(err.Error()), []byte("\n")) {
+			fmt.Fprintf(a.out, "%s/%s\n", name, view.Printable(string(line)))
+		}
+	}
+	if failed {
+		return errors.New("not every lesson holds")
+	}
+	return nil
+}
+
+func newLessonExpectCommand(a *app) *cobra.Command {
+	var card string
+	var seen []string
+	cmd := &cobra.Command{
+		Use:   "expect [EXPECTATION]...",
+		Short: "compare a card with what is expected, for scripts of lessons",
+		Long: "Compares members of what `hsmemu card show --json` prints of a card with values: so_pin.tries_left=7,\n" +
+			"keys.*.label=first (any of the keys), keys.count>=1. = and != take patterns with * and ?; there are >= and <=.\n" +
+			"--seen wants an event of the card in this step that is as its words say, as `hsmemu trace --json` prints them:\n" +
+			"--seen 'subject=SO-PIN,sw=63C?'. Exit code 0 if all holds, 1 if not, and 2 for what cannot be understood.",
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args)+len(seen) == 0 {
+				return usageError{errors.New("lesson expect takes an expectation or --seen")}
+			}
+			d, err := a.cards()
+			if err != nil {
+				return err
+			}
+			why, err := lesson.ExpectAll(cmd.Context(), d, card, a.env(lesson.EnvEvents), args, seen)
+			switch {
+			case errors.Is(err, lesson.ErrExpectation):
+				return usageError{err}
+			case err != nil:
+				return err
+			case why != "":
+				return fmt.Errorf("card %q: %s", card, why)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&card, "card", defaultCard, "name of the card")
+	cmd.Flags().StringSliceVar(&seen, "seen", nil, "want an event with this `MEMBER=PATTERN`; repeated or with commas, all in one event")
+	return cmd
+}

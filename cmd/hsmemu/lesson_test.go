@@ -1,0 +1,185 @@
+//go:build linux
+
+package main
+
+import (
+	"io"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"hsmemu/emulator/lesson"
+)
+
+// TestLessons proves the lessons that come with the program: every step is unsolved at
+// first, the commands of texts and hints work, and its solution solves it.
+func TestLessons(t *testing.T) {
+	t.Parallel()
+	for _, name := range lesson.Ours() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			out, err := newHome(t).command("lesson", "check", "--limit", "1m", name).CombinedOutput()
+			require.NoError(t, err, "%s", out)
+			require.Contains(t, string(out), "steps hold")
+		})
+	}
+}
+
+// inLesson types commands in the shell of a lesson.
+func (h *home) inLesson(typed string, args ...string) string {
+	h.t.Helper()
+	cmd := h.command(append([]string{"lesson"}, args...)...)
+	cmd.Env = append(cmd.Env, "SHELL=/bin/sh")
+	cmd.Stdin = strings.NewReader(typed)
+	out, err := cmd.CombinedOutput()
+	require.NoError(h.t, err, "%s", out)
+	return string(out)
+}
+
+func TestLesson_WorkedThrough(t *testing.T) {
+	t.Parallel()
+	h := newHome(t)
+	s := httptest.NewServer(lesson.NewClass(1, time.Now))
+	defer s.Close()
+	out := h.inLesson(`exec 2>&1
+lesson next
+lesson hint
+for try in 1 2; do pkcs11-tool --login --pin 000000 -O > said 2>&1; done
+lesson undo
+ls said
+hsmemu lesson expect --card lab user_pin.tries_left=3 && echo undone
+sc-hsm-tool --initialize --so-pin 3537363231383830 --pin 648219 > /dev/null 2>&1
+for try in 1 2 3; do pkcs11-tool --login --pin 000000 -O > said 2>&1; done
+lesson check
+lesson next
+pkcs11-tool --login --pin 648219 -O > /dev/null 2>&1
+lesson next
+pkcs11-tool --login --login-type so --so-pin 3537363231383830 --init-pin --new-pin 648219 > /dev/null 2>&1
+lesson check --watch
+lesson next
+lesson
+lesson reset
+ls said
+hsmemu lesson expect --card lab user_pin.tries_left=3 && echo reset
+`, "blocked-pin", "--report", s.URL, "--student", "alice")
+	for _, want := range []string{
+		"Step 1 of 3: Block it", `card "lab": user_pin.state is ready, and not blocked`, "this step is not solved yet", "(2 more)",
+		"step 1 begins again", "cannot access 'said'", "undone\n", "solved; `lesson next` goes on", "Step 2 of 3", "Step 3 of 3",
+		"All steps are done.", "What this would have cost on hardware:", " 1. Block it: the user PIN", "reset\n",
+	} {
+		i := strings.Index(out, want)
+		require.GreaterOrEqual(t, i, 0, "%q in order in\n%s", want, out)
+		out = out[i+len(want):]
+	}
+	require.NotContains(t, out, "the trainer was not told")
+	q, err := s.Client().Get(s.URL)
+	require.NoError(t, err)
+	page, err := io.ReadAll(q.Body)
+	require.NoError(t, err)
+	require.NoError(t, q.Body.Close())
+	require.Contains(t, string(page), `alice</th><td>A user PIN blocked, and unblocked</td><td><span class="solved">solved</span> (1 hints) · <span class="solved">solved</span> · <span class="solved">solved</span>`)
+	require.NoFileExists(t, filepath.Join(h.dir, "lesson"))
+	left, err := filepath.Glob(filepath.Join(h.dir, "*"))
+	require.NoError(t, err)
+	require.Empty(t, left, "nothing of a lesson is left in the state folder")
+}
+
+// A second terminal joins the lesson of the first, and watching notices what is done
+// there.
+func TestLesson_TwoTerminals(t *testing.T) {
+	t.Parallel()
+	h := newHome(t)
+	first := h.command("lesson", "first-steps")
+	first.Env = append(first.Env, "SHELL=/bin/sh")
+	keys, err := first.StdinPipe()
+	require.NoError(t, err)
+	var out said
+	first.Stdout, first.Stderr = &out, &out
+	require.NoError(t, first.Start())
+	_, err = keys.Write([]byte("lesson check --watch\n"))
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return strings.Contains(out.String(), "it has not happened") }, patience, 20*time.Millisecond)
+	second := h.inLesson("sc-hsm-tool\npwd\n", "join")
+	require.Contains(t, second, "never been initialized")
+	require.Eventually(t, func() bool { return strings.Contains(out.String(), "solved; ") }, patience, 20*time.Millisecond)
+	require.NoError(t, keys.Close())
+	require.NoError(t, first.Wait(), "%s", &out)
+	gone, err := h.command("lesson", "check").CombinedOutput()
+	require.Error(t, err)
+	require.Contains(t, string(gone), "no lesson is going on here")
+}
+
+// writeLesson writes a lesson of one step with a card.
+func writeLesson(t *testing.T, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	all := map[string]string{
+		"index.json":  `{"title": "T", "details": {"intro": {"background": "setup.sh"}, "steps": [{"title": "S", "text": "text.md", "verify": "verify.sh"}]}}`,
+		"lesson.json": `{"schema": 1, "cards": ["lab"], "steps": [{"hints": "hints.md", "solution": "solution.sh"}]}`,
+		"setup.sh":    "hsmemu card new lab\n", "text.md": "Text.\n", "hints.md": "## 1\n\n```\nsc-hsm-tool\n```\n\n## 2\n\nb\n\n## 3\n\nc\n",
+		"verify.sh":   "hsmemu lesson expect --card lab state=operational\n",
+		"solution.sh": "sc-hsm-tool --initialize --so-pin 3537363231383830 --pin 648219\n",
+	}
+	for name, text := range files {
+		all[name] = text
+	}
+	for name, text := range all {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
+	}
+	return dir
+}
+
+// lesson check finds what a lesson is not to be.
+func TestLesson_Prove(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ name, file, text, want string }{
+		{"it holds", "text.md", "Text.\n", ": 1 steps hold"},
+		{"solved at once", "verify.sh", "true\n", "/verify.sh: step 1 is solved before anything was done"},
+		{"solution fails", "solution.sh", "false\n", "/solution.sh: exit code 1"},
+		{"solution does not solve it", "solution.sh", "true\n", "/verify.sh: the solution does not solve step 1: hsmemu: card \"lab\": state is uninitialised, and not operational"},
+		{"hint fails", "hints.md", "## 1\n\n```\nfalse\n```\n\n## 2\n\nb\n\n## 3\n\nc\n", "/solution.sh: step 1, hint 1: false: exit code 1"},
+		{"text fails", "text.md", "Type `exit 4`{{exec}}.\n", "/solution.sh: step 1, text: exit 4: exit code 4"},
+		{"verify does not work", "verify.sh", "nosuchprogram\n", "/verify.sh: the script does not work: exit code 127"},
+		{"verify is about nothing", "verify.sh", "hsmemu lesson expect --card lab stat=operational\n", "/verify.sh: the script does not work: exit code 2"},
+		{"verify hangs", "verify.sh", "sleep 1000\n", "/verify.sh: it did not end within its time, 1s"},
+		{"verify leaves its folder", "verify.sh", "true\ncd ../.. && ls\n", "/verify.sh:2: \"../..\" leads out of the lesson's folder"},
+		{"setup fails", "setup.sh", "exit 9\n", "/setup.sh: the script does not work: exit code 9"},
+		{"a card that was not made", "setup.sh", "true\n", "there is no such card"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			dir := writeLesson(t, map[string]string{c.file: c.text})
+			out, err := newHome(t).command("lesson", "check", "--limit", "1s", dir).CombinedOutput()
+			require.Contains(t, string(out), c.want)
+			require.Equal(t, c.name != "it holds", err != nil, "%s", out)
+		})
+	}
+}
+
+func TestLesson_Mistyped(t *testing.T) {
+	t.Parallel()
+	h := newHome(t)
+	for _, c := range []struct {
+		args, want string
+		code       int
+	}{
+		{"lesson first-step", `did you mean "first-steps"?`, exitUsage},
+		{"lesson a b", "lesson takes one name", exitUsage},
+		{"lesson first-steps --dir x", "one of them", exitUsage},
+		{"lesson first-steps --report ftp://x", "--report takes the URL", exitUsage},
+		{"lesson --dir nowhere", "open the lesson", exitFailed},
+		{"lesson hint", "no lesson is going on here", exitFailed},
+		{"lesson expect --card lab state=x", "no such card", exitFailed},
+	} {
+		cmd := h.command(strings.Fields(c.args)...)
+		out, err := cmd.CombinedOutput()
+		require.Error(t, err)
+		require.Equal(t, c.code, cmd.ProcessState.ExitCode(), "%s", out)
+		require.Contains(t, string(out), c.want)
+	}
+}

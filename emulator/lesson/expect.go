@@ -1,0 +1,186 @@
+package lesson
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"hsmemu/emulator/view"
+)
+
+// ErrExpectation says that an expectation cannot be understood, or is about a member
+// that a card does not have.
+var ErrExpectation = errors.New("not an expectation")
+
+// operators, the longer ones first.
+var operators = []string{">=", "<=", "!=", "="}
+
+// Expect compares a card with an expectation such as "so_pin.tries_left=7": the path
+// of a member in the card's JSON form (docs/json.md), an operator and a value. In the
+// path "*" stands for any element of a list, and "count" behind a list for its
+// length. The operators are =, !=, >= and <=; with = and != a value is a pattern in
+// which * and ? stand for any characters. It returns why the expectation does not
+// hold, in words, and "" if it does. Error: ErrExpectation.
+func Expect(c view.Card, expectation string) (string, error) {
+	at, op := -1, ""
+	for _, o := range operators {
+		if i := strings.Index(expectation, o); i > 0 && (at < 0 || i < at) {
+			at, op = i, o
+		}
+	}
+	if at < 0 {
+		return "", fmt.Errorf("%w: %q has none of %s", ErrExpectation, expectation, strings.Join(operators, " "))
+	}
+	name, want := expectation[:at], expectation[at+len(op):]
+	if _, err := path.Match(want, ""); err != nil {
+		return "", fmt.Errorf("%w: %q: %w", ErrExpectation, want, err)
+	}
+	form, err := json.Marshal(c)
+	if err != nil {
+		return "", err
+	}
+	d := json.NewDecoder(bytes.NewReader(form))
+	d.UseNumber()
+	var whole any
+	if err := d.Decode(&whole); err != nil {
+		return "", err
+	}
+	values, err := follow(whole, strings.Split(name, "."))
+	if err != nil {
+		return "", fmt.Errorf("%w: %s: %w", ErrExpectation, name, err)
+	}
+	holds := func(v string) bool { return compare(v, op, want) }
+	if op == "!=" && len(values) > 0 && !slices.ContainsFunc(values, func(v string) bool { return !holds(v) }) {
+		return "", nil // none of them is
+	}
+	if op != "!=" && slices.ContainsFunc(values, holds) {
+		return "", nil
+	}
+	if len(values) == 0 {
+		return fmt.Sprintf("%s: there is none", name), nil
+	}
+	return fmt.Sprintf("%s is %s, and not %s%s", name, strings.Join(values, ", "), strings.TrimPrefix(op, "="), want), nil
+}
+
+// follow collects the values at a path as texts.
+func follow(v any, names []string) (values []string, err error) {
+	if len(names) == 0 {
+		switch v := v.(type) {
+		case nil:
+			return []string{"null"}, nil
+		case string:
+			return []string{v}, nil
+		case map[string]any:
+			return []string{"object"}, nil
+		case []any:
+			return []string{strconv.Itoa(len(v)) + " elements"}, nil
+		}
+		return []string{fmt.Sprint(v)}, nil
+	}
+	switch v := v.(type) {
+	case nil:
+		if names[0] == "count" {
+			return []string{"0"}, nil
+		}
+		return nil, nil
+	case map[string]any:
+		member, ok := v[names[0]]
+		if !ok {
+			all := make([]string, 0, len(v))
+			for name := range v {
+				all = append(all, name)
+			}
+			return nil, fmt.Errorf("there is no %q; did you mean %q?", names[0], view.Nearest(names[0], all))
+		}
+		return follow(member, names[1:])
+	case []any:
+		if names[0] == "count" {
+			return []string{strconv.Itoa(len(v))}, nil
+		}
+		if names[0] != "*" {
+			return nil, fmt.Errorf("a list takes * or count, not %q", names[0])
+		}
+		for _, one := range v {
+			more, err := follow(one, names[1:])
+			if err != nil {
+				return nil, err
+			}
+			values = append(values, more...)
+		}
+		return values, nil
+	}
+	return nil, fmt.Errorf("there is no %q in a value", names[0])
+}
+
+func compare(have, op, want string) bool {
+	switch op {
+	case "=", "!=":
+		same, _ := path.Match(want, have) // the pattern has been tried
+		return same == (op == "=")
+	}
+	h, err1 := strconv.ParseFloat(have, 64)
+	w, err2 := strconv.ParseFloat(want, 64)
+	return err1 == nil && err2 == nil && (op == ">=" && h >= w || op == "<=" && h <= w)
+}
+
+// Seen reports whether one of the events in a file, JSON of a view.Event in each
+// line, is as all the words say: "sw=63C?" compares a member with a pattern. A file
+// that is not there has none. Error: ErrExpectation.
+func Seen(file string, words []string) (bool, error) {
+	type want struct{ name, pattern string }
+	var wants []want
+	known, err := members(view.Event{})
+	if err != nil {
+		return false, err
+	}
+	for _, w := range words {
+		name, pattern, ok := strings.Cut(w, "=")
+		if _, err := path.Match(pattern, ""); !ok || err != nil || known[name] == nil {
+			return false, fmt.Errorf("%w: %q of an event", ErrExpectation, w)
+		}
+		wants = append(wants, want{name, pattern})
+	}
+	f, err := os.Open(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	defer func() { _ = f.Close() }() // only read
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		var e map[string]json.RawMessage
+		if json.Unmarshal(lines.Bytes(), &e) != nil {
+			continue // the last line may be about to be written
+		}
+		fits := true
+		for _, w := range wants {
+			text := string(e[w.name])
+			var s string
+			if json.Unmarshal(e[w.name], &s) == nil && text != "null" {
+				text = s
+			}
+			same, _ := path.Match(w.pattern, text) // the pattern has been tried
+			fits = fits && same
+		}
+		if fits {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+func members(v any) (map[string]json.RawMessage, error) {
+	form, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	var m map[string]json.RawMessage
+	return m, json.Unmarshal(form, &m)
+}

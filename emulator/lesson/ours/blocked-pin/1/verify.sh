@@ -1,0 +1,2 @@
+#!/bin/sh
+hsmemu lesson expect --card lab user_pin.state=blocked

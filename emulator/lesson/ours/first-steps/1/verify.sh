@@ -1,0 +1,2 @@
+#!/bin/sh
+hsmemu lesson expect --card lab --seen command=SELECT

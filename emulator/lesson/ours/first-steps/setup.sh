@@ -1,0 +1,4 @@
+#!/bin/sh
+set -e
+hsmemu card new lab
+echo 'pay 100 to Alice' > order

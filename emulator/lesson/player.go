@@ -1,0 +1,144 @@
+package lesson
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"sync"
+
+	"hsmemu/emulator/control"
+	"hsmemu/emulator/statedir"
+	"hsmemu/vsmartcard/pcscd"
+)
+
+// A Player is a session together with the readers that its cards are in.
+type Player struct {
+	*Session
+
+	readers *control.Private
+	record  sync.WaitGroup
+	end     context.CancelFunc
+	remove  func() error // the socket's folder
+}
+
+// Begin makes a session in a new folder, with its cards in the readers of a private
+// PC/SC daemon. Close ends it. A failure of the lesson's setup is an ErrScript.
+func Begin(ctx context.Context, l *Lesson, o Options) (p *Player, err error) {
+	dir, err := os.MkdirTemp("", "hsmemu-lesson")
+	if err != nil {
+		return nil, err
+	}
+	p = &Player{Session: &Session{Lesson: l, dir: dir}, end: func() {}, remove: func() error { return nil }}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.Close())
+			p = nil
+		}
+	}()
+	p.progress = progress{Limit: o.Limit, Student: o.Student, Report: o.Report}
+	if p.progress.Limit == 0 {
+		p.progress.Limit = DefaultLimit
+	}
+	for _, sub := range []string{"state", "work", "events", "bin", "undo"} {
+		if err := os.Mkdir(p.path(sub), 0o700); err != nil {
+			return p, err
+		}
+	}
+	if err := copyFiles(l.files, p.path("lesson")); err != nil {
+		return p, err
+	}
+	if err := os.Symlink(o.Program, p.path("bin", "hsmemu")); err != nil {
+		return p, err
+	}
+	if err := os.WriteFile(p.path("bin", "lesson"), []byte("#!/bin/sh\nexec hsmemu lesson \"$@\"\n"), 0o700); err != nil { //nolint:gosec // it is a program
+		return p, err
+	}
+	if l.Setup != "" {
+		out, code, err := p.run(ctx, l.Setup, "", 10*p.progress.Limit, true)
+		if err == nil && code != 0 {
+			err = fmt.Errorf("%w: exit code %d: %s", ErrScript, code, out)
+		}
+		if err != nil {
+			return p, fmt.Errorf("%s: %w", l.Setup, err)
+		}
+	}
+	if p.cards, err = statedir.Open(p.path("state"), unsealed()); err != nil {
+		return p, err
+	}
+	if err := p.serve(ctx, o); err != nil {
+		return p, err
+	}
+	return p, p.begin()
+}
+
+// serve puts the lesson's cards into readers, and records what happens to them.
+func (p *Player) serve(ctx context.Context, o Options) error {
+	if len(p.Lesson.Cards) == 0 {
+		return nil
+	}
+	var places control.Places
+	for _, name := range p.Lesson.Cards {
+		card, err := p.cards.Run(name, o.World)
+		if err != nil {
+			return errors.Join(err, places.Release())
+		}
+		places = append(places, control.Placement{Name: name, Card: card.Card, Kept: card, Release: card.Close})
+		if places[len(places)-1].Socket, err = p.cards.Socket(name); err != nil {
+			return errors.Join(err, places.Release())
+		}
+	}
+	l, at, remove, err := pcscd.ListenIn(os.Getenv("XDG_RUNTIME_DIR"), os.TempDir())
+	if err != nil {
+		return errors.Join(err, places.Release())
+	}
+	p.remove = remove
+	if p.readers, err = control.Start(context.WithoutCancel(ctx), l, at, places); err != nil {
+		return err
+	}
+	p.progress.Socket = at
+	files := make(map[string]*os.File)
+	for _, name := range p.Lesson.Cards {
+		f, err := os.OpenFile(p.path("events", name+".jsonl"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+		if err != nil {
+			return err
+		}
+		files[name] = f
+	}
+	following, end := context.WithCancel(context.WithoutCancel(ctx))
+	p.end = end
+	p.record.Go(func() {
+		for told := range control.Follow(following, p.readers.Cards...) {
+			for _, one := range told {
+				_ = json.NewEncoder(files[one.Card]).Encode(one.Event) // without it the step counts as not solved
+			}
+		}
+		for _, f := range files {
+			_ = f.Close() // likewise
+		}
+	})
+	return nil
+}
+
+// Close ends the session: what its scripts have left running is killed, and its
+// folder removed.
+func (p *Player) Close() error {
+	if f, err := os.Open(p.path("groups")); err == nil {
+		for lines := bufio.NewScanner(f); lines.Scan(); {
+			if group, err := strconv.Atoi(lines.Text()); err == nil && group > 1 {
+				killGroup(group)
+			}
+		}
+		_ = f.Close() // only read
+	}
+	p.end()
+	var err error
+	if p.readers != nil {
+		err = p.readers.Close()
+	}
+	p.record.Wait()
+	return errors.Join(err, p.remove(), os.RemoveAll(p.dir))
+}

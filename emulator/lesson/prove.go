@@ -1,0 +1,101 @@
+package lesson
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Prove plays a lesson to show that it works: each step is unsolved at first, every
+// command of its text and of its hints does its work there, and the solution solves
+// it. Commands of the solution are proven by it. It returns everything that is wrong,
+// each a *Problem, joined.
+func Prove(ctx context.Context, l *Lesson, o Options) (err error) {
+	p, err := Begin(ctx, l, o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.Close()) }()
+	var wrong []error
+	fault := func(file, format string, args ...any) {
+		wrong = append(wrong, &Problem{File: file, What: fmt.Sprintf(format, args...)})
+	}
+	for p.Step() != nil {
+		step := p.Step()
+		switch v, err := p.Check(ctx); {
+		case err != nil:
+			fault(step.Verify, "%v", errors.Unwrap(err))
+		case v.Solved:
+			fault(step.Verify, "step %d is solved before anything was done", p.Number())
+		}
+		if step.Solution == "" {
+			fault(ownFile, "step %d has no solution, so nothing can be proven", p.Number())
+			break
+		}
+		solution, err := os.ReadFile(p.path("lesson", filepath.FromSlash(step.Solution)))
+		if err != nil {
+			return err
+		}
+		if len(step.Hints) == 0 {
+			fault(ownFile, "step %d has no hints", p.Number())
+		}
+		texts := append([]string{step.Text}, step.Hints...)
+		for i, text := range texts {
+			what := "hint " + fmt.Sprint(i)
+			if i == 0 {
+				what = "text"
+			}
+			if err := p.try(ctx, text, string(solution)); err != nil {
+				fault(step.Solution, "step %d, %s: %v", p.Number(), what, err)
+			}
+		}
+		out, code, err := p.run(ctx, step.Solution, "", 10*p.progress.Limit, true)
+		switch {
+		case err != nil:
+			fault(step.Solution, "%v", err)
+		case code != 0:
+			fault(step.Solution, "exit code %d: %s", code, strings.TrimSpace(out))
+		default:
+			if v, err := p.Check(ctx); err != nil {
+				fault(step.Verify, "after the solution: %v", errors.Unwrap(err))
+			} else if !v.Solved {
+				fault(step.Verify, "the solution does not solve step %d: %s", p.Number(), strings.TrimSpace(v.Says))
+			}
+		}
+		if len(wrong) > 0 || ctx.Err() != nil {
+			break // later steps build on this one
+		}
+		if err := p.Next(); err != nil {
+			return err
+		}
+	}
+	return errors.Join(append(wrong, ctx.Err())...)
+}
+
+// try runs the commands of a text which are not in the solution, and takes back what
+// they did.
+func (p *Player) try(ctx context.Context, text, solution string) error {
+	lines := strings.Split(solution, "\n")
+	done := false
+	for _, commands := range Commands(text) {
+		if !slices.ContainsFunc(strings.Split(commands, "\n"), func(l string) bool { return !slices.Contains(lines, l) }) {
+			continue
+		}
+		done = true
+		out, code, err := p.run(ctx, "", commands, 10*p.progress.Limit, true)
+		if err == nil && code != 0 {
+			err = fmt.Errorf("exit code %d: %s", code, strings.TrimSpace(out))
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", commands, err)
+		}
+	}
+	if !done {
+		return nil
+	}
+	return p.Undo(ctx)
+}

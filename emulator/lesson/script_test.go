@@ -1,0 +1,82 @@
+//go:build linux
+
+package lesson
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func newScript(t *testing.T, text string) script {
+	t.Helper()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "verify.sh")
+	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+	return script{shell: shellOf(text), path: path, dir: dir, env: []string{"PATH=" + os.Getenv("PATH"), "WORD=here"}, limit: 10 * time.Second}
+}
+
+// gone waits until a process has ended, which somebody else has to notice.
+func gone(t *testing.T, pid string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		stat, err := os.ReadFile("/proc/" + pid + "/stat")
+		return err != nil || strings.Contains(string(stat), ") Z ")
+	}, 10*time.Second, 10*time.Millisecond)
+}
+
+func TestScript(t *testing.T) {
+	s := newScript(t, "pwd; echo $WORD $HOME; exit 3\n")
+	out, code, group, err := s.run(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, 3, code)
+	require.Zero(t, group)
+	require.Equal(t, s.dir+"\nhere\n", out)
+}
+
+// A script that hangs is killed with everything that it has started.
+func TestScript_Hangs(t *testing.T) {
+	s := newScript(t, "sleep 1000 & echo $! > child; trap '' TERM; wait\n")
+	s.limit = 500 * time.Millisecond
+	began := time.Now()
+	_, _, _, err := s.run(t.Context())
+	require.ErrorIs(t, err, ErrTooLong)
+	require.Less(t, time.Since(began), 10*time.Second)
+	child, err := os.ReadFile(filepath.Join(s.dir, "child"))
+	require.NoError(t, err)
+	gone(t, strings.TrimSpace(string(child)))
+}
+
+// What a verify script leaves in the background neither holds up the verdict nor
+// survives it; what a solution leaves goes on.
+func TestScript_Background(t *testing.T) {
+	s := newScript(t, "sleep 1000 & echo $!\n")
+	out, _, _, err := s.run(t.Context())
+	require.NoError(t, err)
+	gone(t, strings.TrimSpace(out))
+	s.lasting = true
+	_, _, group, err := s.run(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, syscall.Kill(-group, 0))
+	killGroup(group)
+}
+
+func TestScript_Interrupted(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	_, _, _, err := newScript(t, "sleep 1000\n").run(ctx)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+}
+
+// What a script prints is kept up to a limit.
+func TestScript_Prints(t *testing.T) {
+	out, _, _, err := newScript(t, "head -c 1000000 /dev/zero\n").run(t.Context())
+	require.NoError(t, err)
+	require.Len(t, out, longestOutput)
+}

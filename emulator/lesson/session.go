@@ -1,0 +1,463 @@
+package lesson
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"hsmemu/emulator"
+	"hsmemu/emulator/control"
+	"hsmemu/emulator/statedir"
+	"hsmemu/emulator/store"
+	"hsmemu/keystore/seal"
+	"hsmemu/vsmartcard/pcscd"
+)
+
+// EnvSession is the variable that names the folder of a session to what runs in it,
+// and EnvEvents that of the folder with the events of its cards: a file NAME.jsonl
+// for each, JSON of a view.Event in each line.
+const (
+	EnvSession = "HSMEMU_LESSON"
+	EnvEvents  = "HSMEMU_EVENTS"
+)
+
+// DefaultLimit is how long a verify script may take; scripts that do the work may
+// take ten times as long.
+const DefaultLimit = 30 * time.Second
+
+// Options are how a session is begun.
+type Options struct {
+	// Program is the path of hsmemu, which scripts find on their PATH.
+	Program string
+	// World is what the cards have around them.
+	World emulator.World
+	// Limit is how long a verify script may take; 0 is DefaultLimit.
+	Limit time.Duration
+	// Student and Report are who works through the lesson and the URL that results
+	// are posted to; without a URL none are.
+	Student, Report string
+}
+
+// A Session is somebody's way through a lesson, kept in a folder of its own, in
+// which several processes of the same user may act in turn.
+type Session struct {
+	// Lesson is what is being worked through.
+	Lesson *Lesson
+
+	dir      string
+	cards    *statedir.Dir
+	progress progress
+}
+
+// progress is what a session's folder says of it.
+type progress struct {
+	Step    int    // from 0; as many as there are steps at the end
+	Hints   int    // shown of this step
+	Tries   int    // checks of this step
+	Solved  bool   // this step was found solved
+	Socket  string // of the private daemon; empty without cards in readers
+	Limit   time.Duration
+	Student string
+	Report  string
+}
+
+// ErrNoSession says that a folder has no session.
+var ErrNoSession = errors.New("no lesson is going on here")
+
+// Join takes up the session in a folder. Error: ErrNoSession.
+func Join(dir string) (*Session, error) {
+	s := &Session{dir: dir}
+	text, err := os.ReadFile(s.path("progress.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, ErrNoSession
+	}
+	if err == nil {
+		err = json.Unmarshal(text, &s.progress)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the session: %w", err)
+	}
+	if s.Lesson, err = Load(os.DirFS(s.path("lesson"))); err != nil {
+		return nil, err
+	}
+	s.progress.Step = min(max(s.progress.Step, 0), len(s.Lesson.Steps))
+	s.cards, err = statedir.Open(s.path("state"), unsealed())
+	return s, err
+}
+
+func unsealed() store.Options { return store.Options{Sealers: []seal.Sealer{seal.Insecure{}}} }
+
+func (s *Session) path(name ...string) string {
+	return filepath.Join(append([]string{s.dir}, name...)...)
+}
+
+// Dir is the session's folder, and Work the one that people and scripts work in.
+func (s *Session) Dir() string { return s.dir }
+
+// Work is the folder that people and scripts work in.
+func (s *Session) Work() string { return s.path("work") }
+
+// Number is that of the present step, from 1; one more than there are at the end.
+func (s *Session) Number() int { return s.progress.Step + 1 }
+
+// Step is the present step, and nil at the end.
+func (s *Session) Step() *Step {
+	if s.progress.Step >= len(s.Lesson.Steps) {
+		return nil
+	}
+	return &s.Lesson.Steps[s.progress.Step]
+}
+
+// Variables are what people's shells and scripts get besides their own.
+func (s *Session) Variables() []string {
+	vars := []string{
+		"PATH=" + s.path("bin") + string(os.PathListSeparator) + os.Getenv("PATH"),
+		"HSMEMU_STATE=" + s.path("state"), EnvSession + "=" + s.dir, EnvEvents + "=" + s.path("events"),
+	}
+	if s.progress.Socket != "" {
+		vars = append(vars, pcscd.EnvSocket+"="+s.progress.Socket)
+	}
+	return vars
+}
+
+// run runs a script of the lesson, or commands as if they were one.
+func (s *Session) run(ctx context.Context, path, commands string, limit time.Duration, lasting bool) (string, int, error) {
+	text := commands
+	if path != "" {
+		path = s.path("lesson", filepath.FromSlash(path))
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return "", 0, err
+		}
+		text = string(b)
+	} else {
+		path = s.path("commands.sh")
+		if err := os.WriteFile(path, []byte("set -e\n"+commands+"\n"), 0o600); err != nil {
+			return "", 0, err
+		}
+	}
+	out, code, group, err := script{
+		shell: shellOf(text), path: path, dir: s.Work(), limit: limit, lasting: lasting,
+		env: append([]string{"HOME=" + s.Work(), "TMPDIR=" + os.TempDir(), "LC_ALL=C"}, s.Variables()...),
+	}.run(ctx)
+	if group != 0 {
+		f, failed := os.OpenFile(s.path("groups"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+		if failed == nil {
+			_, failed = fmt.Fprintln(f, group)
+			failed = errors.Join(failed, f.Close())
+		}
+		err = errors.Join(err, failed)
+	}
+	return out, code, err
+}
+
+// A Verdict is what a verify script found.
+type Verdict struct {
+	Solved bool
+	// Says is what it printed.
+	Says string
+}
+
+// Exit codes of a shell that say that a script could not do its work.
+var broken = []int{2, 126, 127}
+
+// ErrScript says that a script of a lesson does not work.
+var ErrScript = errors.New("the script does not work")
+
+// Check judges the present step. Errors: ErrTooLong, ErrScript.
+func (s *Session) Check(ctx context.Context) (Verdict, error) {
+	step := s.Step()
+	if step == nil {
+		return Verdict{Solved: true}, nil
+	}
+	out, code, err := s.run(ctx, step.Verify, "", s.progress.Limit, false)
+	if err == nil && slices.Contains(broken, code) {
+		err = fmt.Errorf("%w: exit code %d: %s", ErrScript, code, strings.TrimSpace(out))
+	}
+	if err != nil {
+		return Verdict{Says: out}, fmt.Errorf("%s: %w", step.Verify, err)
+	}
+	s.progress.Tries++
+	s.progress.Solved = code == 0
+	return Verdict{Solved: code == 0, Says: out}, s.keep()
+}
+
+// Result is how it stands with the present step, for Post.
+func (s *Session) Result() Result {
+	return Result{
+		Schema: 1, Student: s.progress.Student, Lesson: s.Lesson.Title, Step: s.Number(), Steps: len(s.Lesson.Steps),
+		Solved: s.progress.Solved, Hints: s.progress.Hints, Tries: s.progress.Tries,
+	}
+}
+
+// Report is the URL that results are posted to, and empty if they are not.
+func (s *Session) Report() string { return s.progress.Report }
+
+// Hint is the next hint for the present step and how many follow it; after the last
+// one it comes again. It is empty where there are none.
+func (s *Session) Hint() (hint string, more int, err error) {
+	step := s.Step()
+	if step == nil || len(step.Hints) == 0 {
+		return "", 0, nil
+	}
+	i := min(s.progress.Hints, len(step.Hints)-1)
+	s.progress.Hints = i + 1
+	return step.Hints[i], len(step.Hints) - i - 1, s.keep()
+}
+
+// Next goes on to the next step, whether this one is solved or not.
+func (s *Session) Next() error {
+	if s.Step() != nil {
+		s.progress.Step++
+	}
+	return s.begin()
+}
+
+// Undo puts cards and files back to how they were when the present step began.
+func (s *Session) Undo(ctx context.Context) error {
+	return s.restore(ctx, min(s.progress.Step, len(s.Lesson.Steps)-1))
+}
+
+// Reset goes back to the first step, with cards and files as they were then.
+func (s *Session) Reset(ctx context.Context) error {
+	s.progress.Step = 0
+	if err := s.restore(ctx, 0); err != nil {
+		return err
+	}
+	return s.begin()
+}
+
+// begin keeps how everything is when a step begins, so that Undo comes back to it.
+func (s *Session) begin() error {
+	s.progress.Hints, s.progress.Tries, s.progress.Solved = 0, 0, false
+	if s.Step() == nil {
+		return s.keep()
+	}
+	kept := s.undo(s.progress.Step)
+	if err := os.RemoveAll(kept); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Join(kept, "cards"), 0o700); err != nil {
+		return err
+	}
+	names, err := s.cards.Names()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		err := s.cards.Export(name, filepath.Join(kept, "cards", name), unsealed())
+		if err != nil && !errors.Is(err, statedir.ErrUnkept) {
+			return err
+		}
+	}
+	if err := copyFiles(os.DirFS(s.Work()), filepath.Join(kept, "work")); err != nil {
+		return err
+	}
+	return errors.Join(s.forget(), s.keep())
+}
+
+func (s *Session) undo(step int) string { return s.path("undo", fmt.Sprint(step)) }
+
+// forget empties the files of events: they are those of one step.
+func (s *Session) forget() error {
+	files, err := filepath.Glob(s.path("events", "*"))
+	for _, f := range files {
+		err = errors.Join(err, os.Truncate(f, 0))
+	}
+	return err
+}
+
+func (s *Session) restore(ctx context.Context, step int) error {
+	kept := s.undo(step)
+	entries, err := os.ReadDir(filepath.Join(kept, "cards"))
+	if err != nil {
+		return err
+	}
+	then := make(map[string]bool)
+	for _, e := range entries {
+		name := e.Name()
+		then[name] = true
+		if err := s.restoreCard(ctx, name, filepath.Join(kept, "cards", name)); err != nil {
+			return fmt.Errorf("card %q: %w", name, err)
+		}
+	}
+	names, err := s.cards.Names()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if !then[name] {
+			if err := s.cards.Remove(name); err != nil {
+				return err
+			}
+		}
+	}
+	work, err := os.ReadDir(s.Work())
+	for _, e := range work {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(s.Work(), e.Name())))
+	}
+	return errors.Join(err, copyFiles(os.DirFS(filepath.Join(kept, "work")), s.Work()), s.forget())
+}
+
+// restoreCard puts a card back, in its reader and without faults.
+func (s *Session) restoreCard(ctx context.Context, name, file string) error {
+	origin := statedir.Origin{File: file}
+	in := statedir.Sealers{Snapshot: unsealed(), File: unsealed()}
+	state, err := s.cards.ReadOrigin(origin, in)
+	if err != nil {
+		return err
+	}
+	c, err := control.Reach(ctx, s.cards, name)
+	switch {
+	case errors.Is(err, statedir.ErrNoCard):
+		return s.cards.MakeFrom(origin, in, name, unsealed())
+	case errors.Is(err, control.ErrNobody):
+	case err != nil:
+		return err
+	default:
+		err := errors.Join(c.ClearFaults(ctx), c.Close())
+		if err != nil {
+			return err
+		}
+	}
+	if _, err := control.Restore(ctx, s.cards, name, state, true, emulator.System()); err != nil {
+		return err
+	}
+	if c == nil {
+		return nil
+	}
+	if c, err = control.Reach(ctx, s.cards, name); err != nil {
+		return err
+	}
+	return errors.Join(c.Insert(ctx), c.Close())
+}
+
+// keep writes the progress down.
+func (s *Session) keep() error {
+	text, err := json.Marshal(s.progress)
+	if err != nil {
+		return err
+	}
+	fresh := s.path("progress.new")
+	if err := os.WriteFile(fresh, text, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(fresh, s.path("progress.json"))
+}
+
+// maxCopied is more than all files of a lesson, or of somebody's work, may have.
+const maxCopied = 64 << 20
+
+// copyFiles copies files and folders, and nothing else, for their owner alone.
+func copyFiles(from fs.FS, to string) error {
+	left := int64(maxCopied)
+	return fs.WalkDir(from, ".", func(name string, e fs.DirEntry, err error) error {
+		at := filepath.Join(to, filepath.FromSlash(name))
+		switch {
+		case err != nil:
+			return err
+		case e.IsDir():
+			return os.MkdirAll(at, 0o700)
+		case !e.Type().IsRegular():
+			return nil // a socket or a pipe of a running program
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		if left -= info.Size(); left < 0 {
+			return fmt.Errorf("%s: more than %d MB to keep", name, maxCopied>>20)
+		}
+		text, err := fs.ReadFile(from, name)
+		if err != nil {
+			return err
+		}
+		mode := fs.FileMode(0o600)
+		if info.Mode()&0o100 != 0 {
+			mode = 0o700
+		}
+		return os.WriteFile(at, text, mode)
+	})
+}
+
+// Changes is a mark that is another one after something happened to a card.
+func (s *Session) Changes() string {
+	var b strings.Builder
+	for _, pattern := range []string{"events", "state"} {
+		files, _ := filepath.Glob(s.path(pattern, "*")) // the pattern is well-formed
+		for _, f := range files {
+			if info, err := os.Stat(f); err == nil && info.Mode().IsRegular() {
+				fmt.Fprintf(&b, "%s %d %d\n", f, info.Size(), info.ModTime().UnixNano())
+			}
+		}
+	}
+	return b.String()
+}
+
+// Announce writes down in a file where the session is, so that Find finds it from
+// another terminal. The file belongs to the session that was announced last.
+func (s *Session) Announce(file string) (withdraw func() error, err error) {
+	if err := os.WriteFile(file, []byte(s.dir), 0o600); err != nil {
+		return nil, err
+	}
+	return func() error {
+		if at, err := os.ReadFile(file); err != nil || string(at) != s.dir {
+			return nil
+		}
+		return os.Remove(file)
+	}, nil
+}
+
+// Find joins the session that was announced in a file. Error: ErrNoSession.
+func Find(file string) (*Session, error) {
+	dir, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, ErrNoSession
+	} else if err != nil {
+		return nil, err
+	}
+	return Join(string(dir))
+}
+
+// ExpectAll compares a card with expectations, as Expect does with one, and what was
+// recorded of it in this step with the words of an event, as Seen does, if there are
+// any. events is the folder of EnvEvents. It returns why something does not hold, and
+// "" if all does.
+func ExpectAll(ctx context.Context, d *statedir.Dir, card, events string, expectations, seen []string) (string, error) {
+	v, _, err := control.Show(ctx, d, card)
+	if err != nil {
+		return "", err
+	}
+	for _, e := range expectations {
+		if why, err := Expect(v, e); why != "" || err != nil {
+			return why, err
+		}
+	}
+	if len(seen) == 0 {
+		return "", nil
+	}
+	settled, cancel := context.WithTimeout(ctx, settling)
+	defer cancel()
+	again := time.NewTicker(settling / 10)
+	defer again.Stop()
+	for { // an event is written just after its answer
+		if found, err := Seen(filepath.Join(events, card+".jsonl"), seen); found || err != nil {
+			return "", err
+		}
+		select {
+		case <-settled.Done():
+			return "it has not happened in this step: " + strings.Join(seen, " "), ctx.Err()
+		case <-again.C:
+		}
+	}
+}
+
+// settling is how long an event may take to be written down.
+const settling = 300 * time.Millisecond
