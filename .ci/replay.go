@@ -32,7 +32,7 @@ type replaying struct {
 
 // Transmit implements vsmartcard.Card.
 func (r *replaying) Transmit(ctx context.Context, command []byte) ([]byte, error) {
-	if len(command) < 2 || command[1] != byte(apdu.InsSign) {
+	if len(command) < 2 || command[1] != apdu.InsSign {
 		return r.Card.Transmit(ctx, command)
 	}
 	r.mu.Lock()
