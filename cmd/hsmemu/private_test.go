@@ -61,6 +61,14 @@ func privately(t *testing.T) []string {
 // With $CLIENTS, a folder that .ci/clients has filled, the programs are those of
 // another Debian release; $CLIENTS/p11 is their PKCS#11 module.
 func TestPrivate(t *testing.T) {
+	params := privateParams(t)
+	params.Files = privately(t)
+	testscript.Run(t, params)
+}
+
+// privateParams is what every scenario with a private daemon is given; its files are the caller's.
+func privateParams(t *testing.T) testscript.Params {
+	t.Helper()
 	module := os.Getenv("CLIENTS")
 	if module != "" {
 		module += "/p11"
@@ -86,8 +94,7 @@ func TestPrivate(t *testing.T) {
 		"cards": onStage((*stage).cardsInside), "times": onStage((*stage).times),
 		"signal": onStage((*stage).signal), "code": onStage((*stage).code),
 	})
-	testscript.Run(t, testscript.Params{
-		Files:               privately(t),
+	return testscript.Params{
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Condition:           conditions(t),
@@ -109,7 +116,7 @@ func TestPrivate(t *testing.T) {
 			return nil
 		},
 		Cmds: commands,
-	})
+	}
 }
 
 func (s *stage) noDaemon(ts *testscript.TestScript, args []string) error {
