@@ -184,5 +184,5 @@ func (a *app) placement(card *statedir.Card, reader string) (control.Placement, 
 	if err == nil {
 		socket, err = d.Socket(card.Name)
 	}
-	return control.Placement{Name: card.Name, Card: card.Card, Kept: card, Reader: reader, Socket: socket, Release: card.Close}, err
+	return control.Placement{Name: card.Name, Card: card.Card, Kept: card, Reader: reader, Socket: socket, Start: card.Start, Release: card.Close}, err
 }

@@ -39,6 +39,7 @@ var rivals = [][]string{
 	{"card", "root"},
 	{"socket", "vpcd", "vpcd-listen"},
 	{"from", "socket"},
+	{"from", "init"},
 	{"json", "verbose"},
 	{"from", "like"},
 	{"from", "firmware"},

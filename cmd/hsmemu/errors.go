@@ -49,6 +49,7 @@ const acceptHint = "hsmemu card accept %s takes it on purpose"
 var advices = []advice{
 	{is: statedir.ErrNoCard, hint: "hsmemu card new %s"},
 	{is: statedir.ErrCardExists, hint: "hsmemu card show %s"},
+	{is: statedir.ErrReadOnly, hint: "mount a volume there, or name another folder with --state or $HSMEMU_STATE"},
 	{is: statedir.ErrNoSnapshot, hint: "hsmemu card snapshots %s"},
 	{is: store.ErrRolledBack, why: "this file is older than the card's counter", hint: acceptHint, reason: view.OlderThanCounter},
 	{is: store.ErrAhead, why: "this file is newer than the card's counter, which was turned back", hint: acceptHint, reason: view.NewerThanCounter},

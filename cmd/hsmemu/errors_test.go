@@ -33,6 +33,10 @@ func TestExplained(t *testing.T) {
 		{about("open", statedir.ErrNoCard), `open card "alice": there is no such card`, "hsmemu card new alice"},
 		{about("make", statedir.ErrCardExists), `make card "alice": it exists already`, "hsmemu card show alice"},
 		{about("restore", fmt.Errorf("%w %q", statedir.ErrNoSnapshot, "x")), `restore card "alice": no snapshot "x"`, "hsmemu card snapshots alice"},
+		{
+			about("make", fmt.Errorf("state folder /cards: %w", statedir.ErrReadOnly)), `make card "alice": state folder /cards: no volume that can be written is mounted there`,
+			"mount a volume there, or name another folder with --state or $HSMEMU_STATE",
+		},
 		{about("open", store.ErrRolledBack), `open card "alice": refused: this file is older than the card's counter`, "hsmemu card accept alice takes it on purpose"},
 		{about("open", fmt.Errorf("x: %w", store.ErrAhead)), `open card "alice": refused: this file is newer than the card's counter, which was turned back`, "hsmemu card accept alice takes it on purpose"},
 		{about("open", seal.ErrNoCounter), `open card "alice": refused: the card's counter is gone from the TPM`, "hsmemu card accept alice takes it on purpose"},

@@ -24,7 +24,7 @@ import (
 
 func newExecCommand(a *app) *cobra.Command {
 	var cards, readerNames, faults []string
-	var from, trace string
+	var from, trace, init string
 	var keepGoing bool
 	var at socketFlags
 	cmd := &cobra.Command{
@@ -42,7 +42,8 @@ func newExecCommand(a *app) *cobra.Command {
 			"`hsmemu trace` draws if that is a terminal, or in a file, a line for each. The program's output stays as it is.\n\n" +
 			"With --from the card is a throw-away copy of a snapshot of it, or of a file that `hsmemu card export` wrote:\n" +
 			"it is in memory alone and ends with the program. The program finds it under its name in a state folder of\n" +
-			"its own. With --fault the readers fail from the beginning; `hsmemu card fault --help` tells how.",
+			"its own. With --init a card that is not there yet is made in a start state, as `hsmemu run --help` tells.\n" +
+			"With --fault the readers fail from the beginning; `hsmemu card fault --help` tells how.",
 		Args: oneOrMore,
 
 		DisableFlagsInUseLine: true,
@@ -59,10 +60,13 @@ func newExecCommand(a *app) *cobra.Command {
 			if from != "" && len(cards) > 1 {
 				return usageError{errors.New("--from goes with one card")}
 			}
+			if from != "" && init != "" {
+				return usageError{errors.New("--from and --init exclude each other: the copy has what the card has")}
+			}
 			if from != "" && at.path != "" {
 				return usageError{errors.New("--from and --socket exclude each other: a throw-away card is for the program alone")}
 			}
-			fillings := fill(cards, readerNames)
+			fillings := fill(cards, readerNames, init)
 			fillings[0].from = from
 			return a.exec(context.WithoutCancel(cmd.Context()), execution{at, fillings, faults, keepGoing, trace, args})
 		},
@@ -72,6 +76,7 @@ func newExecCommand(a *app) *cobra.Command {
 	cmd.Flags().StringArrayVar(&readerNames, "reader-name", nil, "`NAME` of the first reader, instead of what hardware with this card is called; repeated, of the next")
 	at.flags(cmd)
 	cmd.Flags().StringVar(&from, "from", "", "run a throw-away copy of this `SNAPSHOT|FILE`, of which nothing is kept: the snapshot TAG of the card, or CARD:TAG")
+	initFlag(cmd, &init)
 	cmd.Flags().StringVar(&trace, "trace", "", "show the program's commands on standard error, or with =`FILE` write them there")
 	cmd.Flags().Lookup("trace").NoOptDefVal = onStderr
 	cmd.Flags().BoolVar(&keepGoing, "keep-going", false, "run the program also without cards that cannot be had, and report them after it")
@@ -80,14 +85,15 @@ func newExecCommand(a *app) *cobra.Command {
 }
 
 // filling is a card for a reader, the reader's name if the user has chosen one,
-// and the snapshot or file that a throw-away card begins with.
-type filling struct{ card, reader, from string }
+// the snapshot or file that a throw-away card begins with, and the folder with the
+// start state of one that is not there yet.
+type filling struct{ card, reader, from, init string }
 
 // fill pairs cards with the names of their readers.
-func fill(cards, readerNames []string) []filling {
+func fill(cards, readerNames []string, init string) []filling {
 	all := make([]filling, len(cards))
 	for i, card := range cards {
-		all[i].card = card
+		all[i].card, all[i].init = card, init
 		if i < len(readerNames) {
 			all[i].reader = readerNames[i]
 		}
@@ -204,7 +210,7 @@ func setFaults(cards []*control.Card, faults []string) error {
 // taken is the card for a reader, powered on.
 func (a *app) taken(f filling) (*statedir.Card, error) {
 	if f.from == "" {
-		return a.hold(f.card, makeDefault)
+		return a.begin(f)
 	}
 	d, err := a.cards()
 	if err != nil {
@@ -288,7 +294,7 @@ func (a *app) private(ctx context.Context, l net.Listener, socket string, cards 
 }
 
 // serveSocket keeps a private daemon running until the context ends.
-func (a *app) serveSocket(ctx context.Context, at socketFlags, cards []string) (err error) {
+func (a *app) serveSocket(ctx context.Context, at socketFlags, cards []string, init string) (err error) {
 	if err := needPCSCLite("run", runtime.GOOS); err != nil {
 		return err
 	}
@@ -296,7 +302,7 @@ func (a *app) serveSocket(ctx context.Context, at socketFlags, cards []string) (
 	if err != nil {
 		return a.busy(err, cards)
 	}
-	d, err := a.private(ctx, l, socket, fill(cards, nil), needed)
+	d, err := a.private(ctx, l, socket, fill(cards, nil, init), needed)
 	if err != nil {
 		return a.busy(err, nil)
 	}

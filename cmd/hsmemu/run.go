@@ -15,7 +15,7 @@ import (
 
 func newRunCommand(a *app) *cobra.Command {
 	var cards []string
-	var dial, listen, server string
+	var dial, listen, server, init string
 	var at socketFlags
 	cmd := &cobra.Command{
 		Use:   "run",
@@ -24,7 +24,11 @@ func newRunCommand(a *app) *cobra.Command {
 			"the system's daemon. There the first card is in the reader at the given address, the next one at the next port.\n" +
 			"A vpcd that connects to cards ends its daemon, in the version of Debian, when one of them goes away or is ejected.\n" +
 			"With --ram the cards are in no reader: a portal commands them, as often as it wants. When a connection ends\n" +
-			"the next one is made after a second, and later after up to a minute.",
+			"the next one is made after a second, and later after up to a minute.\n\n" +
+			"With --init a card that is not there yet is made as the file card.json in the folder says, the scenarios\n" +
+			"*.txt in it are played in the order of their names, and only then it is in its reader; docs/start.md has\n" +
+			"the form of both. A folder in it with the name of a card is for that card alone. A card that is there is left\n" +
+			"as it is.",
 		Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch twice := repeated(cards); {
@@ -35,14 +39,15 @@ func newRunCommand(a *app) *cobra.Command {
 			case server != "" && at.path+dial+listen != "":
 				return usageError{errors.New("--ram excludes --socket, --vpcd and --vpcd-listen")}
 			case server != "":
-				return a.serveRAM(cmd.Context(), cards, server)
+				return a.serveRAM(cmd.Context(), cards, server, init)
 			case dial+listen != "":
-				return a.serveVPCD(cmd.Context(), cards, dial, listen)
+				return a.serveVPCD(cmd.Context(), cards, dial, listen, init)
 			}
-			return a.serveSocket(cmd.Context(), at, cards)
+			return a.serveSocket(cmd.Context(), at, cards, init)
 		},
 	}
 	cmd.Flags().StringArrayVar(&cards, "card", []string{defaultCard}, "name of a card; may be repeated")
+	initFlag(cmd, &init)
 	at.flags(cmd)
 	cmd.Flags().StringVar(&dial, "vpcd", "", "connect to vpcd at `HOST:PORT`, usually localhost:35963")
 	cmd.Flags().StringVar(&listen, "vpcd-listen", "", "wait for vpcd at `HOST:PORT`")
@@ -61,7 +66,7 @@ func repeated(names []string) string {
 }
 
 // serveVPCD runs cards in the readers of a vpcd until the context ends.
-func (a *app) serveVPCD(ctx context.Context, names []string, dial, listen string) error {
+func (a *app) serveVPCD(ctx context.Context, names []string, dial, listen, init string) error {
 	at, err := control.Slots(dial+listen, len(names))
 	if err != nil {
 		return usageError{err}
@@ -70,14 +75,14 @@ func (a *app) serveVPCD(ctx context.Context, names []string, dial, listen string
 	if listen != "" {
 		connect = vsmartcard.Listen
 	}
-	return a.serveEach(ctx, names, func(ctx context.Context, i int, place control.Placement) (control.Running, error) {
+	return a.serveEach(ctx, names, init, func(ctx context.Context, i int, place control.Placement) (control.Running, error) {
 		return control.StartBridged(ctx, connect, at[i], place)
 	})
 }
 
 // serveEach keeps cards running until the context ends, each as start does it.
-func (a *app) serveEach(ctx context.Context, names []string, start func(context.Context, int, control.Placement) (control.Running, error)) error {
-	places, err := a.places(fill(names, nil), "", needed)
+func (a *app) serveEach(ctx context.Context, names []string, init string, start func(context.Context, int, control.Placement) (control.Running, error)) error {
+	places, err := a.places(fill(names, nil, init), "", needed)
 	if err != nil {
 		return err
 	}

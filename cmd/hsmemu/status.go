@@ -72,7 +72,7 @@ func (a *app) status(ctx context.Context, card, socket string, wait time.Duratio
 	look := func(ctx context.Context) (view.Status, error) {
 		d, err := a.cards()
 		if err != nil {
-			return view.Status{Cards: []view.Served{{Card: &card}}}, err
+			return view.Status{Cards: []view.Served{{Card: &card, Start: []string{}}}}, err
 		}
 		return control.Status(ctx, d, card)
 	}

@@ -150,7 +150,7 @@ func TestClient_DoesWhatItSays(t *testing.T) {
 	require.EqualValues(t, 1, c.shelf.ejected.Load())
 	v, err := one.Show(soon(t))
 	require.NoError(t, err)
-	require.Equal(t, &view.Running{Process: os.Getpid(), Place: "on the shelf", Ejected: true, Session: view.NotSelected}, v.Running)
+	require.Equal(t, &view.Running{Process: os.Getpid(), Place: "on the shelf", Ejected: true, Session: view.NotSelected, Start: []string{}}, v.Running)
 	require.EqualError(t, one.Insert(soon(t)), errShelf.Error())
 	v, err = one.Show(soon(t))
 	require.NoError(t, err)

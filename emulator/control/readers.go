@@ -22,8 +22,18 @@ type Placement struct {
 	Reader string
 	// Socket is the path of the card's control socket.
 	Socket string
+	// Start are the files of the start state that the card was made with by this
+	// process, see package start; empty for others.
+	Start []string
 	// Release gives the card back when it is out of its reader; nil for nothing.
 	Release func() error
+}
+
+// card is the card that is about to be put into a reader.
+func (p Placement) card() *Card {
+	c := New(p.Name, p.Card, p.Kept)
+	c.start = p.Start
+	return c
 }
 
 // Places are cards on their way into readers, in the order of these.
@@ -67,7 +77,7 @@ func Start(ctx context.Context, l net.Listener, at string, places Places) (*Priv
 }
 
 func (p *Private) put(ctx context.Context, at string, i int, place Placement) error {
-	c := New(place.Name, place.Card, place.Kept)
+	c := place.card()
 	about := pcscd.NitrokeyHSM(c.Card.TokenSerial(), i)
 	if place.Reader != "" {
 		about.Name = place.Reader
@@ -162,7 +172,7 @@ func Slots(base string, n int) (list []string, err error) {
 // StartBridged connects a card to the virtual reader at an address, and opens
 // its control socket.
 func StartBridged(ctx context.Context, connect Connect, address string, place Placement) (*Bridged, error) {
-	b := &Bridged{Card: New(place.Name, place.Card, place.Kept), at: address}
+	b := &Bridged{Card: place.card(), at: address}
 	var err error
 	if b.bridge, err = connect(ctx, address, b.Faults); err != nil {
 		return nil, fmt.Errorf("run card %q: %w", place.Name, err)

@@ -45,7 +45,7 @@ type Remote struct {
 // that was answered: nil or an error.
 func StartRemote(ctx context.Context, connect Server, at string, ended func(error), place Placement) (*Remote, error) {
 	r := &Remote{
-		Card: New(place.Name, place.Card, place.Kept), connect: connect, at: at, ended: ended,
+		Card: place.card(), connect: connect, at: at, ended: ended,
 		ready: make(chan struct{}), in: true, free: make(chan struct{}), changed: make(chan struct{}),
 	}
 	close(r.free)

@@ -85,6 +85,8 @@ type Card struct {
 	stay    atomic.Pointer[stay] // in the reader; nil while the card is out
 	talking atomic.Int32
 	traces  atomic.Int32
+
+	start []string // see Placement.Start
 }
 
 // stay is the time of a card in its reader, from an insertion to the removal.
@@ -370,6 +372,7 @@ func (c *Card) putIn(ctx context.Context) error {
 func (c *Card) show() view.Card {
 	s := c.Card.Snapshot()
 	v := view.Of(c.Name, s.Durable(), c.Seal(), c.Generation()).Runs(os.Getpid(), c.Reader.Place(), c.stay.Load() == nil, s)
+	v.Running.Start = append(v.Running.Start, c.start...)
 	if name := c.Reader.Name(); name != "" {
 		v.Reader = &name
 	}

@@ -47,13 +47,13 @@ func Answering(ctx context.Context, wait time.Duration, look func(context.Contex
 // card is in its reader. Also with an error it says which card was asked for. Errors:
 // those of Reach, ErrEjected.
 func Status(ctx context.Context, d *statedir.Dir, card string) (s view.Status, err error) {
-	s.Cards = []view.Served{{Card: &card}}
+	s.Cards = []view.Served{{Card: &card, Start: []string{}}}
 	v, err := ShowRunning(ctx, d, card)
 	if err != nil {
 		return s, err
 	}
 	if v.Running != nil {
-		s.Process, s.Place = &v.Running.Process, &v.Running.Place
+		s.Process, s.Place, s.Cards[0].Start = &v.Running.Process, &v.Running.Place, v.Running.Start
 		if v.Running.Ejected {
 			return s, fmt.Errorf("card %q: %w", card, ErrEjected)
 		}
@@ -80,7 +80,7 @@ func StatusAt(ctx context.Context, socket string) (s view.Status, err error) {
 	}
 	for _, r := range readers {
 		there := len(r.ATR) > 0
-		s.Cards = append(s.Cards, view.Served{Reader: &r.Name, Answers: there})
+		s.Cards = append(s.Cards, view.Served{Reader: &r.Name, Answers: there, Start: []string{}})
 		if !there && err == nil {
 			err = fmt.Errorf("%s: %w in reader %s", socket, ErrUnserved, r.Name)
 		}

@@ -20,6 +20,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 
 	"hsmemu/emulator"
 	"hsmemu/emulator/chip"
@@ -54,6 +55,9 @@ var (
 	// put a card there puts one that is not the user's, or the socket of a
 	// process that is not.
 	ErrWritable = errors.New("everybody can write into it, and could put cards there")
+	// ErrReadOnly says that no card can be made, since the folder is on a file system
+	// that cannot be written, as in a container without a volume.
+	ErrReadOnly = errors.New("no volume that can be written is mounted there")
 )
 
 // Error says what could not be done with which card.
@@ -118,6 +122,9 @@ func Open(path string, opt store.Options) (*Dir, error) {
 	path, err := filepath.Abs(path) // whoever is told of a file in it may be elsewhere
 	if err == nil {
 		err = os.MkdirAll(path, 0o700)
+	}
+	if errors.Is(err, syscall.EROFS) {
+		return nil, fmt.Errorf("make the state folder %s: %w", path, ErrReadOnly)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("make the state folder: %w", err)
@@ -228,6 +235,13 @@ type Order struct {
 // Make makes a card as shipped, kept as the first of the sealers says. Errors:
 // ErrName, ErrCardExists, broken.ErrUnknown.
 func (d *Dir) Make(card string, o Order, opt store.Options, w emulator.World) error {
+	return d.MakeBy(card, o, opt, w, nil)
+}
+
+// MakeBy makes a card as Make does, in the state in which do leaves it: the card is
+// powered on for it, in memory alone, and kept only if it succeeds. Errors: those of
+// Make, and that of do.
+func (d *Dir) MakeBy(card string, o Order, opt store.Options, w emulator.World, do func(*emulator.Card) error) error {
 	if err := checkName("card name", card); err != nil {
 		return err
 	}
@@ -239,6 +253,16 @@ func (d *Dir) Make(card string, o Order, opt store.Options, w emulator.World) er
 		return failed("make", card, err)
 	}
 	made.Seed, made.KeyPool = o.Seed, o.KeyPool
+	if do != nil {
+		c, err := emulator.New(made, nowhere{}, w.For(made))
+		if err == nil {
+			err = do(c)
+		}
+		if err != nil {
+			return failed("make", card, err)
+		}
+		made = c.Snapshot().Durable()
+	}
 	return d.create("make", card, made, opt)
 }
 
@@ -251,6 +275,9 @@ func (d *Dir) create(op, card string, v chip.Durable, opt store.Options) error {
 	if errors.Is(err, store.ErrExist) {
 		err = ErrCardExists
 	}
+	if errors.Is(err, syscall.EROFS) {
+		err = fmt.Errorf("state folder %s: %w", d.path, ErrReadOnly)
+	}
 	if err != nil {
 		return failed(op, card, err)
 	}
@@ -262,7 +289,10 @@ type Card struct {
 	*emulator.Card
 	// Name is the card's name.
 	Name string
-	file keeper
+	// Start are the files of the start state that the card was made with just now;
+	// empty for others.
+	Start []string
+	file  keeper
 }
 
 // keeper is what keeps a card's states.

@@ -24,6 +24,9 @@ type Served struct {
 	Serial  *string `json:"serial"`
 	Reader  *string `json:"reader"`
 	Answers bool    `json:"answers"`
+	// Start are the files of the start state that its process has made the card with.
+	// It is empty if the card was there before, and for a card at a socket.
+	Start []string `json:"start"`
 }
 
 // Words is the status of cards that answer in one line for people.
@@ -36,5 +39,9 @@ func (s Status) Words() string {
 		return fmt.Sprintf("%s: a card answers in %s", *s.Socket, strings.Join(readers, " and in "))
 	}
 	c := s.Cards[0]
-	return fmt.Sprintf("card %q, serial %s, answers: process %d, %s", known(c.Card), known(c.Serial), known(s.Process), known(s.Place))
+	start := ""
+	if len(c.Start) > 0 {
+		start = ", made with " + strings.Join(c.Start, ", ")
+	}
+	return fmt.Sprintf("card %q, serial %s, answers: process %d, %s%s", known(c.Card), known(c.Serial), known(s.Process), known(s.Place), start)
 }

@@ -225,6 +225,9 @@ type Running struct {
 	Place   string  `json:"place"`   // the reader, in words
 	Ejected bool    `json:"ejected"`
 	Session Session `json:"session"`
+	// Start are the files of the start state that the process has made the card with;
+	// empty if the card was there before.
+	Start []string `json:"start"`
 }
 
 // Session says who is logged in.
@@ -415,7 +418,7 @@ func upper(b []byte) string { return strings.ToUpper(hex.EncodeToString(b)) }
 // Runs adds what the process that runs the card knows: its number, the reader in
 // words, whether the card was taken out of it, and the session.
 func (c Card) Runs(process int, place string, ejected bool, s chip.State) Card {
-	c.Running = &Running{Process: process, Place: place, Ejected: ejected, Session: Nobody}
+	c.Running = &Running{Process: process, Place: place, Ejected: ejected, Session: Nobody, Start: []string{}}
 	switch {
 	case !s.Selected:
 		c.Running.Session = NotSelected

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"hsmemu/emulator/start"
+	"hsmemu/emulator/statedir"
+)
+
+func initFlag(cmd *cobra.Command, folder *string) {
+	cmd.Flags().StringVar(folder, "init", "", "make cards that are not there yet in the start state of the folder `DIR`")
+}
+
+// begin opens the card of a reader for running it. One that is not there yet is made
+// in its start state where it has one.
+func (a *app) begin(f filling) (*statedir.Card, error) {
+	if f.init == "" {
+		return a.hold(f.card, makeDefault)
+	}
+	state, err := start.Read(f.init, f.card) // also if the card is there: a mistake is to be seen every time
+	if err != nil {
+		return nil, err
+	}
+	d, sealers, err := a.making(sealing{})
+	if err != nil {
+		return nil, err
+	}
+	err = state.Make(context.Background(), d, f.card, sealers, a.outside)
+	made := err == nil
+	if errors.Is(err, statedir.ErrCardExists) {
+		fmt.Fprintf(a.err, "hsmemu: card %q is there, and left as it is: --init is for new ones\n", f.card)
+		err = nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	card, err := a.hold(f.card, refuseAbsent)
+	if err == nil && made {
+		card.Start = state.Files
+		fmt.Fprintf(a.err, "hsmemu: made card %q with %s\n", f.card, strings.Join(state.Files, ", "))
+	}
+	return card, err
+}

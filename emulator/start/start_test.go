@@ -1,0 +1,119 @@
+package start_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"hsmemu/emulator"
+	"hsmemu/emulator/start"
+	"hsmemu/emulator/statedir"
+	"hsmemu/emulator/store"
+	"hsmemu/keystore/seal"
+)
+
+// folder writes files into a new folder.
+func folder(t *testing.T, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range files {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o700))
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+	}
+	return dir
+}
+
+func state(t *testing.T) (*statedir.Dir, store.Options) {
+	t.Helper()
+	opt := store.Options{Sealers: []seal.Sealer{seal.Insecure{}}}
+	d, err := statedir.Open(t.TempDir(), opt)
+	require.NoError(t, err)
+	return d, opt
+}
+
+const login = "00A4040C0BE82B0601040181C31F0201\n0020008106363438323139\n"
+
+func TestMake_PlaysInTheOrderOfNames(t *testing.T) {
+	t.Parallel()
+	dir := folder(t, map[string]string{
+		"card.json":  `{"firmware": "3.4", "serial": "DENK0404144", "like": "so=7"}`,
+		"10-one.txt": login + "00d7cd0108540200005302aabb\n", // of any case
+		"20-two.txt": "select\n00200081 => 63C3\n0020008106363438323139\n00 B1 CD 01 04 54 02 00 00 00 => AABB 9000\n",
+		"notes.md":   "not of the start state",
+	})
+	s, err := start.Read(dir, "lab")
+	require.NoError(t, err)
+	require.Equal(t, []string{"card.json", "10-one.txt", "20-two.txt"}, s.Files)
+	d, opt := state(t)
+	require.NoError(t, s.Make(t.Context(), d, "lab", opt, emulator.System()))
+	made, _, err := d.Read("lab")
+	require.NoError(t, err)
+	require.Equal(t, "3.4", made.Applet.Firmware)
+	require.Equal(t, "DENK0404144", made.Applet.Serial())
+	require.ErrorIs(t, s.Make(t.Context(), d, "lab", opt, emulator.System()), statedir.ErrCardExists)
+}
+
+func TestRead_FolderOfTheCardGoesFirst(t *testing.T) {
+	t.Parallel()
+	dir := folder(t, map[string]string{"card.json": `{}`, "lab/shared.txt": "select\n"})
+	s, err := start.Read(dir, "lab")
+	require.NoError(t, err)
+	require.Equal(t, []string{"shared.txt"}, s.Files)
+	s, err = start.Read(dir, "other")
+	require.NoError(t, err)
+	require.Equal(t, []string{"card.json"}, s.Files)
+}
+
+// A card whose scenario fails is not kept, and the line is told.
+func TestMake_AllOrNothing(t *testing.T) {
+	t.Parallel()
+	d, opt := state(t)
+	for text, says := range map[string]string{
+		login + "00200081 => 63C1\n":       "lab.txt: line 3: 00200081 => 63C1: the card answers 9000, and not 63C1",
+		"select\ncard B 4.1\n":             "lab.txt: line 2: card B 4.1: " + start.ErrCards.Error(),
+		"select\n00A40000 Lc({nothing})\n": "lab.txt: line 2: 00A40000 Lc({nothing}): no variable nothing",
+	} {
+		s, err := start.Read(folder(t, map[string]string{"card.json": `{"like": "user=3"}`, "lab.txt": text}), "lab")
+		require.NoError(t, err)
+		err = s.Make(t.Context(), d, "lab", opt, emulator.System())
+		require.ErrorContains(t, err, says)
+		names, err := d.Names()
+		require.NoError(t, err)
+		require.Empty(t, names)
+	}
+}
+
+func TestRead_MistakesHaveALine(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ file, text, says string }{
+		"unknown member": {"card.json", "{\n  \"seed\": 1,\n  \"sed\": 2\n}", `card.json: line 3: there is no member "sed"`},
+		"another type":   {"card.json", "{\n\n\"seed\": \"x\"}", "card.json: line 3: seed is no string"},
+		"no JSON":        {"card.json", "{\n\"seed\": 1\n,}", "card.json: line 3: invalid character"},
+		"an open end":    {"card.json", "{\n", "card.json: line"},
+		"more":           {"card.json", "{}\n{}", "card.json: line"},
+		"situation":      {"card.json", "{\"seed\": 1,\n\"like\": \"so=16\"}", "card.json: line 2: like: so=16: a number from 0 to 15"},
+		"firmware":       {"card.json", "{\n\"firmware\": \"9\"}", `card.json: line 2: firmware: there is none called "9", the nearest is 4.1`},
+		"serial":         {"card.json", "{\n\"serial\": \"x\"}", "card.json: line 2: serial: "},
+		"answer":         {"card.json", "{\n\"answers\": [\"x=6700\"]}", "card.json: line 2: answers: "},
+		"no command":     {"a.txt", "# one\n\nnonsense\n", "a.txt: line 3: "},
+		"half a byte":    {"a.txt", "00A\n", "a.txt: line 1: "},
+		"too long":       {"a.txt", strings.Repeat("#\n", 1<<20), "a.txt: " + start.ErrFile.Error()},
+	} {
+		dir := folder(t, map[string]string{c.file: c.text})
+		_, err := start.Read(dir, "lab")
+		require.ErrorContains(t, err, filepath.Join(dir, c.file)[len(dir)+1:], name)
+		require.ErrorContains(t, err, c.says, name)
+	}
+	_, err := start.Read(t.TempDir(), "lab")
+	require.ErrorIs(t, err, start.ErrNothing)
+	_, err = start.Read(filepath.Join(t.TempDir(), "absent"), "lab")
+	require.ErrorIs(t, err, os.ErrNotExist)
+	odd := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(odd, "a.txt"), 0o700))
+	_, err = start.Read(odd, "lab")
+	require.ErrorIs(t, err, start.ErrFile)
+}
