@@ -79,6 +79,9 @@ var layers = map[string]layer{
 		imports: []string{"emulator/portal", "emulator/store", "applet/cvc"},
 		modules: []string{"modernc.org/sqlite", "golang.org/x/crypto"},
 	},
+	"emulator/portal/account": {imports: []string{
+		"emulator/portal", "emulator/portal/records", "emulator/ram", "applet/apdu", "applet/client", "applet/cvc", "applet/pkcs15", "applet/sm", "applet/tlv",
+	}},
 
 	"emulator/portal/pki":  {imports: []string{"emulator/portal", "applet/cvc"}}, // portal: the type of a private key that is stored
 	"emulator/portal/soap": {imports: []string{"emulator/portal/pki", "applet/cvc"}},
