@@ -1,0 +1,2 @@
+#!/bin/sh
+hsmemu lesson expect --card lab keys.count=0 && hsmemu attest mine.pka

@@ -1,0 +1,4 @@
+#!/bin/sh
+set -e
+hsmemu card new alice
+hsmemu card new bob

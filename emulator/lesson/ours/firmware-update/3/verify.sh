@@ -1,0 +1,2 @@
+#!/bin/sh
+hsmemu lesson expect --card lab firmware=3.6 state=uninitialised

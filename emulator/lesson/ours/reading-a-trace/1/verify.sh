@@ -1,0 +1,2 @@
+#!/bin/sh
+hsmemu lesson expect --card lab user_pin.tries_left=2 --seen 'subject=user PIN,query=false,sw=63C2'
