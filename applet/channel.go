@@ -19,6 +19,9 @@ type channelSession struct {
 	released bool
 }
 
+// InChannel reports whether a secure channel is open.
+func (s Session) InChannel() bool { return s.channel.channel.Active() }
+
 // loggedIn notes how a login was made. A new one is bound to the channel it
 // came through.
 func (s channelSession) loggedIn(secure bool) channelSession {

@@ -89,7 +89,9 @@ var layers = map[string]layer{
 		"emulator/ram", "applet/client", "applet/cvc", "applet/sm", "applet/apdu", "applet/tlv", "applet/pkcs15", "keystore",
 	}},
 
-	"emulator/view":        {pure: true, imports: []string{"applet", "applet/cvc", "applet/pkcs15", "emulator/broken", "emulator/chip", "keystore", "pinstate"}},
+	"emulator/view":        {pure: true, imports: []string{"applet", "applet/apdu", "applet/tlv", "applet/cvc", "applet/pkcs15", "emulator/broken", "emulator/chip", "keystore", "pinstate"}},
+	"emulator/console":     {imports: []string{"docs/protocol", "emulator", "emulator/control", "emulator/view", "emulator/web"}},
+	"docs/protocol":        {},
 	"emulator/web":         {},
 	"emulator/browsertest": {modules: []string{"github.com/chromedp"}},                                     // for tests alone
 	"emulator/chiptest":    {imports: []string{"applet", "emulator/chip", "emulator/conform", "keystore"}}, // for tests alone

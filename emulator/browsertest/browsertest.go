@@ -13,15 +13,19 @@ package browsertest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"image"
-	_ "image/png" // what a browser draws
+	"image/color"
+	"image/png"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -202,12 +206,12 @@ func (b *Browser) violations() []violation {
 
 var update = flag.Bool("pictures", false, "write the pictures of pages into docs/")
 
-// Picture looks at the whole page, which has to show something: more than one
+// Picture looks at what the window shows of the page, which has to be more than one
 // colour. With -pictures the picture is kept in docs/, under its name. It is not
 // compared: another release of the browser draws other bytes.
 func (b *Browser) Picture(name string) {
 	b.t.Helper()
-	data, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
+	data, err := chromedp.Run(b.ctx, chromedp.CaptureScreenshot())
 	if err != nil {
 		b.t.Fatalf("take a picture: %v", err)
 	}
@@ -217,14 +221,54 @@ func (b *Browser) Picture(name string) {
 	if !*update {
 		return
 	}
+	if data, err = small(data); err != nil {
+		b.t.Fatalf("picture %s: %v", name, err)
+	}
 	if err := os.WriteFile(filepath.Join(root(b.t), "docs", name), data, 0o644); err != nil {
 		b.t.Fatal(err)
 	}
 }
 
+// small is a picture with its 256 most frequent colours alone, and the nearest of them
+// for the others.
+func small(data []byte) ([]byte, error) {
+	p, err := png.Decode(bytes.NewReader(data))
+	if err != nil {
+		return nil, err
+	}
+	r, often := p.Bounds(), map[color.RGBA]int{}
+	at := func(x, y int) color.RGBA { return color.RGBAModel.Convert(p.At(x, y)).(color.RGBA) }
+	for y := r.Min.Y; y < r.Max.Y; y++ {
+		for x := r.Min.X; x < r.Max.X; x++ {
+			often[at(x, y)]++
+		}
+	}
+	all := slices.Collect(maps.Keys(often))
+	slices.SortFunc(all, func(a, b color.RGBA) int {
+		return cmp.Or(cmp.Compare(often[b], often[a]), cmp.Compare(a.R, b.R), cmp.Compare(a.G, b.G), cmp.Compare(a.B, b.B))
+	})
+	var few color.Palette
+	for _, c := range all[:min(len(all), 256)] {
+		few = append(few, c)
+	}
+	nearest := map[color.RGBA]uint8{}
+	for _, c := range all {
+		nearest[c] = uint8(few.Index(c))
+	}
+	to := image.NewPaletted(r, few)
+	for y := r.Min.Y; y < r.Max.Y; y++ {
+		for x := r.Min.X; x < r.Max.X; x++ {
+			to.SetColorIndex(x, y, nearest[at(x, y)])
+		}
+	}
+	var b bytes.Buffer
+	err = (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&b, to)
+	return b.Bytes(), err
+}
+
 // shows returns nil for a picture of more than one colour.
 func shows(data []byte) error {
-	p, _, err := image.Decode(bytes.NewReader(data))
+	p, err := png.Decode(bytes.NewReader(data))
 	if err != nil {
 		return err
 	}

@@ -86,8 +86,8 @@ func (p *Private) put(ctx context.Context, at string, i int, place Placement) er
 	if err != nil {
 		return err
 	}
-	c.Reader = &privateReader{reader, c.Faults, at}
-	if err := reader.Insert(c.Faults); err != nil {
+	c.Reader = &privateReader{reader, port{c}, at}
+	if err := reader.Insert(port{c}); err != nil {
 		return err
 	}
 	wait, err := c.Serve(ctx, place.Socket)
@@ -174,7 +174,7 @@ func Slots(base string, n int) (list []string, err error) {
 func StartBridged(ctx context.Context, connect Connect, address string, place Placement) (*Bridged, error) {
 	b := &Bridged{Card: place.card(), at: address}
 	var err error
-	if b.bridge, err = connect(ctx, address, b.Faults); err != nil {
+	if b.bridge, err = connect(ctx, address, port{b.Card}); err != nil {
 		return nil, fmt.Errorf("run card %q: %w", place.Name, err)
 	}
 	b.Reader = bridgedReader{b}

@@ -67,7 +67,7 @@ func (r *Remote) Run(ctx context.Context) error {
 			return nil // the end of ctx
 		}
 		long := time.NewTimer(againMost)
-		err = r.connect(connection, r.Faults, func() { r.readyOnce.Do(func() { close(r.ready) }) })
+		err = r.connect(connection, port{r.Card}, func() { r.readyOnce.Do(func() { close(r.ready) }) })
 		removed := connection.Err() != nil
 		done()
 		lasted := !long.Stop()

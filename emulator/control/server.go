@@ -85,6 +85,7 @@ type Card struct {
 	stay    atomic.Pointer[stay] // in the reader; nil while the card is out
 	talking atomic.Int32
 	traces  atomic.Int32
+	tap     atomic.Pointer[Tap]
 
 	start []string // see Placement.Start
 }
@@ -399,7 +400,7 @@ func (c *conversation) transmit(ctx context.Context, command []byte) (exchange, 
 	events, stop := c.Card.Card.Watch(1)
 	defer stop()
 	before := c.Card.Card.Snapshot()
-	answer, err := c.Faults.Transmit(ctx, command)
+	answer, err := port{c.Card}.Transmit(ctx, command)
 	if loggedOut(before, c.Card.Card.Snapshot()) {
 		c.turn.Tell()
 	}

@@ -176,7 +176,7 @@ func (e Event) words() string {
 	if e.Query {
 		s = "status of " + known(e.Subject)
 	}
-	if known(e.SW) == "9000" {
+	if known(e.SW) == "9000" || e.SW == nil {
 		return Printable(s + ": " + e.Meaning)
 	}
 	return Printable(fmt.Sprintf("%s: %s (%s)", s, e.Meaning, known(e.SW)))

@@ -155,13 +155,18 @@ type Request struct {
 func AttestationOf(v cvc.Verified, r *cvc.Authenticated, day time.Time) Attestation {
 	a := Attestation{Schema: Schema, Device: v.Device.CHR.Holder(), Path: v.Path(), Origin: cmp.Or(origins[v.Origin()], OtherRoot)}
 	for _, c := range []cvc.Certificate{v.Root, v.Issuer, v.Device} {
-		a.Certificates = append(a.Certificates, Certificate{
-			Role: c.Authorization.Role().String(), Holder: c.CHR.String(), Issuer: c.CAR.String(),
-			From: c.Effective.Format(time.DateOnly), To: c.Expires.Format(time.DateOnly), Key: c.Key.String(), ValidToday: c.ValidOn(day),
-		})
+		a.Certificates = append(a.Certificates, verifiable(c, day))
 	}
 	if r != nil {
 		a.Request = &Request{Name: r.Request.CHR.String(), Key: r.Request.Key.String()}
 	}
 	return a
+}
+
+// verifiable describes a card verifiable certificate on a day.
+func verifiable(c cvc.Certificate, day time.Time) Certificate {
+	return Certificate{
+		Role: c.Authorization.Role().String(), Holder: c.CHR.String(), Issuer: c.CAR.String(),
+		From: c.Effective.Format(time.DateOnly), To: c.Expires.Format(time.DateOnly), Key: c.Key.String(), ValidToday: c.ValidOn(day),
+	}
 }

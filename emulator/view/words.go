@@ -257,3 +257,33 @@ func (d KeyDomain) words() string {
 func (f File) words() string {
 	return fmt.Sprintf("%s %s, %d bytes", f.ID, f.Holds, f.Bytes)
 }
+
+// NextWrongSO and NextWrongUser say what another wrong PIN does, or what helps
+// where the PIN is blocked: "leaves 6; at 0 no command unblocks it". They are empty
+// where no PIN is set.
+func (c Card) NextWrongSO() string { return nextWrong(c.SOPIN, soNext) }
+
+// NextWrongUser is NextWrongSO of the user PIN.
+func (c Card) NextWrongUser() string { return nextWrong(c.UserPIN, userNext) }
+
+func nextWrong(p *PIN, next func(PIN) string) string {
+	if p == nil || p.State == PINUnset {
+		return ""
+	}
+	return next(*p)
+}
+
+// StateWords describes the life-cycle state.
+func (c Card) StateWords() string { return c.stateWords() }
+
+// OptionWords names the options, also those that have no effect.
+func (c Card) OptionWords() string { return c.optionWords() }
+
+// String describes the key in one line.
+func (k Key) String() string { return Printable(k.words()) }
+
+// String describes the slot in one line.
+func (d KeyDomain) String() string { return Printable(d.words()) }
+
+// String describes the file in one line.
+func (f File) String() string { return Printable(f.words()) }

@@ -1,0 +1,127 @@
+//go:build linux
+
+package console_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/require"
+
+	"hsmemu/applet/client"
+	"hsmemu/applet/pkcs15"
+	"hsmemu/emulator/browsertest"
+	"hsmemu/keystore/curve"
+)
+
+// What a trainer does, in a real browser, live.
+func TestConsole_InABrowser(t *testing.T) {
+	c := begin(t, "lab", "second")
+	b := browsertest.Start(t)
+	b.Open(c.trainer)
+	b.Until("location.search === '' && document.querySelectorAll('[data-card]').length === 2")
+	require.NotContains(t, browsertest.Value[string](b, "document.cookie"), "hsmemu", "the script cannot read the cookie")
+	b.Until("document.documentElement.dataset.live")
+	b.Accessible()
+
+	b.Open(c.base + "/card/lab")
+	b.Until("document.documentElement.dataset.live")
+	require.Equal(t, "operational", browsertest.Value[string](b, "document.querySelector('.cycle .lit text').textContent"))
+
+	// A try is seen without loading the page again.
+	c.send(t, selects, ask, wrong)
+	b.Until("document.querySelector('[data-panel=counters] .number').textContent === '2 of 3'")
+	b.Until("document.querySelector('#log li').textContent.includes('wrong, 2 tries left')")
+	b.Until("document.querySelector('[data-panel=why]').textContent.includes('Wrong user PIN')")
+
+	// Its bytes, by keyboard: words and bytes light up together, and lead to each other.
+	b.Do(chromedp.Click("#log li .event summary"))
+	b.Until("document.querySelector('#log li .part')")
+	b.Do(chromedp.Focus("#log li .part:nth-child(2)"))
+	require.Equal(t, "INS: VERIFY", browsertest.Value[string](b, "document.querySelector('#log li.pointed, #log .meanings .pointed').textContent.replace(/ [A-Z]+-\\d+$/, '')"))
+	require.Contains(t, browsertest.Value[string](b, "document.querySelector('#log .meanings a[href^=\"/rules\"]').getAttribute('href')"), "/rules/")
+	b.Accessible()
+	b.Do(chromedp.ScrollIntoView("#h-log"))
+	b.Picture("console-bytes.png")
+	b.Do(chromedp.Evaluate[chromedp.Void]("scrollTo(0, 0)"))
+
+	// Held, asked about, let go.
+	b.Do(chromedp.Click("form[action$=hold] input[value=pin] + button"))
+	b.Until("document.querySelector('[data-panel=held]').textContent.includes('commands with a PIN')")
+	answered := make(chan string, 1)
+	go func() { answered <- c.send(t, wrong) }()
+	b.Until("document.querySelector('[data-panel=waits]').textContent.includes('What will the counter of the user PIN show?')")
+	require.Equal(t, "2 of 3", browsertest.Value[string](b, "document.querySelector('[data-panel=counters] .number').textContent"))
+	b.Accessible()
+	b.Picture("console.png")
+	b.Do(chromedp.Click("#release"))
+	require.Equal(t, "63C1", <-answered)
+	b.Until("document.querySelector('[data-panel=counters] .number').textContent === '1 of 3'")
+	b.Until("document.querySelector('[data-panel=waits]').textContent === ''")
+
+	// Out and in, and back to the beginning; the focus stays where it was.
+	b.Do(chromedp.Click("form[action$=eject] button"))
+	b.Until("document.querySelector('[data-panel=summary]').textContent.includes('out of its reader')")
+	b.Do(chromedp.Click("form[action$=insert] button"))
+	b.Until("!document.querySelector('[data-panel=summary]').textContent.includes('out of its reader')")
+	b.Do(chromedp.Click(".moments li:last-child button"))
+	b.Until("document.querySelector('[data-panel=counters] .number').textContent === '3 of 3'")
+	b.Until("document.getElementById('said').textContent.includes('which no real card can do')")
+
+	b.Do(chromedp.Click("#type"))
+	b.Until("document.documentElement.dataset.type === 'large'")
+	b.Accessible()
+	b.Open(c.base + "/rules/pins#PIN-" + "39")
+	b.Accessible()
+	b.NoErrors()
+}
+
+// What students see: the same, live and large, with nothing to press.
+func TestConsole_ClassInABrowser(t *testing.T) {
+	c := begin(t, "lab")
+	b := browsertest.Start(t)
+	b.Open(c.pupil)
+	b.Until("location.search === ''")
+	b.Open(c.base + "/card/lab")
+	b.Until("document.documentElement.dataset.live")
+	require.Zero(t, browsertest.Value[int](b, "document.forms.length"))
+	c.send(t, selects, wrong, wrong, wrong)
+	b.Until("document.querySelector('[data-panel=counters] .number').textContent === '0 of 3'")
+	b.Until("document.querySelector('.cycle .lit text').textContent === 'user PIN blocked'")
+	b.Accessible()
+	b.Picture("console-class.png")
+	status := browsertest.Value[int](b, "fetch('/card/lab/reset', {method: 'POST'}).then(r => r.status)")
+	require.Equal(t, 403, status)
+}
+
+// A label with markup in it is text, on the page and in what comes live.
+func TestConsole_LabelsAreText(t *testing.T) {
+	c := begin(t, "lab")
+	b := browsertest.Start(t)
+	b.Open(c.trainer)
+	b.Until("location.search === ''")
+	b.Open(c.base + "/card/lab")
+	b.Until("document.documentElement.dataset.live")
+	label := `<img src=x onerror="document.title='taken'"><script>document.title='taken'</script>`
+	c.send(t, selects, right)
+	writeLabel(t, c, label)
+	b.Until("document.querySelector('[data-panel=keys]').textContent.includes('onerror')")
+	b.Open(c.base + "/card/lab")
+	b.Until("document.querySelector('[data-panel=keys]').textContent.includes('onerror')")
+	require.Zero(t, browsertest.Value[int](b, "document.querySelectorAll('img, [data-panel=keys] script').length"))
+	require.False(t, strings.Contains(browsertest.Value[string](b, "document.title"), "taken"))
+	b.NoErrors()
+}
+
+// writeLabel makes a key with a label.
+func writeLabel(t *testing.T, c *class, label string) {
+	t.Helper()
+	host := client.New(c.program)
+	on, known := curve.ByName("secp256r1")
+	require.True(t, known)
+	_, err := host.GenerateEC(t.Context(), 1, on, client.KeySpec{Holder: "LABEL00001"})
+	require.NoError(t, err)
+	description := pkcs15.Key{Kind: pkcs15.EC, Label: label, ID: []byte{1}, Usage: pkcs15.UsageEC, Bits: 256}
+	require.NoError(t, host.WriteFile(t.Context(), pkcs15.File(pkcs15.PrefixKeyDescription, 1), description.Bytes()))
+}

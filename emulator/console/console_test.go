@@ -1,0 +1,235 @@
+//go:build linux
+
+package console_test
+
+import (
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"hsmemu/emulator/control"
+)
+
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	require.Eventually(t, is, 10*time.Second, 10*time.Millisecond, what)
+}
+
+func TestConsole_WhoMayIn(t *testing.T) {
+	c := begin(t, "lab")
+	stranger := &visitor{http.DefaultClient, c.base}
+	for _, path := range []string{"/", "/card/lab", "/events", "/rules/pins", "/card/lab/transcript", "/?token=" + strings.Repeat("0", 32), "/?token=x"} {
+		status, body := stranger.get(t, path)
+		require.Contains(t, []int{http.StatusUnauthorized, http.StatusForbidden}, status, path)
+		require.NotContains(t, body, "user PIN")
+	}
+	status, _ := stranger.post(t, "/card/lab/eject")
+	require.Equal(t, http.StatusUnauthorized, status)
+
+	pupil := visit(t, c.pupil)
+	status, body := pupil.get(t, "/card/lab")
+	require.Equal(t, http.StatusOK, status)
+	require.Contains(t, body, `data-type="large"`)
+	require.NotContains(t, body, "<form")
+	require.NotContains(t, body, "token=")
+	for path := range map[string]bool{"eject": true, "reset": true, "back": true, "hold": true, "release": true, "transcript": true} {
+		status, _ = pupil.post(t, "/card/lab/"+path)
+		require.Equal(t, http.StatusForbidden, status, path)
+	}
+	status, _ = pupil.get(t, "/card/lab/transcript")
+	require.Equal(t, http.StatusOK, status)
+
+	trainer := visit(t, c.trainer)
+	status, body = trainer.get(t, "/card/lab")
+	require.Equal(t, http.StatusOK, status)
+	require.Contains(t, body, "<form")
+	require.Contains(t, body, strings.ReplaceAll(c.pupil, "=", "="))
+	require.NotContains(t, body, c.trainer[strings.Index(c.trainer, "=")+1:])
+	require.Contains(t, body, "operational")
+	status, _ = trainer.get(t, "/card/lab/eject")
+	require.Equal(t, http.StatusMethodNotAllowed, status)
+	status, _ = trainer.get(t, "/card/other")
+	require.Equal(t, http.StatusNotFound, status)
+
+	// Another site's page asks a trainer's browser.
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, c.base+"/card/lab/eject", nil)
+	require.NoError(t, err)
+	r.Header.Set("Origin", "http://attacker.example")
+	answer, err := trainer.Do(r)
+	require.NoError(t, err)
+	status, _ = read(t, answer)
+	require.Equal(t, http.StatusForbidden, status)
+	require.False(t, c.private.Cards[0].Show().Running.Ejected)
+
+	// The cookie is for the browser alone.
+	answer, err = http.Get(c.trainer)
+	require.NoError(t, err)
+	require.NoError(t, answer.Body.Close())
+	set := answer.Header.Get("Set-Cookie")
+	require.Contains(t, set, "HttpOnly")
+	require.Contains(t, set, "SameSite=Strict")
+}
+
+func TestConsole_OneConsoleForACard(t *testing.T) {
+	c := begin(t, "lab")
+	_, err := c.private.Cards[0].Tap(nil)
+	require.ErrorIs(t, err, control.ErrBusy)
+}
+
+func TestConsole_CommandsInWordsAndBytes(t *testing.T) {
+	c := begin(t, "lab")
+	trainer := visit(t, c.trainer)
+	require.Equal(t, "63C2", c.send(t, selects, selects, ask, wrong))
+	var body string
+	eventually(t, "the try is told", func() bool {
+		_, body = trainer.get(t, "/card/lab")
+		return strings.Contains(body, "VERIFY user PIN: wrong, 2 tries left (63C2)")
+	})
+	require.Contains(t, body, "status of user PIN: not verified, 3 tries left (63C3)")
+	require.Contains(t, body, "2 reads")
+	require.Contains(t, body, "Wrong user PIN") // what just happened
+	require.Contains(t, body, "the next wrong one leaves 1")
+
+	paths := regexp.MustCompile(`/card/lab/event/\d+`).FindAllString(body, -1)
+	require.NotEmpty(t, paths)
+	_, bytes := trainer.get(t, paths[0]+"?part")
+	require.NotContains(t, bytes, "<html")
+	for _, word := range []string{"CLA: command of ISO 7816-4", "INS: VERIFY", "the user PIN", "Lc: 6 bytes of data follow", "the PIN, not shown", "status word: wrong, 2 tries left", "/rules/pins#PIN-" + "39"} {
+		require.Contains(t, bytes, word)
+	}
+	require.NotContains(t, bytes, "<span>31</span>")
+
+	_, rules := trainer.get(t, "/rules/pins")
+	require.Contains(t, rules, `id="PIN-`+`39"`)
+}
+
+func TestConsole_TranscriptHasNoSecretsAndReplays(t *testing.T) {
+	c := begin(t, "lab")
+	trainer := visit(t, c.trainer)
+	c.send(t, selects, ask, wrong, right, "8050000000", "80580000000000")
+	var text string
+	eventually(t, "all is told", func() bool {
+		_, text = trainer.get(t, "/card/lab/transcript")
+		return strings.Contains(text, "\n80580000000000\n")
+	})
+	require.Contains(t, text, "\n"+selects+"\n")
+	require.Contains(t, text, "\n"+ask+"\n")
+	require.NotContains(t, text, "363438323139")
+	require.NotContains(t, text, "313131")
+	require.Contains(t, text, "# left out, since it has a secret: 0020008106............\n")
+	status, text := trainer.post(t, "/card/lab/transcript", "user", "648219", "so", "3537363231383830")
+	require.Equal(t, http.StatusOK, status)
+	require.Contains(t, text, "\n"+right+"\n")
+	require.Contains(t, text, "\n0020008106303030303030\n")
+	status, _ = trainer.post(t, "/card/lab/transcript", "so", "no digits")
+	require.Equal(t, http.StatusBadRequest, status)
+}
+
+func TestConsole_BackToAnyMoment(t *testing.T) {
+	c := begin(t, "lab")
+	trainer := visit(t, c.trainer)
+	c.send(t, selects, wrong, wrong)
+	var body string
+	eventually(t, "both tries are told", func() bool {
+		_, body = trainer.get(t, "/card/lab")
+		return strings.Contains(body, "after VERIFY user PIN: wrong, 1 try left")
+	})
+	require.Contains(t, body, "A real card never allows this")
+	status, said := trainer.post(t, "/card/lab/back", "moment", "1")
+	require.Equal(t, http.StatusOK, status)
+	require.Contains(t, said, "user PIN tries that were spent came back, which no real card can do")
+	require.Equal(t, 3, *c.private.Cards[0].Show().UserPIN.TriesLeft)
+	status, _ = trainer.post(t, "/card/lab/back", "moment", "999")
+	require.Equal(t, http.StatusConflict, status)
+
+	serial := *c.private.Cards[0].Show().Serial
+	status, _ = trainer.post(t, "/card/lab/new", "situation", "so=7 user=2")
+	require.Equal(t, http.StatusOK, status)
+	v := c.private.Cards[0].Show()
+	require.Equal(t, 7, *v.SOPIN.TriesLeft)
+	require.NotEqual(t, serial, *v.Serial)
+	status, said = trainer.post(t, "/card/lab/new", "situation", "so=x")
+	require.Equal(t, http.StatusConflict, status)
+	require.Contains(t, said, "a number from 0 to 15")
+	status, _ = trainer.post(t, "/card/lab/back", "moment", "1")
+	require.Equal(t, http.StatusOK, status)
+	require.Equal(t, serial, *c.private.Cards[0].Show().Serial)
+	status, _ = trainer.post(t, "/card/lab/snapshot", "name", "")
+	require.Equal(t, http.StatusConflict, status)
+	status, _ = trainer.post(t, "/card/lab/snapshot", "name", `<b>"now"</b>`)
+	require.Equal(t, http.StatusOK, status)
+	_, body = trainer.get(t, "/card/lab")
+	require.Contains(t, body, "&lt;b&gt;")
+	require.NotContains(t, body, "<b>")
+}
+
+func TestConsole_ReaderAndFaults(t *testing.T) {
+	c := begin(t, "lab")
+	trainer := visit(t, c.trainer)
+	for _, do := range []struct {
+		path    string
+		ejected bool
+	}{{"eject", true}, {"eject", true}, {"insert", false}, {"insert", false}, {"reset", false}} {
+		status, body := trainer.post(t, "/card/lab/"+do.path)
+		require.Equal(t, http.StatusOK, status, body)
+		require.Equal(t, do.ejected, c.private.Cards[0].Show().Running.Ejected)
+	}
+	status, _ := trainer.post(t, "/card/lab/fault", "name", "remove", "settings", "after=3")
+	require.Equal(t, http.StatusOK, status)
+	_, body := trainer.get(t, "/card/lab")
+	require.Contains(t, body, "remove after=3")
+	status, _ = trainer.post(t, "/card/lab/fault", "name", "nothing")
+	require.Equal(t, http.StatusConflict, status)
+	status, _ = trainer.post(t, "/card/lab/clear")
+	require.Equal(t, http.StatusOK, status)
+	require.Empty(t, c.private.Cards[0].Faults.List())
+}
+
+// A command that is held has not reached the card; released, or when the console ends, it
+// does.
+func TestConsole_PredictThenReveal(t *testing.T) {
+	c := begin(t, "lab")
+	trainer := visit(t, c.trainer)
+	status, _ := trainer.post(t, "/card/lab/hold", "what", "pin")
+	require.Equal(t, http.StatusOK, status)
+	c.send(t, selects, ask) // not held
+	answered := make(chan string, 1)
+	try := func() {
+		go func() { answered <- c.send(t, wrong) }()
+		eventually(t, "it waits", func() bool {
+			_, body := visit(t, c.pupil).get(t, "/card/lab")
+			return strings.Contains(body, "What will the counter of the user PIN show?")
+		})
+		require.Equal(t, 3, *c.private.Cards[0].Show().UserPIN.TriesLeft)
+	}
+	try()
+	status, _ = trainer.post(t, "/card/lab/release")
+	require.Equal(t, http.StatusOK, status)
+	require.Equal(t, "63C2", <-answered)
+	status, _ = trainer.post(t, "/card/lab/release")
+	require.Equal(t, http.StatusConflict, status)
+	require.Equal(t, "9000", c.release(t, trainer, right))
+	try()
+	c.end()
+	require.Equal(t, "63C2", <-answered)
+	require.Equal(t, "63C1", c.send(t, wrong)) // nothing is held any more
+}
+
+// release sends a command that is held and lets it go.
+func (c *class) release(t *testing.T, trainer *visitor, command string) string {
+	t.Helper()
+	answered := make(chan string, 1)
+	go func() { answered <- c.send(t, command) }()
+	for {
+		select {
+		case a := <-answered:
+			return a
+		case <-time.NewTimer(20 * time.Millisecond).C:
+			trainer.post(t, "/card/lab/release")
+		}
+	}
+}

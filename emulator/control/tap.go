@@ -1,0 +1,237 @@
+package control
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"hsmemu/emulator"
+	"hsmemu/emulator/chip"
+	"hsmemu/emulator/view"
+)
+
+// Tap follows a card from within the process that runs it: what happens to it with
+// the bytes of commands and answers, as far as they are no secrets, and the states
+// that the card was in. It may also hold commands back.
+type Tap struct {
+	card   *Card
+	hold   func(ctx context.Context, coming Coming)
+	events <-chan emulator.Event
+	stop   func()
+
+	mu     sync.Mutex
+	seen   []sighting
+	missed int
+	busy   int // commands that the card is working on: their events wait for their bytes
+}
+
+// Coming is a command that the card has not seen yet.
+type Coming struct {
+	// Event names the command, its form and its length. It has no answer.
+	Event view.Event
+	// Parts are its bytes; no data are shown but those that Seen shows.
+	Parts []view.Part
+}
+
+// Seen is something that happened to a card.
+type Seen struct {
+	view.Event
+	// Sent and Answered are the bytes of a command and of its answer. They are
+	// empty where none came through the reader.
+	SentParts, AnsweredParts []view.Part
+	// Command is the command, as far as none of it is secret; else nil.
+	Command []byte
+	// After is the state that the card kept then; nil where it is as before.
+	After *Moment
+}
+
+// Moment is a state that a card was in, which it can be brought back to.
+type Moment struct{ state chip.Durable }
+
+// MomentOf is a state as a moment.
+func MomentOf(d chip.Durable) Moment { return Moment{d} }
+
+// sighting is what is noted while the card waits.
+type sighting struct {
+	event           emulator.Event
+	command, answer []byte
+	after           *chip.Durable
+}
+
+// mostSeen is how many sightings are kept for a caller of Next that is slow.
+const mostSeen = 4096
+
+// Tap follows the card from here on, until Close. hold is called with every command
+// before anything else sees it, and holds it back until it returns, which it does when
+// the context ends; nil holds nothing. A card has one tap at most: a second one is
+// ErrBusy.
+func (c *Card) Tap(hold func(ctx context.Context, coming Coming)) (*Tap, error) {
+	t := &Tap{card: c, hold: hold}
+	if !c.tap.CompareAndSwap(nil, t) {
+		return nil, ErrBusy
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.events, t.stop = c.Card.Watch(traceBuffer)
+	return t, nil
+}
+
+// Close ends it.
+func (t *Tap) Close() {
+	t.card.tap.CompareAndSwap(t, nil)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.stop()
+	t.events = nil
+}
+
+// Next is what happened since it was called last, in its order. It waits for nothing.
+func (t *Tap) Next() []Seen {
+	t.mu.Lock()
+	if t.busy == 0 {
+		t.take()
+	}
+	seen := t.seen
+	t.seen = nil
+	t.mu.Unlock()
+	list := make([]Seen, len(seen))
+	for i, s := range seen {
+		list[i] = s.told()
+	}
+	return list
+}
+
+// take takes what the card has told, under the lock.
+func (t *Tap) take() {
+	for range len(t.events) {
+		e := <-t.events
+		if len(t.seen) >= mostSeen {
+			t.missed += 1 + e.Missed
+			continue
+		}
+		e.Missed += t.missed
+		t.missed = 0
+		s := sighting{event: e}
+		if e.Commits > 0 || e.Kind == emulator.Restored {
+			d := t.card.Card.Snapshot().Durable()
+			s.after = &d
+		}
+		t.seen = append(t.seen, s)
+	}
+}
+
+// begin notes that the card is given a command.
+func (t *Tap) begin() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.busy++
+}
+
+// note notes the bytes of a command that the card was given, with the event that it
+// told of it, if it did.
+func (t *Tap) note(command, answer []byte) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.busy--
+	t.take()
+	for i := len(t.seen) - 1; i >= 0; i-- {
+		s := &t.seen[i]
+		if s.event.Kind == emulator.Did && s.command == nil && bytes.HasPrefix(command, s.event.Header[:]) {
+			s.command, s.answer = command, answer
+			return
+		}
+	}
+}
+
+// told describes a sighting, without what is secret.
+func (s sighting) told() Seen {
+	one := Seen{Event: EventOf(s.event)}
+	if s.after != nil {
+		one.After = &Moment{*s.after}
+	}
+	if s.command != nil {
+		one.SentParts = view.Parts(s.command, one.Event, s.event.Quiet)
+		one.AnsweredParts = view.AnswerParts(s.answer, one.Event, s.event.Quiet)
+		one.Command = s.command
+		for _, p := range one.SentParts {
+			if p.Secret() {
+				one.Command = nil
+			}
+		}
+	}
+	return one
+}
+
+// port is what the card's reader holds: the faults, with a tap before them if there
+// is one.
+type port struct{ card *Card }
+
+// ATR is the card's.
+func (p port) ATR() []byte { return p.card.Faults.ATR() }
+
+// Reset resets the card.
+func (p port) Reset() error { return p.card.Faults.Reset() }
+
+// Transmit gives the card a command.
+func (p port) Transmit(ctx context.Context, command []byte) ([]byte, error) {
+	t := p.card.tap.Load()
+	if t == nil {
+		return p.card.Faults.Transmit(ctx, command)
+	}
+	if t.hold != nil {
+		t.hold(ctx, comingOf(command))
+	}
+	t.begin()
+	kept := bytes.Clone(command) // the card owns command
+	answer, err := p.card.Faults.Transmit(ctx, command)
+	t.note(kept, bytes.Clone(answer))
+	return answer, err
+}
+
+// comingOf describes a command that nobody has answered.
+func comingOf(command []byte) Coming {
+	e := view.Coming(command)
+	return Coming{Event: e, Parts: view.Parts(command, e, true)}
+}
+
+// Show describes the card as it is now.
+func (c *Card) Show() view.Card { return c.show() }
+
+// Standing is what the card loses with its power.
+func (c *Card) Standing() view.Standing { return view.StandingOf(c.Card.Snapshot()) }
+
+// Moment is the state that the card keeps now.
+func (c *Card) Moment() Moment { return Moment{c.Card.Snapshot().Durable()} }
+
+// Return brings the card back to a moment, and tells in words what that took back which
+// no card ever takes back. Another device may take its place. Errors: those of
+// Client.Restore, but not emulator.ErrForeign.
+func (c *Card) Return(ctx context.Context, m Moment) ([]string, error) {
+	u, err := c.restore(ctx, restoration{State: m.state})
+	if errors.Is(err, emulator.ErrForeign) {
+		u, err = c.restore(ctx, restoration{State: m.state, Force: true})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("go back: %w", err)
+	}
+	return u.Undone, nil
+}
+
+// Eject takes the card out of its reader and Insert puts it in; see Client.Eject.
+func (c *Card) Eject(ctx context.Context) error { return c.eject(ctx, false) }
+
+// Insert puts the card into its reader.
+func (c *Card) Insert(ctx context.Context) error { return c.putIn(ctx) }
+
+// Reset resets the card when no client has it for itself.
+func (c *Card) Reset(ctx context.Context) error {
+	return c.inTurn(ctx, false, func() error { return c.Reader.Reset() })
+}
+
+// Certificates describes the certificates on the card on a day.
+func (c *Card) Certificates(day time.Time) []view.Certificate {
+	return view.CertificatesOf(c.Card.Snapshot().Durable(), day)
+}

@@ -1,0 +1,360 @@
+package view
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"hsmemu/applet"
+	"hsmemu/applet/apdu"
+	"hsmemu/applet/tlv"
+)
+
+// Part is some bytes of a command or an answer that follow each other, and what they
+// are.
+type Part struct {
+	// Hex is the bytes in hexadecimal, two digits each with blanks between them;
+	// of bytes that are secret it is empty, and Bytes alone tells how many there are.
+	Hex   string `json:"hex"`
+	Bytes int    `json:"bytes"`
+	Words string `json:"words"`
+	// Rule is the statement of docs/protocol about them, "PIN-39"; empty for none.
+	Rule string `json:"rule"`
+}
+
+// Secret reports whether the bytes are not shown.
+func (p Part) Secret() bool { return p.Hex == "" && p.Bytes > 0 }
+
+// shown are bytes that anybody may see.
+func shown(b []byte, words, rule string) Part {
+	return Part{Hex: fmt.Sprintf("% X", b), Bytes: len(b), Words: words, Rule: rule}
+}
+
+// hidden are bytes that are not shown.
+func hidden(b []byte, words, rule string) Part {
+	return Part{Bytes: len(b), Words: words + ", not shown", Rule: rule}
+}
+
+// instructionRules are the statements about commands, those of their successes, and
+// those of refusals that have a statement of their own.
+var instructionRules = map[byte]struct{ rule, done, refused string }{
+	apdu.InsVerify:                        {"PIN-39", "PIN-42", "PIN-39"},
+	apdu.InsChangeReferenceData:           {"PIN-50", "PIN-54", "PIN-50"},
+	apdu.InsResetRetryCounter:             {"PIN-8", "PIN-69", "PIN-66"},
+	apdu.InsInitializeDevice:              {"PIN-14", "PIN-17", "PIN-15"},
+	apdu.InsManageKeyDomain:               {"DOM-2", "DOM-2", "DOM-9"},
+	apdu.InsManagePublicKeyAuthentication: {"PKA-1", "PKA-1", "PKA-1"},
+	apdu.InsEnumerateObjects:              {"FILE-35", "FILE-35", "FILE-35"},
+	apdu.InsGenerateSessionPIN:            {"SM-40", "SM-40", "SM-40"},
+	apdu.InsGenerateKeyPair:               {"KEY-21", "KEY-21", "KEY-28"},
+	apdu.InsGenerateSymmetricKey:          {"KEY-34", "KEY-34", "KEY-26"},
+	apdu.InsSign:                          {"KEY-1", "KEY-36", "KEY-40"},
+	apdu.InsDecipher:                      {"KEY-1", "KEY-1", "KEY-47"},
+	apdu.InsWrapKey:                       {"DOM-10", "DOM-10", "DOM-17"},
+	apdu.InsUnwrapKey:                     {"DOM-10", "DOM-16", "DOM-26"},
+	apdu.InsDeriveECKey:                   {"KEY-55", "KEY-55", "KEY-7"},
+	apdu.InsSymmetricCipher:               {"KEY-9", "KEY-9", "KEY-9"},
+	apdu.InsGetChallenge:                  {"APDU-41", "APDU-42", "APDU-42"},
+	apdu.InsSelect:                        {"FILE-8", "FILE-10", "FILE-9"},
+	apdu.InsReadBinary:                    {"FILE-17", "FILE-17", "FILE-16"},
+	apdu.InsUpdateBinary:                  {"FILE-24", "FILE-27", "FILE-29"},
+	apdu.InsDeleteFile:                    {"FILE-31", "FILE-31", "FILE-32"},
+}
+
+// wordRules are the statements about status words that mean the same everywhere.
+var wordRules = map[string]string{
+	"6D00": "APDU-12", "6E00": "APDU-11", "6A86": "APDU-14", "6982": "FILE-5", "6983": "PIN-40", "6984": "PIN-36", "6282": "FILE-16",
+}
+
+// initObjects are the data objects of INITIALIZE DEVICE.
+var initObjects = map[tlv.Tag]struct {
+	words, rule string
+	secret      bool
+}{
+	apdu.InitOptions:    {"options", "PIN-10", false},
+	apdu.InitUserPIN:    {"user PIN", "PIN-4", true},
+	apdu.InitSOPIN:      {"SO-PIN", "PIN-13", true},
+	apdu.InitTries:      {"tries of the user PIN", "PIN-5", false},
+	apdu.InitShares:     {"number of DKEK shares", "DOM-5", false},
+	apdu.InitCustodians: {"number of public keys, number required", "PKA-1", false},
+	apdu.InitDomains:    {"number of key domains", "DOM-28", false},
+}
+
+// Parts says what every byte of a command is. Of quiet commands, whose data may be
+// secret, the data are left out, and so they are of bytes that are no command at all.
+func Parts(command []byte, e Event, quiet bool) []Part {
+	if len(command) < 4 {
+		return []Part{hidden(command, "no command: less than a header", "APDU-16")}
+	}
+	ins := command[1]
+	parts := []Part{
+		shown(command[:1], "CLA: "+classWords(command[0]), "APDU-9"),
+		shown(command[1:2], "INS: "+strings.ToUpper(known(e.Command)), instructionRules[ins].rule),
+	}
+	parts = append(parts, parameters(command[2], command[3], ins)...)
+	c, err := apdu.Parse(command)
+	if err != nil {
+		return append(parts, hidden(command[4:], "no form of ISO 7816-4: the lengths do not agree", "APDU-16"))
+	}
+	rest := command[4:]
+	if n := len(c.Data); n > 0 {
+		lc := 1
+		if c.Extended {
+			lc = 3
+		}
+		parts = append(parts, shown(rest[:lc], fmt.Sprintf("Lc: %d bytes of data follow", n), "APDU-15"))
+		parts = append(parts, data(c, e, quiet)...)
+		rest = rest[lc+n:]
+	}
+	if len(rest) > 0 {
+		parts = append(parts, shown(rest, fmt.Sprintf("Le: at most %d bytes are wanted back", c.Ne), "APDU-18"))
+	}
+	return parts
+}
+
+func classWords(cla byte) string {
+	s := "command of ISO 7816-4"
+	if cla&0x80 != 0 {
+		s = "command of the vendor"
+	}
+	if cla&apdu.ClassSecure == apdu.ClassSecure {
+		s += ", in a secure channel"
+	}
+	return s
+}
+
+// parameters says what P1 and P2 are.
+func parameters(p1, p2, ins byte) []Part {
+	both := func(words, rule string) []Part { return []Part{shown([]byte{p1, p2}, "P1 P2: "+words, rule)} }
+	each := func(one, two, rule string) []Part {
+		return []Part{shown([]byte{p1}, "P1: "+one, rule), shown([]byte{p2}, "P2: "+two, rule)}
+	}
+	switch ins {
+	case apdu.InsReadBinary, apdu.InsUpdateBinary:
+		if p1 == 0 && p2 == 0 {
+			return both("the current file", "FILE-21")
+		}
+		return both(fmt.Sprintf("file %02X%02X", p1, p2), "FILE-10")
+	case apdu.InsVerify, apdu.InsChangeReferenceData, apdu.InsResetRetryCounter:
+		which := map[byte]string{apdu.RefUserPIN: "the user PIN", apdu.RefSOPIN: "the SO-PIN"}[p2]
+		if which == "" {
+			which = "a reference that is neither the user PIN nor the SO-PIN"
+		}
+		return each(formWords(ins, p1), which, "PIN-49")
+	case apdu.InsSign, apdu.InsDecipher, apdu.InsSymmetricCipher, apdu.InsDeriveECKey:
+		return each(fmt.Sprintf("key reference %d on the card, which is not CKA_ID", p1), fmt.Sprintf("algorithm %02X", p2), "KEY-12")
+	case apdu.InsGenerateKeyPair, apdu.InsGenerateSymmetricKey:
+		return each(fmt.Sprintf("number of the new key, %d", p1), fmt.Sprintf("%02X: key that signs the request, or algorithm", p2), "KEY-13")
+	case apdu.InsWrapKey, apdu.InsUnwrapKey:
+		return each(fmt.Sprintf("key reference %d", p1), "92 wraps, 93 unwraps", "DOM-20")
+	case apdu.InsManageKeyDomain:
+		return each("what is to be done", fmt.Sprintf("key domain %d", p2), "DOM-37")
+	case apdu.InsSelect:
+		by := "by its identifier"
+		if p1 == apdu.SelectByName {
+			by = "an application by its name"
+		}
+		return each(by, "what the answer is to tell", "APDU-33")
+	}
+	return each("a parameter of the command", "a parameter of the command", "APDU-14")
+}
+
+func formWords(ins, p1 byte) string {
+	switch {
+	case ins == apdu.InsVerify && p1 == 1:
+		return "stay logged in after the channel"
+	case ins == apdu.InsResetRetryCounter:
+		return map[byte]string{0: "SO-PIN and a new PIN follow", 1: "the SO-PIN follows", 2: "a new PIN follows"}[p1]
+	}
+	return "the usual form"
+}
+
+// data says what the data of a command are.
+func data(c apdu.Command, e Event, quiet bool) []Part {
+	rule := instructionRules[c.INS].rule
+	switch {
+	case e.Secure || c.CLA&apdu.ClassSecure == apdu.ClassSecure:
+		return []Part{shown(c.Data, "data of secure messaging: encrypted and authenticated", "SM-20")}
+	case c.INS == apdu.InsInitializeDevice:
+		return initialization(c.Data)
+	case c.INS == apdu.InsVerify:
+		return []Part{hidden(c.Data, "the PIN", "PIN-4")}
+	case c.INS == apdu.InsChangeReferenceData:
+		return []Part{hidden(c.Data, "the old PIN and the new one, one behind the other", "PIN-50")}
+	case c.INS == apdu.InsResetRetryCounter:
+		return []Part{hidden(c.Data, "SO-PIN and new PIN, one behind the other, as far as P1 asks for them", "PIN-65")}
+	case c.INS == apdu.InsReadBinary, c.INS == apdu.InsUpdateBinary:
+		return content(c.Data, quiet)
+	case c.INS == apdu.InsSelect && c.P1 == apdu.SelectByName:
+		return []Part{shown(c.Data, nameWords(c.Data), "APDU-29")}
+	case quiet:
+		return []Part{hidden(c.Data, "data that may be secret", rule)}
+	case c.INS == apdu.InsSelect, c.INS == apdu.InsDeleteFile:
+		return []Part{shown(c.Data, "identifier of the file", rule)}
+	case c.INS == apdu.InsSign:
+		return []Part{shown(c.Data, "what is signed: a hash, a DigestInfo or a message, as the algorithm has it", rule)}
+	}
+	return dataObjects(c.Data, rule, 0)
+}
+
+func nameWords(name []byte) string {
+	if strings.HasPrefix(apdu.AID, string(name)) {
+		return "name of the SmartCard-HSM application"
+	}
+	return "name of another application"
+}
+
+// initialization says what the objects of INITIALIZE DEVICE are, without the PINs.
+func initialization(b []byte) []Part {
+	var parts []Part
+	for len(b) > 0 {
+		n, rest, err := tlv.NextBER(b)
+		if err != nil {
+			return append(parts, hidden(b, "no data object", "PIN-21"))
+		}
+		of, is := initObjects[n.Tag]
+		head := len(b) - len(rest) - len(n.Value)
+		if !is {
+			of.words, of.rule, of.secret = "an object that is passed over", "PIN-22", true
+		}
+		parts = append(parts, shown(b[:head], fmt.Sprintf("object: %s, %d bytes", of.words, len(n.Value)), of.rule))
+		switch {
+		case of.secret:
+			parts = append(parts, hidden(n.Value, of.words, of.rule))
+		case len(n.Value) > 0:
+			parts = append(parts, shown(n.Value, of.words, of.rule))
+		}
+		b = rest
+	}
+	return parts
+}
+
+// content says what the objects of READ and UPDATE BINARY are.
+func content(b []byte, quiet bool) []Part {
+	var parts []Part
+	for len(b) > 0 {
+		n, rest, err := tlv.NextBER(b)
+		if err != nil {
+			return append(parts, hidden(b, "no data object", "FILE-23"))
+		}
+		head := len(b) - len(rest) - len(n.Value)
+		switch {
+		case n.Tag == apdu.FileOffset:
+			parts = append(parts, shown(b[:head], "object: offset in the file", "FILE-23"), shown(n.Value, "offset in the file", "FILE-23"))
+		case quiet:
+			parts = append(parts, shown(b[:head], fmt.Sprintf("object: content, %d bytes", len(n.Value)), "FILE-24"), hidden(n.Value, "content of the file", "FILE-24"))
+		default:
+			parts = append(parts, shown(b[:len(b)-len(rest)], "an object", "FILE-23"))
+		}
+		b = rest
+	}
+	return slices.DeleteFunc(parts, func(p Part) bool { return p.Bytes == 0 })
+}
+
+// deepest is how far objects in objects are told apart.
+const deepest = 3
+
+// dataObjects says what data objects are, or that bytes are none.
+func dataObjects(b []byte, rule string, depth int) []Part {
+	whole := []Part{shown(b, "data", rule)}
+	var parts []Part
+	for rest := b; len(rest) > 0; {
+		n, after, err := tlv.NextBER(rest)
+		if err != nil || n.Tag == 0 {
+			return whole
+		}
+		head := len(rest) - len(after) - len(n.Value)
+		parts = append(parts, shown(rest[:head], fmt.Sprintf("object %X, %d bytes", uint32(n.Tag), len(n.Value)), rule))
+		switch {
+		case len(n.Value) == 0:
+		case rest[0]&0x20 != 0 && depth < deepest:
+			parts = append(parts, dataObjects(n.Value, rule, depth+1)...)
+		default:
+			parts = append(parts, shown(n.Value, fmt.Sprintf("value of object %X", uint32(n.Tag)), rule))
+		}
+		rest = after
+	}
+	return parts
+}
+
+// AnswerParts says what every byte of an answer is; for quiet see Parts.
+func AnswerParts(answer []byte, e Event, quiet bool) []Part {
+	if len(answer) < 2 {
+		return []Part{hidden(answer, "cut short: no status word", "APDU-39")}
+	}
+	body, sw := answer[:len(answer)-2], answer[len(answer)-2:]
+	var ins byte
+	if i := e.instruction(); i != "" {
+		_, _ = fmt.Sscanf(i, "%X", &ins)
+	}
+	rules := instructionRules[ins]
+	var parts []Part
+	switch {
+	case len(body) == 0:
+	case e.Secure:
+		parts = append(parts, shown(body, "answer of secure messaging: encrypted and authenticated", "SM-20"))
+	case quiet:
+		parts = append(parts, hidden(body, "an answer that may be secret", rules.done))
+	case ins == apdu.InsEnumerateObjects:
+		parts = append(parts, shown(body, "identifiers of files and keys, two bytes each", rules.done))
+	case ins == apdu.InsSign:
+		parts = append(parts, shown(body, "the signature", rules.done))
+	case ins == apdu.InsReadBinary:
+		parts = append(parts, shown(body, "content of the file", rules.done))
+	default:
+		parts = append(parts, dataObjects(body, rules.done, 0)...)
+	}
+	word := fmt.Sprintf("%X", sw)
+	rule := wordRules[word]
+	switch {
+	case rule != "":
+	case word == "9000":
+		rule = rules.done
+	default:
+		rule = rules.refused
+	}
+	if rule == "" {
+		rule = "APDU-39"
+	}
+	return append(parts, shown(sw, "status word: "+e.Meaning, rule))
+}
+
+// Coming names a command that nobody has answered yet.
+func Coming(command []byte) Event {
+	e := Event{Schema: Schema, Kind: Command, Meaning: "not answered yet"}
+	if len(command) < 4 {
+		return e
+	}
+	e.Header = new(fmt.Sprintf("%X", command[:4]))
+	name := "INS " + (*e.Header)[2:4]
+	for _, c := range applet.Commands() {
+		if strings.HasPrefix(c.Header, (*e.Header)[2:4]+" ") {
+			name, _, _ = strings.Cut(c.Name, " (") // the forms differ in more than the header
+			break
+		}
+	}
+	e.Command = &name
+	if c, err := apdu.Parse(command); err == nil {
+		e.Sent = len(c.Data)
+	}
+	e.Query = command[1] == apdu.InsVerify && e.Sent == 0
+	switch {
+	case e.ofUserPIN():
+		e.Subject = new("user PIN")
+	case e.ofSOPIN(), e.instruction() == "50":
+		e.Subject = new("SO-PIN")
+	}
+	return e
+}
+
+// AboutPIN reports whether the command can cost a try: it is one of those that take
+// a PIN, and no question.
+func (e Event) AboutPIN() bool { return e.aboutPIN() && !e.Query }
+
+// Reads reports whether nothing comes of the event but an answer that is read. Such
+// events are folded where people look at them.
+func (e Event) Reads() bool { return e.reads() }
+
+// Phrase is a command and what became of it as people say it, without the fields that
+// programs look for: "VERIFY user PIN: wrong, 2 tries left (63C2)".
+func (e Event) Phrase() string { return e.words() }

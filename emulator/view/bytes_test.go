@@ -1,0 +1,96 @@
+package view_test
+
+import (
+	"encoding/hex"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"hsmemu/applet"
+	"hsmemu/emulator/view"
+)
+
+func unhex(t *testing.T, text string) []byte {
+	t.Helper()
+	b, err := hex.DecodeString(text)
+	require.NoError(t, err)
+	return b
+}
+
+// whole is what the parts show, with dots for what they do not, and how many bytes they
+// stand for.
+func whole(parts []view.Part) (text string, n int) {
+	for _, p := range parts {
+		n += p.Bytes
+		if p.Secret() {
+			text += strings.Repeat("..", p.Bytes)
+		} else {
+			text += strings.ReplaceAll(p.Hex, " ", "")
+		}
+	}
+	return text, n
+}
+
+func TestParts_EveryByteOnceAndNoSecret(t *testing.T) {
+	for _, c := range []struct{ command, shows string }{
+		{"00200081", "00200081"},
+		{"0020008106363438323139", "0020008106............"},
+		{"00200081000006363438323139", "00200081000006............"},
+		{"00200081FF3634", "00200081......"}, // the lengths do not agree
+		{"0020", "...."},
+		{"80500000118002000181063634383231398203001122", "80500000118002000181 06............8203......"},
+		{"8050000005800200018F", "8050000005800200 01.."},
+		{"00A4040C0BE82B0601040181C31F0201", "00A4040C0BE82B0601040181C31F0201"},
+		{"00D7CF010754020000530199", "00D7CF01075402000053 01.."},
+		{"805200000401020304", "8052000004........"},
+		{"806801730401020304FF", "806801730401020304FF"},
+		{"8062010221" + strings.Repeat("AB", 33), "8062010221" + strings.Repeat("..", 33)},
+	} {
+		command := unhex(t, c.command)
+		e := view.Coming(command)
+		quiet := false
+		for _, row := range applet.Commands() {
+			quiet = quiet || row.Quiet && e.Command != nil && strings.HasPrefix(row.Name, *e.Command)
+		}
+		text, n := whole(view.Parts(command, e, quiet))
+		require.Equal(t, strings.ReplaceAll(c.shows, " ", ""), text)
+		require.Equal(t, len(command), n)
+	}
+	for seed := range uint64(2000) { // any bytes at all
+		r := rand.New(rand.NewPCG(seed, 1))
+		command := make([]byte, r.IntN(40))
+		for i := range command {
+			command[i] = byte(r.Uint32())
+		}
+		if len(command) > 4 {
+			command[4] = byte(len(command) - 5)
+		}
+		for _, quiet := range []bool{true, false} {
+			e := view.Coming(command)
+			_, n := whole(view.Parts(command, e, quiet))
+			require.Equal(t, len(command), n, "%X", command)
+			_, n = whole(view.AnswerParts(command, e, quiet))
+			require.Equal(t, len(command), n, "%X", command)
+		}
+	}
+}
+
+func TestAnswerParts_QuietCommandsAnswerNothing(t *testing.T) {
+	command := unhex(t, "8062010221")
+	text, _ := whole(view.AnswerParts(unhex(t, "0102039000"), view.Coming(command), true))
+	require.Equal(t, "......9000", text)
+	text, _ = whole(view.AnswerParts(unhex(t, "0102039000"), view.Coming(unhex(t, "00B12F02")), false))
+	require.Equal(t, "0102039000", text)
+	text, _ = whole(view.AnswerParts([]byte{1}, view.Event{}, false))
+	require.Equal(t, "..", text)
+}
+
+func TestComing_NamesWhatTheCardHasNotSeen(t *testing.T) {
+	e := view.Coming(unhex(t, "0020008106363438323139"))
+	require.Equal(t, "VERIFY user PIN: not answered yet", e.Phrase())
+	require.True(t, e.AboutPIN())
+	require.False(t, view.Coming(unhex(t, "00200081")).AboutPIN())
+	require.True(t, view.Coming(unhex(t, "00A40400")).Reads())
+}
