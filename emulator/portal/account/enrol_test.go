@@ -194,6 +194,7 @@ func TestActivate_OtherCodes(t *testing.T) {
 	next, got, err := s.Renew(t.Context(), one)
 	require.NoError(t, err)
 	require.Equal(t, "b@example.org", got.CodeSent)
+	require.False(t, got.Renewed, "before the log-in a new cookie is worth nothing")
 	_, err = s.Activate(t.Context(), next, third)
 	require.NoError(t, err)
 

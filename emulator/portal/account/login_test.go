@@ -420,6 +420,7 @@ func TestLogin_StolenAndReplayedIdentifiers(t *testing.T) {
 	require.NoError(t, err)
 	next, got, err := s.Renew(t.Context(), cookie)
 	require.NoError(t, err)
+	require.Equal(t, got.State == account.LoggedIn, got.Renewed)
 	require.Equal(t, got, s.session(t, next))
 	require.Equal(t, account.LoggedIn, got.State)
 	refused(account.RAMID(cookie))

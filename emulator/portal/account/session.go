@@ -37,6 +37,9 @@ type Session struct {
 	// CodeSent is the address that an activation code was sent to, while it can be
 	// entered.
 	CodeSent string
+	// Renewed reports whether the session has got a new cookie since the log-in.
+	// Before that, whoever planted its cookie in the browser would be logged in, too.
+	Renewed bool
 
 	hash []byte // of the cookie
 }
@@ -116,8 +119,8 @@ const (
 func session(tx *records.Tx, by string, hash []byte) (s Session, err error) {
 	var created, expires int64
 	var token, account sql.NullInt64
-	err = tx.QueryRow("SELECT id_hash, state, created, expires, token, account FROM sessions WHERE "+by+" = ? AND expires > ?", hash, tx.Now().Unix()).
-		Scan(&s.hash, &s.State, &created, &expires, &token, &account)
+	err = tx.QueryRow("SELECT id_hash, state, created, expires, token, account, renewed FROM sessions WHERE "+by+" = ? AND expires > ?", hash, tx.Now().Unix()).
+		Scan(&s.hash, &s.State, &created, &expires, &token, &account, &s.Renewed)
 	if errors.Is(err, sql.ErrNoRows) {
 		return Session{}, ErrNoSession
 	}
@@ -211,8 +214,8 @@ func (a *Accounts) Renew(ctx context.Context, cookie string) (next string, s Ses
 			return err
 		}
 		old := s.hash
-		s.hash = hashed(next)
-		if _, err := tx.Exec("UPDATE sessions SET id_hash = ?, ram_hash = ? WHERE id_hash = ?", s.hash, hashed(RAMID(next)), old); err != nil {
+		s.hash, s.Renewed = hashed(next), s.State == LoggedIn
+		if _, err := tx.Exec("UPDATE sessions SET id_hash = ?, ram_hash = ?, renewed = ? WHERE id_hash = ?", s.hash, hashed(RAMID(next)), s.Renewed, old); err != nil {
 			return err
 		}
 		_, err := tx.Exec("UPDATE codes SET subject = ? WHERE purpose = ? AND subject = ?", hex.EncodeToString(s.hash), purposeRegister, hex.EncodeToString(old))

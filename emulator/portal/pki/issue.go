@@ -5,8 +5,10 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
+	"maps"
 	"math/big"
 	"net"
+	"slices"
 	"time"
 )
 
@@ -134,6 +136,9 @@ var reasons = map[Reason]string{
 	Superseded: "superseded", CessationOfOperation: "cessationOfOperation", CertificateHold: "certificateHold",
 	PrivilegeWithdrawn: "privilegeWithdrawn", AACompromise: "aACompromise",
 }
+
+// Reasons are those that there are, in the order of their numbers.
+func Reasons() []Reason { return slices.Sorted(maps.Keys(reasons)) }
 
 // String is the reason's name in RFC 5280, such as "keyCompromise".
 func (r Reason) String() string {
