@@ -180,6 +180,39 @@ type Opening struct {
 	device     cvc.Name
 	registered map[cvc.Name]bool
 	challenge  []byte
+	state      KeyAuthentication
+}
+
+// State is that of the public key authentication after the last answer.
+func (o *Opening) State() KeyAuthentication { return o.state }
+
+// Served reports whether as many keys have authenticated as have to: the challenge is
+// used up, and no other answer is needed.
+func (o *Opening) Served() bool { return o.state.Authenticated >= o.state.Required }
+
+// ClosedError says why a card stays closed although custodians have answered: some are
+// missing, or else its user PIN is blocked.
+type ClosedError struct{ Missing int }
+
+// Error is the reason.
+func (e *ClosedError) Error() string {
+	if e.Missing > 0 {
+		return fmt.Sprintf("%d more needed", e.Missing)
+	}
+	return "its user PIN is blocked"
+}
+
+// Conclude tells what has come of the answers: whether the user PIN has to be presented
+// before the card is open. Error: a *ClosedError.
+func (o *Opening) Conclude(ctx context.Context) (needsPIN bool, err error) {
+	if !o.Served() {
+		return false, &ClosedError{o.state.Required - o.state.Authenticated}
+	}
+	pin, err := o.target.PINStatus(ctx, UserPIN)
+	if err == nil && pin.State == Blocked {
+		err = &ClosedError{}
+	}
+	return err == nil && pin.State != Verified, err
 }
 
 // BeginOpening draws a challenge for the public keys that are registered on the
@@ -191,7 +224,7 @@ func (c *Client) BeginOpening(ctx context.Context) (*Opening, error) {
 		return nil, err
 	}
 	o.device = device.Device.CHR
-	if _, err := c.KeyAuthentication(ctx); err != nil {
+	if o.state, err = c.KeyAuthentication(ctx); err != nil {
 		return nil, err
 	}
 	keys, err := c.RegisteredKeys(ctx)
@@ -245,6 +278,9 @@ func (o *Opening) Answer(ctx context.Context, custodian *Client, ref byte, pin [
 			return 0, "", &CustodianError{err}
 		}
 		if failed = o.target.Authenticate(ctx, request.CHR, signature); !is(failed, apdu.VerificationFailed) {
+			if failed == nil {
+				o.state, failed = o.target.KeyAuthentication(ctx)
+			}
 			return ref, request.CHR, failed
 		}
 		first = int(ref)

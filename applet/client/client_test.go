@@ -366,6 +366,24 @@ func TestKeyAuthentication(t *testing.T) {
 	require.Equal(t, 1, state.Authenticated)
 	require.NoError(t, vault.GenerateAES(ctx, 1, 128, client.KeySpec{}), "the vault is open")
 
+	// The same in one go, and what is missing before it.
+	_, err = vault.Select(ctx)
+	require.NoError(t, err)
+	opening, err := vault.BeginOpening(ctx)
+	require.NoError(t, err)
+	require.False(t, opening.Served())
+	_, err = opening.Conclude(ctx)
+	require.Equal(t, &client.ClosedError{Missing: 1}, err)
+	require.EqualError(t, err, "1 more needed")
+	ref, found.CHR, err = opening.Answer(ctx, custodian.Client, 0, pin)
+	require.NoError(t, err)
+	require.Equal(t, byte(3), ref)
+	require.Equal(t, client.KeyAuthentication{Total: 2, Missing: 1, Required: 1, Authenticated: 1}, opening.State())
+	require.True(t, opening.Served())
+	needsPIN, err := opening.Conclude(ctx)
+	require.NoError(t, err)
+	require.False(t, needsPIN)
+
 	require.NoError(t, vault.card.Reset())
 	require.ErrorIs(t, vault.Authenticate(ctx, found.CHR, answer), client.ErrPowerLost)
 }

@@ -53,6 +53,28 @@ func (d KeyDomain) TakesKeys() error {
 	return nil
 }
 
+// KCVError says that shares are not those of a key domain.
+type KCVError struct {
+	// Has is the key check value of the key domain, and Given that of the shares.
+	Has, Given [8]byte
+	// Of is how many shares the key domain was made of, and Shares how many these are.
+	Of, Shares int
+}
+
+// Error names both values.
+func (e *KCVError) Error() string {
+	return fmt.Sprintf("has key check value %X, these shares have %X", e.Has, e.Given)
+}
+
+// MadeOf returns nil if the key encryption key is the combination of so many shares,
+// which has some key check value, or else a *KCVError.
+func (d KeyDomain) MadeOf(shares int, kcv [8]byte) error {
+	if d.KCV == kcv {
+		return nil
+	}
+	return &KCVError{Has: d.KCV, Given: kcv, Of: d.Shares, Shares: shares}
+}
+
 // The operations of MANAGE KEY DOMAIN, its P1.
 const (
 	domainStatus    = 0x00

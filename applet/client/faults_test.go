@@ -236,6 +236,13 @@ func TestDurable_Evidence(t *testing.T) {
 	require.NoError(t, err)
 }
 
+func TestKeyDomain_MadeOf(t *testing.T) {
+	d := client.KeyDomain{Shares: 2, KCV: [8]byte{1}}
+	require.NoError(t, d.MadeOf(2, [8]byte{1}))
+	require.Equal(t, &client.KCVError{Has: [8]byte{1}, Given: [8]byte{2}, Of: 2, Shares: 3}, d.MadeOf(3, [8]byte{2}))
+	require.EqualError(t, d.MadeOf(2, [8]byte{2}), "has key check value 0100000000000000, these shares have 0200000000000000")
+}
+
 func TestKeyDomain_TakesKeys(t *testing.T) {
 	require.NoError(t, client.KeyDomain{Shares: 2}.TakesKeys())
 	require.ErrorIs(t, client.KeyDomain{Empty: true}.TakesKeys(), client.ErrEmptyDomain)

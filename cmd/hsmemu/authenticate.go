@@ -87,32 +87,25 @@ func (a *app) authenticate(ctx context.Context, opened custodian, custodians []c
 	if err != nil {
 		return target.about(err)
 	}
-	var s client.KeyAuthentication
 	for i, one := range custodians {
-		if i > 0 && s.Authenticated >= s.Required { // the challenge has served
+		if i > 0 && o.Served() {
 			fmt.Fprintf(a.out, "custodian %s: not needed\n", one.name)
 			continue
 		}
 		if err := a.answer(ctx, target, o, one, key, pins[i]); err != nil {
 			return fmt.Errorf("answer for custodian %q: %w", one.name, err)
 		}
-		if s, err = target.KeyAuthentication(ctx); err != nil {
-			return target.about(err)
-		}
 	}
+	s := o.State()
 	fmt.Fprintf(a.out, "card %s: %d of %d keys authenticated, %d needed\n", name, s.Authenticated, s.Total, s.Required)
-	if s.Authenticated < s.Required {
-		return fmt.Errorf("card %q stays closed: %d more needed", name, s.Required-s.Authenticated)
-	}
-	switch pin, err := target.PINStatus(ctx, client.UserPIN); {
-	case err != nil:
-		return target.about(err)
-	case pin.State == client.Blocked:
-		return fmt.Errorf("card %q stays closed: its user PIN is blocked", name)
-	case pin.State != client.Verified:
+	needsPIN, err := o.Conclude(ctx)
+	switch {
+	case errors.As(err, new(*client.ClosedError)):
+		return fmt.Errorf("card %q stays closed: %w", name, err)
+	case needsPIN:
 		fmt.Fprintf(a.out, "card %s: the user PIN is needed, too\n", name)
 	}
-	return nil
+	return target.about(err)
 }
 
 // answer lets a custodian's card sign the challenge and shows the signature to

@@ -89,7 +89,11 @@ func explained(err error) (message, hint string) {
 	var named *statedir.Error
 	var own hinted
 	var writable *statedir.WritableError
+	var foreign *client.KCVError
 	errors.As(err, &named)
+	if errors.As(err, &foreign) && foreign.Of != foreign.Shares {
+		return message, fmt.Sprintf("it was made of %d shares, not %d", foreign.Of, foreign.Shares)
+	}
 	if errors.As(err, &writable) {
 		return message, "chmod o-w " + writable.Folder
 	}

@@ -125,8 +125,8 @@ func (a *app) importKey(ctx context.Context, o importOrder) (err error) {
 	if _, err := fmt.Fprintf(a.out, "key check value: %X\n", domain.KCV()); err != nil {
 		return err
 	}
-	if domain.KCV() != there.KCV {
-		return o.foreign(domain, there)
+	if err := there.MadeOf(len(shares), domain.KCV()); err != nil {
+		return fmt.Errorf("key domain %d of %s %w", o.domain, s.what, err)
 	}
 	blob, err := domain.Wrap(a.outside.Rand, m.Key)
 	if err != nil {
@@ -173,15 +173,6 @@ func (o importOrder) keyDomain(ctx context.Context, s *session) (client.KeyDomai
 		return d, fmt.Errorf("key domain %d of %s: %w", o.domain, s.what, err)
 	}
 	return d, nil
-}
-
-// foreign says that the shares are not those of the card's key domain.
-func (o importOrder) foreign(domain keystore.Domain, there client.KeyDomain) error {
-	err := fmt.Errorf("key domain %d of card %q has key check value %X, these shares have %X", o.domain, o.card, there.KCV, domain.KCV())
-	if there.Shares != len(o.shares) {
-		return hinted{err, fmt.Sprintf("it was made of %d shares, not %d", there.Shares, len(o.shares))}
-	}
-	return err
 }
 
 // bundle is the key with what belongs to it.
