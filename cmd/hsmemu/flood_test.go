@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -108,16 +109,20 @@ func TestControl_RespectsTransactions(t *testing.T) {
 
 	require.NoError(t, c.card.Begin(t.Context()))
 	holder := fmt.Sprintf(`the card is in a transaction of .+, process %d`, os.Getpid())
-	for _, command := range [][]string{
-		{"card", "eject", "alice"}, {"card", "reset", "alice"}, {"card", "restore", "alice", "then"},
-	} {
-		_, said, code := h.tell(command...)
-		require.Equal(t, exitFailed, code, command)
-		require.Regexp(t, holder, said, command)
+	commands := [][]string{{"card", "eject", "alice"}, {"card", "reset", "alice"}, {"card", "restore", "alice", "then"}}
+	said, codes := make([]string, len(commands)), make([]int, len(commands))
+	var waiting sync.WaitGroup // all at the same time: each waits for some seconds
+	for i, command := range commands {
+		waiting.Go(func() { _, said[i], codes[i] = h.tell(command...) })
 	}
 	_, err = status("00200081")
 	require.Error(t, err)
 	require.Regexp(t, holder, err.Error())
+	waiting.Wait()
+	for i, command := range commands {
+		require.Equal(t, exitFailed, codes[i], command)
+		require.Regexp(t, holder, said[i], command)
+	}
 	require.Equal(t, apdu.OK, statusOf(t, c.send(t, right)), "nothing of it happened")
 	done := make(chan error, 1)
 	go func() {

@@ -159,36 +159,49 @@ func (p pkg) product() []*ast.File {
 
 func (p pkg) at(n ast.Node) string { return p.fset.Position(n.Pos()).String() }
 
-// packages lists the module's packages and parses their files.
+// packages lists the module's packages with their parsed files.
 func packages(t *testing.T) []pkg {
 	t.Helper()
-	top, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
+	pkgs, err := allPackages()
 	require.NoError(t, err)
+	require.NotEmpty(t, pkgs)
+	return pkgs
+}
+
+// allPackages lists and parses them, once for all tests.
+var allPackages = sync.OnceValues(func() (pkgs []pkg, err error) {
+	top, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		return nil, err
+	}
 	list := exec.Command("go", "list", "-e", "-find", "-json=ImportPath,Dir", "./...")
 	list.Dir = strings.TrimSpace(string(top))
 	out, err := list.Output()
-	require.NoError(t, err)
-	var pkgs []pkg
+	if err != nil {
+		return nil, err
+	}
 	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
 		var l struct{ ImportPath, Dir string }
 		if err := d.Decode(&l); errors.Is(err, io.EOF) {
-			break
-		} else {
-			require.NoError(t, err)
+			return pkgs, nil
+		} else if err != nil {
+			return nil, err
 		}
 		p := pkg{path: strings.TrimPrefix(l.ImportPath, module()+"/"), dir: l.Dir, files: map[string]*ast.File{}, fset: token.NewFileSet()}
 		names, err := filepath.Glob(filepath.Join(l.Dir, "*.go"))
-		require.NoError(t, err)
+		if err != nil {
+			return nil, err
+		}
 		for _, name := range names {
 			f, err := parser.ParseFile(p.fset, name, nil, parser.ParseComments|parser.SkipObjectResolution)
-			require.NoError(t, err)
+			if err != nil {
+				return nil, err
+			}
 			p.files[filepath.Base(name)] = f
 		}
 		pkgs = append(pkgs, p)
 	}
-	require.NotEmpty(t, pkgs)
-	return pkgs
-}
+})
 
 // under reports whether an import path is one of these folders or in one of them.
 func under(path string, folders []string) bool {
