@@ -26,7 +26,7 @@ serving() {
 	done
 	return 1
 }
-# gnupg: an empty home for GnuPG that trusts the CA and gets the PIN from a program
+# gnupg [DAEMON]: an empty home for GnuPG with this card daemon, or its own, that trusts the CA and gets the PIN from a program
 gnupg() {
 	export GNUPGHOME="$PWD/.g"
 	mkdir -m 700 "$GNUPGHOME"
@@ -42,11 +42,11 @@ gnupg() {
 		done
 	END
 	chmod +x pinentry
-	echo "pinentry-program $PWD/pinentry" > "$GNUPGHOME/gpg-agent.conf"
-	echo disable-crl-checks > "$GNUPGHOME/gpgsm.conf"
+	printf 'pinentry-program %s\nscdaemon-program %s\n' "$PWD/pinentry" "${1:-$(command -v scdaemon || echo /usr/lib/gnupg/scdaemon)}" > "$GNUPGHOME/gpg-agent.conf"
+	printf 'disable-crl-checks\nagent-program %s\n' "$(command -v gpg-agent)" > "$GNUPGHOME/gpgsm.conf"
 	openssl x509 -in ca.pem -noout -fingerprint -sha1 | sed 's/.*=//; s/$/ S/' > "$GNUPGHOME/trustlist.txt"
 	gpgsm --import ca.pem
-	trap 'gpgconf --kill all' EXIT
+	trap 'gpg-connect-agent killagent /bye' EXIT
 }
 # signed_by_gpgsm NAME: a message signed by gpgsm with the RSA key NAME; OpenSSL verifies it. gpg-agent puts a zero in front
 # of every other RSA signature of a card, which OpenSSL refuses for its length, so up to forty are made until it does not.
