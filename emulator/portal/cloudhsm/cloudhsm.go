@@ -1,0 +1,312 @@
+// Package cloudhsm is the vendor's Cloud-HSM service: SmartCard-HSMs that connect from
+// anywhere by RAM over HTTP, and programs that sign with their keys by REST.
+//
+//	service, err := cloudhsm.New(cloudhsm.Config{Rand: rand.Reader})
+//	cards := &ram.Server{Services: map[string]ram.Service{"hsm": service.Serve}}
+//	mux.Handle(ram.Prefix, cards)
+//	mux.Handle(cloudhsm.Prefix, service)
+//	server := ram.NewHTTPServer(mux)
+//	server.TLSConfig = cloudhsm.TLS(certificate, clients)
+//
+// A card is there for programs as long as it is connected and its user is logged in,
+// as ram-client -p and hsmemu ram --pin-file do before they connect. It is connected
+// when its certificates lead to an accepted root and it has proven its key; whatever
+// is sent to it goes through the secure channel that comes of the proof. Programs
+// prove who they are by a client certificate of TLS.
+//
+// Resources and their names are those of sc-hsm-cloud-service; its description says
+// more than its code does where they differ, and the code is followed. Where it signs
+// with the first key that has a name, this one refuses if there are others.
+package cloudhsm
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+
+	"hsmemu/applet/apdu"
+	"hsmemu/applet/client"
+	"hsmemu/applet/cvc"
+	"hsmemu/applet/sm"
+	"hsmemu/emulator/ram"
+)
+
+// TextFailed is what the person at a card is told where it is not connected. It is the
+// vendor's.
+const TextFailed = "Failure talking to card. Is this a SmartCard-HSM ?"
+
+// Errors of cards and of what is asked of them.
+var (
+	// ErrDevice says that a card is no device below an accepted root, or has not
+	// proven its key.
+	ErrDevice = errors.New("the card is not to be trusted")
+	// ErrOtherDevice says that another device was expected. It is for Admit.
+	ErrOtherDevice = errors.New("another device was expected")
+	// ErrUnknown says that no HSM of a name is connected.
+	ErrUnknown = errors.New("no such HSM is connected")
+	// ErrGone says that an HSM went away, or did not answer in time.
+	ErrGone = errors.New("the HSM has gone")
+)
+
+// Config is what a service is made of.
+type Config struct {
+	// Roots are those that devices have to be below; nil for cvc.KnownRoots.
+	Roots cvc.Roots
+	// Admit refuses a device that proved its key, by its path, such as
+	// /UTSRCAEM1/UTDICAEM01/DENK0404144, and the session in the URL or the cookie that
+	// it connected in, empty for none; nil admits all.
+	Admit func(session, path string) error
+	// Rand is where the keys of secure channels come from.
+	Rand io.Reader
+	// WithoutCertificate lets everybody sign who reaches the service. It is for
+	// loopback alone.
+	WithoutCertificate bool
+}
+
+// Service is the Cloud-HSM service: an http.Handler for programs, below Prefix, and
+// with Serve a ram.Service for cards.
+type Service struct {
+	Config
+
+	mu   sync.Mutex
+	hsms map[string]*hsm
+}
+
+// New is a service without cards. It refuses a Config without randomness.
+func New(c Config) (*Service, error) {
+	if c.Rand == nil {
+		return nil, errors.New("a Cloud-HSM service needs randomness")
+	}
+	if c.Roots == nil {
+		c.Roots = cvc.KnownRoots()
+	}
+	return &Service{Config: c, hsms: map[string]*hsm{}}, nil
+}
+
+// TLS is the configuration of a server whose clients may have certificates of some
+// authorities. A client with another certificate is sent off in the handshake, and one
+// without any is answered 401.
+func TLS(certificate tls.Certificate, clients *x509.CertPool) *tls.Config {
+	return &tls.Config{
+		Certificates: []tls.Certificate{certificate}, ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: clients, MinVersion: tls.VersionTLS12,
+	}
+}
+
+// hsm is a card that is connected. Its Serve alone speaks to it, since a channel has
+// one user; others hand it jobs.
+type hsm struct {
+	id, path string
+	// domain is the default key domain.
+	domain string
+	jobs   chan job
+	// replaced is closed when the device connects anew, and gone when Serve ends.
+	replaced, gone chan struct{}
+
+	mu       sync.Mutex
+	loggedIn bool
+	domains  []domain
+	keys     []key
+}
+
+// job is something to do with a card. The error is also done's.
+type job struct {
+	run  func(context.Context, *client.Client) error
+	done chan error // of capacity 1
+}
+
+// patience is how long programs wait for a card. A client that is gone is noticed by
+// then, and the longest command has ended.
+const patience = ram.IdleTime
+
+// do has the card do something, and waits for its end.
+func (h *hsm) do(ctx context.Context, run func(context.Context, *client.Client) error) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	j := job{run, make(chan error, 1)}
+	select {
+	case h.jobs <- j:
+	case <-h.gone:
+		return ErrGone
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", ErrGone, ctx.Err())
+	}
+	select {
+	case err := <-j.done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", ErrGone, ctx.Err())
+	}
+}
+
+// Serve is a [ram.Service]: it connects a card, and keeps it for programs until it
+// goes away. Between commands package ram keeps the connection alive.
+func (s *Service) Serve(ctx context.Context, card *ram.Session) error {
+	c := client.New(card)
+	h, err := s.meet(ctx, c, card.ID())
+	if err == nil {
+		err = s.keep(ctx, c, h)
+	}
+	// If it is the connection that failed, nobody hears it.
+	_ = card.Notify(ctx, ram.Notice{Number: -1, Text: TextFailed})
+	return err
+}
+
+// meet verifies what a card is and opens the channel (PORTAL-12).
+func (s *Service) meet(ctx context.Context, c *client.Client, session string) (*hsm, error) {
+	if err := c.Enter(ctx); err != nil {
+		return nil, err
+	}
+	chain, err := c.Device(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrDevice, err)
+	}
+	device, err := chain.Verify(s.Roots)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrDevice, err)
+	}
+	point, err := device.DeviceKey().EC()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrDevice, err)
+	}
+	if err := c.OpenChannel(ctx, sm.AES128, point, s.Rand); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrDevice, err)
+	}
+	if s.Admit != nil {
+		if err := s.Admit(session, device.Path()); err != nil {
+			return nil, fmt.Errorf("device %s: %w", device.Path(), err)
+		}
+	}
+	h := &hsm{
+		id: strings.ReplaceAll(strings.TrimPrefix(device.Path(), "/"), "/", "."), path: device.Path(),
+		domain: hexOf(point.Bytes()[1 : 1+point.Curve().FieldLen()]),
+		jobs:   make(chan job), replaced: make(chan struct{}), gone: make(chan struct{}),
+	}
+	return h, h.look(ctx, c)
+}
+
+// look finds out whether the user is logged in, and then what is on the card.
+func (h *hsm) look(ctx context.Context, c *client.Client) error {
+	status, err := c.PINStatus(ctx, client.UserPIN)
+	if err != nil {
+		return err
+	}
+	if status.State != client.Verified {
+		h.set(false, nil, nil)
+		return nil
+	}
+	domains, err := readDomains(ctx, c)
+	if err != nil {
+		return err
+	}
+	keys, err := readKeys(ctx, c)
+	if err != nil {
+		return err
+	}
+	h.set(true, domains, keys)
+	return nil
+}
+
+func (h *hsm) set(loggedIn bool, domains []domain, keys []key) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.loggedIn, h.domains, h.keys = loggedIn, domains, keys
+}
+
+// keep works off jobs until the connection ends, or the channel is broken. A status
+// word is an answer of the card, and ends nothing.
+func (s *Service) keep(ctx context.Context, c *client.Client, h *hsm) error {
+	s.add(h)
+	defer s.remove(h)
+	for {
+		select {
+		case j := <-h.jobs:
+			err := j.run(ctx, c)
+			if err == nil || errors.As(err, new(apdu.SW)) {
+				j.done <- err
+				continue
+			}
+			j.done <- fmt.Errorf("%w: %w", ErrGone, err)
+			return err
+		case <-h.replaced:
+			return ram.ErrReplaced
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// add makes a card known, in place of an older connection of the same device.
+func (s *Service) add(h *hsm) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if older := s.hsms[h.id]; older != nil {
+		close(older.replaced)
+	}
+	s.hsms[h.id] = h
+}
+
+func (s *Service) remove(h *hsm) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(h.gone)
+	if s.hsms[h.id] == h {
+		delete(s.hsms, h.id)
+	}
+}
+
+// connected are the cards, in the order of their names.
+func (s *Service) connected() []*hsm {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []*hsm
+	for _, h := range s.hsms {
+		all = append(all, h)
+	}
+	slices.SortFunc(all, func(a, b *hsm) int { return cmp.Compare(a.id, b.id) })
+	return all
+}
+
+// Connection is a card that is connected.
+type Connection struct {
+	// ID is the name of the HSM, such as UTSRCAEM1.UTDICAEM01.DENK0404144, and Path
+	// that of the device.
+	ID, Path string
+	// LoggedIn reports whether programs can use it.
+	LoggedIn bool
+}
+
+// Connections are the cards that are connected, logged in or not, by their names.
+func (s *Service) Connections() []Connection {
+	var all []Connection
+	for _, h := range s.connected() {
+		h.mu.Lock()
+		all = append(all, Connection{h.id, h.path, h.loggedIn})
+		h.mu.Unlock()
+	}
+	return all
+}
+
+// Login presents the user PIN to a card that is connected, through the secure channel:
+// an operator who unlocks it. Errors: ErrUnknown, ErrGone, and those of
+// [client.Client.VerifyPIN].
+func (s *Service) Login(ctx context.Context, id string, pin []byte) error {
+	s.mu.Lock()
+	h := s.hsms[id]
+	s.mu.Unlock()
+	if h == nil {
+		return fmt.Errorf("%w: %q", ErrUnknown, id)
+	}
+	return h.do(ctx, func(ctx context.Context, c *client.Client) error {
+		if err := c.VerifyPIN(ctx, client.UserPIN, pin); err != nil {
+			return err
+		}
+		return h.look(ctx, c)
+	})
+}
