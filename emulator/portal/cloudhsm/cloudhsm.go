@@ -158,7 +158,7 @@ func (s *Service) Serve(ctx context.Context, card *ram.Session) error {
 	return err
 }
 
-// meet verifies what a card is and opens the channel (PORTAL-12).
+// meet verifies what a card is and opens the channel (PORTAL-12, PORTAL-34).
 func (s *Service) meet(ctx context.Context, c *client.Client, session string) (*hsm, error) {
 	if err := c.Enter(ctx); err != nil {
 		return nil, err

@@ -252,7 +252,7 @@ func public(t testing.TB, k cloudhsm.Key) any {
 
 const theHSM = "UTSRCAEM1.UTDICAEM01.DENK99"
 
-// A card of every kind of key is listed as the service's description says, and its
+// PORTAL-33: a card of every kind of key is listed as the service's description says, and its
 // signatures hold.
 func TestService_ListsAndSigns(t *testing.T) {
 	t.Parallel()
@@ -576,7 +576,7 @@ func (mute) ATR() []byte                                      { return []byte{0x
 func (mute) Reset() error                                     { return nil }
 func (mute) Transmit(context.Context, []byte) ([]byte, error) { return []byte{0x6A, 0x82}, nil }
 
-// Whoever is not the device that is expected is told so in the vendor's words, with −1,
+// PORTAL-34: whoever is not the device that is expected is told so in the vendor's words, with −1,
 // and is no HSM.
 func TestService_RefusesCards(t *testing.T) {
 	t.Parallel()

@@ -144,7 +144,7 @@ func TestNewDevNet_IsARoot(t *testing.T) {
 	require.NoError(t, err, out)
 }
 
-// Every profile by OpenSSL: what is in the certificate, and that it is good for its
+// PORTAL-32, and every profile by OpenSSL: what is in the certificate, and that it is good for its
 // purpose and for no other.
 func TestIssue_Profiles(t *testing.T) {
 	t.Parallel()
@@ -393,7 +393,7 @@ func TestParsePKCS10_Refuses(t *testing.T) {
 	require.Equal(t, pki.Subject{CommonName: "root", Email: "root@bank.example", Hosts: []string{"bank.example"}}, r.Asked)
 }
 
-// The list by OpenSSL: number, dates, reasons, and that a certificate on it is
+// PORTAL-32, the list by OpenSSL: number, dates, reasons, and that a certificate on it is
 // refused and another is not.
 func TestCRL_OpenSSLRefusesWhatIsOnIt(t *testing.T) {
 	t.Parallel()

@@ -38,7 +38,7 @@ const (
 // rule is that of the vendor's, with the organisation of the issuer (inferred).
 const rule = "C=${issuer.c}, O=${issuer.o}, CN=${servicerequest.commonName}"
 
-// days is that of the vendor's scripts, for all of them.
+// days is that of the vendor's scripts, for all of them (PORTAL-32).
 const days = 1095
 
 // profiles are those of the vendor's portal. Key usage of TLSServer and the path

@@ -44,7 +44,7 @@ const (
 // ReturnCode is how a request ended.
 type ReturnCode string
 
-// The return codes. There are no others.
+// The return codes (PORTAL-31). There are no others.
 const (
 	OK                     ReturnCode = "ok"
 	Syntax                 ReturnCode = "failure_syntax"

@@ -240,7 +240,7 @@ func (k onCard) Sign(_ io.Reader, digest []byte, _ crypto.SignerOpts) ([]byte, e
 	return k.card.Sign(k.ctx, k.ref, algorithm, digest)
 }
 
-// The way of the vendor's requestcert.js: a key on the card, a request without code,
+// PORTAL-30, the way of the vendor's requestcert.js: a key on the card, a request without code,
 // one with a wrong code, one with the right one; the certificate goes to the key, and
 // then the card logs in to a server with it.
 func TestService_CertifiesACardsKey(t *testing.T) {
@@ -342,7 +342,7 @@ func login(t *testing.T, card *client.Client, certificate *x509.Certificate) {
 	require.Equal(t, "Alice", seen)
 }
 
-// Every return code, and what it comes of.
+// PORTAL-31: every return code, and what it comes of.
 func TestService_ReturnCodes(t *testing.T) {
 	t.Parallel()
 	card := newCard(t, "codes")
