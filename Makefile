@@ -24,7 +24,7 @@ fmt:
 	$(TOOL) golangci-lint fmt
 
 # Packages whose tests start services or wait for them.
-SLOW := /(cmd/hsmemu|vsmartcard|vsmartcard/pcscd|keystore/seal|emulator/(store|control|console|browsertest))$$
+SLOW := /(cmd/hsmemu|vsmartcard|vsmartcard/pcscd|keystore/seal|emulator/(store|control|console|browsertest|portal/service))$$
 
 quick:
 	@start=$$(date +%s); set -ex; \

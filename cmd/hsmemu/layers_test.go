@@ -82,6 +82,9 @@ var layers = map[string]layer{
 	"emulator/portal/account": {imports: []string{
 		"emulator/portal", "emulator/portal/records", "emulator/ram", "applet/apdu", "applet/client", "applet/cvc", "applet/pkcs15", "applet/sm", "applet/tlv",
 	}},
+	"emulator/portal/service": {imports: []string{
+		"emulator/portal", "emulator/portal/account", "emulator/portal/pki", "emulator/portal/records", "emulator/ram", "applet/cvc",
+	}},
 
 	"emulator/portal/pki":  {imports: []string{"emulator/portal", "applet/cvc"}}, // portal: the type of a private key that is stored
 	"emulator/portal/soap": {imports: []string{"emulator/portal/pki", "applet/cvc"}},

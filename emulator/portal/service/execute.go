@@ -1,0 +1,449 @@
+package service
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"hsmemu/emulator/portal"
+	"hsmemu/emulator/portal/account"
+	"hsmemu/emulator/portal/records"
+	"hsmemu/emulator/ram"
+)
+
+// Texts of the portal at a card.
+const (
+	// TextNothing is told to a card for which nothing waits.
+	TextNothing = "Nothing to do"
+	// TextNoCard is told to what cannot be spoken to. It is the vendor's.
+	TextNoCard = "Failure talking to card. Is this a SmartCard-HSM ?"
+)
+
+// Card is a card that has connected, as a *ram.Session is.
+type Card interface {
+	portal.Card
+	// Notify tells the person at the card something.
+	Notify(ctx context.Context, n ram.Notice) error
+}
+
+// checkUpdate and checkProduction look at a form before it is submitted.
+func checkUpdate(*deed) error { return nil } // whose token it is was seen already
+
+func checkProduction(d *deed) error {
+	_, err := d.request.firmware()
+	return err
+}
+
+// firmware is what a production loads.
+func (r Request) firmware() (v portal.Version, err error) {
+	if r.Data.Firmware == "" {
+		return v, missing("a firmware")
+	}
+	if err := v.UnmarshalText([]byte(r.Data.Firmware)); err != nil {
+		return v, wrong(fmt.Errorf("%w: %w", ErrData, err))
+	}
+	if newest, known := portal.Newest(v.Major); !known || newest != v {
+		return v, wrong(fmt.Errorf("%w: %s", portal.ErrFirmware, v))
+	}
+	return v, nil
+}
+
+// Serve is a [ram.Service]. A card that connects in a session gets the update or
+// production that its user has submitted for the "Current token in reader", or else is
+// logged in. One that connects without a session gets what was submitted for it, and
+// the rest of what was interrupted; this takes no log-in.
+func (s *Service) Serve(ctx context.Context, card *ram.Session) error {
+	if card.ID() == "" {
+		return s.Unannounced(ctx, card)
+	}
+	by, err := s.Sessions.User(ctx, card.ID())
+	if err != nil {
+		return err
+	}
+	if by.Account != 0 {
+		if done, err := s.InReader(ctx, card, by); done {
+			return err
+		}
+	}
+	return s.Sessions.Serve(ctx, card)
+}
+
+// InReader carries out what a user has submitted for the "Current token in reader", the
+// oldest first, or goes on with what was interrupted; done is false where there is
+// neither.
+func (s *Service) InReader(ctx context.Context, card Card, by Actor) (done bool, err error) {
+	var r Request
+	err = s.Records.Read(ctx, func(tx *records.Tx) error {
+		// Of two that wait, one was interrupted and the other one asks for it again:
+		// which card it is decides.
+		r, err = scanRequest(tx.QueryRow("SELECT "+requestColumns+` FROM requests WHERE account = ? AND token IS NULL
+			AND type IN (?, ?) AND state IN ('Submit', 'Running') ORDER BY state = 'Running', id LIMIT 1`,
+			by.Account, string(FirmwareUpdate), string(Production)).Scan)
+		return err
+	})
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, s.carryOut(ctx, card, &work{by: by, own: r})
+}
+
+// Unannounced serves a card that connects without a session.
+func (s *Service) Unannounced(ctx context.Context, card Card) error {
+	seen, err := portal.Inspect(ctx, card, s.Records.Rand())
+	if err != nil {
+		return failed(ctx, card, err, TextNoCard)
+	}
+	for first := true; ; first = false {
+		books, err := s.Records.Ledger().Load(seen.Chip)
+		if err != nil {
+			return err
+		}
+		var r Request
+		err = s.Records.Read(ctx, func(tx *records.Tx) error {
+			r, err = waiting(tx, seen)
+			return err
+		})
+		switch {
+		case err == nil:
+		case !errors.Is(err, sql.ErrNoRows):
+			return err
+		case !first:
+			return nil
+		case books.Chip.Running == nil:
+			return card.Notify(ctx, ram.Notice{Text: TextNothing})
+		}
+		if err := s.carryOut(ctx, card, &work{by: Actor{Account: r.Account, Token: seen.Device.Path()}, own: r}); err != nil {
+			return err
+		}
+	}
+}
+
+// waiting is the oldest request that was submitted for a registered card. Error:
+// sql.ErrNoRows.
+func waiting(tx *records.Tx, seen portal.Inspection) (Request, error) {
+	if seen.Stage != portal.Operational {
+		return Request{}, sql.ErrNoRows
+	}
+	return scanRequest(tx.QueryRow("SELECT "+requestColumns+` FROM requests WHERE state = 'Submit' AND token IN (
+		SELECT id FROM tokens WHERE path = ? AND status = 'active') ORDER BY id LIMIT 1`, seen.Device.Path()).Scan)
+}
+
+// work is what is done to a card: a [portal.Ledger] whose changes are in one
+// transaction with the request's.
+type work struct {
+	s    *Service
+	by   Actor
+	own  Request // zero for none
+	chip portal.ChipID
+	// last is the text that the log has from the progress.
+	last string
+	// lost is why a line of the log could not be saved.
+	lost error
+}
+
+// carryOut has a card updated or produced.
+func (s *Service) carryOut(ctx context.Context, card Card, w *work) error {
+	w.s = s
+	defer w.release()
+	order := portal.Order{Ledger: w, Rand: s.Records.Rand(), Now: s.Records.Now(), Progress: func(percent int, text string) {
+		w.progress(ctx, card, percent, text)
+	}}
+	var err error
+	if w.own.Type == Production {
+		to, _ := w.own.firmware() // seen when it was submitted
+		_, err = portal.Produce(ctx, card, to, order)
+	} else {
+		_, err = portal.Update(ctx, card, order)
+	}
+	if err == nil {
+		return w.lost
+	}
+	err = errors.Join(err, w.lost)
+	if note := w.stopped(err); note != nil {
+		return errors.Join(err, note)
+	}
+	var refusal *portal.Refusal
+	if errors.As(err, &refusal) && refusal.Reason == portal.Latest {
+		_ = card.Notify(ctx, ram.Notice{Text: refusal.Text}) // no failure
+		return nil
+	}
+	return failed(ctx, card, err, portal.TextFailed+"\n"+portal.TextRecovery)
+}
+
+// failed tells the person at the card why it failed, which is the last thing that they
+// hear, and returns the error.
+func failed(ctx context.Context, card Card, err error, last string) error {
+	// What does not arrive is lost with the connection.
+	_ = card.Notify(ctx, ram.Notice{Text: err.Error()})
+	_ = card.Notify(ctx, ram.Notice{Number: -1, Text: last})
+	return err
+}
+
+// over are the errors after which a request goes back into its form: connecting the
+// card again would lead to the same.
+var over = []error{portal.ErrNotTrusted, portal.ErrOtherUpdate, portal.ErrCardRefuses, portal.ErrNotBlank, portal.ErrFirmware}
+
+// stopped keeps in the log why the work on a card has ended. A request whose card was
+// changed stays Running. What the rules or the card refuse goes back to the form.
+func (w *work) stopped(why error) error {
+	id := w.own.ID
+	if id == 0 || errors.Is(why, ErrBusy) || errors.Is(why, ErrOtherCard) {
+		return nil
+	}
+	var refusal *portal.Refusal
+	final := errors.As(why, &refusal)
+	for _, e := range over {
+		final = final || errors.Is(why, e)
+	}
+	text := bare(why.Error())
+	var r Request
+	err := w.s.Records.Write(context.Background(), func(tx *records.Tx) error {
+		d, err := w.deed(tx, id)
+		if err != nil {
+			return err
+		}
+		begun := false
+		if w.chip != "" {
+			if err := tx.QueryRow("SELECT EXISTS (SELECT 1 FROM updates WHERE chip = ?)", string(w.chip)).Scan(&begun); err != nil {
+				return err
+			}
+		}
+		switch to := d.request.Word; {
+		case begun, !final: // it may be gone on with
+			err = d.move(to, text)
+		default:
+			err = d.step(refuse, text)
+		}
+		r = d.request
+		return err
+	})
+	if err == nil {
+		w.s.tell(Progress{Request: id, Percent: -1, Word: r.Word, Text: said(text, r.Word)})
+	}
+	return err
+}
+
+// deed is a step of the portal itself.
+func (w *work) deed(tx *records.Tx, id int64) (*deed, error) {
+	r, err := load(tx, id)
+	return &deed{s: w.s, tx: tx, by: w.by, request: r}, err
+}
+
+// step takes a step that is the portal's.
+func (d *deed) step(a Action, text string) error {
+	for _, row := range find(d.request.Type, d.request.Word, a) {
+		if row.Who == themselves {
+			return d.move(row.To, text)
+		}
+	}
+	return fmt.Errorf("%w: %s of a request in %s", ErrNotAllowed, a, d.request.Word)
+}
+
+// release lets others work on the chip.
+func (w *work) release() {
+	w.s.mu.Lock()
+	defer w.s.mu.Unlock()
+	if w.chip != "" {
+		delete(w.s.busy, w.chip)
+	}
+}
+
+// claim takes the chip for this connection. Error: ErrBusy.
+func (w *work) claim(chip portal.ChipID) error {
+	w.s.mu.Lock()
+	defer w.s.mu.Unlock()
+	switch {
+	case w.chip == chip:
+	case w.s.busy[chip]:
+		return ErrBusy
+	default:
+		w.chip, w.s.busy[chip] = chip, true
+	}
+	return nil
+}
+
+// Load implements [portal.Ledger]. When it is known which chip the card is, the work
+// is for the request that was interrupted on it, if there is one.
+func (w *work) Load(chip portal.ChipID) (portal.Books, error) {
+	if chip != "" {
+		if err := w.claim(chip); err != nil {
+			return portal.Books{}, err
+		}
+		if err := w.s.Records.Write(context.Background(), func(tx *records.Tx) error { return w.adopt(tx, chip) }); err != nil {
+			return portal.Books{}, err
+		}
+	}
+	return w.s.Records.Ledger().Load(chip)
+}
+
+// adopt finds the request that this chip's work is for. Error: ErrOtherCard.
+func (w *work) adopt(tx *records.Tx, chip portal.ChipID) error {
+	interrupted, err := scanRequest(tx.QueryRow("SELECT "+requestColumns+" FROM requests WHERE state = 'Running' AND chip = ?", string(chip)).Scan)
+	switch {
+	case err == nil:
+		asked := w.own
+		w.own = interrupted
+		d := &deed{s: w.s, tx: tx, by: w.by, request: interrupted}
+		if asked.ID != 0 && asked.ID != interrupted.ID && asked.Word == Submit {
+			// It asks for the same card, and ends with it.
+			_, err := tx.Exec("UPDATE requests SET chip = ? WHERE id = ?", string(chip), asked.ID)
+			if err != nil {
+				return err
+			}
+			d.detail = fmt.Sprintf("by request %d", asked.ID)
+		}
+		return d.note("The card is connected again")
+	case !errors.Is(err, sql.ErrNoRows):
+		return err
+	case w.own.Word == Running:
+		return ErrOtherCard
+	case w.own.ID == 0:
+		return nil
+	}
+	w.own.Chip = chip
+	_, err = tx.Exec("UPDATE requests SET chip = ? WHERE id = ?", string(chip), w.own.ID)
+	return err
+}
+
+// Change implements [portal.Ledger].
+func (w *work) Change(chip portal.ChipID, f func(*portal.Books) error) error {
+	var told []Progress
+	err := w.s.Records.Write(context.Background(), func(tx *records.Tx) error {
+		told = nil
+		var before, after portal.Record
+		err := tx.Books(chip, func(b *portal.Books) error {
+			before = b.Chip
+			err := f(b)
+			after = b.Chip
+			return err
+		})
+		switch {
+		case err != nil:
+			return err
+		case after.Running != nil && w.own.ID != 0:
+			told, err = w.begin(tx, *after.Running)
+		case before.Running != nil && len(after.Devices) > len(before.Devices):
+			told, err = w.complete(tx, chip, *before.Running, after.Devices[len(after.Devices)-1])
+		}
+		return err
+	})
+	if err == nil {
+		for _, p := range told {
+			w.s.tell(p)
+		}
+	}
+	return err
+}
+
+// begin makes the request Running, in the transaction in which the update begins.
+func (w *work) begin(tx *records.Tx, running portal.Running) ([]Progress, error) {
+	d, err := w.deed(tx, w.own.ID)
+	if err != nil || d.request.Word == Running {
+		return nil, err
+	}
+	text := fmt.Sprintf("Updating %s from firmware %s to %s", running.Old.Path, running.Old.Firmware, running.To)
+	if running.Old.Name == "" {
+		text = "Loading firmware " + running.To.String()
+	}
+	if d.detail = "chip " + string(w.chip); running.Blocked {
+		d.detail += ", allowed by the blocked SO-PIN"
+	}
+	if err := d.step(begin, text); err != nil {
+		return nil, err
+	}
+	w.own = d.request
+	return []Progress{{Request: d.request.ID, Percent: 4, Word: Running, Text: said(text, Running)}}, nil
+}
+
+// complete ends all requests that were for the card, in the transaction in which its
+// update ends, and the registration of the device that it was.
+func (w *work) complete(tx *records.Tx, chip portal.ChipID, was portal.Running, now portal.Device) (told []Progress, err error) {
+	text := portal.Done{Old: was.Old, New: now}.Text()
+	var list []Request
+	err = tx.Each(func(scan func(...any) error) error {
+		r, err := scanRequest(scan)
+		list = append(list, r)
+		return err
+	}, "SELECT "+requestColumns+" FROM requests WHERE chip = ? AND state IN ('Submit', 'Running')", string(chip))
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range list {
+		d := &deed{s: w.s, tx: tx, by: w.by, request: r, detail: "chip " + string(chip)}
+		if err := d.step(complete, text); err != nil {
+			return nil, err
+		}
+		told = append(told, Progress{Request: r.ID, Percent: 100, Word: Completed, Text: said(text, Completed)})
+	}
+	if len(list) == 0 { // of a portal that had no requests yet
+		err = tx.Audit(records.Event{Account: w.by.Account, Token: w.by.Token, Action: "firmware update", Object: string(chip), Detail: text})
+	}
+	return told, errors.Join(err, w.supersede(tx, was.Old))
+}
+
+// supersede ends the registration of a device that an update has replaced, tells its
+// owner, and takes back what else was to be done with it: S22.
+func (w *work) supersede(tx *records.Tx, old portal.Device) error {
+	if old.Name == "" {
+		return nil
+	}
+	var id, owner int64
+	err := tx.QueryRow("SELECT id, COALESCE(account, 0) FROM tokens WHERE path = ? AND status = 'active'", old.Path).Scan(&id, &owner)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := account.Supersede(tx, old.Path); err != nil {
+		return err
+	}
+	err = mail(tx, owner, "Token superseded", "The firmware of "+old.Path+" was updated. It has a new identity, which has to be registered.\n")
+	if err != nil {
+		return err
+	}
+	var list []Request
+	err = tx.Each(func(scan func(...any) error) error {
+		r, err := scanRequest(scan)
+		list = append(list, r)
+		return err
+	}, "SELECT "+requestColumns+" FROM requests WHERE token = ? AND state = 'Submit'", id)
+	for _, r := range list {
+		d := &deed{s: w.s, tx: tx, by: w.by, request: r}
+		err = errors.Join(err, d.step(refuse, "The token was superseded"))
+	}
+	return err
+}
+
+// progress passes on how far the work is. A line in the log stands for a text, whatever
+// the percentages; who is at the card and who listens hears all.
+func (w *work) progress(ctx context.Context, card Card, percent int, text string) {
+	line := bare(text)
+	if line != w.last && text != portal.TextScheduled && // it was, when it was submitted
+		percent < 100 && w.own.ID != 0 {
+		var r Request
+		err := w.s.Records.Write(context.Background(), func(tx *records.Tx) error {
+			var err error
+			if r, err = load(tx, w.own.ID); err != nil {
+				return err
+			}
+			_, err = tx.Exec("INSERT INTO request_log (request, at, account, state, text) VALUES (?, ?, ?, ?, ?)",
+				r.ID, tx.Now().Unix(), nullable(w.by.Account), string(r.Word), line)
+			return err
+		})
+		if err != nil { // what is not saved is not said; the books decide whether it goes on
+			w.lost = err
+			return
+		}
+		w.own.Word, w.last = r.Word, line
+	}
+	if w.own.ID != 0 && percent < 100 {
+		w.s.tell(Progress{Request: w.own.ID, Percent: percent, Word: w.own.Word, Text: said(line, w.own.Word)})
+	}
+	// A notice that does not arrive means that the next command will not either.
+	_ = card.Notify(ctx, ram.Notice{Number: percent, Text: text})
+}

@@ -1,0 +1,510 @@
+package service
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"hsmemu/emulator/portal"
+	"hsmemu/emulator/portal/account"
+	"hsmemu/emulator/portal/records"
+)
+
+// Data is the form of a request. Which fields count depends on the type.
+type Data struct {
+	// Token is the registered card of a FirmwareUpdate, by its row; 0 is the "Current
+	// token in reader".
+	Token int64 `json:"token,omitempty"`
+	// Firmware is what a Production loads.
+	Firmware string `json:"firmware,omitempty"`
+	// Center is the trust center that is asked, by its row.
+	Center int64 `json:"center,omitempty"`
+	// Profile is the kind of certificate, see pki.Profiles.
+	Profile string `json:"profile,omitempty"`
+	// CommonName, Email and Hosts are what is to be certified. An empty Email is that
+	// of the account.
+	CommonName string   `json:"common_name,omitempty"`
+	Email      string   `json:"email,omitempty"`
+	Hosts      []string `json:"hosts,omitempty"`
+	// Request is PKCS #10 in DER or PEM, or for DevNet the request that a card made;
+	// Device is the content of EF 2F02 of that card.
+	Request []byte `json:"request,omitempty"`
+	Device  []byte `json:"device,omitempty"`
+	// Name and Private are those of a new TrustCenter.
+	Name    string `json:"name,omitempty"`
+	Private bool   `json:"private,omitempty"`
+	// Reason is why a certificate is revoked (RFC 5280 §5.3.1), 0 for unspecified.
+	Reason int `json:"reason,omitempty"`
+}
+
+// most is the longest that a form can be, in bytes.
+const most = 64 << 10
+
+// Request is a service request as it is stored.
+type Request struct {
+	ID   int64
+	Type Type
+	Word Word
+	// Account is whom it belongs to.
+	Account int64
+	// Chip is the card that carried it out, or is in the midst of it.
+	Chip             portal.ChipID
+	Data             Data
+	Created, Changed time.Time
+	// Actions are what whoever asked may do with it now.
+	Actions []Action
+}
+
+// Line is a line in the log of a request.
+type Line struct {
+	At time.Time
+	// Account is who did it; 0 for the portal.
+	Account int64
+	Word    Word
+	Text    string
+}
+
+// String is the text as users see it, with the state in brackets.
+func (l Line) String() string { return said(l.Text, l.Word) }
+
+// said is a message with the state behind it in brackets.
+func said(text string, w Word) string { return fmt.Sprintf("%s (%s)", text, w) }
+
+// bare takes the state from behind a message of package portal.
+func bare(text string) string {
+	for _, w := range []Word{Edit, Submit} {
+		text = strings.TrimSuffix(text, " ("+string(w)+")")
+	}
+	return text
+}
+
+// deed is one step of a request, in its transaction.
+type deed struct {
+	s       *Service
+	tx      *records.Tx
+	by      Actor
+	request Request
+	// before is the form as it was stored, and given what came with the action.
+	given Data
+	// detail is for the audit log.
+	detail string
+	// made is the request that a start over has made.
+	made *Request
+}
+
+// Start makes a request in its form: "Start Request". Errors: ErrUnknown for a type or
+// a thing in the form that there is not, ErrNotAllowed, ErrData for a form that is too
+// long, and those of the records.
+func (s *Service) Start(ctx context.Context, by Actor, t Type, form Data) (Request, error) {
+	var r Request
+	err := s.Records.Write(ctx, func(tx *records.Tx) error {
+		d := &deed{s: s, tx: tx, by: by, request: Request{Type: t, Account: by.Account, Word: Edit, Data: form}}
+		if by.Account == 0 {
+			return ErrNotAllowed
+		}
+		if _, known := titles[t]; !known {
+			return fmt.Errorf("%w: a request %q", ErrUnknown, t)
+		}
+		if _, err := d.row(DoSave); err != nil { // whoever may not save a form has none
+			return err
+		}
+		if err := d.insert(); err != nil {
+			return err
+		}
+		r = d.request
+		r.Actions, _ = d.actions()
+		return nil
+	})
+	return r, err
+}
+
+// insert stores a new request.
+func (d *deed) insert() error {
+	r := &d.request
+	now := d.tx.Now()
+	data, err := d.columns()
+	if err != nil {
+		return err
+	}
+	r.ID, err = d.tx.Insert("INSERT INTO requests (type, state, account, subject, token, data, created, changed) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+		string(r.Type), string(r.Word), r.Account, nullable(r.Data.Center), nullable(r.Data.Token), data, now.Unix(), now.Unix())
+	if err != nil {
+		return err
+	}
+	r.Created, r.Changed = now.UTC(), now.UTC()
+	return d.note("Request started")
+}
+
+// columns checks what the form refers to, and is the form as it is stored.
+func (d *deed) columns() (string, error) {
+	if id := d.request.Data.Center; id != 0 {
+		err := account.Allow(d.tx, d.by, account.RequestCertificate, id)
+		if errors.Is(err, account.ErrNoSubject) {
+			return "", fmt.Errorf("%w: trust center %d", ErrUnknown, id)
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	if id := d.request.Data.Token; id != 0 {
+		var n int
+		err := d.tx.QueryRow("SELECT COUNT(*) FROM tokens WHERE id = ? AND account = ? AND status = 'active'", id, d.request.Account).Scan(&n)
+		if err != nil {
+			return "", err
+		}
+		if n == 0 {
+			return "", fmt.Errorf("%w: token %d", ErrUnknown, id)
+		}
+	}
+	data, err := json.Marshal(d.request.Data)
+	if err == nil && len(data) > most {
+		err = fmt.Errorf("%w: it is longer than %d bytes", ErrData, most)
+	}
+	return string(data), err
+}
+
+// note writes into the log of the request and into the audit log.
+func (d *deed) note(text string) error {
+	r := d.request
+	_, err := d.tx.Exec("INSERT INTO request_log (request, at, account, state, text) VALUES (?, ?, ?, ?, ?)",
+		r.ID, d.tx.Now().Unix(), nullable(d.by.Account), string(r.Word), text)
+	if err != nil {
+		return err
+	}
+	detail := said(text, r.Word)
+	if d.detail != "" {
+		detail += "; " + d.detail
+	}
+	return d.tx.Audit(records.Event{
+		Account: d.by.Account, Token: d.by.Token, Action: "service request", Object: fmt.Sprintf("%s %d", r.Type, r.ID), Detail: detail,
+	})
+}
+
+// Do takes a step with a request. The form counts for Save and Submit, and its Reason
+// for Revoke. A start over returns the new request. Errors: ErrUnknown, ErrNotAllowed,
+// ErrData and those of package pki for what was asked for, and those of the records.
+// What a submission is refused for is in the log, too.
+func (s *Service) Do(ctx context.Context, by Actor, id int64, a Action, form Data) (Request, error) {
+	var d *deed
+	err := s.Records.Write(ctx, func(tx *records.Tx) (err error) {
+		d, err = s.visible(tx, by, id)
+		if err != nil {
+			return err
+		}
+		d.given = form
+		return d.take(a)
+	})
+	var wrong *wrongForm
+	switch {
+	case errors.As(err, &wrong):
+		return Request{}, errors.Join(err, s.complain(ctx, by, id, wrong.Error()))
+	case err != nil:
+		return Request{}, err
+	}
+	r := d.request
+	if d.made != nil {
+		r = *d.made
+	} else {
+		s.tell(Progress{Request: r.ID, Percent: -1, Word: r.Word, Text: said(d.text(a), r.Word)})
+	}
+	return s.Get(ctx, by, r.ID)
+}
+
+// wrongForm is a form that cannot be submitted.
+type wrongForm struct{ err error }
+
+func (w *wrongForm) Error() string { return w.err.Error() }
+func (w *wrongForm) Unwrap() error { return w.err }
+
+// wrong is an error in what somebody asked for.
+func wrong(err error) error { return &wrongForm{err} }
+
+// missing is a form without something.
+func missing(what string) error { return wrong(fmt.Errorf("%w: %s is missing", ErrData, what)) }
+
+// complain keeps in the log why a form could not be submitted.
+func (s *Service) complain(ctx context.Context, by Actor, id int64, text string) error {
+	return s.Records.Write(ctx, func(tx *records.Tx) error {
+		d, err := s.visible(tx, by, id)
+		if err != nil {
+			return err
+		}
+		return d.note(text)
+	})
+}
+
+// text is what the table says of an action that was taken.
+func (d *deed) text(a Action) string {
+	for _, s := range steps {
+		if s.Type == d.request.Type && s.Action == a && s.To == d.request.Word {
+			return s.Text
+		}
+	}
+	return string(a)
+}
+
+// take takes a step.
+func (d *deed) take(a Action) error {
+	r := &d.request
+	step, err := d.row(a)
+	if err != nil {
+		return err
+	}
+	if a == DoSave || a == DoSubmit && !d.given.empty() {
+		r.Data = d.given
+		data, err := d.columns()
+		if err != nil {
+			return err
+		}
+		_, err = d.tx.Exec("UPDATE requests SET data = ?, subject = ?, token = ? WHERE id = ?", data, nullable(r.Data.Center), nullable(r.Data.Token), r.ID)
+		if err != nil {
+			return err
+		}
+	}
+	if step.run != nil {
+		if err := step.run(d); err != nil {
+			return err
+		}
+	}
+	return d.move(step.To, step.Text)
+}
+
+func (f Data) empty() bool {
+	b, _ := json.Marshal(f)
+	return string(b) == "{}"
+}
+
+// row is the row of the table for an action by this actor. Error: ErrNotAllowed.
+func (d *deed) row(a Action) (Step, error) {
+	for _, s := range find(d.request.Type, d.request.Word, a) {
+		holds, err := d.holds(s.Who)
+		if err != nil {
+			return Step{}, err
+		}
+		if holds {
+			return s, nil
+		}
+	}
+	return Step{}, fmt.Errorf("%w: %s of a request in %s", ErrNotAllowed, a, d.request.Word)
+}
+
+// holds reports whether the actor has a role for the request: that of its trust
+// center, or of the whole portal.
+func (d *deed) holds(role account.Role) (bool, error) {
+	switch {
+	case d.by.Account == 0:
+		return false, nil
+	case role == account.Subscriber:
+		return d.by.Account == d.request.Account, nil
+	}
+	return has(d.tx, d.by, role, d.request.Data.Center)
+}
+
+// officers are the roles by which somebody sees the requests of others.
+func officers() []account.Role { return append(account.TrustCenterRoles(), account.Administrator) }
+
+// has reports whether an account has one of the roles in a trust center, 0 for none,
+// or in the whole portal.
+func has(tx *records.Tx, by Actor, role account.Role, center int64) (bool, error) {
+	var n int
+	err := tx.QueryRow("SELECT COUNT(*) FROM roles WHERE account = ? AND role = ? AND (subject IS NULL OR subject = ?)",
+		by.Account, string(role), center).Scan(&n)
+	return n > 0, err
+}
+
+// move brings the request into a state and says so.
+func (d *deed) move(to Word, text string) error {
+	r := &d.request
+	from := r.Word
+	r.Word, r.Changed = to, d.tx.Now().UTC()
+	if _, err := d.tx.Exec("UPDATE requests SET state = ?, changed = ? WHERE id = ?", string(to), r.Changed.Unix(), r.ID); err != nil {
+		return err
+	}
+	if err := d.note(text); err != nil {
+		return err
+	}
+	if from == to || d.by.Account == r.Account {
+		return nil
+	}
+	return d.inform(text)
+}
+
+// inform mails whom a request belongs to, if they want it, what somebody else did.
+func (d *deed) inform(text string) error {
+	r := d.request
+	return mail(d.tx, r.Account, fmt.Sprintf("Service request %d", r.ID), fmt.Sprintf("%s, request %d:\n\n%s\n", r.Type.Title(), r.ID, said(text, r.Word)))
+}
+
+// mail writes to an account that wants to hear of its requests.
+func mail(tx *records.Tx, to int64, subject, body string) error {
+	var address string
+	err := tx.QueryRow("SELECT email FROM accounts WHERE id = ? AND notify_requests = 1", to).Scan(&address)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err == nil {
+		_, err = account.Queue(tx, account.Mail{To: address, Subject: subject, Body: body})
+	}
+	return err
+}
+
+// startOver makes a new request with the form of one that has ended.
+func startOver(d *deed) error {
+	n := &deed{s: d.s, tx: d.tx, by: d.by, request: Request{Type: d.request.Type, Account: d.request.Account, Word: Edit, Data: d.request.Data}}
+	n.request.Data.Reason = 0
+	if err := n.insert(); errors.Is(err, ErrUnknown) { // its token is superseded
+		n.request.Data.Token = 0
+		err = n.insert()
+		if err != nil {
+			return err
+		}
+	} else if err != nil {
+		return err
+	}
+	d.made, d.detail = &n.request, fmt.Sprintf("as request %d", n.request.ID)
+	return nil
+}
+
+const requestColumns = "id, type, state, account, COALESCE(subject, 0), COALESCE(token, 0), COALESCE(chip, ''), data, created, changed"
+
+// scan reads the columns.
+func scanRequest(scan func(...any) error) (r Request, err error) {
+	var data string
+	var created, changed, subject, token int64
+	if err := scan(&r.ID, &r.Type, &r.Word, &r.Account, &subject, &token, &r.Chip, &data, &created, &changed); err != nil {
+		return r, err
+	}
+	err = json.Unmarshal([]byte(data), &r.Data)
+	r.Data.Center, r.Data.Token = subject, token
+	r.Created, r.Changed = time.Unix(created, 0).UTC(), time.Unix(changed, 0).UTC()
+	return r, err
+}
+
+// load is a request by its row. Error: ErrUnknown.
+func load(tx *records.Tx, id int64) (Request, error) {
+	r, err := scanRequest(tx.QueryRow("SELECT "+requestColumns+" FROM requests WHERE id = ?", id).Scan)
+	if errors.Is(err, sql.ErrNoRows) {
+		return r, fmt.Errorf("%w: request %d", ErrUnknown, id)
+	}
+	return r, err
+}
+
+// visible is a request that an actor may see: theirs, or one that they have a role
+// for. Error: ErrUnknown.
+func (s *Service) visible(tx *records.Tx, by Actor, id int64) (*deed, error) {
+	r, err := load(tx, id)
+	if err != nil {
+		return nil, err
+	}
+	d := &deed{s: s, tx: tx, by: by, request: r}
+	for _, role := range append([]account.Role{account.Subscriber}, officers()...) {
+		holds, err := d.holds(role)
+		if err != nil {
+			return nil, err
+		}
+		if holds {
+			return d, nil
+		}
+	}
+	return nil, fmt.Errorf("%w: request %d", ErrUnknown, id)
+}
+
+// actions are what the actor may do now, in the order of the table.
+func (d *deed) actions() ([]Action, error) {
+	var list []Action
+	for _, s := range Steps() {
+		if s.Type != d.request.Type || s.From != d.request.Word || slices.Contains(list, s.Action) {
+			continue
+		}
+		holds, err := d.holds(s.Who)
+		if err != nil {
+			return nil, err
+		}
+		if holds {
+			list = append(list, s.Action)
+		}
+	}
+	return list, nil
+}
+
+// Get is a request. Error: ErrUnknown, also for one that is not the actor's to see.
+func (s *Service) Get(ctx context.Context, by Actor, id int64) (r Request, err error) {
+	err = s.Records.Read(ctx, func(tx *records.Tx) error {
+		d, err := s.visible(tx, by, id)
+		if err != nil {
+			return err
+		}
+		r = d.request
+		r.Actions, err = d.actions()
+		return err
+	})
+	return r, err
+}
+
+// Log is the log of a request, the oldest line first. Error: ErrUnknown.
+func (s *Service) Log(ctx context.Context, by Actor, id int64) (list []Line, err error) {
+	err = s.Records.Read(ctx, func(tx *records.Tx) error {
+		if _, err := s.visible(tx, by, id); err != nil {
+			return err
+		}
+		return tx.Each(func(scan func(...any) error) error {
+			var l Line
+			var at int64
+			err := scan(&at, &l.Account, &l.Word, &l.Text)
+			l.At = time.Unix(at, 0).UTC()
+			list = append(list, l)
+			return err
+		}, "SELECT at, COALESCE(account, 0), state, text FROM request_log WHERE request = ? ORDER BY id", id)
+	})
+	return list, err
+}
+
+// Page is what part of the requests is wanted, the newest first.
+type Page struct {
+	// Open leaves out those in which nobody can do anything but start over or revoke.
+	Open bool
+	// Before is the row that the page ends before, 0 for the newest.
+	Before int64
+	// Most is how many there are at most; 0 for 100.
+	Most int
+}
+
+// List are the requests that an actor may see: their own, and those that they have a
+// role for.
+func (s *Service) List(ctx context.Context, by Actor, p Page) (list []Request, err error) {
+	if p.Most <= 0 || p.Most > 1000 {
+		p.Most = 100
+	}
+	if p.Before == 0 {
+		p.Before = 1<<63 - 1
+	}
+	query := "SELECT " + requestColumns + ` FROM requests r WHERE id < ? AND (account = ?2 OR EXISTS (
+		SELECT 1 FROM roles o WHERE o.account = ?2 AND o.role IN (?, ?, ?, ?, ?) AND (o.subject IS NULL OR o.subject = r.subject)))`
+	if p.Open {
+		query += " AND state IN ('Edit', 'Submit', 'Approve', 'Produce', 'Accept', 'Running')"
+	}
+	values := []any{p.Before, by.Account}
+	for _, o := range officers() {
+		values = append(values, string(o))
+	}
+	err = s.Records.Read(ctx, func(tx *records.Tx) error {
+		err := tx.Each(func(scan func(...any) error) error {
+			r, err := scanRequest(scan)
+			list = append(list, r)
+			return err
+		}, query+fmt.Sprintf(" ORDER BY id DESC LIMIT %d", p.Most), values...)
+		for i := range list {
+			if err == nil {
+				d := &deed{s: s, tx: tx, by: by, request: list[i]}
+				list[i].Actions, err = d.actions()
+			}
+		}
+		return err
+	})
+	return list, err
+}
