@@ -14,6 +14,7 @@ import (
 	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/store"
 	"hsmemu/emulator/view"
+	"hsmemu/emulator/web"
 	"hsmemu/keystore/keyfile"
 	"hsmemu/keystore/seal"
 	"hsmemu/vsmartcard"
@@ -70,6 +71,7 @@ var advices = []advice{
 	{is: ram.CodeURL, hint: "a portal's services have URLs as http://localhost:8080/rt/paas"},
 	{is: ram.CodeNotInTime, hint: "its log may have the reason"},
 	{is: ram.CodeAborted, hint: "its log may have the reason"},
+	{is: web.ErrExposed, hint: "--console-open lets other machines reach it, and their users read what crosses the network"},
 	{is: vsmartcard.ErrNoReader, hint: "is pcscd running, with the vpcd driver configured for this port?"},
 }
 

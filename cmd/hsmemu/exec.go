@@ -27,6 +27,7 @@ func newExecCommand(a *app) *cobra.Command {
 	var from, trace, init string
 	var keepGoing bool
 	var at socketFlags
+	var page consoleFlags
 	cmd := &cobra.Command{
 		Use:   "exec [--card NAME]... [flags] -- PROGRAM [ARG]...",
 		Short: "run a program with cards of its own",
@@ -40,6 +41,8 @@ func newExecCommand(a *app) *cobra.Command {
 			"own was 0.\n\n" +
 			"With --trace every command of the program is shown, from the first to the last: on standard error, drawn as\n" +
 			"`hsmemu trace` draws if that is a terminal, or in a file, a line for each. The program's output stays as it is.\n\n" +
+			"With --console the cards are on a page for a browser while the program runs, as docs/console.md shows; its address\n" +
+			"is printed on standard error.\n\n" +
 			"With --from the card is a throw-away copy of a snapshot of it, or of a file that `hsmemu card export` wrote:\n" +
 			"it is in memory alone and ends with the program. The program finds it under its name in a state folder of\n" +
 			"its own. With --init a card that is not there yet is made in a start state, as `hsmemu run --help` tells.\n" +
@@ -68,13 +71,14 @@ func newExecCommand(a *app) *cobra.Command {
 			}
 			fillings := fill(cards, readerNames, init)
 			fillings[0].from = from
-			return a.exec(context.WithoutCancel(cmd.Context()), execution{at, fillings, faults, keepGoing, trace, args})
+			return a.exec(context.WithoutCancel(cmd.Context()), execution{at, fillings, faults, keepGoing, trace, page, args})
 		},
 	}
 	cmd.Flags().SetInterspersed(false)
 	cmd.Flags().StringArrayVar(&cards, "card", []string{defaultCard}, "name of a card; may be repeated")
 	cmd.Flags().StringArrayVar(&readerNames, "reader-name", nil, "`NAME` of the first reader, instead of what hardware with this card is called; repeated, of the next")
 	at.flags(cmd)
+	page.flags(cmd)
 	cmd.Flags().StringVar(&from, "from", "", "run a throw-away copy of this `SNAPSHOT|FILE`, of which nothing is kept: the snapshot TAG of the card, or CARD:TAG")
 	initFlag(cmd, &init)
 	cmd.Flags().StringVar(&trace, "trace", "", "show the program's commands on standard error, or with =`FILE` write them there")
@@ -108,6 +112,7 @@ type execution struct {
 	faults    []string
 	keepGoing bool
 	trace     string // a file or onStderr; empty for none
+	page      consoleFlags
 	args      []string
 }
 
@@ -124,9 +129,13 @@ func (a *app) exec(ctx context.Context, x execution) (err error) {
 	}
 	signals := program.Collect()
 	defer signals.Stop()
-	l, socket, remove, err := a.socketFor(x.at)
+	shown, err := a.openConsole(ctx, x.page, a.err)
 	if err != nil {
 		return err
+	}
+	l, socket, remove, err := a.socketFor(x.at)
+	if err != nil {
+		return errors.Join(err, shown.Close())
 	}
 	var missing []error
 	without := needed
@@ -141,9 +150,12 @@ func (a *app) exec(ctx context.Context, x execution) (err error) {
 	}
 	d, err := a.private(ctx, l, socket, x.cards, without)
 	if err != nil {
-		return errors.Join(err, remove())
+		return errors.Join(err, remove(), shown.Close())
 	}
-	closeAll := func() error { return errors.Join(d.Close(), remove()) }
+	closeAll := func() error { return errors.Join(shown.Close(), d.Close(), remove()) }
+	if err := shown.show(ctx, d.Cards); err != nil {
+		return errors.Join(err, closeAll())
+	}
 	endTrace := func() error { return nil }
 	if x.trace != "" {
 		if endTrace, err = a.trace(d.Cards, x.trace); err != nil {
@@ -294,7 +306,7 @@ func (a *app) private(ctx context.Context, l net.Listener, socket string, cards 
 }
 
 // serveSocket keeps a private daemon running until the context ends.
-func (a *app) serveSocket(ctx context.Context, at socketFlags, cards []string, init string) (err error) {
+func (a *app) serveSocket(ctx context.Context, at socketFlags, cards []string, init string, shown *live) (err error) {
 	if err := needPCSCLite("run", runtime.GOOS); err != nil {
 		return err
 	}
@@ -310,6 +322,9 @@ func (a *app) serveSocket(ctx context.Context, at socketFlags, cards []string, i
 		a.announceCard(c, d.Names[i])
 	}
 	fmt.Fprintf(a.out, "export %s=%s\n", pcscd.EnvSocket, quoted(socket))
+	if err := shown.show(ctx, d.Cards); err != nil {
+		return errors.Join(err, d.Close())
+	}
 	a.ready()
 	<-ctx.Done()
 	return d.Close()

@@ -136,12 +136,12 @@ func tell(out io.Writer, prefix string, n ram.Notice) {
 }
 
 // serveRAM keeps cards connected to a server until the context ends.
-func (a *app) serveRAM(ctx context.Context, names []string, at, init string) error {
+func (a *app) serveRAM(ctx context.Context, names []string, at, init string, shown *live) error {
 	if err := ram.CheckURL(at); err != nil {
 		return usageError{err}
 	}
 	var printing sync.Mutex
-	return a.serveEach(ctx, names, init, func(ctx context.Context, _ int, place control.Placement) (control.Running, error) {
+	return a.serveEach(ctx, names, init, shown, func(ctx context.Context, _ int, place control.Placement) (control.Running, error) {
 		connect := func(ctx context.Context, card vsmartcard.Card, connected func()) error {
 			agent := &ram.Agent{Card: card, Connected: connected, Notice: func(n ram.Notice) {
 				printing.Lock()

@@ -17,6 +17,7 @@ func newRunCommand(a *app) *cobra.Command {
 	var cards []string
 	var dial, listen, server, init string
 	var at socketFlags
+	var page consoleFlags
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "keep cards running in the foreground",
@@ -28,9 +29,11 @@ func newRunCommand(a *app) *cobra.Command {
 			"With --init a card that is not there yet is made as the file card.json in the folder says, the scenarios\n" +
 			"*.txt in it are played in the order of their names, and only then it is in its reader; docs/start.md has\n" +
 			"the form of both. A folder in it with the name of a card is for that card alone. A card that is there is left\n" +
-			"as it is.",
+			"as it is.\n\n" +
+			"With --console the cards are on a page for a browser, as docs/console.md shows. Two addresses are printed: one for\n" +
+			"whoever may do everything, and one for a class, to look and not touch.",
 		Args: exactly(0),
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			switch twice := repeated(cards); {
 			case twice != "":
 				return usageError{fmt.Errorf("card %q is named twice", twice)}
@@ -38,17 +41,25 @@ func newRunCommand(a *app) *cobra.Command {
 				return usageError{errors.New("--socket, --vpcd and --vpcd-listen exclude each other")}
 			case server != "" && at.path+dial+listen != "":
 				return usageError{errors.New("--ram excludes --socket, --vpcd and --vpcd-listen")}
-			case server != "":
-				return a.serveRAM(cmd.Context(), cards, server, init)
-			case dial+listen != "":
-				return a.serveVPCD(cmd.Context(), cards, dial, listen, init)
 			}
-			return a.serveSocket(cmd.Context(), at, cards, init)
+			shown, err := a.openConsole(cmd.Context(), page, a.out)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, shown.Close()) }()
+			switch {
+			case server != "":
+				return a.serveRAM(cmd.Context(), cards, server, init, shown)
+			case dial+listen != "":
+				return a.serveVPCD(cmd.Context(), cards, dial, listen, init, shown)
+			}
+			return a.serveSocket(cmd.Context(), at, cards, init, shown)
 		},
 	}
 	cmd.Flags().StringArrayVar(&cards, "card", []string{defaultCard}, "name of a card; may be repeated")
 	initFlag(cmd, &init)
 	at.flags(cmd)
+	page.flags(cmd)
 	cmd.Flags().StringVar(&dial, "vpcd", "", "connect to vpcd at `HOST:PORT`, usually localhost:35963")
 	cmd.Flags().StringVar(&listen, "vpcd-listen", "", "wait for vpcd at `HOST:PORT`")
 	cmd.Flags().StringVar(&server, "ram", "", "connect to the RAM over HTTP server at `URL`, again and again, instead of a reader")
@@ -66,7 +77,7 @@ func repeated(names []string) string {
 }
 
 // serveVPCD runs cards in the readers of a vpcd until the context ends.
-func (a *app) serveVPCD(ctx context.Context, names []string, dial, listen, init string) error {
+func (a *app) serveVPCD(ctx context.Context, names []string, dial, listen, init string, shown *live) error {
 	at, err := control.Slots(dial+listen, len(names))
 	if err != nil {
 		return usageError{err}
@@ -75,19 +86,32 @@ func (a *app) serveVPCD(ctx context.Context, names []string, dial, listen, init 
 	if listen != "" {
 		connect = vsmartcard.Listen
 	}
-	return a.serveEach(ctx, names, init, func(ctx context.Context, i int, place control.Placement) (control.Running, error) {
+	return a.serveEach(ctx, names, init, shown, func(ctx context.Context, i int, place control.Placement) (control.Running, error) {
 		return control.StartBridged(ctx, connect, at[i], place)
 	})
 }
 
 // serveEach keeps cards running until the context ends, each as start does it.
-func (a *app) serveEach(ctx context.Context, names []string, init string, start func(context.Context, int, control.Placement) (control.Running, error)) error {
+func (a *app) serveEach(ctx context.Context, names []string, init string, shown *live, start func(context.Context, int, control.Placement) (control.Running, error)) error {
 	places, err := a.places(fill(names, nil, init), "", needed)
 	if err != nil {
 		return err
 	}
-	k := control.Keeping{Start: start, Ready: a.ready, Started: func(c *control.Card) { a.announceCard(c, c.Reader.Place()) }}
-	return k.Keep(ctx, places)
+	var cards []*control.Card
+	var failed error
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	k := control.Keeping{Start: start, Ready: func() {
+		if failed = shown.show(ctx, cards); failed != nil {
+			cancel()
+			return
+		}
+		a.ready()
+	}, Started: func(c *control.Card) {
+		cards = append(cards, c)
+		a.announceCard(c, c.Reader.Place())
+	}}
+	return errors.Join(k.Keep(ctx, places), failed)
 }
 
 // ready says that everything can be used, also to systemd where that has started

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"hsmemu/emulator/chip"
+	"hsmemu/emulator/console"
+	"hsmemu/emulator/control"
+	"hsmemu/emulator/view"
+	"hsmemu/emulator/web"
+)
+
+// consoleFlags say whether the cards are shown on a page, and to whom.
+type consoleFlags struct {
+	at   string
+	open bool
+}
+
+// usualConsole is where the page is if nothing else is said: any free port.
+const usualConsole = "localhost:0"
+
+func (f *consoleFlags) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.at, "console", "", "show the cards live on a page for a browser, or with =`HOST:PORT` there; its address is printed")
+	cmd.Flags().Lookup("console").NoOptDefVal = usualConsole
+	cmd.Flags().BoolVar(&f.open, "console-open", false, "let other machines reach the console, too; whoever sees its traffic can use it")
+}
+
+// live is the page about running cards; nil is none.
+type live struct {
+	app      *app
+	out      io.Writer // where its addresses go
+	listener net.Listener
+	end      context.CancelFunc
+	ended    chan error // has what Serve returns; nil before
+}
+
+// openConsole listens for browsers, if that is asked for. Who is shown follows later. Error:
+// also web.ErrExposed.
+func (a *app) openConsole(ctx context.Context, f consoleFlags, out io.Writer) (*live, error) {
+	if f.at == "" {
+		if f.open {
+			return nil, usageError{fmt.Errorf("--console-open goes with --console")}
+		}
+		return nil, nil
+	}
+	exposure := web.ThisMachine
+	if f.open {
+		exposure = web.Anybody
+	}
+	l, err := web.Listen(ctx, f.at, exposure)
+	if err != nil {
+		return nil, err
+	}
+	return &live{app: a, out: out, listener: l}, nil
+}
+
+// show serves the page about cards from here on, and prints its addresses.
+func (l *live) show(ctx context.Context, cards []*control.Card) error {
+	if l == nil {
+		return nil
+	}
+	world := l.app.outside
+	page, err := console.New(cards, console.Options{Rand: rand.Reader, Clock: world.Clock, Make: func(situation string) (control.Moment, error) {
+		s, firmware, err := view.ParseSituation(strings.Fields(strings.ReplaceAll(situation, ",", " ")))
+		if err != nil {
+			return control.Moment{}, err
+		}
+		d, err := world.Manufacture(chip.Order{Firmware: firmware, Like: &s})
+		return control.MomentOf(d), err
+	}})
+	if err != nil {
+		return err
+	}
+	ctx, l.end = context.WithCancel(ctx)
+	l.ended = make(chan error, 1)
+	go func() { l.ended <- page.Serve(ctx, l.listener) }()
+	fmt.Fprintf(l.out, "console %s\nclass %s\n", page.Address(l.listener), page.ClassAddress(l.listener))
+	return nil
+}
+
+// Close ends the page.
+func (l *live) Close() error {
+	switch {
+	case l == nil:
+		return nil
+	case l.ended == nil:
+		return l.listener.Close()
+	}
+	l.end()
+	return <-l.ended
+}
