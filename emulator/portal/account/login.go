@@ -33,6 +33,13 @@ const (
 func (a *Accounts) Login(ctx context.Context, card *ram.Session) error {
 	s, err := a.login(ctx, card)
 	if err != nil {
+		for _, refused := range []error{portal.ErrNotTrusted, ErrOccupied, ErrOtherKey, ErrSuperseded} {
+			if errors.Is(err, refused) {
+				err = errors.Join(err, a.store.Write(ctx, func(tx *records.Tx) error {
+					return tx.Audit(records.Event{Action: "log-in refused", Detail: refused.Error()})
+				}))
+			}
+		}
 		// A notice that does not arrive cannot be told of either.
 		_ = card.Notify(ctx, ram.Notice{Number: -1, Text: textFailed + plain(err)})
 		return fmt.Errorf("log in: %w", err)

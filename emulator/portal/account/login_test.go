@@ -296,6 +296,7 @@ func TestLogin_Liars(t *testing.T) {
 		require.Error(t, ended, name)
 		require.Equal(t, ram.Notice{Number: -1, Text: "Log-in failed: the card is not to be trusted"}, said[len(said)-1], name)
 		require.Equal(t, account.Anonymous, s.session(t, cookie).State, name)
+		require.Equal(t, "log-in refused the card is not to be trusted", s.events(t, 1)[0].Action+" "+s.events(t, 1)[0].Detail)
 	}
 	// The accepted roots are a table: another one's devices are refused here, and
 	// these there.
@@ -418,9 +419,10 @@ func TestLogin_StolenAndReplayedIdentifiers(t *testing.T) {
 
 	_, _, err = s.connect(t, c, account.RAMID(cookie))
 	require.NoError(t, err)
+	require.False(t, s.session(t, cookie).Renewed)
 	next, got, err := s.Renew(t.Context(), cookie)
 	require.NoError(t, err)
-	require.Equal(t, got.State == account.LoggedIn, got.Renewed)
+	require.True(t, got.Renewed)
 	require.Equal(t, got, s.session(t, next))
 	require.Equal(t, account.LoggedIn, got.State)
 	refused(account.RAMID(cookie))
