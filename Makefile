@@ -7,7 +7,7 @@ TOOL := $(GO) tool -modfile=.ci/tools/go.mod
 FUZZTIME ?= 20s
 SESSIONTIME ?= 60s
 
-.PHONY: all check fmt quick test ports install clients languages fuzz bench build demo cover release reproducible packages accept module ci
+.PHONY: all check fmt quick test ports install clients languages fuzz bench build demo cover release reproducible packages pipelines accept module ci
 .DELETE_ON_ERROR:
 
 all: check test
@@ -113,6 +113,13 @@ reproducible:
 packages:
 	.ci/install packages
 	.ci/packages build/release
+
+# What docs/pipelines and the action say, played on this machine as two users.
+# Needs root, or sudo.
+pipelines:
+	.ci/install packages
+	$(MAKE) build
+	.ci/pipelines
 
 # The acceptance scripts of the folder ACCEPT against cards of this tree.
 accept:
