@@ -50,7 +50,7 @@ func command(ts *testscript.TestScript, name string, args ...string) (*exec.Cmd,
 	}
 	cmd := exec.Command(path, args...)
 	cmd.Dir = ts.MkAbs(".")
-	cmd.Env = os.Environ()
+	cmd.Env = append(os.Environ(), "XDG_RUNTIME_DIR=") // what it is on this machine is no business of the scripts
 	for _, k := range []string{"HSMEMU_STATE", "HOME", "TMPDIR", "PCSCLITE_CSOCK_NAME", "GORACE"} {
 		if v := ts.Getenv(k); v != "" {
 			cmd.Env = append(cmd.Env, k+"="+v)
