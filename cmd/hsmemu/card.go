@@ -10,9 +10,7 @@ import (
 
 	"hsmemu/applet"
 	"hsmemu/emulator/control"
-	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/view"
-	"hsmemu/keystore/seal"
 )
 
 func newCardCommand(a *app) *cobra.Command {
@@ -65,27 +63,6 @@ func (a *app) printJSON(v any) error {
 	return e.Encode(v)
 }
 
-// summary is a view for lists: it asks for no passphrase and no TPM, and a
-// damaged card does not hide the others.
-func (a *app) summary(ctx context.Context, d *statedir.Dir, name string) view.Card {
-	info, err := d.Inspect(name)
-	v := view.Closed(name, info.Seal, info.Generation)
-	if err == nil || errors.Is(err, statedir.ErrUnkept) {
-		shown, failed := control.ShowRunning(ctx, d, name)
-		switch {
-		case failed == nil:
-			return shown
-		case err == nil && info.Seal == seal.KindNone:
-			v, err = a.show(ctx, name)
-		}
-	}
-	if err != nil {
-		why, _ := explained(err)
-		v = view.Broken(name, why)
-	}
-	return v
-}
-
 func newCardListCommand(a *app) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -103,7 +80,15 @@ func newCardListCommand(a *app) *cobra.Command {
 			}
 			views := []view.Card{}
 			for _, name := range names {
-				views = append(views, a.summary(cmd.Context(), d, name))
+				v, refused, err := control.Summary(cmd.Context(), d, name)
+				if err != nil {
+					why, _ := explained(err)
+					v = view.Broken(name, why)
+				}
+				if refused != nil {
+					v.Refused = new(refusal(refused))
+				}
+				views = append(views, v)
 			}
 			if asJSON {
 				return a.printJSON(views)

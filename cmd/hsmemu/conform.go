@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,19 +13,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"hsmemu/emulator"
-	"hsmemu/emulator/chip"
 	"hsmemu/emulator/conform"
-	"hsmemu/keystore"
-	"hsmemu/vsmartcard"
+	"hsmemu/emulator/conform/trial"
 	"hsmemu/vsmartcard/pcscd"
-)
-
-// The secrets that a card gets from rules, those of everybody's tests. The SO-PIN is
-// known by its hexadecimal digits, 3537363231383830.
-const (
-	testPIN   = "648219"
-	testSOPIN = "57621880"
 )
 
 // conformance is a call of hsmemu conform.
@@ -230,26 +219,14 @@ func (c *conformance) target(ctx context.Context) (conform.Target, func() error,
 			return conform.Target{}, nil, err
 		}
 		state, _, err := d.Read(c.card)
-		return c.copies(fmt.Sprintf("copies of card %q", c.card), state), nothing, err
+		return trial.Copies(fmt.Sprintf("copies of card %q", c.card), state, c.outside), nothing, err
 	}
-	w := c.outside
 	var seed *uint64
 	if c.hasSeed {
 		seed = &c.seed
 	}
-	state, err := w.For(chip.Durable{Seed: seed}).Manufacture(chip.Order{Firmware: c.firmware})
-	state.Seed = seed
-	return c.copies("a new card", state), nothing, err
-}
-
-// copies makes cards in memory that begin with a state. Their RSA keys come from a
-// public pool: nobody keeps them.
-func (c *conformance) copies(name string, state chip.Durable) conform.Target {
-	return conform.Target{Name: name, Make: func() (vsmartcard.Card, error) {
-		w := c.outside.For(state)
-		w.RSA = keystore.PoolGenerator{Rand: w.Rand}
-		return emulator.NewTorn(state, w)
-	}}
+	state, err := trial.Made(c.firmware, seed, c.outside)
+	return trial.Copies("a new card", state, c.outside), nothing, err
 }
 
 // inserted takes the card in a reader for this program alone.
@@ -271,14 +248,7 @@ func (c *conformance) inserted(ctx context.Context) (conform.Target, func() erro
 // secrets are those of the card. In a reader they are never guessed: what is not
 // given is not known, except where all data is lost anyway.
 func (c *conformance) secrets(o *conform.Options) error {
-	o.Vars = conform.Vars{"pin": []byte(testPIN), "so-pin": []byte(testSOPIN)}
-	if c.reader != "" {
-		delete(o.Vars, "so-pin")
-		o.PINIsNew = true
-		if !c.destructive {
-			delete(o.Vars, "pin")
-		}
-	}
+	o.Vars, o.PINIsNew = conform.TestSecrets(c.reader != "", c.destructive)
 	if c.pinFile != "" || c.reader != "" && c.env("HSMEMU_PIN") != "" {
 		pin, err := c.secret("user PIN", c.pinFile, "HSMEMU_PIN")
 		if err != nil {
@@ -291,25 +261,18 @@ func (c *conformance) secrets(o *conform.Options) error {
 		if err != nil {
 			return err
 		}
-		code, err := hex.DecodeString(string(text))
+		o.Vars["so-pin"], err = conform.ParseSOPIN(text)
 		clear(text)
-		if err != nil || len(code) != 8 {
-			return errors.New("read SO-PIN: it is 16 hexadecimal digits")
+		if err != nil {
+			return fmt.Errorf("read SO-PIN: %w", err)
 		}
-		o.Vars["so-pin"] = code
 	}
 	return nil
 }
 
 // confirm shows what a run costs and has its card named.
 func (c *conformance) confirm(s conform.Statement, p conform.Plan, most conform.Costs) error {
-	played := 0
-	for _, one := range p {
-		if one.Why == "" {
-			played++
-		}
-	}
-	fmt.Fprintf(c.err, "hsmemu: the plan, %d of %d rules on card %s: %s\n", played, len(p), s.Serial, most.Spends(s))
+	fmt.Fprintf(c.err, "hsmemu: the plan, %d of %d rules on card %s: %s\n", p.Played(), len(p), s.Serial, most.Spends(s))
 	typed := c.serial
 	if typed == "" {
 		line, err := c.typed("type its serial number to go on: ", false)

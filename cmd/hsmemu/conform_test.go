@@ -68,8 +68,9 @@ func TestConform_Interrupted(t *testing.T) {
 }
 
 // Ctrl-C ends the program, with all that it has started, and the report says what was judged so far.
+//
+// It is not parallel: what is ended are all processes that this one has started meanwhile.
 func TestConformClient_Interrupted(t *testing.T) {
-	t.Parallel()
 	a := newApp(t, t.TempDir())
 	var out, said bytes.Buffer
 	a.out, a.err = &out, &said

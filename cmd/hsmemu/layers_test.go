@@ -59,7 +59,7 @@ var layers = map[string]layer{
 
 	"emulator": {imports: []string{"emulator/broken", "emulator/chip", "applet", "applet/apdu", "keystore", "vsmartcard"}}, // keystore: a seeded card's generator
 	"emulator/control": {imports: []string{
-		"emulator", "emulator/chip", "emulator/statedir", "emulator/view", "applet", "vsmartcard", "vsmartcard/descriptors", "vsmartcard/pcscd",
+		"emulator", "emulator/chip", "emulator/statedir", "emulator/view", "applet", "keystore/seal", "vsmartcard", "vsmartcard/descriptors", "vsmartcard/pcscd",
 	}},
 	"emulator/lesson":   {imports: []string{"emulator", "emulator/control", "emulator/statedir", "emulator/store", "emulator/view", "keystore/seal", "vsmartcard/pcscd"}},
 	"emulator/statedir": {imports: []string{"emulator", "emulator/chip", "emulator/store", "keystore/seal"}},
@@ -101,7 +101,7 @@ var layers = map[string]layer{
 	"emulator/conform":     {imports: []string{"applet/apdu", "applet/client", "applet/tlv", "applet/cvc", "applet/pkcs15", "applet/sm", "keystore/curve", "pinstate", "vsmartcard"}},
 
 	"emulator/conform/trial": {imports: []string{
-		"emulator", "emulator/chip", "emulator/conform", "emulator/control", "emulator/program", "emulator/statedir", "emulator/view", "pinstate", "vsmartcard/pcscd",
+		"emulator", "emulator/chip", "emulator/conform", "emulator/control", "emulator/program", "emulator/statedir", "emulator/view", "keystore", "pinstate", "vsmartcard", "vsmartcard/pcscd",
 	}},
 	"emulator/program": {},
 

@@ -25,6 +25,16 @@ type Planned struct {
 // the library, in its order.
 type Plan []Planned
 
+// Played is how many rules are to be played.
+func (p Plan) Played() (n int) {
+	for _, one := range p {
+		if one.Why == "" {
+			n++
+		}
+	}
+	return n
+}
+
 // Cost is the most that all rules of a plan cost together. A secret that is given and
 // turns out to be wrong costs one more try, before it ends the run.
 func (p Plan) Cost(l Library) Costs {

@@ -2,6 +2,8 @@ package conform
 
 import (
 	"bytes"
+	"encoding/hex"
+	"errors"
 	"io"
 	"slices"
 
@@ -61,4 +63,41 @@ func (s Secrets) Given(in Situation) (pin, soPIN pinstate.Value) {
 	pin = map[Given]pinstate.Value{Right: s.PIN, Wrong: s.WrongPIN, Short: s.ShortPIN}[in.PIN]
 	soPIN = map[Given]pinstate.Value{Right: s.SOPIN, Wrong: s.WrongSOPIN}[in.SOPIN]
 	return pin, soPIN
+}
+
+// The secrets that a card gets from rules, those of everybody's tests. The SO-PIN is
+// known by its hexadecimal digits, 3537363231383830.
+const (
+	testPIN   = "648219"
+	testSOPIN = "57621880"
+)
+
+// TestSecrets are the variables of a card that gets the secrets of tests, for
+// [Options]. Of a card in a reader none is guessed: it gets the user PIN alone, and
+// that only where all its data may be lost.
+func TestSecrets(inReader, destructive bool) (v Vars, pinIsNew bool) {
+	v = Vars{}
+	if !inReader || destructive {
+		v["pin"] = []byte(testPIN)
+	}
+	if !inReader {
+		v["so-pin"] = []byte(testSOPIN)
+	}
+	return v, inReader
+}
+
+// ErrSOPIN says that something is no SO-PIN in hexadecimal digits.
+var ErrSOPIN = errors.New("it is 16 hexadecimal digits")
+
+// ParseSOPIN reads an SO-PIN of 8 bytes in hexadecimal digits, as sc-hsm-tool takes it.
+// Error: ErrSOPIN.
+func ParseSOPIN(text []byte) ([]byte, error) {
+	code := make([]byte, 8)
+	if len(text) != hex.EncodedLen(len(code)) {
+		return nil, ErrSOPIN
+	}
+	if _, err := hex.Decode(code, text); err != nil {
+		return nil, ErrSOPIN
+	}
+	return code, nil
 }

@@ -8,6 +8,7 @@ import (
 	"hsmemu/emulator/chip"
 	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/view"
+	"hsmemu/keystore/seal"
 )
 
 // Reach reaches the process that runs a card of a folder. Errors: ErrNobody if no
@@ -63,6 +64,23 @@ func Show(ctx context.Context, d *statedir.Dir, card string) (v view.Card, refus
 		return view.Card{}, nil, err
 	}
 	return view.Of(card, state, info.Seal, info.Generation), info.Refusal, nil
+}
+
+// Summary is Show for lists: it asks for no passphrase and no TPM, so that of a card
+// that nobody runs and that is sealed there is only what anybody can see. Errors: those
+// of statedir.Dir.Inspect and Show.
+func Summary(ctx context.Context, d *statedir.Dir, card string) (v view.Card, refused, err error) {
+	info, err := d.Inspect(card)
+	if err == nil || errors.Is(err, statedir.ErrUnkept) {
+		shown, failed := ShowRunning(ctx, d, card)
+		switch {
+		case failed == nil:
+			return shown, nil, nil
+		case err == nil && info.Seal == seal.KindNone:
+			return Show(ctx, d, card)
+		}
+	}
+	return view.Closed(card, info.Seal, info.Generation), nil, err
 }
 
 // Restore puts a card of a folder into another state, in the reader of the process

@@ -15,6 +15,7 @@ import (
 	"hsmemu/emulator/control"
 	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/store"
+	"hsmemu/emulator/view"
 	"hsmemu/keystore/seal"
 )
 
@@ -149,4 +150,27 @@ func TestRestore_GoesToWhoeverHasTheCard(t *testing.T) {
 	require.Equal(t, []string{"it is another device now, " + foreign.Applet.Device.Name}, undone)
 	require.Equal(t, foreign.Applet.Device.Name, serial())
 	require.NoError(t, d.Held("alice"))
+}
+
+// A list tells of a card what its process tells, or its file, and of a sealed one only
+// what anybody can see: nobody is asked for a passphrase.
+func TestSummary(t *testing.T) {
+	t.Parallel()
+	d := newFolder(t)
+	asked := store.Options{Sealers: []seal.Sealer{seal.Passphrase{Ask: func() ([]byte, error) { return []byte("one"), nil }}}}
+	require.NoError(t, d.Make("safe", statedir.Order{}, asked, emulator.System()))
+	at := func(card string) view.Card {
+		v, refused, err := control.Summary(soon(t), d, card)
+		require.NoError(t, err)
+		require.NoError(t, refused)
+		return v
+	}
+	alone := at("alice")
+	require.NotNil(t, alone.UserPIN)
+	require.Nil(t, at("safe").UserPIN)
+	_, end := run(t, d)
+	require.NotEqual(t, alone, at("alice"), "it is in a reader")
+	end()
+	_, _, err := control.Summary(soon(t), d, "nobody")
+	require.ErrorIs(t, err, statedir.ErrNoCard)
 }
