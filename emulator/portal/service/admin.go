@@ -122,7 +122,7 @@ type Notice struct {
 }
 
 // Sample is a notice like the one that was sent in 2019: firmware 3.1 and 3.2 made AES
-// keys with little or no entropy (PORTAL-18).
+// keys with little or no entropy.
 func Sample() Notice {
 	return Notice{
 		Versions: []portal.Version{{Major: 3, Minor: 1}, {Major: 3, Minor: 2}},

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"time"
 
 	"hsmemu/emulator/portal"
 	"hsmemu/emulator/portal/account"
@@ -73,22 +74,18 @@ func (s *Service) Serve(ctx context.Context, card *ram.Session) error {
 // oldest first, or goes on with what was interrupted; done is false where there is
 // neither.
 func (s *Service) InReader(ctx context.Context, card Card, by Actor) (done bool, err error) {
-	var r Request
-	err = s.Records.Read(ctx, func(tx *records.Tx) error {
-		// Of two that wait, one was interrupted and the other one asks for it again:
-		// which card it is decides.
-		r, err = scanRequest(tx.QueryRow("SELECT "+requestColumns+` FROM requests WHERE account = ? AND token IS NULL
-			AND type IN (?, ?) AND state IN ('Submit', 'Running') ORDER BY state = 'Running', id LIMIT 1`,
-			by.Account, string(FirmwareUpdate), string(Production)).Scan)
-		return err
-	})
-	if errors.Is(err, sql.ErrNoRows) {
+	// Of two that wait, one was interrupted and the other one asks for it again: which
+	// card it is decides.
+	w, err := s.next(ctx, `account = ? AND token IS NULL AND type IN (?, ?) AND state IN ('Submit', 'Running') ORDER BY state = 'Running', id`,
+		by.Account, string(FirmwareUpdate), string(Production))
+	if err != nil {
+		return true, failed(ctx, card, err, portal.TextFailed+"\n"+portal.TextRecovery)
+	}
+	if w == nil {
 		return false, nil
 	}
-	if err != nil {
-		return false, err
-	}
-	return true, s.carryOut(ctx, card, &work{by: by, own: r})
+	w.by = by
+	return true, w.carryOut(ctx, card)
 }
 
 // Unannounced serves a card that connects without a session.
@@ -97,39 +94,104 @@ func (s *Service) Unannounced(ctx context.Context, card Card) error {
 	if err != nil {
 		return failed(ctx, card, err, TextNoCard)
 	}
+	path := "" // of no token
+	if seen.Stage == portal.Operational {
+		path = seen.Device.Path()
+	}
 	for first := true; ; first = false {
-		books, err := s.Records.Ledger().Load(seen.Chip)
+		w, err := s.next(ctx, "state = 'Submit' AND token IN (SELECT id FROM tokens WHERE path = ? AND status = 'active') ORDER BY id", path)
 		if err != nil {
-			return err
+			return failed(ctx, card, err, portal.TextFailed+"\n"+portal.TextRecovery)
 		}
-		var r Request
-		err = s.Records.Read(ctx, func(tx *records.Tx) error {
-			r, err = waiting(tx, seen)
-			return err
-		})
-		switch {
-		case err == nil:
-		case !errors.Is(err, sql.ErrNoRows):
-			return err
-		case !first:
+		if w == nil && !first {
 			return nil
-		case books.Chip.Running == nil:
-			return card.Notify(ctx, ram.Notice{Text: TextNothing})
 		}
-		if err := s.carryOut(ctx, card, &work{by: Actor{Account: r.Account, Token: seen.Device.Path()}, own: r}); err != nil {
+		if w == nil {
+			books, err := s.Records.Ledger().Load(seen.Chip)
+			if err != nil {
+				return err
+			}
+			if books.Chip.Running == nil {
+				return card.Notify(ctx, ram.Notice{Text: TextNothing})
+			}
+			w = &work{s: s}
+		}
+		w.by = Actor{Account: w.own.Account, Token: path}
+		if err := w.carryOut(ctx, card); err != nil {
 			return err
 		}
 	}
 }
 
-// waiting is the oldest request that was submitted for a registered card. Error:
-// sql.ErrNoRows.
-func waiting(tx *records.Tx, seen portal.Inspection) (Request, error) {
-	if seen.Stage != portal.Operational {
-		return Request{}, sql.ErrNoRows
+// next is the first request of a condition that no other connection works on, or nil
+// if there is none. Where there are only others, it waits for one. Error: ErrBusy.
+func (s *Service) next(ctx context.Context, condition string, values ...any) (*work, error) {
+	for {
+		var list []Request
+		err := s.Records.Read(ctx, func(tx *records.Tx) error {
+			return tx.Each(func(scan func(...any) error) error {
+				r, err := scanRequest(scan)
+				list = append(list, r)
+				return err
+			}, "SELECT "+requestColumns+" FROM requests WHERE "+condition, values...)
+		})
+		if err != nil || len(list) == 0 {
+			return nil, recorded(err)
+		}
+		for _, r := range list {
+			w := &work{s: s, own: r}
+			if s.take(r.ID) != nil {
+				continue
+			}
+			w.took = append(w.took, r.ID)
+			// Whoever had it before may have finished it.
+			err := s.Records.Read(ctx, func(tx *records.Tx) (err error) {
+				w.own, err = load(tx, r.ID)
+				return err
+			})
+			if err == nil && w.own.Word == r.Word {
+				return w, nil
+			}
+			w.release()
+			if err != nil {
+				return nil, recorded(err)
+			}
+		}
+		if err := s.wait(list[0].ID); err != nil {
+			return nil, err
+		}
 	}
-	return scanRequest(tx.QueryRow("SELECT "+requestColumns+` FROM requests WHERE state = 'Submit' AND token IN (
-		SELECT id FROM tokens WHERE path = ? AND status = 'active') ORDER BY id LIMIT 1`, seen.Device.Path()).Scan)
+}
+
+// take takes a chip or a request for a connection, or says what to wait for.
+func (s *Service) take(key any) <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if other, taken := s.busy[key]; taken {
+		return other
+	}
+	s.busy[key] = make(chan struct{})
+	return nil
+}
+
+// patience is how long a connection waits for another one that commands its card: a
+// client that comes back at once finds its own last connection.
+const patience = 2 * time.Second
+
+// wait waits until a chip or a request is free. Error: ErrBusy.
+func (s *Service) wait(key any) error {
+	s.mu.Lock()
+	other, taken := s.busy[key]
+	s.mu.Unlock()
+	if !taken {
+		return nil
+	}
+	select {
+	case <-other:
+		return nil
+	case <-time.After(patience):
+		return ErrBusy
+	}
 }
 
 // work is what is done to a card: a [portal.Ledger] whose changes are in one
@@ -139,6 +201,8 @@ type work struct {
 	by   Actor
 	own  Request // zero for none
 	chip portal.ChipID
+	// took are the chip and the request that no other connection has now.
+	took []any
 	// last is the text that the log has from the progress.
 	last string
 	// lost is why a line of the log could not be saved.
@@ -146,9 +210,9 @@ type work struct {
 }
 
 // carryOut has a card updated or produced.
-func (s *Service) carryOut(ctx context.Context, card Card, w *work) error {
-	w.s = s
+func (w *work) carryOut(ctx context.Context, card Card) error {
 	defer w.release()
+	s := w.s
 	order := portal.Order{Ledger: w, Rand: s.Records.Rand(), Now: s.Records.Now(), Progress: func(percent int, text string) {
 		w.progress(ctx, card, percent, text)
 	}}
@@ -163,22 +227,20 @@ func (s *Service) carryOut(ctx context.Context, card Card, w *work) error {
 		return w.lost
 	}
 	err = errors.Join(err, w.lost)
-	if note := w.stopped(err); note != nil {
-		return errors.Join(err, note)
-	}
+	unsaved := recorded(w.stopped(err))
 	var refusal *portal.Refusal
-	if errors.As(err, &refusal) && refusal.Reason == portal.Latest {
+	if unsaved == nil && errors.As(err, &refusal) && refusal.Reason == portal.Latest {
 		_ = card.Notify(ctx, ram.Notice{Text: refusal.Text}) // no failure
 		return nil
 	}
-	return failed(ctx, card, err, portal.TextFailed+"\n"+portal.TextRecovery)
+	return failed(ctx, card, errors.Join(err, unsaved), portal.TextFailed+"\n"+portal.TextRecovery)
 }
 
 // failed tells the person at the card why it failed, which is the last thing that they
 // hear, and returns the error.
 func failed(ctx context.Context, card Card, err error, last string) error {
 	// What does not arrive is lost with the connection.
-	_ = card.Notify(ctx, ram.Notice{Text: err.Error()})
+	_ = card.Notify(ctx, ram.Notice{Text: plain(err)})
 	_ = card.Notify(ctx, ram.Notice{Number: -1, Text: last})
 	return err
 }
@@ -199,7 +261,7 @@ func (w *work) stopped(why error) error {
 	for _, e := range over {
 		final = final || errors.Is(why, e)
 	}
-	text := bare(why.Error())
+	text := bare(plain(why))
 	var r Request
 	err := w.s.Records.Write(context.Background(), func(tx *records.Tx) error {
 		d, err := w.deed(tx, id)
@@ -243,26 +305,28 @@ func (d *deed) step(a Action, text string) error {
 	return fmt.Errorf("%w: %s of a request in %s", ErrNotAllowed, a, d.request.Word)
 }
 
-// release lets others work on the chip.
+// release lets others work on the chip and the request.
 func (w *work) release() {
 	w.s.mu.Lock()
 	defer w.s.mu.Unlock()
-	if w.chip != "" {
-		delete(w.s.busy, w.chip)
+	for _, key := range w.took {
+		close(w.s.busy[key])
+		delete(w.s.busy, key)
 	}
+	w.took = nil
 }
 
 // claim takes the chip for this connection. Error: ErrBusy.
 func (w *work) claim(chip portal.ChipID) error {
-	w.s.mu.Lock()
-	defer w.s.mu.Unlock()
-	switch {
-	case w.chip == chip:
-	case w.s.busy[chip]:
-		return ErrBusy
-	default:
-		w.chip, w.s.busy[chip] = chip, true
+	if w.chip == chip {
+		return nil
 	}
+	for w.s.take(chip) != nil {
+		if err := w.s.wait(chip); err != nil {
+			return err
+		}
+	}
+	w.chip, w.took = chip, append(w.took, chip)
 	return nil
 }
 
@@ -274,10 +338,33 @@ func (w *work) Load(chip portal.ChipID) (portal.Books, error) {
 			return portal.Books{}, err
 		}
 		if err := w.s.Records.Write(context.Background(), func(tx *records.Tx) error { return w.adopt(tx, chip) }); err != nil {
-			return portal.Books{}, err
+			return portal.Books{}, recorded(err)
 		}
 	}
-	return w.s.Records.Ledger().Load(chip)
+	b, err := w.s.Records.Ledger().Load(chip)
+	return b, recorded(err)
+}
+
+// recordError is what fails inside the portal; whoever is at a card hears no more of it
+// than that.
+type recordError struct{ error }
+
+func (e *recordError) Unwrap() error { return e.error }
+
+// recorded marks an error of the records.
+func recorded(err error) error {
+	if err == nil || errors.Is(err, ErrOtherCard) || errors.Is(err, ErrBusy) {
+		return err
+	}
+	return &recordError{err}
+}
+
+// plain is what people are told of an error.
+func plain(err error) string {
+	if inside := new(recordError); errors.As(err, &inside) {
+		return "The portal could not record it"
+	}
+	return err.Error()
 }
 
 // adopt finds the request that this chip's work is for. Error: ErrOtherCard.
@@ -312,14 +399,14 @@ func (w *work) adopt(tx *records.Tx, chip portal.ChipID) error {
 // Change implements [portal.Ledger].
 func (w *work) Change(chip portal.ChipID, f func(*portal.Books) error) error {
 	var told []Progress
+	var refused error
 	err := w.s.Records.Write(context.Background(), func(tx *records.Tx) error {
-		told = nil
 		var before, after portal.Record
 		err := tx.Books(chip, func(b *portal.Books) error {
 			before = b.Chip
-			err := f(b)
+			refused = f(b)
 			after = b.Chip
-			return err
+			return refused
 		})
 		switch {
 		case err != nil:
@@ -331,12 +418,15 @@ func (w *work) Change(chip portal.ChipID, f func(*portal.Books) error) error {
 		}
 		return err
 	})
+	if refused != nil {
+		return refused
+	}
 	if err == nil {
 		for _, p := range told {
 			w.s.tell(p)
 		}
 	}
-	return err
+	return recorded(err)
 }
 
 // begin makes the request Running, in the transaction in which the update begins.
@@ -436,7 +526,7 @@ func (w *work) progress(ctx context.Context, card Card, percent int, text string
 			return err
 		})
 		if err != nil { // what is not saved is not said; the books decide whether it goes on
-			w.lost = err
+			w.lost = recorded(err)
 			return
 		}
 		w.own.Word, w.last = r.Word, line

@@ -97,9 +97,12 @@ type deed struct {
 	made *Request
 }
 
+// mostOpen is how many requests an account can have that wait for somebody.
+const mostOpen = 100
+
 // Start makes a request in its form: "Start Request". Errors: ErrUnknown for a type or
-// a thing in the form that there is not, ErrNotAllowed, ErrData for a form that is too
-// long, and those of the records.
+// a thing in the form that there is not, ErrNotAllowed, ErrTooMany, ErrData for a form that is
+// too long, and those of the records.
 func (s *Service) Start(ctx context.Context, by Actor, t Type, form Data) (Request, error) {
 	var r Request
 	err := s.Records.Write(ctx, func(tx *records.Tx) error {
@@ -127,6 +130,14 @@ func (s *Service) Start(ctx context.Context, by Actor, t Type, form Data) (Reque
 func (d *deed) insert() error {
 	r := &d.request
 	now := d.tx.Now()
+	var open int
+	err := d.tx.QueryRow("SELECT COUNT(*) FROM requests WHERE account = ? AND state IN "+openWords, r.Account).Scan(&open)
+	if err != nil {
+		return err
+	}
+	if open >= mostOpen {
+		return ErrTooMany
+	}
 	data, err := d.columns()
 	if err != nil {
 		return err
@@ -464,6 +475,9 @@ func (s *Service) Log(ctx context.Context, by Actor, id int64) (list []Line, err
 	return list, err
 }
 
+// openWords are the states in which a request waits for somebody.
+const openWords = "('Edit', 'Submit', 'Approve', 'Produce', 'Accept', 'Running')"
+
 // Page is what part of the requests is wanted, the newest first.
 type Page struct {
 	// Open leaves out those in which nobody can do anything but start over or revoke.
@@ -486,7 +500,7 @@ func (s *Service) List(ctx context.Context, by Actor, p Page) (list []Request, e
 	query := "SELECT " + requestColumns + ` FROM requests r WHERE id < ? AND (account = ?2 OR EXISTS (
 		SELECT 1 FROM roles o WHERE o.account = ?2 AND o.role IN (?, ?, ?, ?, ?) AND (o.subject IS NULL OR o.subject = r.subject)))`
 	if p.Open {
-		query += " AND state IN ('Edit', 'Submit', 'Approve', 'Produce', 'Accept', 'Running')"
+		query += " AND state IN " + openWords
 	}
 	values := []any{p.Before, by.Account}
 	for _, o := range officers() {

@@ -20,7 +20,6 @@ import (
 	"fmt"
 	"sync"
 
-	"hsmemu/emulator/portal"
 	"hsmemu/emulator/portal/account"
 	"hsmemu/emulator/portal/pki"
 	"hsmemu/emulator/portal/records"
@@ -40,6 +39,8 @@ var (
 	ErrBusy = errors.New("another update of this SmartCard-HSM is running")
 	// ErrOtherCard says that the card is not the one whose update is to go on.
 	ErrOtherCard = errors.New("another SmartCard-HSM began this request")
+	// ErrTooMany says that an account has as many open requests as it can have.
+	ErrTooMany = errors.New("there are too many open requests; finish or cancel some")
 )
 
 // Actor is who does something; the zero Actor is nobody, who may do nothing.
@@ -54,6 +55,21 @@ type Sessions interface {
 	Serve(ctx context.Context, card *ram.Session) error
 }
 
+// Accounts are sessions of package account.
+func Accounts(a *account.Accounts) Sessions { return accounts{a} }
+
+type accounts struct{ *account.Accounts }
+
+func (a accounts) User(ctx context.Context, session string) (Actor, error) {
+	s, err := a.SessionOf(ctx, session)
+	if errors.Is(err, account.ErrNoSession) { // it has just ended; the log-in says so
+		return Actor{}, nil
+	}
+	return s.Actor(), err
+}
+
+func (a accounts) Serve(ctx context.Context, card *ram.Session) error { return a.Login(ctx, card) }
+
 // Config is what a Service is made of.
 type Config struct {
 	Records  *records.Store
@@ -67,15 +83,17 @@ type Config struct {
 type Service struct {
 	Config
 
-	mu       sync.Mutex
-	busy     map[portal.ChipID]bool
+	mu sync.Mutex
+	// busy are the chips and the requests that a connection works on; a channel is
+	// closed when it has ended.
+	busy     map[any]chan struct{}
 	watching map[int64]map[*watcher]bool
 }
 
 // Open makes a service over records, and the developer network's authority if there
 // is none yet.
 func Open(ctx context.Context, c Config) (*Service, error) {
-	s := &Service{Config: c, busy: map[portal.ChipID]bool{}, watching: map[int64]map[*watcher]bool{}}
+	s := &Service{Config: c, busy: map[any]chan struct{}{}, watching: map[int64]map[*watcher]bool{}}
 	var there bool
 	err := c.Records.Read(ctx, func(tx *records.Tx) error {
 		return tx.QueryRow("SELECT EXISTS (SELECT 1 FROM authorities WHERE subject IS NULL)").Scan(&there)
