@@ -186,10 +186,12 @@ func (s *Service) wait(key any) error {
 	if !taken {
 		return nil
 	}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
 	select {
 	case <-other:
 		return nil
-	case <-time.After(patience):
+	case <-timer.C:
 		return ErrBusy
 	}
 }
