@@ -412,7 +412,7 @@ func TestCRL_OpenSSLRefusesWhatIsOnIt(t *testing.T) {
 	save(t, folder, "crl.pem", "X509 CRL", der)
 	text, err := openssl(t, folder, "crl", "-in", "crl.pem", "-noout", "-text")
 	require.NoError(t, err, text)
-	for _, want := range []string{"Version 2", "255", "Key Compromise", "Certificate Hold", fmt.Sprintf("Serial Number: %X", bad.SerialNumber), "Authority Key Identifier"} {
+	for _, want := range []string{"Version 2", "255", "Key Compromise", "Certificate Hold", fmt.Sprintf("Serial Number: %X", bad.SerialNumber.Bytes()), "Authority Key Identifier"} {
 		require.Contains(t, text, want)
 	}
 	require.Equal(t, 2, strings.Count(text, "CRL Reason Code"), "no reason is no extension: RFC 5280 §5.3.1")
