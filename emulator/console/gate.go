@@ -47,9 +47,14 @@ type waiter struct {
 }
 
 // comes holds a command back, if it is one of those that are held.
-func (g *gate) comes(ctx context.Context, c control.Coming) {
+func (g *gate) comes(ctx context.Context, coming func() control.Coming) {
 	g.mu.Lock()
-	if g.open || !g.what.holds(c.Event) {
+	if g.open || g.what == holdNothing {
+		g.mu.Unlock()
+		return
+	}
+	c := coming()
+	if !g.what.holds(c.Event) {
 		g.mu.Unlock()
 		return
 	}

@@ -18,7 +18,7 @@ import (
 // that the card was in. It may also hold commands back.
 type Tap struct {
 	card   *Card
-	hold   func(ctx context.Context, coming Coming)
+	hold   func(ctx context.Context, coming func() Coming)
 	events <-chan emulator.Event
 	stop   func()
 
@@ -66,9 +66,10 @@ const mostSeen = 4096
 
 // Tap follows the card from here on, until Close. hold is called with every command
 // before anything else sees it, and holds it back until it returns, which it does when
-// the context ends; nil holds nothing. A card has one tap at most: a second one is
+// the context ends; nil holds nothing. To describe the command takes longer than a
+// status query, so coming does that when it is called. A card has one tap at most: a second one is
 // ErrBusy.
-func (c *Card) Tap(hold func(ctx context.Context, coming Coming)) (*Tap, error) {
+func (c *Card) Tap(hold func(ctx context.Context, coming func() Coming)) (*Tap, error) {
 	t := &Tap{card: c, hold: hold}
 	if !c.tap.CompareAndSwap(nil, t) {
 		return nil, ErrBusy
@@ -95,7 +96,7 @@ func (t *Tap) Next() []Seen {
 		t.take()
 	}
 	seen := t.seen
-	t.seen = nil
+	t.seen = make([]sighting, 0, 64) // the card does not wait for it to grow
 	t.mu.Unlock()
 	list := make([]Seen, len(seen))
 	for i, s := range seen {
@@ -182,7 +183,7 @@ func (p port) Transmit(ctx context.Context, command []byte) ([]byte, error) {
 		return p.card.Faults.Transmit(ctx, command)
 	}
 	if t.hold != nil {
-		t.hold(ctx, comingOf(command))
+		t.hold(ctx, func() Coming { return comingOf(command) })
 	}
 	t.begin()
 	kept := bytes.Clone(command) // the card owns command

@@ -1,0 +1,119 @@
+//go:build linux
+
+package console_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// hear opens the events of somebody who was let in, as the bare connection.
+func hear(t testing.TB, v *visitor) net.Conn {
+	t.Helper()
+	host := strings.TrimPrefix(v.base, "http://")
+	conn, err := net.Dial("tcp", host)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, v.base+"/events", nil)
+	require.NoError(t, err)
+	cookies := v.Jar.Cookies(r.URL)
+	require.NotEmpty(t, cookies)
+	_, err = fmt.Fprintf(conn, "GET /events HTTP/1.1\r\nHost: %s\r\nCookie: %s=%s\r\n\r\n", host, cookies[0].Name, cookies[0].Value)
+	require.NoError(t, err)
+	return conn
+}
+
+// told waits until a connection is told something.
+func told(conn net.Conn, what string) error {
+	if err := conn.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		return err
+	}
+	lines := bufio.NewReader(conn)
+	for {
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			return fmt.Errorf("waiting for %q: %w", what, err)
+		}
+		if strings.Contains(line, what) {
+			return nil
+		}
+	}
+}
+
+// A thousand look, and one more is refused; the card and the trainer do not notice. Those who look
+// and do not read are dropped.
+func TestConsole_AThousandListeners(t *testing.T) {
+	c := begin(t, "lab")
+	pupil, trainer := visit(t, c.pupil), visit(t, c.trainer)
+	all := make([]net.Conn, 1000)
+	for i := range all {
+		all[i] = hear(t, pupil)
+	}
+	for _, conn := range all {
+		require.NoError(t, told(conn, "retry:"))
+	}
+	require.NoError(t, told(hear(t, pupil), " 503 "))
+	own := hear(t, trainer)
+	require.NoError(t, told(own, "retry:"))
+	require.Equal(t, "63C2", c.send(t, selects, wrong))
+	require.NoError(t, told(own, "wrong, 2 tries left"))
+	var hearing sync.WaitGroup
+	failed := make(chan error, len(all))
+	for _, conn := range all {
+		hearing.Go(func() { failed <- told(conn, "wrong, 2 tries left") })
+	}
+	hearing.Wait()
+	for range all {
+		require.NoError(t, <-failed)
+	}
+	status, _ := trainer.get(t, "/card/lab")
+	require.Equal(t, http.StatusOK, status)
+}
+
+// Somebody who does not read holds up nobody.
+func TestConsole_ASlowListener(t *testing.T) {
+	c := begin(t, "lab")
+	pupil := visit(t, c.pupil)
+	slow := hear(t, pupil) // reads nothing
+	require.NoError(t, slow.(*net.TCPConn).SetReadBuffer(1024))
+	fast := hear(t, pupil)
+	require.NoError(t, told(fast, "retry:"))
+	took := time.Duration(0)
+	for range 40 {
+		began := time.Now()
+		c.send(t, selects, ask, selects, ask, selects, ask, selects, ask, wrong, right)
+		took = max(took, time.Since(began))
+	}
+	require.Less(t, took, 5*time.Second)
+	c.send(t, wrong)
+	require.NoError(t, told(fast, "wrong, 2 tries left"))
+}
+
+// The page of a card that is out is there, and buttons say why they do not work.
+func TestConsole_ACardTakenOutWhileItsPageIsOpen(t *testing.T) {
+	c := begin(t, "lab")
+	trainer := visit(t, c.trainer)
+	own := hear(t, trainer)
+	require.NoError(t, told(own, "retry:"))
+	require.NoError(t, c.private.Cards[0].Eject(t.Context()))
+	require.NoError(t, told(own, "out of its reader"))
+	for _, path := range []string{"reset", "snapshot", "back", "clear", "hold"} {
+		status, body := trainer.post(t, "/card/lab/"+path, "name", "out", "moment", "1", "what", "pin")
+		require.Contains(t, []int{http.StatusOK, http.StatusConflict}, status, body)
+		require.Contains(t, body, `id="said"`)
+	}
+	require.True(t, c.private.Cards[0].Show().Running.Ejected)
+	require.NoError(t, c.private.Cards[0].Insert(t.Context()))
+	require.NoError(t, own.SetReadDeadline(time.Time{}))
+	_, err := io.WriteString(own, "") // still open
+	require.NoError(t, err)
+}
