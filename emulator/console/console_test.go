@@ -214,8 +214,10 @@ func TestConsole_PredictThenReveal(t *testing.T) {
 	require.Equal(t, http.StatusConflict, status)
 	require.Equal(t, "9000", c.release(t, trainer, right))
 	try()
+	ends := time.Now()
 	c.end()
 	require.Equal(t, "63C2", <-answered)
+	require.Less(t, time.Since(ends), 10*time.Second, "before it would have gone by itself")
 	require.Equal(t, "63C1", c.send(t, wrong)) // nothing is held any more
 }
 
