@@ -44,6 +44,7 @@ var examples = map[string]string{
 	"lesson undo":       "hsmemu lesson undo",
 	"lesson reset":      "hsmemu lesson reset",
 	"lesson join":       "hsmemu lesson join",
+	"lesson class":      "hsmemu lesson class\nhsmemu lesson class --listen 192.0.2.7:8080 --open",
 	"lesson expect":     "hsmemu lesson expect --card lab so_pin.tries_left=7\nhsmemu lesson expect --card lab --seen 'subject=SO-PIN,sw=63C?'",
 	"version":           "hsmemu version",
 	"capabilities":      "hsmemu capabilities\nhsmemu capabilities --json | jq -e '.seals | index(\"tpm\")'",

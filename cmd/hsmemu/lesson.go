@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
@@ -19,6 +21,7 @@ import (
 	"hsmemu/emulator/lesson"
 	"hsmemu/emulator/program"
 	"hsmemu/emulator/view"
+	"hsmemu/emulator/web"
 )
 
 func newLessonCommand(a *app) *cobra.Command {
@@ -83,7 +86,7 @@ func newLessonCommand(a *app) *cobra.Command {
 	}
 	cmd.AddCommand(
 		&cobra.Command{Use: "list", Short: "list the lessons", Args: exactly(0), RunE: func(*cobra.Command, []string) error { return a.listLessons() }},
-		newLessonCheckCommand(a), newLessonExpectCommand(a),
+		newLessonCheckCommand(a), newLessonExpectCommand(a), newLessonClassCommand(a),
 		act("hint", "show the next hint of the present step", func(_ *cobra.Command, s *lesson.Session) error { return a.tellHint(s) }),
 		act("next", "go on to the next step, if this one is solved", func(cmd *cobra.Command, s *lesson.Session) error { return a.nextStep(cmd.Context(), s) }),
 		act("undo", "put cards and files back to how they were when the step began", func(cmd *cobra.Command, s *lesson.Session) error {
@@ -392,5 +395,40 @@ func newLessonExpectCommand(a *app) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&card, "card", defaultCard, "name of the card")
 	cmd.Flags().StringSliceVar(&seen, "seen", nil, "want an event with this `MEMBER=PATTERN`; repeated or with commas, all in one event")
+	return cmd
+}
+
+// classSize is how many students a class has at most.
+const classSize = 200
+
+func newLessonClassCommand(a *app) *cobra.Command {
+	var listen string
+	var open bool
+	cmd := &cobra.Command{
+		Use:   "class",
+		Short: "show how a class is doing, for a trainer",
+		Long: "Prints a URL that students give to `hsmemu lesson NAME --report`, and which shows a browser a table of them: the\n" +
+			"lesson, and for each step whether it is solved, with how many hints. It is in memory alone, for 200 students.\n" +
+			"Whoever has the URL can read the table and write into it. Without --open it is for this machine alone.",
+		Args: exactly(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			exposure := web.ThisMachine
+			if open {
+				exposure = web.Anybody
+			}
+			l, err := web.Listen(cmd.Context(), listen, exposure)
+			if err != nil {
+				return err
+			}
+			path := "/class/" + rand.Text()
+			pages := http.NewServeMux()
+			pages.Handle(path, lesson.NewClass(classSize, a.outside.Clock))
+			fmt.Fprintf(a.out, "http://%s%s\n", l.Addr(), path)
+			a.ready()
+			return web.Server{Handler: web.Guard{}.Around(pages)}.Serve(cmd.Context(), l)
+		},
+	}
+	cmd.Flags().StringVar(&listen, "listen", "localhost:0", "wait for results at `HOST:PORT`")
+	cmd.Flags().BoolVar(&open, "open", false, "let other machines reach it, too")
 	return cmd
 }

@@ -35,7 +35,7 @@ var more = map[string][]string{
 // without are the commands that are about no card.
 var without = []string{
 	"", "card", "card list", "conform client", "portal", "portal serve", "version",
-	"lesson", "lesson list", "lesson check", "lesson hint", "lesson next", "lesson undo", "lesson reset", "lesson join", "capabilities", "completion", "man",
+	"lesson", "lesson list", "lesson check", "lesson hint", "lesson next", "lesson undo", "lesson reset", "lesson join", "lesson class", "capabilities", "completion", "man",
 }
 
 // Every command names its card in one of two ways, and those with an argument take

@@ -349,7 +349,7 @@ func hints(text string) (all []string) {
 var (
 	fences = regexp.MustCompile("(?ms)^```[a-z]*\n(.*?)^```(?:\\{\\{exec\\}\\})?$")
 	runs   = regexp.MustCompile("(?m)`([^`\n]+)`\\{\\{exec\\}\\}")
-	clicks = regexp.MustCompile("\\{\\{(?:exec|copy|execute)[^}]*\\}\\}")
+	clicks = regexp.MustCompile(`\{\{(?:exec|copy|execute)[^}]*\}\}`)
 )
 
 // Commands are what a text tells somebody to type, each a line of a shell or more.
