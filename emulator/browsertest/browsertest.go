@@ -54,10 +54,16 @@ func Start(t testing.TB) *Browser {
 	if err != nil {
 		t.Fatalf("no browser (package chromium): %v", err)
 	}
+	folder, err := os.MkdirTemp("", "browser") //nolint:usetesting // which fails where the last processes of the browser still write
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { remove(folder) })
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(program), chromedp.NoSandbox, // root has no sandbox
-		chromedp.DisableGPU, chromedp.WindowSize(1280, 900))
+		chromedp.DisableGPU, chromedp.WindowSize(1280, 900),
+		chromedp.Env("TMPDIR="+folder)) // it leaves folders behind
 	ctx, cancel = chromedp.NewExecAllocator(ctx, options...)
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewContext(ctx)
@@ -83,6 +89,18 @@ func Start(t testing.TB) *Browser {
 		<-done
 	})
 	return b
+}
+
+// remove removes what the browser has left, whose last processes may still be at work there.
+func remove(folder string) {
+	again := time.NewTicker(50 * time.Millisecond)
+	defer again.Stop()
+	for range 40 {
+		if os.RemoveAll(folder) == nil {
+			return
+		}
+		<-again.C
+	}
 }
 
 // Do does something in the page.
