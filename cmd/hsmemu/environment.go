@@ -85,6 +85,7 @@ var secretVariables = map[string]string{
 	"HSMEMU_SO_PIN":              "SO-PIN in hexadecimal: of a new card for `card new --like`, of the card to be judged for `conform --reader`, and what `conform client` gives its program",
 	"HSMEMU_PASSWORD":            "password of a PKCS #12 file",
 	"HSMEMU_SHARE_PASSWORD":      "password of a DKEK share",
+	"HSMEMU_MAIL_PASSWORD":       "password of the mail server, for `portal serve`",
 }
 
 // fromEnvironment sets the flags that the command line leaves out from the

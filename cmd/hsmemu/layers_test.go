@@ -86,6 +86,11 @@ var layers = map[string]layer{
 		"emulator/portal", "emulator/portal/account", "emulator/portal/pki", "emulator/portal/records", "emulator/ram", "applet/cvc",
 	}},
 
+	"emulator/portal/site": {imports: []string{
+		"emulator/portal", "emulator/portal/account", "emulator/portal/pki", "emulator/portal/records", "emulator/portal/service", "emulator/ram",
+		"emulator/web", "applet/cvc",
+	}},
+
 	"emulator/portal/pki":  {imports: []string{"emulator/portal", "applet/cvc"}}, // portal: the type of a private key that is stored
 	"emulator/portal/soap": {imports: []string{"emulator/portal/pki", "applet/cvc"}},
 	"emulator/portal/cloudhsm": {imports: []string{

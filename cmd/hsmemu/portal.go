@@ -2,11 +2,10 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"path/filepath"
 	"sync"
 	"time"
@@ -14,57 +13,112 @@ import (
 	"github.com/spf13/cobra"
 
 	"hsmemu/emulator/portal"
+	accounts "hsmemu/emulator/portal/account"
 	"hsmemu/emulator/portal/records"
+	"hsmemu/emulator/portal/site"
 	"hsmemu/emulator/ram"
+	"hsmemu/emulator/web"
 )
 
 func newPortalCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "portal",
 		Short: "be the portal that updates firmware",
-		Long:  "The vendor's portal, as far as it concerns cards: firmware updates by RAM over HTTP.",
+		Long:  "The vendor's portal: log-in with a card, accounts, certificates and firmware updates.",
 		RunE:  helpOrUnknown,
 	}
 	cmd.AddCommand(newPortalServeCommand(a))
 	return cmd
 }
 
+// serving is what the flags of portal serve say.
+type serving struct {
+	listen, data             string
+	updateAny                bool
+	certificate, key         string
+	mail, from, user, secret string
+	sealed                   sealing
+}
+
 func newPortalServeCommand(a *app) *cobra.Command {
-	var listen, data string
+	var s serving
 	cmd := &cobra.Command{
 		Use:   "serve",
-		Short: "update every card that connects by RAM over HTTP",
-		Long: "Waits for cards at the URL that it prints, and updates each to the newest firmware of its generation, by the\n" +
-			"rules of the vendor's portal: a card without keys that has an older one, or a card with a blocked SO-PIN, five times\n" +
-			"at most. It becomes a new device, as shipped. Everybody who reaches the address can connect a card; there is no\n" +
-			"login. What is known of cards, and the issuer's keys, are in the data folder.",
+		Short: "serve the portal's pages, and the cards that connect",
+		Long: "Prints two addresses: that at which cards connect by RAM over HTTP, and that of the pages for browsers. People log in\n" +
+			"with a card, register it, and ask for a firmware update or for certificates; the first one is the administrator. A card\n" +
+			"is updated by the rules of the vendor's portal: without keys if there is a newer firmware, or with a blocked SO-PIN, five\n" +
+			"times at most. It becomes a new device, as shipped. With --update-any every card that connects is updated,\n" +
+			"without a log-in. Mail is read on a page of the portal, by everybody who reaches it, unless --mail names a server.\n" +
+			"The portal's records and the keys of its issuers are in the data folder.",
 		Args: exactly(0),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.servePortal(cmd.Context(), listen, data)
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.servePortal(cmd.Context(), s) },
 	}
-	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:8080", "wait for cards at `HOST:PORT`")
-	cmd.Flags().StringVar(&data, "data", "", "`FOLDER` of the portal's records (default portal in the folder of the cards)")
+	f := cmd.Flags()
+	f.StringVar(&s.listen, "listen", "127.0.0.1:8080", "wait for browsers and cards at `HOST:PORT`")
+	f.StringVar(&s.data, "data", "", "`FOLDER` of the portal's records (default portal in the folder of the cards)")
+	f.BoolVar(&s.updateAny, "update-any", false, "update every card that connects, whoever it belongs to")
+	f.StringVar(&s.certificate, "tls-cert", "", "serve HTTPS with the certificates in this PEM `FILE`")
+	f.StringVar(&s.key, "tls-key", "", "PEM `FILE` with the key of --tls-cert")
+	f.StringVar(&s.mail, "mail", "", "send mail by the server at `HOST:PORT`, with STARTTLS")
+	f.StringVar(&s.from, "mail-from", "", "`ADDRESS` that mail comes from")
+	f.StringVar(&s.user, "mail-user", "", "`NAME` to log in to the mail server with")
+	f.StringVar(&s.secret, "mail-password-file", "", "file with the password of --mail-user (default $HSMEMU_MAIL_PASSWORD)")
+	s.sealed.flags(cmd)
 	return cmd
 }
 
-// servePortal serves cards until the context ends.
-func (a *app) servePortal(ctx context.Context, listen, data string) (err error) {
-	if data == "" {
+// sender is the mail server of the flags, nil if there is none.
+func (a *app) sender(s serving) (accounts.Sender, error) {
+	if s.mail == "" {
+		return nil, nil //nolint:nilnil // no mail server is no failure
+	}
+	from, err := accounts.ParseAddress(s.from)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--mail-from: %w", err)}
+	}
+	m := accounts.SMTP{Address: s.mail, From: from, User: s.user}
+	if s.user != "" {
+		password, err := a.secret("password of the mail server", s.secret, "HSMEMU_MAIL_PASSWORD")
+		if err != nil {
+			return nil, err
+		}
+		m.Password = accounts.Secret(password)
+	}
+	return m, nil
+}
+
+// servePortal serves until the context ends.
+func (a *app) servePortal(ctx context.Context, s serving) (err error) {
+	if (s.certificate == "") != (s.key == "") {
+		return usageError{errors.New("--tls-cert and --tls-key go together")}
+	}
+	mail, err := a.sender(s)
+	if err != nil {
+		return err
+	}
+	if s.data == "" {
 		d, err := a.cards()
 		if err != nil {
 			return err
 		}
-		data = filepath.Join(d.Path(), "portal")
+		s.data = filepath.Join(d.Path(), "portal")
 	}
-	kept, err := records.Open(data, records.Options{Now: time.Now})
+	sealers, err := a.newSealers(s.sealed)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, kept.Close()) }()
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", listen)
+	l, err := web.Listen(ctx, s.listen, web.Anybody) // --listen has told so
 	if err != nil {
 		return err
+	}
+	at := "http://" + l.Addr().String()
+	if s.certificate != "" {
+		pair, err := tls.LoadX509KeyPair(s.certificate, s.key)
+		if err != nil {
+			return errors.Join(fmt.Errorf("use the certificate: %w", err), l.Close())
+		}
+		l, at = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}), "https://"+l.Addr().String()
 	}
 	var printing sync.Mutex
 	say := func(format string, values ...any) {
@@ -72,23 +126,23 @@ func (a *app) servePortal(ctx context.Context, listen, data string) (err error) 
 		defer printing.Unlock()
 		fmt.Fprintf(a.out, format+"\n", values...)
 	}
-	updater := &portal.Updater{Ledger: kept.Ledger(), Rand: rand.Reader, Now: time.Now, Updated: func(d portal.Done) {
-		say("chip %s: firmware %s of %s became %s of %s", d.Chip, d.Old.Firmware, d.Old.Path, d.New.Firmware, d.New.Path)
-	}}
-	s := &ram.Server{
-		Services: map[string]ram.Service{"paas": updater.Serve},
-		Ended: func(_ string, _ *ram.Session, err error) {
+	host, _, _ := net.SplitHostPort(s.listen) // Listen has read it
+	p, err := site.Open(ctx, s.data, site.Options{
+		Records: records.Options{Now: time.Now, Key: sealers}, Mail: mail, TLS: s.certificate != "", Names: []string{host}, URL: at,
+		UpdateAny: s.updateAny, Updated: func(d portal.Done) {
+			say("chip %s: firmware %s of %s became %s of %s", d.Chip, d.Old.Firmware, d.Old.Path, d.New.Firmware, d.New.Path)
+		},
+		Ended: func(_ string, err error) {
 			if err != nil {
-				say("not updated: %s", oneLine(err.Error()))
+				say("a card's connection ended: %s", oneLine(err.Error()))
 			}
 		},
+	})
+	if err != nil {
+		return errors.Join(err, l.Close())
 	}
-	h := ram.NewHTTPServer(s)
-	stop := context.AfterFunc(ctx, func() { _ = h.Close() })
-	defer stop()
-	say("http://%s%spaas\nready", l.Addr(), ram.Prefix)
-	if err = h.Serve(l); errors.Is(err, http.ErrServerClosed) {
-		err = nil
-	}
-	return errors.Join(err, s.Close())
+	a.forget()
+	defer func() { err = errors.Join(err, p.Close()) }()
+	say("%s%spaas\n%s/se/paas\nready", at, ram.Prefix, at)
+	return p.Serve(ctx, l)
 }

@@ -26,7 +26,7 @@ func TestPortal_Serve(t *testing.T) {
 		ctx, cancel := context.WithCancel(soon(t))
 		code := make(chan int, 1)
 		go func() {
-			code <- a.run(ctx, []string{"portal", "serve", "--listen", "127.0.0.1:0"})
+			code <- a.run(ctx, []string{"portal", "serve", "--update-any", "--listen", "127.0.0.1:0"})
 		}()
 		return bufio.NewScanner(out), func() int { cancel(); return <-code }
 	}
@@ -34,6 +34,8 @@ func TestPortal_Serve(t *testing.T) {
 	require.True(t, lines.Scan())
 	at := lines.Text()
 	require.Regexp(t, `^http://127\.0\.0\.1:\d+/rt/paas$`, at)
+	require.True(t, lines.Scan())
+	require.Regexp(t, `^http://127\.0\.0\.1:\d+/se/paas$`, lines.Text())
 	require.True(t, lines.Scan())
 	require.Equal(t, "ready", lines.Text())
 	card, err := chiptest.Manufacture("4.0", "A")

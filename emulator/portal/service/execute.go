@@ -111,7 +111,7 @@ func (s *Service) Unannounced(ctx context.Context, card Card) error {
 			if err != nil {
 				return err
 			}
-			if books.Chip.Running == nil {
+			if books.Chip.Running == nil && !s.UpdateAny {
 				return card.Notify(ctx, ram.Notice{Text: TextNothing})
 			}
 			w = &work{s: s}
@@ -218,14 +218,18 @@ func (w *work) carryOut(ctx context.Context, card Card) error {
 	order := portal.Order{Ledger: w, Rand: s.Records.Rand(), Now: s.Records.Now(), Progress: func(percent int, text string) {
 		w.progress(ctx, card, percent, text)
 	}}
+	var done portal.Done
 	var err error
 	if w.own.Type == Production {
 		to, _ := w.own.firmware() // seen when it was submitted
-		_, err = portal.Produce(ctx, card, to, order)
+		done, err = portal.Produce(ctx, card, to, order)
 	} else {
-		_, err = portal.Update(ctx, card, order)
+		done, err = portal.Update(ctx, card, order)
 	}
 	if err == nil {
+		if s.Updated != nil {
+			s.Updated(done)
+		}
 		return w.lost
 	}
 	err = errors.Join(err, w.lost)

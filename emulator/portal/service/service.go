@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"sync"
 
+	"hsmemu/emulator/portal"
 	"hsmemu/emulator/portal/account"
 	"hsmemu/emulator/portal/pki"
 	"hsmemu/emulator/portal/records"
@@ -77,6 +78,12 @@ type Config struct {
 	// ListURL is the URL of an authority's revocation list, for the certificates of it; nil
 	// for none.
 	ListURL func(authority int64) string
+	// UpdateAny tells that a card that connects without a session, and for which
+	// nothing waits, is updated all the same, if the rules allow it.
+	UpdateAny bool
+	// Updated is told of every update and production that has come to its end; nil for
+	// nobody.
+	Updated func(portal.Done)
 }
 
 // Service is safe for several goroutines.

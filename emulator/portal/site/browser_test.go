@@ -1,0 +1,85 @@
+//go:build linux
+
+package site_test
+
+import (
+	"fmt"
+	"regexp"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/require"
+
+	"hsmemu/applet/client"
+	"hsmemu/emulator/browsertest"
+)
+
+// submit presses the button with a text.
+func submit(b *browsertest.Browser, text string) {
+	b.Do(chromedp.Evaluate[chromedp.Void](fmt.Sprintf("[...document.querySelectorAll('button')].find(b => b.textContent.trim() === %q).click()", text)))
+}
+
+// at is the address that the page tells a card to connect to.
+func at(b *browsertest.Browser) string {
+	return regexp.MustCompile(`http://\S*/rt/paas\S*`).FindString(browsertest.Value[string](b, "document.querySelector('pre').textContent"))
+}
+
+// The whole story in a browser, without a mouse where that matters: register, block a
+// second card, update it while the page follows, and look at what came of it.
+func TestSite_Browser(t *testing.T) {
+	t.Parallel()
+	p := open(t)
+	b := browsertest.Start(t)
+	b.Open(p.url)
+	b.Accessible()
+	b.Picture("portal-welcome.png")
+	submit(b, "Log in with a card")
+	b.Accessible()
+	b.Picture("portal-login.png")
+	owner := card(t, "DENK0000001", "4.1")
+	_, err := p.connect(owner, at(b))
+	require.NoError(t, err)
+	b.Until("document.title.startsWith('Register your card')") // the script has seen it
+	b.Accessible()
+	b.Do(chromedp.SendKeys("#email", "owner@example.org\r"))
+	b.Until("document.getElementById('code')")
+	b.Accessible()
+	code := digits.FindString(p.person().get("/se/outbox").text)
+	b.Do(chromedp.SendKeys("#code", code+"\r"))
+	b.Until("document.title.startsWith('Mail')")
+	b.Accessible()
+	submit(b, "Save")
+	b.Until("document.title.startsWith('Home')")
+	b.Accessible()
+	b.Picture("portal-home.png")
+
+	blocked := card(t, "DENK0000002", "4.1")
+	k := client.New(blocked)
+	for range 15 {
+		require.Error(t, k.VerifyPIN(t.Context(), client.SOPIN, []byte("00000000")))
+	}
+	submit(b, "Update firmware")
+	b.Until("document.title.startsWith('Update firmware')")
+	b.Accessible()
+	submit(b, "Submit")
+	b.Until("document.getElementById('live')")
+	b.Accessible()
+	b.Picture("portal-submit.png")
+	halfway := make(chan struct{})
+	go func() {
+		defer close(halfway)
+		_, err = p.connect(blocked, at(b))
+	}()
+	b.Until("document.getElementById('bar')?.value > 0")
+	<-halfway
+	require.NoError(t, err)
+	b.Until("document.getElementById('word').textContent === 'Completed'")
+	b.Accessible()
+	b.Picture("portal-completed.png")
+	for _, page := range []string{"tokens", "subjects", "issuers", "requests", "outbox", "audit", "notice"} {
+		b.Open(p.url + "/se/" + page)
+		b.Accessible()
+	}
+	b.Picture("portal-notice.png")
+	b.NoErrors()
+}

@@ -1,0 +1,143 @@
+package site
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"hsmemu/emulator/portal"
+	"hsmemu/emulator/portal/account"
+	"hsmemu/emulator/portal/records"
+	"hsmemu/emulator/portal/service"
+	"hsmemu/emulator/ram"
+	"hsmemu/emulator/web"
+)
+
+// Options say what a portal is like. A clock is needed.
+type Options struct {
+	Records records.Options
+	Account account.Options
+	// Mail sends mail. Without it, mail is read on a page of the portal.
+	Mail account.Sender
+	// TLS tells that browsers come by HTTPS, and Names are further names of this
+	// machine under which they do.
+	TLS   bool
+	Names []string
+	// URL is how the portal is reached from outside, such as "http://localhost:8080",
+	// for addresses in certificates.
+	URL string
+	// UpdateAny tells that every card that connects without a session is updated, if the
+	// rules allow it, whoever it belongs to.
+	UpdateAny bool
+	// Updated is told of every update that has come to its end, and Ended how a
+	// connection of a card ended; nil for nobody.
+	Updated func(portal.Done)
+	Ended   func(service string, err error)
+}
+
+// Portal is a whole portal: records in a folder, pages, and the end-point for cards.
+type Portal struct {
+	Records  *records.Store
+	Accounts *account.Accounts
+	Service  *service.Service
+	cards    *ram.Server
+	handler  http.Handler
+	mail     account.Sender
+	ended    func(service string, err error)
+}
+
+// Open opens the portal of a folder, or begins a new one. Errors: those of
+// records.Open.
+func Open(ctx context.Context, folder string, o Options) (*Portal, error) {
+	kept, err := records.Open(folder, o.Records)
+	if err != nil {
+		return nil, err
+	}
+	p := &Portal{Records: kept, Accounts: account.New(kept, o.Account), mail: o.Mail, ended: o.Ended}
+	if p.ended == nil {
+		p.ended = func(string, error) {}
+	}
+	p.Service, err = service.Open(ctx, service.Config{
+		Records: kept, Sessions: sessions{p.Accounts},
+		UpdateAny: o.UpdateAny, Updated: o.Updated,
+		ListURL: func(authority int64) string { return fmt.Sprintf("%s/se/crl/%d", o.URL, authority) },
+	})
+	if err != nil {
+		return nil, errors.Join(err, kept.Close())
+	}
+	p.cards = &ram.Server{
+		Services: map[string]ram.Service{"paas": p.Service.Serve}, Known: p.Accounts.Known,
+		Ended: func(service string, _ *ram.Session, err error) { p.ended(service, err) },
+	}
+	pages := New(Config{Accounts: p.Accounts, Service: p.Service, Records: kept, LocalOutbox: o.Mail == nil, TLS: o.TLS, Names: o.Names})
+	mux := http.NewServeMux()
+	mux.Handle(ram.Prefix, p.cards)
+	mux.Handle("/", web.Guard{Names: o.Names}.Around(&pages.pages))
+	p.handler = mux
+	return p, nil
+}
+
+// Handler serves the portal.
+func (p *Portal) Handler() http.Handler { return p.handler }
+
+// Look sends the mail that is due and removes what has outlived its use. The portal's
+// owner calls it every few seconds.
+func (p *Portal) Look(ctx context.Context) error {
+	var failed []error
+	if p.mail != nil {
+		_, err := p.Accounts.Deliver(ctx, p.mail)
+		failed = append(failed, err)
+	}
+	_, err := p.Accounts.Sweep(ctx)
+	return errors.Join(append(failed, err)...)
+}
+
+// Close ends all connections of cards, and then the portal. An update that is under
+// way is gone on with when its card connects to the portal that is opened next.
+func (p *Portal) Close() error { return errors.Join(p.cards.Close(), p.Records.Close()) }
+
+// sessions are the accounts as package service asks for them.
+type sessions struct{ *account.Accounts }
+
+// User implements service.Sessions.
+func (s sessions) User(ctx context.Context, session string) (account.Actor, error) {
+	found, err := s.SessionOf(ctx, session)
+	if errors.Is(err, account.ErrNoSession) {
+		return account.Actor{}, nil
+	}
+	return found.Actor(), err
+}
+
+// Serve implements service.Sessions.
+func (s sessions) Serve(ctx context.Context, card *ram.Session) error { return s.Login(ctx, card) }
+
+// lookEvery is how often Serve calls Look.
+const lookEvery = 5 * time.Second
+
+// Serve serves the portal at a listener, which it owns, until the context ends.
+func (p *Portal) Serve(ctx context.Context, l net.Listener) error {
+	ctx, end := context.WithCancel(ctx)
+	looked := make(chan struct{})
+	go func() {
+		defer close(looked)
+		again := time.NewTicker(lookEvery)
+		defer again.Stop()
+		for {
+			select {
+			case <-again.C:
+				if err := p.Look(ctx); err != nil && ctx.Err() == nil {
+					p.ended("records", err)
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	err := web.Server{Handler: p.handler}.Serve(ctx, l)
+	end()
+	<-looked
+	return err
+}

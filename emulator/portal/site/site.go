@@ -1,0 +1,411 @@
+// Package site is the portal's web pages: log-in by a card, accounts and their cards,
+// service requests with their logs and the progress of an update, trust centers, and
+// what administrators do. Pages are HTML made here, with one small script that the
+// pages also work without.
+//
+//	s := site.New(site.Config{Accounts: accounts, Service: requests, Records: records})
+//	err := web.Server{Handler: s.Handler()}.Serve(ctx, listener)
+//
+// It decides nothing: what may be done, and by whom, is for packages account and
+// service to say. GET changes nothing.
+package site
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"html/template"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"hsmemu/emulator/portal/account"
+	"hsmemu/emulator/portal/records"
+	"hsmemu/emulator/portal/service"
+	"hsmemu/emulator/ram"
+	"hsmemu/emulator/web"
+)
+
+//go:embed page
+var files embed.FS
+
+var pages = template.Must(template.New("").Funcs(template.FuncMap{
+	"time": func(t time.Time) string {
+		if t.IsZero() {
+			return ""
+		}
+		return t.UTC().Format("2006-01-02 15:04:05 UTC")
+	},
+}).ParseFS(files, "page/*.html"))
+
+// Config is what a Site is made of.
+type Config struct {
+	Accounts *account.Accounts
+	Service  *service.Service
+	Records  *records.Store
+	// LocalOutbox tells that there is no mail server, so that activation codes are
+	// read on a page, by whoever reaches it.
+	LocalOutbox bool
+	// TLS tells that browsers come by HTTPS, so that cookies are for that alone.
+	TLS bool
+	// Names are those of this machine, besides localhost, under which browsers ask.
+	Names []string
+}
+
+// Site is the pages of a portal.
+type Site struct {
+	Config
+	pages web.Pages
+}
+
+// New makes the pages.
+func New(c Config) *Site {
+	s := &Site{Config: c}
+	s.routes()
+	s.api()
+	return s
+}
+
+// Handler serves the pages, under the rules of package web.
+func (s *Site) Handler() http.Handler { return web.Guard{Names: s.Names}.Around(&s.pages) }
+
+// routes registers every page.
+func (s *Site) routes() {
+	read, change := s.pages.Read, s.pages.Change
+	read("/{$}", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, pathHome, http.StatusSeeOther) })
+	read("/se/style.css", web.Style)
+	for name, kind := range map[string]string{"portal.css": "text/css", "portal.js": "text/javascript", "portal.svg": "image/svg+xml"} {
+		read("/se/"+name, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", kind+"; charset=utf-8")
+			content, _ := files.ReadFile("page/" + name) // it is embedded
+			_, _ = w.Write(content)
+		})
+	}
+	read(pathHome, s.entrance)
+	read("/se/state", s.state)
+	change("/se/begin", s.begin)
+	change("/se/continue", s.proceed)
+	change("/se/logout", s.logout)
+	change("/se/enrol", s.enrol)
+	change("/se/activate", s.activate)
+	read("/se/preferences", s.in(s.preferences))
+	change("/se/preferences", s.in(s.setPreferences))
+	read("/se/outbox", s.outbox)
+
+	read("/se/tokens", s.in(s.tokens))
+	change("/se/tokens/{id}/remove", s.in(s.removeToken))
+	read("/se/requests", s.in(s.requests))
+	change("/se/requests", s.in(s.start))
+	read("/se/requests/{id}", s.in(s.request))
+	change("/se/requests/{id}", s.in(s.do))
+	read("/se/requests/{id}/events", s.in(s.events))
+	read("/se/requests/{id}/certificate.pem", s.in(s.certificate))
+	read("/se/subjects", s.in(s.subjects))
+	read("/se/subjects/{id}", s.in(s.subject))
+	change("/se/subjects/{id}/{what}", s.in(s.changeSubject))
+	read("/se/authorities/{file}", s.in(s.authority))
+	read("/se/crl/{id}", s.crl)
+
+	read("/se/issuers", s.in(s.issuers))
+	change("/se/issuers", s.in(s.addIssuer))
+	change("/se/issuers/{name}", s.in(s.setIssuer))
+	read("/se/audit", s.in(s.audit))
+	read("/se/notice", s.in(s.notice))
+	change("/se/notice", s.in(s.sendNotice))
+}
+
+// pathHome is the vendor's entrance.
+const pathHome = "/se/paas"
+
+// view is what every page has.
+type view struct {
+	Title, Path string
+	Person      account.Session
+	Menu        []choice
+	Error       string
+}
+
+// choice is one of several, or a line of a table of two columns.
+type choice struct{ Value, Text, Path string }
+
+// menu is what a person is offered (PORTAL-16).
+func menu(a account.Account) []choice {
+	list := []choice{
+		{Text: "Home", Path: pathHome},
+		{Text: "Service Requests", Path: "/se/requests"},
+		{Text: "Subjects", Path: "/se/subjects"},
+		{Text: "Tokens", Path: "/se/tokens"},
+		{Text: "Device issuers", Path: "/se/issuers"},
+		{Text: "Mail", Path: "/se/preferences"},
+	}
+	for _, c := range []struct {
+		do account.Action
+		choice
+	}{
+		{account.SendNotice, choice{Text: "Security notice", Path: "/se/notice"}},
+		{account.SeeOutbox, choice{Text: "Outbox", Path: "/se/outbox"}},
+		{account.SeeAudit, choice{Text: "Audit", Path: "/se/audit"}},
+	} {
+		if a.May(c.do, 0) {
+			list = append(list, c.choice)
+		}
+	}
+	return list
+}
+
+func (s *Site) view(r *http.Request, p account.Session, title string) view {
+	return view{Title: title, Path: r.URL.Path, Person: p, Menu: menu(p.Account)}
+}
+
+// show writes a page.
+func show(w http.ResponseWriter, status int, name string, data any) {
+	var text strings.Builder
+	if err := pages.ExecuteTemplate(&text, name, data); err != nil {
+		http.Error(w, "The page cannot be shown.", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(text.String()))
+}
+
+// cookie is the name of the session's cookie. Browsers take a name that begins with
+// __Host- by HTTPS alone and for this server alone.
+func (s *Site) cookie() string {
+	if s.TLS {
+		return "__Host-session"
+	}
+	return "hsmemu-session"
+}
+
+func (s *Site) setCookie(w http.ResponseWriter, value string, age int) {
+	http.SetCookie(w, &http.Cookie{
+		Name: s.cookie(), Value: value, Path: "/", MaxAge: age, HttpOnly: true, Secure: s.TLS, SameSite: http.SameSiteStrictMode,
+	})
+}
+
+// session is that of a request: its cookie, empty if there is none, and what it has
+// come to.
+func (s *Site) session(r *http.Request) (string, account.Session, error) {
+	c, err := r.Cookie(s.cookie())
+	if err != nil {
+		return "", account.Session{State: account.Anonymous}, account.ErrNoSession
+	}
+	p, err := s.Accounts.Session(r.Context(), c.Value)
+	return c.Value, p, err
+}
+
+// in has a page served to people who are logged in, and sends others to the entrance.
+// An error that it returns becomes a page.
+func (s *Site) in(f func(http.ResponseWriter, *http.Request, account.Session) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		_, p, err := s.session(r)
+		switch {
+		case errors.Is(err, account.ErrNoSession), err == nil && !p.Renewed:
+			http.Redirect(w, r, pathHome, http.StatusSeeOther)
+			return
+		case err == nil:
+			err = f(w, r, p)
+		}
+		if err != nil {
+			s.fail(w, r, p, err)
+		}
+	}
+}
+
+// fail shows an error.
+func (s *Site) fail(w http.ResponseWriter, r *http.Request, p account.Session, err error) {
+	status := Status(err)
+	v := s.view(r, p, "That did not work")
+	v.Error = sentence(err, status)
+	show(w, status, "error", v)
+}
+
+// sentence is what people read of an error. What is wrong with the portal itself
+// tells them nothing.
+func sentence(err error, status int) string {
+	if status == http.StatusInternalServerError {
+		return "The portal could not do that."
+	}
+	text := err.Error()
+	return strings.ToUpper(text[:1]) + text[1:] + "."
+}
+
+// Status is the code of HTTP for an error of packages account and service.
+func Status(err error) int {
+	var rate *account.RateError
+	var pin *account.PINError
+	if errors.As(err, &rate) {
+		return http.StatusTooManyRequests
+	}
+	if errors.As(err, &pin) {
+		return http.StatusForbidden
+	}
+	for status, of := range map[int][]error{
+		http.StatusUnauthorized: {account.ErrNoSession, account.ErrNotLoggedIn},
+		http.StatusForbidden:    {account.ErrForbidden, account.ErrEnrolment, account.ErrOtherKey, account.ErrSuperseded},
+		http.StatusNotFound:     {service.ErrUnknown, account.ErrNoAccount, account.ErrNoToken, account.ErrNoSubject},
+		http.StatusConflict: {
+			service.ErrNotAllowed, service.ErrBusy, service.ErrOtherCard, account.ErrOccupied, account.ErrNotRegistering, account.ErrLastToken,
+			account.ErrLastRole, account.ErrTaken,
+		},
+		http.StatusUnprocessableEntity: {service.ErrData, account.ErrCode, account.ErrNoCode, account.ErrRole, account.ErrName, account.ErrAddress, errForm},
+	} {
+		for _, e := range of {
+			if errors.Is(err, e) {
+				return status
+			}
+		}
+	}
+	return http.StatusInternalServerError
+}
+
+// errForm says that a form of a page is not as the page makes it.
+var errForm = errors.New("the form is not as it should be")
+
+// source is what tells one client from others: its address without the port.
+func source(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}
+
+// ramURL is where a card connects to the session of a cookie.
+func (s *Site) ramURL(r *http.Request, cookie string) string {
+	at := s.base(r) + ram.Prefix + "paas"
+	if cookie != "" {
+		at += "/" + account.RAMID(cookie)
+	}
+	return at
+}
+
+// base is how the browser calls this server.
+func (s *Site) base(r *http.Request) string {
+	if s.TLS {
+		return "https://" + r.Host
+	}
+	return "http://" + r.Host
+}
+
+// entrance is the page that a session needs next.
+func (s *Site) entrance(w http.ResponseWriter, r *http.Request) {
+	cookie, p, err := s.session(r)
+	if err != nil && !errors.Is(err, account.ErrNoSession) {
+		s.fail(w, r, p, err)
+		return
+	}
+	switch {
+	case err != nil:
+		show(w, http.StatusOK, "welcome", s.view(r, p, "Welcome"))
+	case p.State == account.Anonymous:
+		show(w, http.StatusOK, "connect", struct {
+			view
+			RAM string
+		}{s.view(r, p, "Log in with a card"), s.ramURL(r, cookie)})
+	case p.State == account.DeviceAuthenticated:
+		s.register(w, r, p, http.StatusOK, "")
+	case !p.Renewed:
+		v := s.view(r, p, "Your card has connected")
+		v.Menu, v.Person.Account.ID = nil, 0
+		show(w, http.StatusOK, "arrived", v)
+	default:
+		if err := s.home(w, r, p); err != nil {
+			s.fail(w, r, p, err)
+		}
+	}
+}
+
+// register is the page on which an unknown card is registered.
+func (s *Site) register(w http.ResponseWriter, r *http.Request, p account.Session, status int, problem string) {
+	v := s.view(r, p, "Register your card")
+	v.Error = problem
+	show(w, status, "enrol", struct {
+		view
+		Email  string
+		Outbox bool
+	}{v, r.PostFormValue("email"), s.LocalOutbox})
+}
+
+// state tells the script how far the session is.
+func (s *Site) state(w http.ResponseWriter, r *http.Request) {
+	_, p, err := s.session(r)
+	if err != nil {
+		http.Error(w, "no session", http.StatusUnauthorized)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	fmt.Fprintf(w, "{\"state\":%q}\n", string(p.State))
+}
+
+func (s *Site) begin(w http.ResponseWriter, r *http.Request) {
+	cookie, _, err := s.Accounts.Begin(r.Context(), source(r))
+	if err != nil {
+		s.fail(w, r, account.Session{}, err)
+		return
+	}
+	s.setCookie(w, cookie, 0)
+	http.Redirect(w, r, pathHome, http.StatusSeeOther)
+}
+
+// proceed gives the session a new cookie after the log-in.
+func (s *Site) proceed(w http.ResponseWriter, r *http.Request) {
+	cookie, p, err := s.session(r)
+	if err == nil {
+		cookie, _, err = s.Accounts.Renew(r.Context(), cookie)
+	}
+	if err != nil {
+		s.fail(w, r, p, err)
+		return
+	}
+	s.setCookie(w, cookie, 0)
+	http.Redirect(w, r, pathHome, http.StatusSeeOther)
+}
+
+func (s *Site) logout(w http.ResponseWriter, r *http.Request) {
+	cookie, p, err := s.session(r)
+	if err == nil {
+		err = s.Accounts.Logout(context.WithoutCancel(r.Context()), cookie)
+	}
+	if err != nil && !errors.Is(err, account.ErrNoSession) {
+		s.fail(w, r, p, err)
+		return
+	}
+	s.setCookie(w, "", -1)
+	http.Redirect(w, r, pathHome, http.StatusSeeOther)
+}
+
+func (s *Site) enrol(w http.ResponseWriter, r *http.Request) {
+	cookie, p, err := s.session(r)
+	if err == nil {
+		err = s.Accounts.Enrol(r.Context(), cookie, r.PostFormValue("email"), source(r))
+	}
+	s.registered(w, r, p, err, pathHome)
+}
+
+func (s *Site) activate(w http.ResponseWriter, r *http.Request) {
+	cookie, p, err := s.session(r)
+	if err == nil {
+		if _, err = s.Accounts.Activate(r.Context(), cookie, r.PostFormValue("code")); err == nil {
+			if cookie, _, err = s.Accounts.Renew(r.Context(), cookie); err == nil {
+				s.setCookie(w, cookie, 0)
+			}
+		}
+	}
+	s.registered(w, r, p, err, "/se/preferences")
+}
+
+// registered goes on after a step of a registration, or shows its page again.
+func (s *Site) registered(w http.ResponseWriter, r *http.Request, p account.Session, err error, next string) {
+	switch status := Status(err); {
+	case err == nil:
+		http.Redirect(w, r, next, http.StatusSeeOther)
+	case p.State == account.DeviceAuthenticated && status != http.StatusInternalServerError:
+		s.register(w, r, p, status, sentence(err, status))
+	default:
+		s.fail(w, r, p, err)
+	}
+}
