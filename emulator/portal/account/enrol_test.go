@@ -301,7 +301,7 @@ func TestEnrol_TheFirstAccount(t *testing.T) {
 	require.Equal(t, map[int]int{6: 1, 1: n - 1}, roles)
 }
 
-// Several tokens for one account, and nobody learns who has one.
+// Several tokens for one account, and nobody learns who has one: PORTAL-13.
 func TestEnrol_AFurtherToken(t *testing.T) {
 	t.Parallel()
 	s := open(t, account.Options{})

@@ -25,8 +25,8 @@ import (
 
 // The steps of the vendor's server (docs/protocol/portal.md, log-in): the state of the
 // PIN first, SELECT only if that did not reach the application, EF 2F02, chip
-// authentication, and the state of the PIN in the channel. The login that was made at
-// the card survives it.
+// authentication, and the state of the PIN in the channel: PORTAL-12. The login that
+// was made at the card survives it.
 func TestLogin_Script(t *testing.T) {
 	t.Parallel()
 	s := open(t, account.Options{})
@@ -57,6 +57,38 @@ func TestLogin_Script(t *testing.T) {
 	require.Equal(t, "00200081", hex(r.sent[0]))
 	require.Equal(t, "00A40400", hex(r.sent[1][:4]))
 	require.Equal(t, "00B12F02", hex(r.sent[2][:4]))
+
+	// So it is with a reader whose card answers 6900.
+	r = &reader{Card: manufacture(t, "4.1", 2), lie: func(n int, _ apdu.Command, answer []byte) []byte {
+		if n == 1 {
+			return []byte{0x69, 0x00}
+		}
+		return answer
+	}}
+	_, _, err = s.connect(t, r, account.RAMID(s.begin(t)))
+	require.ErrorAs(t, err, new(*account.PINError))
+	require.Equal(t, "00A40400", hex(r.sent[1][:4]))
+}
+
+// A card without the application, or with one that cannot prove what it is, is no
+// device.
+func TestLogin_NoDevice(t *testing.T) {
+	t.Parallel()
+	s := open(t, account.Options{})
+	old, err := chiptest.Manufacture("1.2", "old")
+	require.NoError(t, err)
+	require.NoError(t, old.Reset())
+	none := &reader{Card: manufacture(t, "4.1", 5), lie: func(_ int, c apdu.Command, answer []byte) []byte {
+		if c.INS == apdu.InsSelect {
+			return []byte{0x6A, 0x82}
+		}
+		return answer
+	}}
+	require.NoError(t, none.Reset())
+	for name, c := range map[string]card{"1.2": old, "none": none} {
+		_, _, err := s.connect(t, c, account.RAMID(s.begin(t)))
+		require.ErrorIs(t, err, portal.ErrNotTrusted, name)
+	}
 }
 
 func hex(b []byte) string { return fmt.Sprintf("%X", b) }
@@ -136,7 +168,8 @@ func TestLogin_StateOfThePIN(t *testing.T) {
 	require.Equal(t, account.DeviceAuthenticated, s.session(t, cookie).State)
 }
 
-// S25: a blocked HSM cannot be used to log in, and another one of the account can.
+// S25: a blocked HSM cannot be used to log in, and another one of the account can:
+// PORTAL-14.
 func TestS25_ABlockedDeviceCannotLogIn(t *testing.T) {
 	t.Parallel()
 	s := open(t, account.Options{})
@@ -157,7 +190,7 @@ func TestS25_ABlockedDeviceCannotLogIn(t *testing.T) {
 	require.Equal(t, "a@example.org", got.Account.Email)
 }
 
-// S15: a blocked SO-PIN does not matter, as long as the user PIN works.
+// S15: a blocked SO-PIN does not matter, as long as the user PIN works: PORTAL-14.
 func TestS15_ABlockedSOPINCanLogIn(t *testing.T) {
 	t.Parallel()
 	s := open(t, account.Options{})
@@ -174,7 +207,8 @@ func TestS15_ABlockedSOPINCanLogIn(t *testing.T) {
 }
 
 // S26: whoever comes for the first time plugs in his HSM, enters his e-mail address
-// and the code that is mailed, and is there; the next time the HSM is enough.
+// and the code that is mailed, and is there; the next time the HSM is enough:
+// PORTAL-13.
 func TestS26_TheFirstVisit(t *testing.T) {
 	t.Parallel()
 	s := open(t, account.Options{})
@@ -201,7 +235,7 @@ func TestS26_TheFirstVisit(t *testing.T) {
 	require.Equal(t, account.Preferences{Requests: true}, got.Account.Preferences)
 }
 
-// S8: no PIN comes to the server, whether it is right or wrong.
+// S8: no PIN comes to the server, whether it is right or wrong: PORTAL-11.
 func TestS8_NoPINAtTheServer(t *testing.T) {
 	t.Parallel()
 	s := open(t, account.Options{})
@@ -221,7 +255,8 @@ func TestS8_NoPINAtTheServer(t *testing.T) {
 	s.requireNowhere(t, userPIN)
 }
 
-// Cards that lie are refused, whatever they lie about, and the session is as before.
+// Cards that lie are refused, whatever they lie about, and the session is as before:
+// PORTAL-11.
 func TestLogin_Liars(t *testing.T) {
 	t.Parallel()
 	s := open(t, account.Options{Limits: account.Limits{Logins: account.Rate{N: 100, Per: time.Hour}}})
