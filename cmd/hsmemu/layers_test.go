@@ -100,7 +100,7 @@ var layers = map[string]layer{
 	"emulator/view":        {pure: true, imports: []string{"applet", "applet/apdu", "applet/tlv", "applet/cvc", "applet/pkcs15", "emulator/broken", "emulator/chip", "keystore", "pinstate"}},
 	"emulator/console":     {imports: []string{"docs/protocol", "emulator", "emulator/control", "emulator/view", "emulator/web"}},
 	"docs/protocol":        {},
-	"emulator/web":         {},
+	"emulator/web":         {imports: []string{"vsmartcard/descriptors"}},
 	"emulator/browsertest": {modules: []string{"github.com/chromedp"}},                                     // for tests alone
 	"emulator/chiptest":    {imports: []string{"applet", "emulator/chip", "emulator/conform", "keystore"}}, // for tests alone
 	"emulator/conform":     {imports: []string{"applet/apdu", "applet/client", "applet/tlv", "applet/cvc", "applet/pkcs15", "applet/sm", "keystore/curve", "pinstate", "vsmartcard"}},

@@ -25,6 +25,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"hsmemu/vsmartcard/descriptors"
 )
 
 // Exposure is who can reach a server.
@@ -127,12 +129,27 @@ func (s Server) Serve(ctx context.Context, l net.Listener) error {
 			_ = server.Close() // there is nobody to tell
 		}
 	})
-	err := server.Serve(l)
+	err := server.Serve(sparing{l})
 	if stop() { // it failed by itself
 		return fmt.Errorf("serve browsers: %w", errors.Join(err, server.Close()))
 	}
 	<-ended
 	return nil
+}
+
+// sparing is a listener that hangs up on those for whom there is no room: some open
+// files of the process are kept for what it has to save.
+type sparing struct{ net.Listener }
+
+// Accept waits for somebody for whom there is room.
+func (s sparing) Accept() (net.Conn, error) {
+	for {
+		conn, err := s.Listener.Accept()
+		if err != nil || !descriptors.KeptBack(conn) {
+			return conn, err
+		}
+		_ = conn.Close() // there is nobody to tell
+	}
 }
 
 type endingKey struct{}
