@@ -197,7 +197,7 @@ func TestManufacture_Orders(t *testing.T) {
 }
 
 // A blank chip of every generation is one that DELETE could have left: it has the
-// card manager, and no application that would answer.
+// card manager, and no application that would answer: UPDATE-27.
 func TestManufacture_Blank(t *testing.T) {
 	t.Parallel()
 	for _, p := range applet.Profiles() {

@@ -42,7 +42,7 @@ func requireProduced(t testing.TB, card *chiptest.Card, b *books, done portal.Do
 	require.NoError(t, c.Initialise(t.Context(), client.Setup{Options: pinstate.OptionResetEnabled, SOPIN: soPIN, PIN: userPIN, Tries: 3}))
 }
 
-// A blank chip of each generation becomes a device.
+// A blank chip of each generation becomes a device: UPDATE-27.
 func TestProduce(t *testing.T) {
 	t.Parallel()
 	for _, p := range applet.Profiles() {
@@ -99,7 +99,7 @@ func TestProduce_InterruptedAnywhere(t *testing.T) {
 }
 
 // What is not known of a chip is found out by trying, and costs one licence all the
-// same.
+// same: UPDATE-27.
 func TestProduce_Refused(t *testing.T) {
 	t.Parallel()
 	card, b := blank(t, "3.6"), open(t)
