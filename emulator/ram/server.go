@@ -93,8 +93,15 @@ func (s *Server) Connections() int {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	name, session, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, Prefix), "/")
 	service, ok := s.Services[name]
+	var cookie string
+	if c, err := r.Cookie(Cookie); err == nil {
+		cookie = c.Value
+	}
+	// A connection outlives the caller's session, which may end or get another name
+	// while the card is in the midst of something.
+	c := s.connection(cookie, name)
 	switch {
-	case !ok || !strings.HasPrefix(r.URL.Path, Prefix) || session != "" && !s.knows(session):
+	case !ok || !strings.HasPrefix(r.URL.Path, Prefix) || c == nil && session != "" && !s.knows(session):
 		status(w, http.StatusNotFound)
 		return
 	case r.Method != http.MethodPost:
@@ -105,10 +112,6 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		status(w, http.StatusUnsupportedMediaType)
 		return
 	}
-	var cookie string
-	if c, err := r.Cookie(Cookie); err == nil {
-		cookie = c.Value
-	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
 		if errors.As(err, new(*http.MaxBytesError)) {
@@ -118,11 +121,19 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		status(w, http.StatusBadRequest)
 		return
 	}
+	// The times of the server are for its pages: reading has ended, and the answer may
+	// take as long as the client waits. Not every ResponseWriter has times.
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Time{})
+	_ = control.SetWriteDeadline(time.Now().Add(AnswerTime)) //nolint:forbidigo // the connection's clock is the system's
 	if atr, err := ParseOpening(body); err == nil {
+		if c != nil && session != "" && !s.knows(session) {
+			status(w, http.StatusNotFound)
+			return
+		}
 		s.open(w, r, opening{name, service, session, cookie, atr})
 		return
 	}
-	c := s.connection(cookie, name)
 	result, err := ParseResult(body)
 	switch {
 	case err != nil:
