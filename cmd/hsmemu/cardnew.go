@@ -55,7 +55,7 @@ func newCardNewCommand(a *app) *cobra.Command {
 				return usageError{errors.New("--like takes a situation, as in so=7,user=2")}
 			}
 			if o.from != "" {
-				for _, other := range []string{"like", "firmware", "serial", "seed", "key-pool", "answer", "broken"} {
+				for _, other := range []string{"like", "firmware", "serial", "seed", "key-pool", "answer", "broken", "blank"} {
 					if cmd.Flags().Changed(other) {
 						return usageError{fmt.Errorf("--from and --%s exclude each other: the copy has what the card has", other)}
 					}
@@ -70,6 +70,7 @@ func newCardNewCommand(a *app) *cobra.Command {
 	cmd.Flags().StringArrayVar(&o.answers, "answer", nil, "answer `NAME=SW` where sources disagree, not as the firmware does: "+strings.Join(applet.AnswerWords(), ", ")+"; may be repeated")
 	cmd.Flags().StringVar(&o.Broken, "broken", "", "break the card on purpose with a `DEFECT` of docs/conformance.md, to try a judge or a program on it")
 	cmd.Flags().StringVar(&o.seed, "seed", "", "derive everything random from this number, for tests only")
+	cmd.Flags().BoolVar(&o.Blank, "blank", false, "a chip without an application, of which a portal's production makes a device")
 	o.sealed.flags(cmd)
 	cmd.Flags().BoolVar(&o.KeyPool, "key-pool", false, "take RSA keys from a public pool instead of generating them, for tests only")
 	cmd.Flags().StringSliceVar(&o.like, "like", nil, "the `SITUATION` of somebody's card, as in so=7,user=2,options=0001")

@@ -48,6 +48,8 @@ var rivals = [][]string{
 	{"from", "key-pool"},
 	{"from", "answer"},
 	{"from", "broken"},
+	{"from", "blank"},
+	{"blank", "like"},
 	{"card", "firmware"},
 	{"reader", "firmware"},
 	{"card", "seed"},

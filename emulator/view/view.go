@@ -86,6 +86,7 @@ const (
 	TransportPINBlocked State = "transport-pin-blocked"
 	UserPINBlocked      State = "user-pin-blocked"
 	PublicKeysOnly      State = "public-keys-only" // no user PIN
+	NoApplication       State = "no-application"   // a blank chip, or one whose update has begun and not ended
 )
 
 // Option is an option of INITIALIZE DEVICE.
@@ -260,7 +261,7 @@ func Of(name string, d chip.Durable, seal string, generation uint64) Card {
 	c.KnownDefects, c.Answers = list(card.Profile().Defects()), list(card.Answers.Chosen())
 	// 15 characters of the device name, blank-padded to 24, as hardware has it.
 	c.Reader = new(fmt.Sprintf("Nitrokey Nitrokey HSM (%-24.15s) 00 00", card.Device.Name))
-	c.State, c.Options, c.OptionsHex = new(stateOf(p)), optionsOf(p.Options), new(fmt.Sprintf("%04X", uint16(p.Options)))
+	c.State, c.Options, c.OptionsHex = new(stateOf(p, d.Manager.Stage)), optionsOf(p.Options), new(fmt.Sprintf("%04X", uint16(p.Options)))
 	c.SOPIN, c.UserPIN = new(soPIN(p)), new(userPIN(p))
 	c.Keys, c.Files, c.KeyDomains = []Key{}, []File{}, []KeyDomain{}
 	for id := range 0x100 {
@@ -303,8 +304,10 @@ func defectOf(name string) *Defect {
 // list is the same list, empty where it was nil.
 func list(words []string) []string { return append([]string{}, words...) }
 
-func stateOf(p pinstate.Card) State {
+func stateOf(p pinstate.Card, s chip.Stage) State {
 	switch {
+	case s != chip.Operational:
+		return NoApplication
 	case !p.Initialised:
 		return Uninitialised
 	case p.Transport && p.User.Left == 0:

@@ -94,6 +94,9 @@ func cards(t *testing.T) []view.Card {
 		c.Refused = &view.Refusal{Reason: reason, Text: "in words"}
 		all = append(all, c)
 	}
+	blank := full(t)
+	blank.Manager.Stage = chip.Empty
+	all = append(all, view.Of("raw", blank, "none", 1))
 	return append(all, view.Closed("lab", "passphrase", 3), view.Broken("lab", "no card"))
 }
 

@@ -19,6 +19,7 @@ var stateText = map[State]string{
 	TransportPINBlocked: "transport PIN blocked",
 	UserPINBlocked:      "user PIN blocked",
 	PublicKeysOnly:      "public key authentication only",
+	NoApplication:       "no application: a blank chip, or an update that has not ended",
 }
 
 // unblockText is what helps when the user PIN is blocked.
