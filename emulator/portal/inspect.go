@@ -87,6 +87,19 @@ func (i Inspection) Blocked() bool {
 	return i.SOPIN.State == client.Blocked || i.SOPIN.State == client.Ready && i.SOPIN.Left == 0
 }
 
+// Key is the public key of the device, an uncompressed point with its leading 04; nil
+// unless Operational.
+func (i Inspection) Key() []byte {
+	if i.Stage != Operational {
+		return nil
+	}
+	key, err := i.Device.DeviceKey().EC()
+	if err != nil {
+		return nil // Inspect has used it
+	}
+	return key.Bytes()
+}
+
 // cardManager is the name of the card manager.
 const cardManager = "\xA0\x00\x00\x01\x51\x00\x00\x00"
 

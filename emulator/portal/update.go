@@ -166,7 +166,7 @@ func (u *update) whole(ctx context.Context, seen Inspection) (Done, error) {
 		if err := b.charge(target.Issuer, 1); err != nil {
 			return err
 		}
-		running = Running{Old: seen.device(), To: target.Version, Blocked: d.Blocked, Issuer: target.Issuer, Name: name}
+		running = Running{Old: seen.device(), OldKey: seen.Key(), To: target.Version, Blocked: d.Blocked, Issuer: target.Issuer, Name: name}
 		if b.Chip.Running = &running; d.Blocked {
 			b.Chip.Blocked++
 		}

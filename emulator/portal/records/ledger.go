@@ -107,8 +107,8 @@ func (t *Tx) chip(chip portal.ChipID) (r portal.Record, err error) {
 		return r, err
 	}
 	var u portal.Running
-	err = t.QueryRow("SELECT old_name, old_path, old_firmware, firmware, blocked, issuer, name, certificate FROM updates WHERE chip = ?", string(chip)).
-		Scan(&u.Old.Name, &u.Old.Path, version{&u.Old.Firmware}, version{&u.To}, &u.Blocked, &u.Issuer, &u.Name, &u.Certificate)
+	err = t.QueryRow("SELECT old_name, old_path, old_firmware, old_key, firmware, blocked, issuer, name, certificate FROM updates WHERE chip = ?", string(chip)).
+		Scan(&u.Old.Name, &u.Old.Path, version{&u.Old.Firmware}, &u.OldKey, version{&u.To}, &u.Blocked, &u.Issuer, &u.Name, &u.Certificate)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return r, nil
@@ -165,7 +165,8 @@ func (t *Tx) saveChip(chip portal.ChipID, r portal.Record) error {
 	if _, err := t.Exec("INSERT OR IGNORE INTO names VALUES (?)", string(u.Name)); err != nil {
 		return err
 	}
-	_, err = t.Exec("INSERT OR REPLACE INTO updates VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", id,
-		string(u.Old.Name), u.Old.Path, u.Old.Firmware.String(), u.To.String(), u.Blocked, string(u.Issuer), string(u.Name), u.Certificate)
+	_, err = t.Exec(`INSERT OR REPLACE INTO updates (chip, old_name, old_path, old_firmware, old_key, firmware, blocked, issuer, name, certificate)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, id,
+		string(u.Old.Name), u.Old.Path, u.Old.Firmware.String(), u.OldKey, u.To.String(), u.Blocked, string(u.Issuer), string(u.Name), u.Certificate)
 	return err
 }

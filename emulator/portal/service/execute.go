@@ -99,7 +99,7 @@ func (s *Service) Unannounced(ctx context.Context, card Card) error {
 		path = seen.Device.Path()
 	}
 	for first := true; ; first = false {
-		w, err := s.next(ctx, "state = 'Submit' AND token IN (SELECT id FROM tokens WHERE path = ? AND status = 'active') ORDER BY id", path)
+		w, err := s.next(ctx, "state = 'Submit' AND token IN (SELECT id FROM tokens WHERE path = ? AND public_key = ? AND status = 'active') ORDER BY id", path, seen.Key())
 		if err != nil {
 			return failed(ctx, card, err, portal.TextFailed+"\n"+portal.TextRecovery)
 		}
@@ -253,7 +253,7 @@ func failed(ctx context.Context, card Card, err error, last string) error {
 
 // over are the errors after which a request goes back into its form: connecting the
 // card again would lead to the same.
-var over = []error{portal.ErrNotTrusted, portal.ErrOtherUpdate, portal.ErrCardRefuses, portal.ErrNotBlank, portal.ErrFirmware}
+var over = []error{portal.ErrNotTrusted, portal.ErrOtherUpdate, portal.ErrCardRefuses, portal.ErrNotBlank, portal.ErrFirmware, ErrNotAllowed}
 
 // stopped keeps in the log why the work on a card has ended. A request whose card was
 // changed stays Running. What the rules or the card refuse goes back to the form.
@@ -441,6 +441,9 @@ func (w *work) begin(tx *records.Tx, running portal.Running) ([]Progress, error)
 	if err != nil || d.request.Word == Running {
 		return nil, err
 	}
+	if err := d.mayStill(); err != nil {
+		return nil, err
+	}
 	text := fmt.Sprintf("Updating %s from firmware %s to %s", running.Old.Path, running.Old.Firmware, running.To)
 	if running.Old.Name == "" {
 		text = "Loading firmware " + running.To.String()
@@ -453,6 +456,17 @@ func (w *work) begin(tx *records.Tx, running portal.Running) ([]Progress, error)
 	}
 	w.own = d.request
 	return []Progress{{Request: d.request.ID, Percent: 4, Word: Running, Text: said(text, Running)}}, nil
+}
+
+// mayStill returns nil if whoever submitted a request could do so now: roles may have
+// been taken away since. Error: ErrNotAllowed.
+func (d *deed) mayStill() error {
+	for _, s := range find(d.request.Type, Edit, DoSubmit) {
+		if holds, err := d.holds(s.Who); err != nil || holds {
+			return err
+		}
+	}
+	return fmt.Errorf("%w: %s", ErrNotAllowed, d.request.Type)
 }
 
 // complete ends all requests that were for the card, in the transaction in which its
@@ -478,17 +492,21 @@ func (w *work) complete(tx *records.Tx, chip portal.ChipID, was portal.Running, 
 	if len(list) == 0 { // of a portal that had no requests yet
 		err = tx.Audit(records.Event{Account: w.by.Account, Token: w.by.Token, Action: "firmware update", Object: string(chip), Detail: text})
 	}
-	return told, errors.Join(err, w.supersede(tx, was.Old))
+	return told, errors.Join(err, w.supersede(tx, was))
 }
 
 // supersede ends the registration of a device that an update has replaced, tells its
 // owner, and takes back what else was to be done with it: S22.
-func (w *work) supersede(tx *records.Tx, old portal.Device) error {
+func (w *work) supersede(tx *records.Tx, was portal.Running) error {
+	old := was.Old
 	if old.Name == "" {
 		return nil
 	}
 	var id, owner int64
-	err := tx.QueryRow("SELECT id, COALESCE(account, 0) FROM tokens WHERE path = ? AND status = 'active'", old.Path).Scan(&id, &owner)
+	// A token of the same path with another key is another device. Updates that began
+	// before keys were kept have none.
+	err := tx.QueryRow("SELECT id, COALESCE(account, 0) FROM tokens WHERE path = ?1 AND status = 'active' AND (public_key = ?2 OR length(?2) = 0)", old.Path, append([]byte{}, was.OldKey...)).
+		Scan(&id, &owner)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}

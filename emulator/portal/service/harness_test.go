@@ -105,8 +105,8 @@ func (w *world) register(t testing.TB, by service.Actor, card *chiptest.Card) (i
 	seen, err := portal.Inspect(t.Context(), card, chiptest.Seeded("x"))
 	require.NoError(t, err)
 	w.write(t, func(tx *records.Tx) (err error) {
-		id, err = tx.Insert("INSERT INTO tokens (path, name, public_key, firmware, account, status, registered) VALUES (?, ?, x'04', ?, ?, 'active', 0)",
-			seen.Device.Path(), string(seen.Device.Device.CHR), seen.Version().String(), by.Account)
+		id, err = tx.Insert("INSERT INTO tokens (path, name, public_key, firmware, account, status, registered) VALUES (?, ?, ?, ?, ?, 'active', 0)",
+			seen.Device.Path(), string(seen.Device.Device.CHR), seen.Key(), seen.Version().String(), by.Account)
 		return err
 	})
 	return id

@@ -232,6 +232,9 @@ type wrongForm struct{ err error }
 func (w *wrongForm) Error() string { return w.err.Error() }
 func (w *wrongForm) Unwrap() error { return w.err }
 
+// Is tells that it is an ErrData, whatever package has found it.
+func (w *wrongForm) Is(target error) bool { return target == ErrData }
+
 // wrong is an error in what somebody asked for.
 func wrong(err error) error { return &wrongForm{err} }
 
@@ -274,6 +277,10 @@ func (d *deed) take(a Action) error {
 		}
 		_, err = d.tx.Exec("UPDATE requests SET data = ?, subject = ?, token = ? WHERE id = ?", data, nullable(r.Data.Center), nullable(r.Data.Token), r.ID)
 		if err != nil {
+			return err
+		}
+		// The form may name another trust center than the one that the role is in.
+		if step, err = d.row(a); err != nil {
 			return err
 		}
 	}
