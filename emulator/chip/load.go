@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"strings"
 
 	"hsmemu/applet"
 	"hsmemu/applet/apdu"
@@ -183,6 +184,57 @@ func (d Durable) remove(counter uint32) Durable {
 		Firmware: d.Applet.Firmware, Answers: d.Applet.Answers, Device: d.Applet.Device, Files: []applet.File{device},
 	}
 	return d
+}
+
+// What GET STATUS is asked for, in P1, and the form of its answer, in P2.
+const (
+	ofManager          = 0x80
+	ofApplications     = 0x40
+	ofFiles            = 0x20
+	ofFilesWithModules = 0x10
+	inTLV              = 0x02
+)
+
+// Life-cycle states in the answer to GET STATUS (GlobalPlatform Card Specification,
+// tables 11-3, 11-4 and 11-6).
+const (
+	fileLoaded            = 0x01
+	applicationSelectable = 0x07
+	managerSecured        = 0x0F
+)
+
+// getStatus is GET STATUS: the card manager, the application or the load file, if its
+// name begins with the one that is asked for.
+func getStatus(o *operation, c apdu.Command) ([]byte, error) {
+	list, err := tlv.ParseBER(c.Data)
+	if err != nil {
+		return nil, apdu.WrongData
+	}
+	begins, ok := list.Find(tagPackage)
+	if !ok {
+		return nil, apdu.WrongData
+	}
+	name, state, there := cardManager, byte(managerSecured), true
+	var more []byte
+	switch c.P1 {
+	case ofManager:
+		more = tlv.Append(nil, 0xC5, []byte{0x9E, 0xFE, 0x80}) // the privileges of an issuer security domain
+	case ofApplications:
+		name, state = apdu.AID, applicationSelectable
+		there = o.d.Manager.Stage == Operational || o.d.Manager.Stage == Production
+		more = tlv.Append(nil, 0xC5, []byte{0, 0, 0})
+	default:
+		name, state, there = Package, fileLoaded, o.d.Manager.Stage != Empty
+		if c.P1 == ofFilesWithModules {
+			more = tlv.Append(nil, 0x84, []byte(apdu.AID))
+		}
+	}
+	if !there || !strings.HasPrefix(name, string(begins.Value)) {
+		return nil, apdu.ReferenceNotFound
+	}
+	entry := tlv.Append(nil, tagPackage, []byte(name))
+	entry = tlv.Append(entry, 0x9F70, []byte{state})
+	return tlv.Append(nil, 0xE3, append(entry, more...)), nil
 }
 
 // fields reads so many values behind their lengths in one byte, and nothing else.

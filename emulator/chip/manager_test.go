@@ -350,7 +350,7 @@ func TestUpdate_RefusesWhatDoesNotBelong(t *testing.T) {
 		"cut short":               {1, apdu.Command{CLA: 0x80, INS: 0xE6, P1: 2, Data: lv(chip.Package)}, apdu.WrongData},
 		"the second block first":  {2, blocks(good)[1], apdu.IncorrectP1P2},
 		"the first block alone":   {2, apdu.Command{CLA: 0x80, INS: 0xE8, P1: 0x80, Data: blocks(good)[0].Data}, apdu.WrongData},
-		"unknown instruction":     {0, apdu.Command{CLA: 0x80, INS: 0xF2, P1: 0x40}, apdu.InstructionNotSupported},
+		"unknown instruction":     {0, apdu.Command{CLA: 0x80, INS: 0xF4, P1: 0x40}, apdu.InstructionNotSupported},
 		"the application's":       {0, apdu.Command{INS: 0x20, P2: 0x81}, apdu.ClassNotSupported},
 		"production's":            {0, finalising, apdu.InstructionNotSupported},
 	} {
@@ -573,6 +573,52 @@ func TestManager_Channel(t *testing.T) {
 	// The application in use has no such commands.
 	l.ok(t, selectApplication)
 	require.Equal(t, apdu.IncorrectP1P2, l.send(scp03.Begin(chip.KeyVersion, scp03.Challenge{})).SW)
+}
+
+// What GET STATUS tells, before, during and after an update: UPDATE-28, GlobalPlatform
+// Card Specification §11.4.
+func TestManager_Status(t *testing.T) {
+	t.Parallel()
+	l := &loader{card: manufacture(t, "4.0", "A")}
+	ask := func(p1 byte, name string) (string, apdu.SW) {
+		r := l.say(t, apdu.Command{CLA: 0x80, INS: 0xF2, P1: p1, P2: 2, Data: tlv.Append(nil, 0x4F, []byte(name)), Ne: 256})
+		return fmt.Sprintf("%X", r.Data), r.SW
+	}
+	expect := func(p1 byte, name, data string) {
+		t.Helper()
+		got, sw := ask(p1, name)
+		require.Equal(t, data, got)
+		require.Equal(t, data == "", sw == apdu.ReferenceNotFound)
+	}
+	const (
+		manager     = "E3134F08A0000001510000009F70010FC5039EFE80"
+		application = "E3164F0BE82B0601040181C31F02019F700107C503000000"
+		file        = "E3104F0AE82B0601040181C31F029F700101"
+	)
+	require.Equal(t, apdu.InstructionNotSupported, l.send(apdu.Command{CLA: 0x80, INS: 0xF2, P1: 0x40, P2: 2, Data: []byte{0x4F, 0}}).SW)
+	l.ok(t, selectManager)
+	l.begin(t, scp03.All)
+	expect(0x80, "", manager)
+	expect(0x40, "", application)
+	expect(0x40, apdu.AID, application)
+	expect(0x40, "other", "")
+	expect(0x20, "", file)
+	expect(0x10, chip.Package[:3], "E31D4F0AE82B0601040181C31F029F700101840BE82B0601040181C31F0201")
+	for _, wrong := range []apdu.Command{
+		{CLA: 0x80, INS: 0xF2, P1: 0x40, P2: 0, Data: []byte{0x4F, 0}}, {CLA: 0x80, INS: 0xF2, P1: 0x41, P2: 2, Data: []byte{0x4F, 0}},
+	} {
+		require.Equal(t, apdu.IncorrectP1P2, l.say(t, wrong).SW)
+	}
+	require.Equal(t, apdu.WrongData, l.say(t, apdu.Command{CLA: 0x80, INS: 0xF2, P1: 0x40, P2: 2, Data: []byte{0x4E, 0}}).SW)
+	l.must(t, deleting)
+	expect(0x80, "", manager)
+	expect(0x40, "", "")
+	expect(0x20, "", "")
+	l.load(t, "4.1")
+	l.ok(t, selectManager)
+	l.begin(t, scp03.All)
+	expect(0x40, "", application)
+	expect(0x20, "", file)
 }
 
 // A state that no update leads to is none.
