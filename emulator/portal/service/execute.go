@@ -28,9 +28,7 @@ type Card interface {
 	Notify(ctx context.Context, n ram.Notice) error
 }
 
-// checkUpdate and checkProduction look at a form before it is submitted.
-func checkUpdate(*deed) error { return nil } // whose token it is was seen already
-
+// checkProduction looks at a form before it is submitted.
 func checkProduction(d *deed) error {
 	_, err := d.request.firmware()
 	return err
@@ -359,7 +357,7 @@ func (e *recordError) Unwrap() error { return e.error }
 
 // recorded marks an error of the records.
 func recorded(err error) error {
-	if err == nil || errors.Is(err, ErrOtherCard) || errors.Is(err, ErrBusy) {
+	if err == nil || errors.Is(err, ErrOtherCard) || errors.Is(err, ErrBusy) || errors.Is(err, ErrNotAllowed) {
 		return err
 	}
 	return &recordError{err}
@@ -450,6 +448,14 @@ func (w *work) begin(tx *records.Tx, running portal.Running) ([]Progress, error)
 	}
 	if d.detail = "chip " + string(w.chip); running.Blocked {
 		d.detail += ", allowed by the blocked SO-PIN"
+	}
+	// Whoever submitted it may have lost the role for it since.
+	submitting := &deed{s: w.s, tx: tx, by: w.by, request: d.request}
+	submitting.request.Word = Edit
+	if _, err := submitting.row(DoSubmit); errors.Is(err, ErrNotAllowed) {
+		return nil, fmt.Errorf("%w: the role for it is gone", ErrNotAllowed)
+	} else if err != nil {
+		return nil, err
 	}
 	if err := d.step(begin, text); err != nil {
 		return nil, err

@@ -96,7 +96,7 @@ type Step struct {
 
 // steps is the whole life of every request.
 var steps = slices.Concat(
-	form(FirmwareUpdate, account.Subscriber, Submit, "Request scheduled", checkUpdate),
+	form(FirmwareUpdate, account.Subscriber, Submit, "Request scheduled", nil),
 	card(FirmwareUpdate, account.Subscriber),
 	form(Production, account.Operator, Submit, "Request scheduled", checkProduction),
 	card(Production, account.Operator),

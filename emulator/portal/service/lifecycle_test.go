@@ -209,3 +209,47 @@ func TestWatch(t *testing.T) {
 	_, open := <-other
 	require.False(t, open)
 }
+
+// Whoever has a role in one trust center cannot have a form name another one when it is
+// saved or submitted, and has nothing carried out any more when the role is gone.
+func TestDo_RoleInTheOtherTrustCenter(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	stranger := w.person(t, "stranger@example.org")
+	acme := w.submitted(t, stranger, service.TrustCenter, service.Data{Name: "Acme"}).Data.Center
+	other := w.submitted(t, stranger, service.TrustCenter, service.Data{Name: "Other"}).Data.Center
+	lists := func() int {
+		return w.count(t, "SELECT crl_number FROM authorities WHERE subject = ?", other)
+	}
+	for kind, role := range map[service.Type]account.Role{service.RevocationList: account.CertificationOfficer, service.Production: account.Operator} {
+		officer := w.person(t, string(role[:2])+"@example.org")
+		w.write(t, func(tx *records.Tx) error {
+			_, err := tx.Exec("INSERT INTO roles (account, role, subject) VALUES (?, ?, ?)", officer.Account, string(role), acme)
+			return err
+		})
+		before := lists()
+		r, err := w.Start(t.Context(), officer, kind, service.Data{Center: acme, Firmware: "4.1"})
+		require.NoError(t, err)
+		for _, a := range []service.Action{service.DoSave, service.DoSubmit} {
+			_, err = w.Do(t.Context(), officer, r.ID, a, service.Data{Center: other, Firmware: "4.1"})
+			require.ErrorIs(t, err, service.ErrNotAllowed, "%s of %s", a, kind)
+		}
+		require.Equal(t, before, lists())
+		r, err = w.Do(t.Context(), officer, r.ID, service.DoSubmit, service.Data{Center: acme, Firmware: "4.1"})
+		require.NoError(t, err)
+		if kind != service.Production {
+			continue
+		}
+		w.write(t, func(tx *records.Tx) error {
+			_, err := tx.Exec("DELETE FROM roles WHERE account = ? AND subject IS NOT NULL", officer.Account)
+			return err
+		})
+		card := &reader{Card: blank(t, "4.1", "other center")}
+		done, err := w.InReader(t.Context(), card, officer)
+		require.True(t, done)
+		require.ErrorIs(t, err, service.ErrNotAllowed)
+		w.get(t, officer, r.ID, service.Edit)
+		require.Equal(t, 1, w.count(t, "SELECT COUNT(*) FROM issuers WHERE licences = 1000"), "no licence was taken")
+		require.Equal(t, "that is not possible now, or not for you: the role for it is gone", card.notices[len(card.notices)-2].Text)
+	}
+}

@@ -89,7 +89,7 @@ type deed struct {
 	tx      *records.Tx
 	by      Actor
 	request Request
-	// before is the form as it was stored, and given what came with the action.
+	// given is the form that came with the action.
 	given Data
 	// detail is for the audit log.
 	detail string
@@ -271,6 +271,10 @@ func (d *deed) take(a Action) error {
 	}
 	if a == DoSave || a == DoSubmit && !d.given.empty() {
 		r.Data = d.given
+		// The form may name another trust center now, in which the role has to be, too.
+		if step, err = d.row(a); err != nil {
+			return err
+		}
 		data, err := d.columns()
 		if err != nil {
 			return err
@@ -300,12 +304,8 @@ func (f Data) empty() bool {
 // row is the row of the table for an action by this actor. Error: ErrNotAllowed.
 func (d *deed) row(a Action) (Step, error) {
 	for _, s := range find(d.request.Type, d.request.Word, a) {
-		holds, err := d.holds(s.Who)
-		if err != nil {
-			return Step{}, err
-		}
-		if holds {
-			return s, nil
+		if holds, err := d.holds(s.Who); holds || err != nil {
+			return s, err
 		}
 	}
 	return Step{}, fmt.Errorf("%w: %s of a request in %s", ErrNotAllowed, a, d.request.Word)
