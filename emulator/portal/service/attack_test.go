@@ -60,9 +60,11 @@ func TestProduction_RoleRevokedInTheMiddle(t *testing.T) {
 		return err
 	})
 	card := blank(t, "4.1", "blank of a former operator")
-	done, err := w.InReader(t.Context(), &reader{Card: card}, operator)
+	in := &reader{Card: card}
+	done, err := w.InReader(t.Context(), in, operator)
 	require.True(t, done)
 	require.ErrorIs(t, err, service.ErrNotAllowed)
+	require.Equal(t, "that is not possible now, or not for you: the role for it is gone", in.notices[len(in.notices)-2].Text)
 	require.Equal(t, 1000, w.count(t, "SELECT licences FROM issuers"))
 	require.Zero(t, w.count(t, "SELECT COUNT(*) FROM devices"))
 	w.get(t, operator, r.ID, service.Edit)

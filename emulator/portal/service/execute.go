@@ -449,14 +449,6 @@ func (w *work) begin(tx *records.Tx, running portal.Running) ([]Progress, error)
 	if d.detail = "chip " + string(w.chip); running.Blocked {
 		d.detail += ", allowed by the blocked SO-PIN"
 	}
-	// Whoever submitted it may have lost the role for it since.
-	submitting := &deed{s: w.s, tx: tx, by: w.by, request: d.request}
-	submitting.request.Word = Edit
-	if _, err := submitting.row(DoSubmit); errors.Is(err, ErrNotAllowed) {
-		return nil, fmt.Errorf("%w: the role for it is gone", ErrNotAllowed)
-	} else if err != nil {
-		return nil, err
-	}
 	if err := d.step(begin, text); err != nil {
 		return nil, err
 	}
@@ -472,7 +464,7 @@ func (d *deed) mayStill() error {
 			return err
 		}
 	}
-	return fmt.Errorf("%w: %s", ErrNotAllowed, d.request.Type)
+	return fmt.Errorf("%w: the role for it is gone", ErrNotAllowed)
 }
 
 // complete ends all requests that were for the card, in the transaction in which its

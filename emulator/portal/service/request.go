@@ -283,10 +283,6 @@ func (d *deed) take(a Action) error {
 		if err != nil {
 			return err
 		}
-		// The form may name another trust center than the one that the role is in.
-		if step, err = d.row(a); err != nil {
-			return err
-		}
 	}
 	if step.run != nil {
 		if err := step.run(d); err != nil {
