@@ -3,7 +3,9 @@ package site
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"strings"
 	"time"
@@ -284,13 +286,13 @@ func (s *Site) by(f func(*http.Request, string, account.Session) (int, any, erro
 // decode reads a body of JSON, with the fields that it may have and no others. An
 // empty one is an empty object.
 func decode(r *http.Request, to any) error {
-	if kind := r.Header.Get("Content-Type"); kind != "application/json" && r.ContentLength != 0 {
+	if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind != "application/json" && r.ContentLength != 0 {
 		return errForm
 	}
 	d := json.NewDecoder(r.Body)
 	d.DisallowUnknownFields()
 	if err := d.Decode(to); err != nil && !errors.Is(err, io.EOF) {
-		return errors.Join(errForm, err)
+		return fmt.Errorf("%w: %w", errForm, err)
 	}
 	if d.More() {
 		return errForm

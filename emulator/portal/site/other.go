@@ -2,6 +2,7 @@ package site
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -265,7 +266,7 @@ func (s *Site) sendNotice(w http.ResponseWriter, r *http.Request, p account.Sess
 	for _, text := range strings.Fields(r.PostFormValue("versions")) {
 		var v portal.Version
 		if err := v.UnmarshalText([]byte(text)); err != nil {
-			return errors.Join(errForm, err)
+			return fmt.Errorf("%w: %w", errForm, err)
 		}
 		n.Versions = append(n.Versions, v)
 	}

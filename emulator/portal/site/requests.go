@@ -1,6 +1,7 @@
 package site
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
@@ -308,10 +309,10 @@ func armour(kind string, der []byte) string {
 // form reads the form of a request.
 func form(r *http.Request) (service.Data, error) {
 	var d service.Data
-	var failed []error
+	var failed error
 	integer := func(name string) int64 {
 		n, err := number(r.PostFormValue(name))
-		failed = append(failed, err)
+		failed = cmp.Or(failed, err)
 		return n
 	}
 	encoded := func(name string) []byte {
@@ -321,7 +322,7 @@ func form(r *http.Request) (service.Data, error) {
 		}
 		b, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(text), ""))
 		if err != nil {
-			failed = append(failed, errForm)
+			failed = errForm
 		}
 		return b
 	}
@@ -331,7 +332,7 @@ func form(r *http.Request) (service.Data, error) {
 		Hosts: strings.Fields(r.PostFormValue("hosts")), Request: encoded("request"), Device: encoded("device"),
 		Name: strings.TrimSpace(r.PostFormValue("name")), Private: r.PostFormValue("private") != "", Reason: int(integer("reason")),
 	}
-	return d, errors.Join(failed...)
+	return d, failed
 }
 
 // do takes a step with a request.
@@ -348,7 +349,7 @@ func (s *Site) do(w http.ResponseWriter, r *http.Request, p account.Session) err
 			return nil
 		}
 	}
-	if Status(err) == http.StatusInternalServerError || errors.Is(err, service.ErrUnknown) {
+	if status := Status(err); status == http.StatusInternalServerError || status == http.StatusNotFound {
 		return err
 	}
 	return s.showRequest(w, r, p, id, &sent, err)

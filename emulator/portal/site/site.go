@@ -18,6 +18,7 @@ import (
 	"html/template"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -233,30 +234,35 @@ func sentence(err error, status int) string {
 	return strings.ToUpper(text[:1]) + text[1:] + "."
 }
 
+// statuses are the codes of HTTP for errors. An error that wraps another one of them
+// has the first code: a wrong form is one, whatever is wrong with it.
+var statuses = []struct {
+	status int
+	errors []error
+}{
+	{http.StatusUnprocessableEntity, []error{
+		service.ErrData, account.ErrCode, account.ErrNoCode, account.ErrRole, account.ErrName, account.ErrAddress, account.ErrHeader, errForm,
+	}},
+	{http.StatusUnauthorized, []error{account.ErrNoSession, account.ErrNotLoggedIn}},
+	{http.StatusForbidden, []error{account.ErrForbidden, account.ErrEnrolment, account.ErrOtherKey, account.ErrSuperseded}},
+	{http.StatusConflict, []error{
+		service.ErrNotAllowed, service.ErrBusy, service.ErrOtherCard, service.ErrTooMany, account.ErrOccupied, account.ErrNotRegistering,
+		account.ErrLastToken, account.ErrLastRole, account.ErrTaken,
+	}},
+	{http.StatusNotFound, []error{service.ErrUnknown, account.ErrNoAccount, account.ErrNoToken, account.ErrNoSubject}},
+}
+
 // Status is the code of HTTP for an error of packages account and service.
 func Status(err error) int {
-	var rate *account.RateError
-	var pin *account.PINError
-	if errors.As(err, &rate) {
+	switch {
+	case errors.As(err, new(*account.RateError)):
 		return http.StatusTooManyRequests
-	}
-	if errors.As(err, &pin) {
+	case errors.As(err, new(*account.PINError)):
 		return http.StatusForbidden
 	}
-	for status, of := range map[int][]error{
-		http.StatusUnauthorized: {account.ErrNoSession, account.ErrNotLoggedIn},
-		http.StatusForbidden:    {account.ErrForbidden, account.ErrEnrolment, account.ErrOtherKey, account.ErrSuperseded},
-		http.StatusNotFound:     {service.ErrUnknown, account.ErrNoAccount, account.ErrNoToken, account.ErrNoSubject},
-		http.StatusConflict: {
-			service.ErrNotAllowed, service.ErrBusy, service.ErrOtherCard, account.ErrOccupied, account.ErrNotRegistering, account.ErrLastToken,
-			account.ErrLastRole, account.ErrTaken,
-		},
-		http.StatusUnprocessableEntity: {service.ErrData, account.ErrCode, account.ErrNoCode, account.ErrRole, account.ErrName, account.ErrAddress, errForm},
-	} {
-		for _, e := range of {
-			if errors.Is(err, e) {
-				return status
-			}
+	for _, of := range statuses {
+		if slices.ContainsFunc(of.errors, func(e error) bool { return errors.Is(err, e) }) {
+			return of.status
 		}
 	}
 	return http.StatusInternalServerError
