@@ -157,15 +157,15 @@ func (t *Tx) saveChip(chip portal.ChipID, r portal.Record) error {
 			return err
 		}
 	}
-	if r.Running == nil {
-		_, err := t.Exec("DELETE FROM updates WHERE chip = ?", id)
+	// Not REPLACE, which would drop another chip's update that has the same name.
+	if _, err := t.Exec("DELETE FROM updates WHERE chip = ?", id); err != nil || r.Running == nil {
 		return err
 	}
 	u := r.Running
 	if _, err := t.Exec("INSERT OR IGNORE INTO names VALUES (?)", string(u.Name)); err != nil {
 		return err
 	}
-	_, err = t.Exec(`INSERT OR REPLACE INTO updates (chip, old_name, old_path, old_firmware, old_key, firmware, blocked, issuer, name, certificate)
+	_, err = t.Exec(`INSERT INTO updates (chip, old_name, old_path, old_firmware, old_key, firmware, blocked, issuer, name, certificate)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, id,
 		string(u.Old.Name), u.Old.Path, u.Old.Firmware.String(), u.OldKey, u.To.String(), u.Blocked, string(u.Issuer), string(u.Name), u.Certificate)
 	return err

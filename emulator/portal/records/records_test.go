@@ -71,6 +71,10 @@ func TestLedger(t *testing.T) {
 	other, err := s.Ledger().Load("0012")
 	require.NoError(t, err)
 	require.Equal(t, portal.Record{}, other.Chip)
+	require.Error(t, s.Ledger().Change("0012", func(b *portal.Books) error { b.Chip.Running = record.Running; return nil }), "a name that another chip's update has")
+	still, err := s.Ledger().Load("0011")
+	require.NoError(t, err)
+	require.Equal(t, record, still.Chip)
 	// A name stays given when its update is over, and two chips do not get one name.
 	require.NoError(t, s.Ledger().Change("0011", func(b *portal.Books) error { b.Chip.Running = nil; return nil }))
 	require.NoError(t, s.Ledger().Change("0012", func(b *portal.Books) error {
@@ -241,4 +245,44 @@ func TestWrite_Concurrent(t *testing.T) {
 		}
 		return nil
 	}))
+}
+
+// What is asked at every page, log-in and step goes through no whole table that grows
+// with the accounts.
+func TestOpen_Indexes(t *testing.T) {
+	t.Parallel()
+	s := open(t, t.TempDir())
+	for _, query := range []string{
+		"SELECT * FROM requests WHERE account = 1",
+		"SELECT * FROM requests WHERE subject IN (1, 2)",
+		"SELECT * FROM requests WHERE state = 'Running' AND chip = 'x'",
+		"SELECT * FROM requests WHERE state = 'Submit' AND token IN (SELECT id FROM tokens WHERE path = 'x' AND status = 'active')",
+		"SELECT * FROM request_log WHERE request = 1",
+		"SELECT * FROM certificates WHERE request = 1",
+		"SELECT * FROM certificates WHERE authority = 1 AND revoked IS NOT NULL",
+		"SELECT * FROM authorities WHERE COALESCE(subject, 0) = 1",
+		"SELECT * FROM tokens WHERE path = 'x' AND public_key = x'04' AND status = 'superseded'",
+		"SELECT * FROM tokens WHERE account = 1 AND status <> 'removed'",
+		"SELECT * FROM devices WHERE path = 'x' AND superseded = 1",
+		"SELECT * FROM accounts WHERE email = 'x'",
+		"SELECT * FROM subjects WHERE kind = 'person' AND name = 'x' COLLATE NOCASE",
+		"SELECT * FROM roles WHERE account = 1",
+		"SELECT * FROM roles WHERE COALESCE(subject, 0) = 1",
+		"SELECT * FROM sessions WHERE ram_hash = x'00' AND expires > 1",
+		"DELETE FROM sessions WHERE expires <= 1",
+		"DELETE FROM attempts WHERE at <= 1",
+		"SELECT * FROM codes WHERE purpose = 'x' AND subject = 'x'",
+		"SELECT * FROM mails WHERE sent IS NULL AND due <= 1 ORDER BY due",
+		"SELECT * FROM names WHERE name = 'x'",
+	} {
+		require.NoError(t, s.Write(t.Context(), func(tx *records.Tx) error {
+			return tx.Each(func(scan func(...any) error) error {
+				var id, parent, unused int
+				var detail string
+				err := scan(&id, &parent, &unused, &detail)
+				require.NotContains(t, detail, "SCAN", query)
+				return err
+			}, "EXPLAIN QUERY PLAN "+query)
+		}))
+	}
 }
