@@ -179,7 +179,7 @@ func attempt(tx *records.Tx, what, who string, r Rate) error {
 	since := now - int64(r.Per/time.Second)
 	var n int
 	var first sql.NullInt64
-	err := tx.QueryRow("SELECT COUNT(*), MIN(at) FROM attempts WHERE kind = ? AND who = ? AND at > ?", what, who, since).Scan(&n, &first)
+	err := tx.QueryRow("SELECT COUNT(*), MIN(at) FROM attempts WHERE kind = ? AND who = ? AND at > ? AND at <= ?", what, who, since, now+correction).Scan(&n, &first)
 	if err != nil {
 		return err
 	}
@@ -191,12 +191,12 @@ func attempt(tx *records.Tx, what, who string, r Rate) error {
 }
 
 // Sweep removes what has outlived its use: sessions and codes that have ended, attempts
-// that no longer count, and devices that nobody registered. It returns how many
-// sessions went.
+// that no longer count, and devices that nobody registered. What a clock wrote down that
+// was ahead does not wait for that time. It returns how many sessions went.
 func (a *Accounts) Sweep(ctx context.Context) (sessions int64, err error) {
 	err = a.store.Write(ctx, func(tx *records.Tx) error {
 		now := tx.Now().Unix()
-		r, err := tx.Exec("DELETE FROM sessions WHERE expires <= ?", now)
+		r, err := tx.Exec("DELETE FROM sessions WHERE NOT ("+lasts+")", now, now+correction)
 		if err != nil {
 			return err
 		}
@@ -212,7 +212,8 @@ func (a *Accounts) Sweep(ctx context.Context) (sessions int64, err error) {
 			values []any
 		}{
 			{"DELETE FROM codes WHERE purpose = ? AND expires <= ?", []any{purposeRegister, now}},
-			{"DELETE FROM attempts WHERE at <= ?", []any{now - int64(longest/time.Second)}},
+			{"DELETE FROM attempts WHERE at <= ? OR at > ?", []any{now - int64(longest/time.Second), now + correction}},
+			{"UPDATE mails SET created = ?1, due = ?1 WHERE sent IS NULL AND due IS NOT NULL AND created > ?2", []any{now, now + correction}},
 			{`DELETE FROM tokens WHERE account IS NULL AND status = 'removed' AND id NOT IN (SELECT token FROM sessions WHERE token IS NOT NULL)
 				AND id NOT IN (SELECT token FROM requests WHERE token IS NOT NULL)`, nil},
 		} {

@@ -115,11 +115,20 @@ const (
 	byRAM    = "ram_hash"
 )
 
+// correction is how far a clock may be set back without anything being taken for what
+// was written down by a wrong clock, in seconds.
+const correction = 60
+
+// lasts is the condition of a session that has not ended. One that was begun in the
+// future was begun by a clock that was wrong. Its values are the time, and the time
+// with correction.
+const lasts = "expires > ? AND created <= ?"
+
 // session loads a session that has not ended.
 func session(tx *records.Tx, by string, hash []byte) (s Session, err error) {
 	var created, expires int64
 	var token, account sql.NullInt64
-	err = tx.QueryRow("SELECT id_hash, state, created, expires, token, account, renewed FROM sessions WHERE "+by+" = ? AND expires > ?", hash, tx.Now().Unix()).
+	err = tx.QueryRow("SELECT id_hash, state, created, expires, token, account, renewed FROM sessions WHERE "+by+" = ? AND "+lasts, hash, tx.Now().Unix(), tx.Now().Unix()+correction).
 		Scan(&s.hash, &s.State, &created, &expires, &token, &account, &s.Renewed)
 	if errors.Is(err, sql.ErrNoRows) {
 		return Session{}, ErrNoSession
@@ -158,8 +167,9 @@ func (a *Accounts) Session(ctx context.Context, cookie string) (s Session, err e
 	if err := a.store.Read(ctx, load); err != nil {
 		return Session{}, err
 	}
-	// Each page would be a write if every use counted.
-	if s.Expires.Sub(a.until(s)) > -min(time.Minute, a.o.Idle/10) {
+	// Each page would be a write if every use counted. A session that lasts longer than
+	// it can has outlived a clock that was set back.
+	if late := a.until(s).Sub(s.Expires); late >= 0 && late < min(time.Minute, a.o.Idle/10) {
 		return s, nil
 	}
 	err = a.store.Write(ctx, func(tx *records.Tx) error {
@@ -197,7 +207,7 @@ func (a *Accounts) SessionOf(ctx context.Context, ramID string) (s Session, err 
 func (a *Accounts) Known(ramID string) bool {
 	var n int
 	err := a.store.Read(context.Background(), func(tx *records.Tx) error {
-		return tx.QueryRow("SELECT COUNT(*) FROM sessions WHERE ram_hash = ? AND expires > ?", hashed(ramID), tx.Now().Unix()).Scan(&n)
+		return tx.QueryRow("SELECT COUNT(*) FROM sessions WHERE ram_hash = ? AND "+lasts, hashed(ramID), tx.Now().Unix(), tx.Now().Unix()+correction).Scan(&n)
 	})
 	return err == nil && n == 1
 }

@@ -75,6 +75,9 @@ type Store struct {
 	// read has several connections, and write one, so that writers queue here and
 	// not in SQLite, which would give up after a while.
 	read, write *sql.DB
+	// reading and writing are taken by whoever has one of the connections, in the order
+	// of their coming: package sql would give the next one to anybody who waits.
+	reading, writing chan struct{}
 }
 
 // columnKey is the content of the key file.
@@ -91,7 +94,7 @@ func Open(folder string, o Options) (*Store, error) {
 	if o.Rand == nil {
 		o.Rand = rand.Reader
 	}
-	s := &Store{options: o}
+	s := &Store{options: o, reading: make(chan struct{}, readers), writing: make(chan struct{}, 1)}
 	if err := s.open(folder); err != nil {
 		return nil, fmt.Errorf("open the portal's records: %w", errors.Join(err, s.Close()))
 	}
@@ -150,6 +153,9 @@ func openKey(path, database string, o Options) (*store.File[columnKey], error) {
 	return store.Create(path, k, o.Key)
 }
 
+// readers is how many transactions read at a time.
+const readers = 8
+
 // connect opens the database for one writer, or for several readers.
 func connect(database string, write bool) (*sql.DB, error) {
 	absolute, err := filepath.Abs(database)
@@ -167,7 +173,7 @@ func connect(database string, write bool) (*sql.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := 8
+	n := readers
 	if write {
 		n = 1
 	}

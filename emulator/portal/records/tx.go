@@ -19,17 +19,23 @@ type Tx struct {
 
 // Read has f read one state of the records. What f changes is an error.
 func (s *Store) Read(ctx context.Context, f func(*Tx) error) error {
-	return s.within(ctx, s.read, f, (*sql.Tx).Rollback)
+	return s.within(ctx, s.read, s.reading, f, (*sql.Tx).Rollback)
 }
 
 // Write has f change the records, one caller after the other, and returns nil when
 // the change is on disk. With an error, f's or its own, nothing is changed.
 func (s *Store) Write(ctx context.Context, f func(*Tx) error) error {
-	return s.within(ctx, s.write, f, (*sql.Tx).Commit)
+	return s.within(ctx, s.write, s.writing, f, (*sql.Tx).Commit)
 }
 
-// within runs f in a transaction that end ends if f returns nil.
-func (s *Store) within(ctx context.Context, db *sql.DB, f func(*Tx) error, end func(*sql.Tx) error) error {
+// within runs f in a transaction that end ends if f returns nil, when it is its turn.
+func (s *Store) within(ctx context.Context, db *sql.DB, turn chan struct{}, f func(*Tx) error, end func(*sql.Tx) error) error {
+	select {
+	case turn <- struct{}{}:
+		defer func() { <-turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	tx, err := db.BeginTx(ctx, &sql.TxOptions{ReadOnly: db == s.read})
 	if err != nil {
 		return err

@@ -38,6 +38,10 @@ type Options struct {
 	Ended   func(service string, err error)
 }
 
+// CardsMax is how many cards are connected to a portal at a time. Each takes some 20
+// KiB of memory while it waits, and an open file while its client does.
+const CardsMax = 16384
+
 // Portal is a whole portal: records in a folder, pages, and the end-point for cards.
 type Portal struct {
 	Records  *records.Store
@@ -71,6 +75,7 @@ func Open(ctx context.Context, folder string, o Options) (*Portal, error) {
 	p.cards = &ram.Server{
 		Services: map[string]ram.Service{"paas": p.Service.Serve}, Known: p.Accounts.Known,
 		Ended: func(service string, _ *ram.Session, err error) { p.ended(service, err) },
+		Limit: CardsMax,
 	}
 	pages := New(Config{Accounts: p.Accounts, Service: p.Service, Records: kept, LocalOutbox: o.Mail == nil, TLS: o.TLS, Names: o.Names})
 	mux := http.NewServeMux()
