@@ -181,7 +181,9 @@ func spread(times []time.Duration) string {
 		return "none"
 	}
 	slices.Sort(times)
-	at := func(p int) time.Duration { return times[min(len(times)-1, len(times)*p/100)].Round(10 * time.Microsecond) }
+	at := func(p int) time.Duration {
+		return times[min(len(times)-1, len(times)*p/100)].Round(10 * time.Microsecond)
+	}
 	return fmt.Sprintf("median %v, p99 %v, longest %v", at(50), at(99), at(100))
 }
 
