@@ -294,8 +294,8 @@ func decode(r *http.Request, to any) error {
 	if err := d.Decode(to); err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("%w: %w", errForm, err)
 	}
-	if d.More() {
-		return errForm
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.Join(errForm, err)
 	}
 	return nil
 }

@@ -136,6 +136,10 @@ func (s *Site) changeSubject(w http.ResponseWriter, r *http.Request, p account.S
 	}
 	switch what := r.PathValue("what"); what {
 	case "grant", "revoke":
+		// Who has an account is told to those alone who may do something about it.
+		if err := s.Accounts.Allow(r.Context(), p.Actor(), account.GrantRole, id); err != nil {
+			return err
+		}
 		var a account.Account
 		if a, err = s.Accounts.AccountByEmail(r.Context(), r.PostFormValue("email")); err != nil {
 			return err

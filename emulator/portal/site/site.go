@@ -18,6 +18,7 @@ import (
 	"html/template"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -208,7 +209,12 @@ func (s *Site) in(f func(http.ResponseWriter, *http.Request, account.Session) er
 			http.Redirect(w, r, pathHome, http.StatusSeeOther)
 			return
 		case err == nil:
-			err = f(w, r, p)
+			// A form that cannot be read is not an empty one.
+			if err = r.ParseForm(); err != nil {
+				err = fmt.Errorf("%w: %w", errForm, err)
+			} else {
+				err = f(w, r, p)
+			}
 		}
 		if err != nil {
 			s.fail(w, r, p, err)
@@ -257,6 +263,8 @@ func Status(err error) int {
 	switch {
 	case errors.As(err, new(*account.RateError)):
 		return http.StatusTooManyRequests
+	case errors.As(err, new(*http.MaxBytesError)):
+		return http.StatusRequestEntityTooLarge
 	case errors.As(err, new(*account.PINError)):
 		return http.StatusForbidden
 	}
@@ -271,11 +279,18 @@ func Status(err error) int {
 // errForm says that a form of a page is not as the page makes it.
 var errForm = errors.New("the form is not as it should be")
 
-// source is what tells one client from others: its address without the port.
+// source is what tells one client from others: its address without the port, and of
+// version 6 the network, in which a client may choose its address.
 func source(r *http.Request) string {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		return r.RemoteAddr
+	}
+	if at, err := netip.ParseAddr(host); err == nil && at.Is6() && !at.Is4In6() {
+		const network = 64 // bits, the least that is given to a subscriber (RFC 6177)
+		if p, err := at.WithZone("").Prefix(network); err == nil {
+			return p.String()
+		}
 	}
 	return host
 }
