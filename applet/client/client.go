@@ -243,7 +243,7 @@ func (c *Client) Enter(ctx context.Context) error {
 	switch {
 	case r.SW == 0:
 		return err
-	case !deselected(err):
+	case !deselected(err) && !is(err, 0x6900): // which some cards answer in place of 6E00
 		return nil // whatever the state of the PIN, it is the application that answered
 	}
 	if _, err := c.Send(ctx, selection(0x0C)); err != nil {

@@ -80,7 +80,7 @@ var layers = map[string]layer{
 		modules: []string{"modernc.org/sqlite", "golang.org/x/crypto"},
 	},
 	"emulator/portal/account": {imports: []string{
-		"emulator/portal", "emulator/portal/records", "emulator/ram", "applet/apdu", "applet/client", "applet/cvc", "applet/pkcs15", "applet/sm", "applet/tlv",
+		"emulator/portal", "emulator/portal/records", "emulator/ram", "applet/apdu", "applet/client", "applet/cvc", "applet/tlv",
 	}},
 	"emulator/portal/service": {imports: []string{
 		"emulator/portal", "emulator/portal/account", "emulator/portal/pki", "emulator/portal/records", "emulator/ram", "applet/cvc",
@@ -94,7 +94,7 @@ var layers = map[string]layer{
 	"emulator/portal/pki":  {imports: []string{"emulator/portal", "applet/cvc"}}, // portal: the type of a private key that is stored
 	"emulator/portal/soap": {imports: []string{"emulator/portal/pki", "applet/cvc"}},
 	"emulator/portal/cloudhsm": {imports: []string{
-		"emulator/ram", "applet/client", "applet/cvc", "applet/sm", "applet/apdu", "applet/tlv", "applet/pkcs15", "keystore",
+		"emulator/portal", "emulator/ram", "applet/client", "applet/cvc", "applet/apdu", "applet/tlv", "applet/pkcs15", "keystore",
 	}},
 
 	"emulator/view":        {pure: true, imports: []string{"applet", "applet/apdu", "applet/tlv", "applet/cvc", "applet/pkcs15", "emulator/broken", "emulator/chip", "keystore", "pinstate"}},

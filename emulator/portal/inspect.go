@@ -15,7 +15,6 @@ import (
 	"hsmemu/applet/pkcs15"
 	"hsmemu/applet/sm"
 	"hsmemu/applet/tlv"
-	"hsmemu/keystore/curve"
 )
 
 // Card is a card in a reader, wherever that is. Every vsmartcard.Card is one.
@@ -175,41 +174,15 @@ func (i *Inspection) application(ctx context.Context, c *client.Client, rand io.
 	case err != nil:
 		return fmt.Errorf("ask for chip authentication: %w", err)
 	}
-	ef, err := c.ReadFile(ctx, pkcs15.FileDevice)
-	if err != nil {
+	if i.Device, err = Prove(ctx, c, roots(), rand); err != nil {
 		return err
 	}
-	if i.Device, err = verify(ef); err != nil {
-		return untrusted(err)
-	}
-	key, err := i.Device.DeviceKey().EC()
-	if err != nil {
-		return untrusted(err)
-	}
-	err = i.prove(ctx, c, key, rand)
-	for _, lie := range []error{sm.ErrToken, sm.ErrData, sm.ErrMissing, sm.ErrWrong, sm.ErrUnprotected} {
-		if errors.Is(err, lie) {
-			return untrusted(err)
-		}
-	}
-	return err
+	return Judge(i.ask(ctx, c))
 }
 
-// verify reads EF 2F02 and verifies it up to the root.
-func verify(ef []byte) (cvc.Verified, error) {
-	chain, err := cvc.ParseChain(ef)
-	if err != nil {
-		return cvc.Verified{}, err
-	}
-	return chain.Verify(roots())
-}
-
-// prove has the device prove its key and asks what else there is to know in the
-// channel that comes of it.
-func (i *Inspection) prove(ctx context.Context, c *client.Client, key *curve.Public, rand io.Reader) (err error) {
-	if err = c.OpenChannel(ctx, suite, key, rand); err != nil {
-		return err
-	}
+// ask asks a device that has proven its key what else there is to know, in the channel
+// that came of it.
+func (i *Inspection) ask(ctx context.Context, c *client.Client) (err error) {
 	if i.SOPIN, err = c.PINStatus(ctx, client.SOPIN); err != nil {
 		return err
 	}
@@ -217,6 +190,50 @@ func (i *Inspection) prove(ctx context.Context, c *client.Client, key *curve.Pub
 		return err
 	}
 	i.Objects, err = c.Objects(ctx)
+	return err
+}
+
+// Prove has the application that is selected prove that it is a device below one of the
+// roots, with the key of its certificate. It leaves the client in the secure channel
+// that comes of the proof, and changes nothing on the card. Errors: ErrNotTrusted, and
+// status words and transport errors of the card.
+func Prove(ctx context.Context, c *client.Client, roots cvc.Roots, rand io.Reader) (cvc.Verified, error) {
+	ef, err := c.ReadFile(ctx, pkcs15.FileDevice)
+	if err != nil {
+		return cvc.Verified{}, err
+	}
+	chain, err := cvc.ParseChain(ef)
+	if err != nil {
+		return cvc.Verified{}, untrusted(err)
+	}
+	device, err := chain.Verify(roots)
+	if err != nil {
+		return cvc.Verified{}, untrusted(err)
+	}
+	key, err := device.DeviceKey().EC()
+	if err != nil {
+		return cvc.Verified{}, untrusted(err)
+	}
+	err = c.OpenChannel(ctx, suite, key, rand)
+	for _, no := range []error{apdu.WrongData, apdu.InstructionNotSupported, apdu.ConditionsNotSatisfied} {
+		if errors.Is(err, no) {
+			return cvc.Verified{}, untrusted(errors.Join(errNoProof, err))
+		}
+	}
+	if err != nil {
+		return cvc.Verified{}, Judge(err)
+	}
+	return device, nil
+}
+
+// Judge tells lies from failures: what breaks a secure channel is ErrNotTrusted, beside
+// what it was, and any other error stays as it is.
+func Judge(err error) error {
+	for _, lie := range []error{sm.ErrToken, sm.ErrData, sm.ErrMissing, sm.ErrWrong, sm.ErrUnprotected} {
+		if errors.Is(err, lie) {
+			return untrusted(err)
+		}
+	}
 	return err
 }
 

@@ -20,11 +20,9 @@ package account
 
 import (
 	"context"
-	"crypto/rand"
 	"database/sql"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"hsmemu/applet/cvc"
@@ -59,8 +57,6 @@ var DefaultLimits = Limits{
 // Options say how accounts are kept. The zero value has the clock and the limits of
 // this package, and accepts devices under the emulator's root.
 type Options struct {
-	// Rand is where session identifiers and codes come from; nil for the system's.
-	Rand io.Reader
 	// Roots are what devices have to be certified under; nil for the emulator's
 	// alone.
 	Roots cvc.Roots
@@ -140,9 +136,6 @@ func (e *RateError) Error() string { return "too many attempts: " + e.What }
 
 // New are the accounts in records.
 func New(store *records.Store, o Options) *Accounts {
-	if o.Rand == nil {
-		o.Rand = rand.Reader
-	}
 	if o.Roots == nil {
 		o.Roots = cvc.EmulatorRoots()
 	}

@@ -182,7 +182,7 @@ func (a *Accounts) Enrol(ctx context.Context, cookie, email, source string) erro
 	if err != nil {
 		return err
 	}
-	secret, err := newCode(a.o.Rand)
+	secret, err := newCode(a.store.Rand())
 	if err != nil {
 		return fmt.Errorf("draw an activation code: %w", err)
 	}

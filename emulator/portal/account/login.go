@@ -125,7 +125,7 @@ func (a *Accounts) login(ctx context.Context, card *ram.Session) (Session, error
 // which is not a condition: Proof.UserPIN tells. Errors: portal.ErrNotTrusted, and
 // status words and transport errors of the card.
 func (a *Accounts) Prove(ctx context.Context, card client.Card) (Proof, error) {
-	p, err := prove(ctx, card, a.o.Roots, a.o.Rand)
+	p, err := prove(ctx, card, a.o.Roots, a.store.Rand())
 	if err != nil && !errors.Is(err, portal.ErrNotTrusted) {
 		err = &cardError{err}
 	}

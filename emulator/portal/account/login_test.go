@@ -55,7 +55,7 @@ func TestLogin_Script(t *testing.T) {
 	_, _, err := s.connect(t, r, account.RAMID(s.begin(t)))
 	require.ErrorAs(t, err, new(*account.PINError))
 	require.Equal(t, "00200081", hex(r.sent[0]))
-	require.Equal(t, "00A40400", hex(r.sent[1][:4]))
+	require.Equal(t, "00A4040C", hex(r.sent[1][:4]))
 	require.Equal(t, "00B12F02", hex(r.sent[2][:4]))
 
 	// So it is with a reader whose card answers 6900.
@@ -67,7 +67,7 @@ func TestLogin_Script(t *testing.T) {
 	}}
 	_, _, err = s.connect(t, r, account.RAMID(s.begin(t)))
 	require.ErrorAs(t, err, new(*account.PINError))
-	require.Equal(t, "00A40400", hex(r.sent[1][:4]))
+	require.Equal(t, "00A4040C", hex(r.sent[1][:4]))
 }
 
 // A card without the application, or with one that cannot prove what it is, is no

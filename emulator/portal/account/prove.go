@@ -9,8 +9,6 @@ import (
 	"hsmemu/applet/apdu"
 	"hsmemu/applet/client"
 	"hsmemu/applet/cvc"
-	"hsmemu/applet/pkcs15"
-	"hsmemu/applet/sm"
 	"hsmemu/applet/tlv"
 	"hsmemu/emulator/portal"
 )
@@ -63,67 +61,40 @@ func (e *PINError) Error() string {
 	return fmt.Sprintf("The user PIN was not verified, %d tries left. Verify it and connect again.", e.Status.Left)
 }
 
-// suite is the chip authentication that the portal asks for: the vendor's code takes
-// the one with triple DES, which is as old as the first cards.
-const suite = sm.AES128
-
-// errNoProof is why a firmware without chip authentication is not trusted.
-var errNoProof = errors.New("its firmware has no chip authentication, so it cannot prove what it is")
-
 // prove has a card prove what it is and asks it whether its user is authenticated.
 // It selects the application only where it is not selected yet, and never resets the
 // card: both would end the login that was made at the card. Errors:
 // portal.ErrNotTrusted, and status words and transport errors of the card.
-func prove(ctx context.Context, card client.Card, roots cvc.Roots, rand io.Reader) (Proof, error) {
+func prove(ctx context.Context, card client.Card, roots cvc.Roots, rand io.Reader) (p Proof, err error) {
 	c := client.New(card)
-	// An application that is selected answers with the state of the PIN.
-	_, err := c.Send(ctx, apdu.Command{INS: apdu.InsVerify, P2: apdu.RefUserPIN})
-	var sw apdu.SW
-	switch {
-	case err == nil:
-	case !errors.As(err, &sw):
-		return Proof{}, fmt.Errorf("status of the user PIN: %w", err)
-	case sw == apdu.ClassNotSupported, sw == apdu.InstructionNotSupported, sw == 0x6900:
-		if _, err = c.Select(ctx); errors.Is(err, apdu.NotFound) {
-			return Proof{}, untrusted(err)
-		}
-		if err != nil {
-			return Proof{}, err
-		}
-	}
-	ef, err := c.ReadFile(ctx, pkcs15.FileDevice)
-	if err != nil {
+	if err := c.Enter(ctx); errors.Is(err, apdu.NotFound) {
+		return Proof{}, fmt.Errorf("%w: %w", portal.ErrNotTrusted, err)
+	} else if err != nil {
 		return Proof{}, err
 	}
-	var p Proof
-	chain, err := cvc.ParseChain(ef)
-	if err == nil {
-		p.Device, err = chain.Verify(roots)
+	if p.Device, err = portal.Prove(ctx, c, roots, rand); err != nil {
+		return Proof{}, err
 	}
-	if err != nil {
-		return Proof{}, untrusted(err)
-	}
-	key, err := p.Device.DeviceKey().EC()
-	if err != nil {
-		return Proof{}, untrusted(err)
-	}
-	if err := c.OpenChannel(ctx, suite, key, rand); err != nil {
-		return Proof{}, judge(err)
-	}
-	if p.UserPIN, err = c.PINStatus(ctx, client.UserPIN); err != nil {
-		return Proof{}, judge(err)
-	}
-	if p.Firmware, err = firmware(ctx, c); err != nil {
-		return Proof{}, judge(err)
-	}
-	if p.UserPIN.State == client.Verified {
-		// The login belongs to the program at the card, which goes on after this.
-		// Firmware 2.0 and older do not know the command.
-		if err := c.KeepLogin(ctx); err != nil && !errors.As(err, &sw) {
-			return Proof{}, judge(err)
-		}
+	if err := p.ask(ctx, c); err != nil {
+		return Proof{}, portal.Judge(err)
 	}
 	return p, nil
+}
+
+// ask asks a device that has proven its key for its user and its version.
+func (p *Proof) ask(ctx context.Context, c *client.Client) (err error) {
+	if p.UserPIN, err = c.PINStatus(ctx, client.UserPIN); err != nil {
+		return err
+	}
+	if p.Firmware, err = firmware(ctx, c); err != nil || p.UserPIN.State != client.Verified {
+		return err
+	}
+	// The login belongs to the program at the card, which goes on after this. Firmware
+	// 2.0 and older do not know the command.
+	if err := c.KeepLogin(ctx); err != nil && !errors.As(err, new(apdu.SW)) {
+		return err
+	}
+	return nil
 }
 
 // tagAttributes has the version of the firmware in the answer to SELECT, the last two
@@ -150,21 +121,4 @@ func firmware(ctx context.Context, c *client.Client) (string, error) {
 		return "", nil
 	}
 	return portal.Version{Major: a.Value[len(a.Value)-2], Minor: a.Value[len(a.Value)-1]}.String(), nil
-}
-
-func untrusted(why error) error { return fmt.Errorf("%w: %w", portal.ErrNotTrusted, why) }
-
-// judge tells lies from failures.
-func judge(err error) error {
-	for _, lie := range []error{sm.ErrToken, sm.ErrData, sm.ErrMissing, sm.ErrWrong, sm.ErrUnprotected} {
-		if errors.Is(err, lie) {
-			return untrusted(err)
-		}
-	}
-	for _, sw := range []error{apdu.WrongData, apdu.InstructionNotSupported, apdu.ConditionsNotSatisfied} {
-		if errors.Is(err, sw) {
-			return untrusted(errors.Join(errNoProof, err))
-		}
-	}
-	return err
 }

@@ -65,7 +65,7 @@ const idLen = 32
 // newCookie draws the identifier that a browser keeps.
 func (a *Accounts) newCookie() (string, error) {
 	id := make([]byte, idLen)
-	if _, err := io.ReadFull(a.o.Rand, id); err != nil {
+	if _, err := io.ReadFull(a.store.Rand(), id); err != nil {
 		return "", fmt.Errorf("begin a session: %w", err)
 	}
 	return base64.RawURLEncoding.EncodeToString(id), nil

@@ -34,7 +34,7 @@ import (
 	"hsmemu/applet/apdu"
 	"hsmemu/applet/client"
 	"hsmemu/applet/cvc"
-	"hsmemu/applet/sm"
+	"hsmemu/emulator/portal"
 	"hsmemu/emulator/ram"
 )
 
@@ -44,9 +44,6 @@ const TextFailed = "Failure talking to card. Is this a SmartCard-HSM ?"
 
 // Errors of cards and of what is asked of them.
 var (
-	// ErrDevice says that a card is no device below an accepted root, or has not
-	// proven its key.
-	ErrDevice = errors.New("the card is not to be trusted")
 	// ErrOtherDevice says that another device was expected. It is for Admit.
 	ErrOtherDevice = errors.New("another device was expected")
 	// ErrUnknown says that no HSM of a name is connected.
@@ -163,20 +160,13 @@ func (s *Service) meet(ctx context.Context, c *client.Client, session string) (*
 	if err := c.Enter(ctx); err != nil {
 		return nil, err
 	}
-	chain, err := c.Device(ctx)
+	device, err := portal.Prove(ctx, c, s.Roots, s.Rand)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrDevice, err)
-	}
-	device, err := chain.Verify(s.Roots)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrDevice, err)
+		return nil, err
 	}
 	point, err := device.DeviceKey().EC()
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrDevice, err)
-	}
-	if err := c.OpenChannel(ctx, sm.AES128, point, s.Rand); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrDevice, err)
+		return nil, err
 	}
 	if s.Admit != nil {
 		if err := s.Admit(session, device.Path()); err != nil {

@@ -36,6 +36,7 @@ import (
 	"hsmemu/applet/cvc"
 	"hsmemu/applet/pkcs15"
 	"hsmemu/emulator/chiptest"
+	"hsmemu/emulator/portal"
 	"hsmemu/emulator/portal/cloudhsm"
 	"hsmemu/emulator/portal/pki"
 	"hsmemu/emulator/ram"
@@ -588,7 +589,7 @@ func TestService_RefusesCards(t *testing.T) {
 		err    error
 	}{
 		"a foreign root":     {mine, cloudhsm.Config{Roots: cvc.VendorRoots()}, "/rt/hsm", cvc.ErrUnknownRoot},
-		"another's identity": {lying{mine.Copy(), other.Copy()}, cloudhsm.Config{}, "/rt/hsm", cloudhsm.ErrDevice},
+		"another's identity": {lying{mine.Copy(), other.Copy()}, cloudhsm.Config{}, "/rt/hsm", portal.ErrNotTrusted},
 		"no SmartCard-HSM":   {mute{}, cloudhsm.Config{}, "/rt/hsm", nil},
 		"another device": {other.Copy(), cloudhsm.Config{Admit: func(session, path string) error {
 			if session != "one" || path != "/UTSRCAEM1/UTDICAEM01/DENK9900000" {
