@@ -37,6 +37,7 @@ type live struct {
 	app      *app
 	out      io.Writer // where its addresses go
 	listener net.Listener
+	options  console.Options // what else is on the page
 	end      context.CancelFunc
 	ended    chan error // has what Serve returns; nil before
 }
@@ -61,20 +62,30 @@ func (a *app) openConsole(ctx context.Context, f consoleFlags, out io.Writer) (*
 	return &live{app: a, out: out, listener: l}, nil
 }
 
+// with puts more onto the page, before it is shown; Rand, Clock and Make are show's.
+func (l *live) with(o console.Options) *live {
+	if l != nil {
+		l.options = o
+	}
+	return l
+}
+
 // show serves the page about cards from here on, and prints its addresses.
 func (l *live) show(ctx context.Context, cards []*control.Card) error {
 	if l == nil {
 		return nil
 	}
 	world := l.app.outside
-	page, err := console.New(cards, console.Options{Rand: rand.Reader, Clock: world.Clock, Make: func(situation string) (control.Moment, error) {
+	o := l.options
+	o.Rand, o.Clock, o.Make = rand.Reader, world.Clock, func(situation string) (control.Moment, error) {
 		s, firmware, err := view.ParseSituation(strings.Fields(strings.ReplaceAll(situation, ",", " ")))
 		if err != nil {
 			return control.Moment{}, err
 		}
 		d, err := world.Manufacture(chip.Order{Firmware: firmware, Like: &s})
 		return control.MomentOf(d), err
-	}})
+	}
+	page, err := console.New(cards, o)
 	if err != nil {
 		return err
 	}

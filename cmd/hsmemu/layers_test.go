@@ -98,7 +98,7 @@ var layers = map[string]layer{
 	}},
 
 	"emulator/view":        {pure: true, imports: []string{"applet", "applet/apdu", "applet/tlv", "applet/cvc", "applet/pkcs15", "emulator/broken", "emulator/chip", "keystore", "pinstate"}},
-	"emulator/console":     {imports: []string{"docs/protocol", "emulator", "emulator/control", "emulator/view", "emulator/web"}},
+	"emulator/console":     {imports: []string{"docs/protocol", "emulator", "emulator/control", "emulator/lesson", "emulator/view", "emulator/web"}},
 	"docs/protocol":        {},
 	"emulator/web":         {imports: []string{"vsmartcard/descriptors"}},
 	"emulator/browsertest": {modules: []string{"github.com/chromedp"}},                                     // for tests alone

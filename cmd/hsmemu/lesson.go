@@ -18,6 +18,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hsmemu/emulator/console"
 	"hsmemu/emulator/lesson"
 	"hsmemu/emulator/program"
 	"hsmemu/emulator/view"
@@ -26,6 +27,7 @@ import (
 
 func newLessonCommand(a *app) *cobra.Command {
 	var dir, student, report string
+	var page consoleFlags
 	cmd := &cobra.Command{
 		Use:   "lesson [NAME]",
 		Short: "work through a lesson, judged by what the cards say",
@@ -37,7 +39,9 @@ func newLessonCommand(a *app) *cobra.Command {
 			"the shell ends; cards of your own are not touched.\n\n" +
 			"--dir has a lesson of your own, in the form of Killercoda and localcoda, with hints and solutions beside it.\n" +
 			"Its scripts are programs that run as you, with a time limit and a folder of their own, and are not locked in.\n" +
-			"--report posts how it stands with each step to a trainer, and nothing else.",
+			"--report posts how it stands with each step to a trainer, and nothing else.\n\n" +
+			"With --console the cards and the lesson are on a page for a browser, as docs/console.md shows: the text, hints, check,\n" +
+			"undo and next, judged as here.",
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
@@ -69,12 +73,13 @@ func newLessonCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.teach(context.WithoutCancel(cmd.Context()), l, lesson.Options{Student: cmp.Or(student, a.env("USER"), "student"), Report: report})
+			return a.teach(context.WithoutCancel(cmd.Context()), l, lesson.Options{Student: cmp.Or(student, a.env("USER"), "student"), Report: report}, page)
 		},
 	}
 	cmd.Flags().StringVar(&dir, "dir", "", "folder of a lesson of your own")
 	cmd.Flags().StringVar(&student, "student", "", "with --report: your `NAME` in the trainer's table (default $USER)")
 	cmd.Flags().StringVar(&report, "report", "", "post results to this `URL` of a trainer's console")
+	page.flags(cmd)
 	act := func(use, short string, do func(*cobra.Command, *lesson.Session) error) *cobra.Command {
 		return &cobra.Command{Use: use, Short: short, Args: exactly(0), RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := a.lessonHere()
@@ -170,7 +175,7 @@ func (a *app) prepared(o lesson.Options) (lesson.Options, error) {
 }
 
 // teach runs a shell in a session of its own.
-func (a *app) teach(ctx context.Context, l *lesson.Lesson, o lesson.Options) error {
+func (a *app) teach(ctx context.Context, l *lesson.Lesson, o lesson.Options, page consoleFlags) error {
 	o, err := a.prepared(o)
 	if err != nil {
 		return err
@@ -179,21 +184,29 @@ func (a *app) teach(ctx context.Context, l *lesson.Lesson, o lesson.Options) err
 	if err != nil {
 		return err
 	}
+	shown, err := a.openConsole(ctx, page, a.out)
+	if err != nil {
+		return err
+	}
 	p, err := lesson.Begin(ctx, l, o)
 	if err != nil {
-		return fmt.Errorf("begin the lesson: %w", err)
+		return errors.Join(fmt.Errorf("begin the lesson: %w", err), shown.Close())
 	}
+	closeAll := func() error { return errors.Join(shown.Close(), p.Close()) }
 	withdraw, err := p.Announce(filepath.Join(d.Path(), lessonFile))
 	if err != nil {
-		return errors.Join(err, p.Close())
+		return errors.Join(err, closeAll())
+	}
+	if err := shown.with(console.Options{Lesson: p.Dir()}).show(ctx, p.Cards()); err != nil {
+		return errors.Join(err, withdraw(), closeAll())
 	}
 	fmt.Fprintf(a.out, "%s\n\n%s\n\n", l.Title, lesson.Plain(l.Intro))
 	if err := a.tellStep(p.Session); err != nil {
-		return errors.Join(err, withdraw(), p.Close())
+		return errors.Join(err, withdraw(), closeAll())
 	}
 	fmt.Fprintln(a.out, "\n`lesson check` judges, `lesson hint` helps, `lesson undo` takes back, `lesson next` goes on; `exit` ends it all.")
 	ended := a.lessonShell(p.Session)
-	if err := errors.Join(withdraw(), p.Close()); err != nil {
+	if err := errors.Join(withdraw(), closeAll()); err != nil {
 		return fmt.Errorf("end the lesson: %w", err)
 	}
 	return ended
@@ -241,39 +254,29 @@ func (a *app) tellHint(s *lesson.Session) error {
 	return err
 }
 
-// judged checks the present step, says what was found, and reports it where that was
-// asked for.
-func (a *app) judged(ctx context.Context, s *lesson.Session) (bool, error) {
-	v, err := s.Check(ctx)
-	if err != nil {
-		return false, err
-	}
+// verdict says what was found of the present step.
+func (a *app) verdict(v lesson.Verdict) {
 	if said := strings.TrimSpace(v.Says); said != "" && !v.Solved {
 		for line := range strings.SplitSeq(said, "\n") {
 			fmt.Fprintln(a.out, view.Printable(line))
 		}
 	}
-	if url := s.Report(); url != "" && s.Step() != nil {
-		if err := lesson.Post(ctx, url, s.Result()); err != nil {
-			fmt.Fprintf(a.err, "hsmemu: the trainer was not told: %s\n", oneLine(err.Error()))
-		}
+	if v.Untold != nil {
+		fmt.Fprintf(a.err, "hsmemu: the trainer was not told: %s\n", oneLine(v.Untold.Error()))
 	}
-	return v.Solved, nil
 }
 
 // errUnsolved is said where a step is not solved yet.
 var errUnsolved = errors.New("this step is not solved yet")
 
 func (a *app) nextStep(ctx context.Context, s *lesson.Session) error {
-	solved, err := a.judged(ctx, s)
-	if err == nil && !solved {
-		err = hinted{errUnsolved, "lesson hint"}
-	}
+	v, err := s.Advance(ctx)
 	if err != nil {
 		return err
 	}
-	if err := s.Next(); err != nil {
-		return fmt.Errorf("keep the cards for undo: %w", err)
+	a.verdict(v)
+	if !v.Solved {
+		return hinted{errUnsolved, "lesson hint"}
 	}
 	return a.tellStep(s)
 }
@@ -299,11 +302,12 @@ func newLessonCheckCommand(a *app) *cobra.Command {
 				return err
 			}
 			for {
-				solved, err := a.judged(cmd.Context(), s)
+				v, err := s.Judge(cmd.Context())
 				if err != nil {
 					return err
 				}
-				if solved {
+				a.verdict(v)
+				if v.Solved {
 					_, err := fmt.Fprintln(a.out, "solved; `lesson next` goes on")
 					return err
 				}

@@ -13,6 +13,7 @@ import (
 
 	"hsmemu/emulator/control"
 	"hsmemu/emulator/view"
+	"hsmemu/emulator/web"
 )
 
 // How much of a card's past is kept.
@@ -146,8 +147,7 @@ func (k *card) update() {
 	if k.of.listeners() > 0 {
 		for i := first; i < len(k.rows); i++ {
 			if i > first || k.rows[i].Count != from {
-				k.say(&k.of.staff, "row", k.rows[i].id(), k.rowHTML(k.rows[i]))
-				k.say(&k.of.class, "row", k.rows[i].id(), k.rowHTML(k.rows[i]))
+				k.of.say(message{k.running.Name, k.rows[i].id(), k.rowHTML(k.rows[i])}, &k.of.staff, &k.of.class)
 			}
 		}
 		k.draw()
@@ -225,22 +225,30 @@ func (r row) Mark() string {
 // At is when it began.
 func (r row) At() time.Time { return r.Events[0].At }
 
-// message is what listeners are told: another content for an element of a card's page.
+// message is what listeners are told: another content for an element of a page.
 type message struct {
-	Card string `json:"card"`
+	Card string `json:"card"` // empty for what is about no card
 	ID   string `json:"id"`
 	HTML string `json:"html"`
 }
 
-func (k *card) say(f feed, kind, id, content string) {
-	b, err := json.Marshal(message{k.running.Name, id, content})
+func (c *Console) say(m message, feeds ...*web.Feed) {
+	b, err := json.Marshal(m)
 	if err != nil {
 		return // of strings alone: it cannot be
 	}
-	f.Say(kind, string(b))
+	for _, f := range feeds {
+		f.Say(m.kind(), string(b))
+	}
 }
 
-type feed interface{ Say(name, text string) }
+// kind is the event that it comes as.
+func (m message) kind() string {
+	if strings.HasPrefix(m.ID, "row-") {
+		return "row"
+	}
+	return "panel"
+}
 
 // draw tells listeners of the panels that are another than they have, not too often.
 func (k *card) draw() {
@@ -254,10 +262,11 @@ func (k *card) draw() {
 			continue
 		}
 		k.drawn[id] = content
-		k.say(&k.of.staff, "panel", id, content)
-		if !staffOnly[id] {
-			k.say(&k.of.class, "panel", id, content)
+		to := []*web.Feed{&k.of.staff, &k.of.class}
+		if staffOnly[id] {
+			to = to[:1]
 		}
+		k.of.say(message{k.running.Name, id, content}, to...)
 	}
 }
 
@@ -336,12 +345,13 @@ type pageOf struct {
 	Panels map[string]template.HTML
 	Rows   []template.HTML
 	Make   bool
+	Lesson template.HTML // empty for none
 }
 
 func (k *card) page(p page) pageOf {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	v := pageOf{page: p, Name: k.running.Name, Panels: map[string]template.HTML{}, Make: k.of.options.Make != nil}
+	v := pageOf{page: p, Name: k.running.Name, Panels: map[string]template.HTML{}, Make: k.of.options.Make != nil, Lesson: k.of.desk.html()}
 	all := k.panels(p.Staff)
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		v.Panels[name] = template.HTML(all[name]) //nolint:gosec // made by a template

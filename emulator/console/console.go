@@ -10,7 +10,8 @@
 //	err = c.Serve(ctx, l)
 //
 // It knows a card through packages control and view alone: no file and no key, and
-// of commands only what is no secret.
+// of commands only what is no secret. A lesson that goes on beside the cards is shown and judged
+// as in its shell.
 package console
 
 import (
@@ -32,13 +33,15 @@ import (
 	"hsmemu/emulator/web"
 )
 
-// Options are what a console needs. All but Make and Names are needed.
+// Options are what a console needs. Rand and Clock are needed.
 type Options struct {
 	// Rand is where tokens come from, and Clock the time.
 	Rand  io.Reader
 	Clock func() time.Time
 	// Make makes a card in a stated situation, as in "so=7 user=2"; nil makes none.
 	Make func(situation string) (control.Moment, error)
+	// Lesson is the folder of a lesson's session that goes on beside the cards; empty for none.
+	Lesson string
 	// Names are names of this machine besides localhost, see web.Guard.
 	Names []string
 }
@@ -52,6 +55,7 @@ type Console struct {
 	rules          *rules
 	templates      *template.Template
 	wake           chan struct{} // something changed that is no event
+	desk           *desk         // nil without a lesson
 }
 
 // Intervals.
@@ -76,6 +80,11 @@ func New(cards []*control.Card, o Options) (*Console, error) {
 	for _, t := range []*token{&c.trainer, &c.pupil} {
 		if *t, err = newToken(o.Rand); err != nil {
 			return nil, fmt.Errorf("make a token: %w", err)
+		}
+	}
+	if o.Lesson != "" {
+		if c.desk, err = c.at(o.Lesson); err != nil {
+			return nil, err
 		}
 	}
 	for _, running := range cards {
@@ -114,6 +123,9 @@ func (c *Console) Serve(ctx context.Context, l net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var telling sync.WaitGroup
 	telling.Go(func() { c.tell(ctx) })
+	if c.desk != nil {
+		telling.Go(func() { c.desk.follow(ctx) })
+	}
 	defer telling.Wait()
 	defer cancel()
 	// Held commands go before the page does.

@@ -67,6 +67,9 @@ func (c *Console) pages() http.Handler {
 	p.Read("/card/{card}/event/{number}", c.of(c.eventPage))
 	p.Read("/card/{card}/transcript", c.of(transcript))
 	p.Change("/card/{card}/transcript", c.of(transcript))
+	if c.desk != nil {
+		p.Change("/lesson/{deed}", c.desk.act)
+	}
 	for name, do := range actions {
 		p.Change("/card/{card}/"+name, c.of(func(w http.ResponseWriter, r *http.Request, k *card) {
 			said, err := do(r, k)
@@ -115,8 +118,9 @@ func (c *Console) page(r *http.Request, title string) page {
 func (c *Console) index(w http.ResponseWriter, r *http.Request) {
 	v := struct {
 		page
-		Cards []pageOf
-	}{page: c.page(r, "Cards")}
+		Cards  []pageOf
+		Lesson template.HTML
+	}{page: c.page(r, "Cards"), Lesson: c.desk.html()}
 	for _, k := range c.cards {
 		v.Cards = append(v.Cards, k.page(v.page))
 	}

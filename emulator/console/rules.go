@@ -56,108 +56,37 @@ func (r *rules) link(id string) string {
 	return ""
 }
 
-// page makes HTML of the Markdown that the chapters are written in: headings, paragraphs,
-// lists, tables, and blocks of code.
+// page is a chapter as HTML.
 func (r *rules) page(text string) string {
-	var b strings.Builder
-	open := "" // the element that lines belong to
-	end := func() {
-		if open != "" {
-			b.WriteString("</" + open + ">\n")
-			if open == "table" {
-				b.WriteString("</div>\n")
-			}
+	return markdown{top: 1, href: r.href, word: r.words, row: func(cells []string) string {
+		if statement.MatchString(cells[0]) {
+			return cells[0]
 		}
-		open = ""
-	}
-	begin := func(element, before string) {
-		if open != element {
-			end()
-			b.WriteString(before)
-			open = element
-		}
-	}
-	for line := range strings.Lines(text) {
-		line = strings.TrimRight(line, "\n")
-		switch {
-		case open == "pre" && strings.HasPrefix(line, "```"):
-			end()
-		case open == "pre":
-			b.WriteString(html.EscapeString(line) + "\n")
-		case strings.HasPrefix(line, "```"):
-			begin("pre", `<pre tabindex="0">`)
-		case line == "":
-			end()
-		case strings.HasPrefix(line, "#"):
-			end()
-			n := len(line) - len(strings.TrimLeft(line, "#"))
-			fmt.Fprintf(&b, "<h%d>%s</h%d>\n", n, r.inline(strings.TrimSpace(line[n:])), n)
-		case strings.HasPrefix(line, "|"):
-			r.row(&b, line, open != "table", func() { begin("table", `<div class="scroll-x" tabindex="0"><table>`) })
-		case strings.HasPrefix(line, "* "):
-			begin("ul", "<ul>")
-			b.WriteString("<li>" + r.inline(line[2:]) + "</li>\n")
-		default:
-			begin("p", "<p>")
-			b.WriteString(r.inline(line) + "\n")
-		}
-	}
-	end()
-	return b.String()
+		return ""
+	}}.page(text)
 }
 
-// row is a line of a table.
-func (r *rules) row(b *strings.Builder, line string, first bool, begin func()) {
-	cells := strings.Split(strings.Trim(strings.ReplaceAll(line, `\|`, "\x00"), "| "), " | ")
-	if strings.Trim(line, "|-: ") == "" && strings.Contains(line, "-") {
-		return
+// href is where a link of a chapter leads; empty if it leads out of the chapters.
+func (r *rules) href(to string) string {
+	page, place, _ := strings.Cut(to, "#")
+	name := strings.TrimSuffix(page, ".md")
+	if strings.Contains(page, "/") || name == page {
+		return elsewhere(to)
 	}
-	begin()
-	cell, id := "td", ""
-	if first {
-		cell = "th"
+	if place != "" {
+		place = "#" + place
 	}
-	if statement.MatchString(cells[0]) {
-		id = ` id="` + cells[0] + `"`
-	}
-	b.WriteString("<tr" + id + ">")
-	for _, c := range cells {
-		b.WriteString("<" + cell + ">" + r.inline(strings.ReplaceAll(c, "\x00", "|")) + "</" + cell + ">")
-	}
-	b.WriteString("</tr>\n")
+	return "/rules/" + name + place
 }
 
-var (
-	codeForm = regexp.MustCompile("`([^`]+)`")
-	linkForm = regexp.MustCompile(`\[([^\]]+)\]\(([^)\s]+)\)`)
-	emphasis = regexp.MustCompile(`\*([^*]+)\*`)
-)
-
-// inline is a text in a line: code, links, emphasis, and statements that are named.
-func (r *rules) inline(text string) string {
-	s := html.EscapeString(text)
-	s = codeForm.ReplaceAllString(s, "<code>$1</code>")
-	s = linkForm.ReplaceAllStringFunc(s, func(m string) string {
-		part := linkForm.FindStringSubmatch(m)
-		to := part[2]
-		page, place, _ := strings.Cut(to, "#")
-		switch name := strings.TrimSuffix(page, ".md"); {
-		case strings.HasPrefix(to, "https://"):
-			return `<a href="` + to + `" rel="noopener noreferrer">` + part[1] + "</a>"
-		case !strings.Contains(page, "/") && name != page:
-			if place != "" {
-				place = "#" + place
-			}
-			return `<a href="/rules/` + name + place + `">` + part[1] + "</a>"
-		}
-		return part[1]
-	})
-	s = emphasis.ReplaceAllString(s, "<em>$1</em>")
+// words links statements that a text names.
+func (r *rules) words(text string) string {
+	escaped := html.EscapeString(text)
 	if statement.MatchString(text) {
-		return s
+		return escaped
 	}
-	return r.links.ReplaceAllStringFunc(s, func(id string) string {
-		if to := r.link(id); to != "" && !strings.Contains(s, `#`+id) {
+	return r.links.ReplaceAllStringFunc(escaped, func(id string) string {
+		if to := r.link(id); to != "" {
 			return `<a href="` + to + `">` + id + "</a>"
 		}
 		return id

@@ -363,9 +363,12 @@ func Commands(text string) (all []string) {
 	return all
 }
 
+// Markdown is a text without marks that are for other players.
+func Markdown(text string) string { return clicks.ReplaceAllString(text, "") }
+
 // Plain is a text for a terminal: without marks that are for other players.
 func Plain(text string) string {
-	text = clicks.ReplaceAllString(text, "")
+	text = Markdown(text)
 	var out []string
 	code := false
 	for _, line := range strings.Split(strings.TrimRight(text, "\n"), "\n") {

@@ -75,6 +75,14 @@ func Begin(ctx context.Context, l *Lesson, o Options) (p *Player, err error) {
 	return p, p.begin()
 }
 
+// Cards are those in readers.
+func (p *Player) Cards() []*control.Card {
+	if p.readers == nil {
+		return nil
+	}
+	return p.readers.Cards
+}
+
 // serve puts the lesson's cards into readers, and records what happens to them.
 func (p *Player) serve(ctx context.Context, o Options) error {
 	if len(p.Lesson.Cards) == 0 {

@@ -54,6 +54,7 @@ type Session struct {
 	dir      string
 	cards    *statedir.Dir
 	progress progress
+	kept     time.Time // when the progress was written that it has
 }
 
 // progress is what a session's folder says of it.
@@ -74,15 +75,9 @@ var ErrNoSession = errors.New("no lesson is going on here")
 // Join takes up the session in a folder. Error: ErrNoSession.
 func Join(dir string) (*Session, error) {
 	s := &Session{dir: dir}
-	text, err := os.ReadFile(s.path("progress.json"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, ErrNoSession
-	}
-	if err == nil {
-		err = json.Unmarshal(text, &s.progress)
-	}
+	err := s.read()
 	if err != nil {
-		return nil, fmt.Errorf("read the session: %w", err)
+		return nil, err
 	}
 	if s.Lesson, err = Load(os.DirFS(s.path("lesson"))); err != nil {
 		return nil, err
@@ -91,6 +86,37 @@ func Join(dir string) (*Session, error) {
 	s.cards, err = statedir.Open(s.path("state"), unsealed())
 	return s, err
 }
+
+// read reads the progress. Error: ErrNoSession.
+func (s *Session) read() error {
+	at := s.written()
+	text, err := os.ReadFile(s.path("progress.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return ErrNoSession
+	}
+	var p progress
+	if err == nil {
+		err = json.Unmarshal(text, &p)
+	}
+	if err != nil {
+		return fmt.Errorf("read the session: %w", err)
+	}
+	s.progress, s.kept = p, at
+	return nil
+}
+
+// written is when the progress was written last; zero if it is not there.
+func (s *Session) written() time.Time {
+	info, err := os.Stat(s.path("progress.json"))
+	if err != nil {
+		return time.Time{}
+	}
+	return info.ModTime()
+}
+
+// Stale reports whether another process has gone on with the session since this one
+// joined it.
+func (s *Session) Stale() bool { return !s.written().Equal(s.kept) }
 
 func unsealed() store.Options { return store.Options{Sealers: []seal.Sealer{seal.Insecure{}}} }
 
@@ -163,6 +189,8 @@ type Verdict struct {
 	Solved bool
 	// Says is what it printed.
 	Says string
+	// Untold is why a trainer was not told of it; nil if he was, or if there is none.
+	Untold error
 }
 
 // Exit codes of a shell that say that a script could not do its work.
@@ -173,6 +201,16 @@ var ErrScript = errors.New("the script does not work")
 
 // Check judges the present step. Errors: ErrTooLong, ErrScript.
 func (s *Session) Check(ctx context.Context) (Verdict, error) {
+	v, err := s.verify(ctx)
+	if err != nil || s.Step() == nil {
+		return v, err
+	}
+	_, err = s.count(v.Solved)
+	return v, err
+}
+
+// verify runs the present step's verify script.
+func (s *Session) verify(ctx context.Context) (Verdict, error) {
 	step := s.Step()
 	if step == nil {
 		return Verdict{Solved: true}, nil
@@ -184,10 +222,68 @@ func (s *Session) Check(ctx context.Context) (Verdict, error) {
 	if err != nil {
 		return Verdict{Says: out}, fmt.Errorf("%s: %w", step.Verify, err)
 	}
-	s.progress.Tries++
-	s.progress.Solved = code == 0
-	return Verdict{Solved: code == 0, Says: out}, s.keep()
+	return Verdict{Solved: code == 0, Says: out}, nil
 }
+
+// count counts a verdict about the present step, and reports whether it did: not if
+// somebody went on meanwhile.
+func (s *Session) count(solved bool) (bool, error) {
+	step := s.progress.Step
+	if err := s.read(); err != nil || s.progress.Step != step {
+		return false, err
+	}
+	s.progress.Tries++
+	s.progress.Solved = solved
+	return true, s.keep()
+}
+
+// Judge is Check, which tells the trainer, too, where there is one.
+func (s *Session) Judge(ctx context.Context) (Verdict, error) {
+	v, err := s.Check(ctx)
+	if err == nil {
+		v.Untold = s.tell(ctx)
+	}
+	return v, err
+}
+
+// Notice is Judge for somebody who looks again and again, and has not been asked to:
+// what is not solved is neither counted nor told, and what was solved before is not told again.
+func (s *Session) Notice(ctx context.Context) (Verdict, error) {
+	if s.Step() == nil || s.progress.Solved {
+		return Verdict{Solved: true}, nil
+	}
+	v, err := s.verify(ctx)
+	if err != nil || !v.Solved {
+		return v, err
+	}
+	counted, err := s.count(true)
+	if counted && err == nil {
+		v.Untold = s.tell(ctx)
+	}
+	return v, err
+}
+
+// Advance is Judge, and then Next if the step is solved.
+func (s *Session) Advance(ctx context.Context) (Verdict, error) {
+	v, err := s.Judge(ctx)
+	if err == nil && v.Solved {
+		if err = s.Next(); err != nil {
+			err = fmt.Errorf("keep the cards for undo: %w", err)
+		}
+	}
+	return v, err
+}
+
+// tell posts the result of the present step, where the session reports.
+func (s *Session) tell(ctx context.Context) error {
+	if s.progress.Report == "" || s.Step() == nil {
+		return nil
+	}
+	return Post(ctx, s.progress.Report, s.Result())
+}
+
+// Solved reports whether the present step was found solved.
+func (s *Session) Solved() bool { return s.progress.Solved }
 
 // Result is how it stands with the present step, for Post.
 func (s *Session) Result() Result {
@@ -196,9 +292,6 @@ func (s *Session) Result() Result {
 		Solved: s.progress.Solved, Hints: s.progress.Hints, Tries: s.progress.Tries,
 	}
 }
-
-// Report is the URL that results are posted to, and empty if they are not.
-func (s *Session) Report() string { return s.progress.Report }
 
 // Hint is the next hint for the present step and how many follow it; after the last
 // one it comes again. It is empty where there are none.
@@ -212,6 +305,16 @@ func (s *Session) Hint() (hint string, more int, err error) {
 	return step.Hints[i], len(step.Hints) - i - 1, s.keep()
 }
 
+// Shown are the hints of the present step that were asked for, and how many are left.
+func (s *Session) Shown() (shown []string, more int) {
+	step := s.Step()
+	if step == nil {
+		return nil, 0
+	}
+	n := min(max(s.progress.Hints, 0), len(step.Hints))
+	return step.Hints[:n], len(step.Hints) - n
+}
+
 // Next goes on to the next step, whether this one is solved or not.
 func (s *Session) Next() error {
 	if s.Step() != nil {
@@ -222,7 +325,11 @@ func (s *Session) Next() error {
 
 // Undo puts cards and files back to how they were when the present step began.
 func (s *Session) Undo(ctx context.Context) error {
-	return s.restore(ctx, min(s.progress.Step, len(s.Lesson.Steps)-1))
+	if err := s.restore(ctx, min(s.progress.Step, len(s.Lesson.Steps)-1)); err != nil {
+		return err
+	}
+	s.progress.Solved = false
+	return s.keep()
 }
 
 // Reset goes back to the first step, with cards and files as they were then.
@@ -345,11 +452,17 @@ func (s *Session) keep() error {
 	if err != nil {
 		return err
 	}
-	fresh := s.path("progress.new")
-	if err := os.WriteFile(fresh, text, 0o600); err != nil {
+	// Another process may be writing it, too.
+	fresh, err := os.CreateTemp(s.dir, "progress-")
+	if err != nil {
 		return err
 	}
-	return os.Rename(fresh, s.path("progress.json"))
+	_, err = fresh.Write(text)
+	if err = errors.Join(err, fresh.Close()); err == nil {
+		err = os.Rename(fresh.Name(), s.path("progress.json"))
+	}
+	s.kept = s.written()
+	return err
 }
 
 // maxCopied is more than all files of a lesson, or of somebody's work, may have.
