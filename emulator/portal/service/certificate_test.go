@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"strings"
 	"testing"
 	"time"
 
@@ -40,10 +41,10 @@ type center struct {
 
 func (w *world) center(t testing.TB, name string, private bool) center {
 	t.Helper()
-	by := w.person(t, name+"@example.org")
+	by := w.person(t, strings.ToLower(name)+"@example.org")
 	r := w.submitted(t, by, service.TrustCenter, service.Data{Name: name, Private: private})
 	require.Equal(t, service.Completed, r.Word)
-	c := center{r.Data.Center, w.person(t, "ro-"+name+"@example.org"), w.person(t, "co-"+name+"@example.org")}
+	c := center{r.Data.Center, w.person(t, "ro-"+strings.ToLower(name)+"@example.org"), w.person(t, "co-"+strings.ToLower(name)+"@example.org")}
 	w.write(t, func(tx *records.Tx) error {
 		_, err := tx.Exec("INSERT INTO roles (account, role, subject) VALUES (?, ?, ?), (?, ?, ?)",
 			c.registration.Account, string(account.RegistrationOfficer), c.id, c.ca.Account, string(account.CertificationOfficer), c.id)
@@ -112,6 +113,8 @@ func TestCertificate(t *testing.T) {
 		}, w.log(t, alice, r.ID))
 	}
 	require.NotEmpty(t, w.mails(t, "alice@example.org"), "what officers did")
+	require.Contains(t, w.mails(t, "ro-acme@example.org"), "Service request 2 waits for you", "for approval")
+	require.Equal(t, w.mails(t, "ro-acme@example.org"), w.mails(t, "co-acme@example.org"), "each once")
 	require.Equal(t, "Service request 3", w.mails(t, "alice@example.org")[2])
 }
 

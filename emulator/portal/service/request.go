@@ -362,10 +362,41 @@ func (d *deed) move(to Word, text string) error {
 	if err := d.note(text); err != nil {
 		return err
 	}
-	if from == to || d.by.Account == r.Account {
+	if from == to {
 		return nil
 	}
+	if err := d.call(); err != nil || d.by.Account == r.Account {
+		return err
+	}
 	return d.inform(text)
+}
+
+// officer is whose step a request waits for, empty for no officer's.
+func (w Word) officer() account.Role {
+	switch w {
+	case Approve:
+		return account.RegistrationOfficer
+	case Produce:
+		return account.CertificationOfficer
+	}
+	return ""
+}
+
+// call mails the officers that a request waits for, if they want it.
+func (d *deed) call() error {
+	r := d.request
+	var list []int64
+	err := d.tx.Each(func(scan func(...any) error) error {
+		var id int64
+		err := scan(&id)
+		list = append(list, id)
+		return err
+	}, "SELECT DISTINCT account FROM roles WHERE role = ? AND COALESCE(subject, 0) IN (0, ?) AND account <> ?", string(r.Word.officer()), r.Data.Center, d.by.Account)
+	for _, officer := range list {
+		err = errors.Join(err, mail(d.tx, officer, fmt.Sprintf("Service request %d waits for you", r.ID),
+			fmt.Sprintf("%s, request %d, waits for its step (%s).\n", r.Type.Title(), r.ID, r.Word)))
+	}
+	return err
 }
 
 // inform mails whom a request belongs to, if they want it, what somebody else did.

@@ -65,7 +65,7 @@ func Open(ctx context.Context, folder string, o Options) (*Portal, error) {
 		p.ended = func(string, error) {}
 	}
 	p.Service, err = service.Open(ctx, service.Config{
-		Records: kept, Sessions: sessions{p.Accounts},
+		Records: kept, Sessions: service.Accounts(p.Accounts),
 		UpdateAny: o.UpdateAny, Updated: o.Updated,
 		ListURL: func(authority int64) string { return fmt.Sprintf("%s/se/crl/%d", o.URL, authority) },
 	})
@@ -103,21 +103,6 @@ func (p *Portal) Look(ctx context.Context) error {
 // Close ends all connections of cards, and then the portal. An update that is under
 // way is gone on with when its card connects to the portal that is opened next.
 func (p *Portal) Close() error { return errors.Join(p.cards.Close(), p.Records.Close()) }
-
-// sessions are the accounts as package service asks for them.
-type sessions struct{ *account.Accounts }
-
-// User implements service.Sessions.
-func (s sessions) User(ctx context.Context, session string) (account.Actor, error) {
-	found, err := s.SessionOf(ctx, session)
-	if errors.Is(err, account.ErrNoSession) {
-		return account.Actor{}, nil
-	}
-	return found.Actor(), err
-}
-
-// Serve implements service.Sessions.
-func (s sessions) Serve(ctx context.Context, card *ram.Session) error { return s.Login(ctx, card) }
 
 // lookEvery is how often Serve calls Look.
 const lookEvery = 5 * time.Second
