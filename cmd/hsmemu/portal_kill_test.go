@@ -399,4 +399,3 @@ func chipOf(ctx context.Context, t *testing.T, card *chiptest.Card) portal.ChipI
 	require.NoError(t, err)
 	return seen.Chip
 }
-
