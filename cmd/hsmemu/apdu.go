@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hsmemu/applet/apdu"
+	"hsmemu/cmd/hsmemu/commandline"
 	"hsmemu/emulator/control"
 	"hsmemu/emulator/view"
 )
@@ -30,18 +31,18 @@ func newAPDUCommand(a *app) *cobra.Command {
 			"that follow. An X stands for any digit, as in 63CX. The first answer that is another ends it with exit code 1.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 && !x.selects {
-				return oneOrMore(cmd, args)
+				return commandline.OneOrMore(cmd, args)
 			}
 			for i, one := range x.expect {
 				pattern, err := view.Pattern(one)
 				if err != nil {
-					return usageError{err}
+					return commandline.Usage(err)
 				}
 				x.expect[i] = pattern
 			}
 			for _, arg := range args {
 				if _, err := parsed(arg); err != nil && arg != fromInput {
-					return usageError{byFlag(a, cmd, args, err)}
+					return commandline.Usage(a.subject().ByFlag(cmd, args, err))
 				}
 			}
 			s, err := a.open(cmd.Context(), card, makeDefault)

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hsmemu/applet/cvc"
+	"hsmemu/cmd/hsmemu/commandline"
 	"hsmemu/emulator/view"
 )
 
@@ -49,11 +50,11 @@ func newAttestCommand(a *app) *cobra.Command {
 			var err error
 			switch {
 			case len(args) > 0 && card+reader != "" || card != "" && reader != "":
-				return usageError{errors.New("name files, a card, or a reader: one of them")}
+				return commandline.Usage(errors.New("name files, a card, or a reader: one of them"))
 			case root != "" && card != "":
-				return usageError{errors.New("--root is for files and readers: an emulated card has the emulator's root")}
+				return commandline.Usage(errors.New("--root is for files and readers: an emulated card has the emulator's root"))
 			case cmd.Flags().Changed("key") && key < 1 || key > 0xFF:
-				return usageError{fmt.Errorf("key reference %d: 1 to 255", key)}
+				return commandline.Usage(fmt.Errorf("key reference %d: 1 to 255", key))
 			case card != "":
 				roots = cvc.EmulatorRoots() // we have its device key
 				e, err = a.evidenceOf(card, byte(key))
@@ -62,7 +63,7 @@ func newAttestCommand(a *app) *cobra.Command {
 			case len(args) > 0:
 				err = a.readEach(args, e.Add)
 			default:
-				return usageError{errors.New("a file, --card or --reader is needed")}
+				return commandline.Usage(errors.New("a file, --card or --reader is needed"))
 			}
 			if err != nil {
 				return err

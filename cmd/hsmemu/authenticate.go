@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hsmemu/applet/client"
+	"hsmemu/cmd/hsmemu/commandline"
 	"hsmemu/emulator/control"
 )
 
@@ -24,15 +25,15 @@ func newCardAuthenticateCommand(a *app) *cobra.Command {
 			"program that will use it has to be connected to it: a reader without programs takes the power away.\n" +
 			"The user PIN of each custodian's card is asked for, or taken from --pin-file (one for all, or one for each\n" +
 			"in turn) or $HSMEMU_PIN. Their cards are left as they were.",
-		Args: exactly(0),
+		Args: commandline.Exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			opened := custodian{name: target}
 			if cmd.Flags().Changed("reader") {
 				if reader == "" {
-					return usageError{errors.New("--reader names a reader")}
+					return commandline.Usage(errors.New("--reader names a reader"))
 				}
 				if cmd.Flags().Changed("card") {
-					return usageError{errors.New("--card and --reader exclude each other")}
+					return commandline.Usage(errors.New("--card and --reader exclude each other"))
 				}
 				opened = custodian{name: reader, reader: true}
 			}
@@ -44,13 +45,13 @@ func newCardAuthenticateCommand(a *app) *cobra.Command {
 				custodians = append(custodians, custodian{name: name, reader: true})
 			}
 			if len(custodians) == 0 {
-				return usageError{errors.New("--with is needed")}
+				return commandline.Usage(errors.New("--with is needed"))
 			}
 			if cmd.Flags().Changed("key") && key < 1 || key > 0xFF {
-				return usageError{fmt.Errorf("key reference %d: 1 to 255", key)}
+				return commandline.Usage(fmt.Errorf("key reference %d: 1 to 255", key))
 			}
 			if n := len(pinFiles); n > 1 && n != len(custodians) {
-				return usageError{fmt.Errorf("%d PIN files for %d custodians: give one for all, or one for each", n, len(custodians))}
+				return commandline.Usage(fmt.Errorf("%d PIN files for %d custodians: give one for all, or one for each", n, len(custodians)))
 			}
 			var pins [][]byte
 			defer func() { wipe(pins) }()
@@ -81,7 +82,7 @@ func (a *app) authenticate(ctx context.Context, opened custodian, custodians []c
 	}
 	defer func() { err = errors.Join(err, target.close()) }()
 	if !target.shared {
-		return hinted{fmt.Errorf("authenticate to card %q: %w", name, control.ErrNobody), "its login would end with this command; start it with `hsmemu run` first"}
+		return commandline.Hint(fmt.Errorf("authenticate to card %q: %w", name, control.ErrNobody), "its login would end with this command; start it with `hsmemu run` first")
 	}
 	o, err := target.BeginOpening(ctx)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hsmemu/cmd/hsmemu/commandline"
 	"hsmemu/emulator/capability"
 )
 
@@ -15,7 +16,7 @@ func newCapabilitiesCommand(a *app) *cobra.Command {
 		Long: "Prints as JSON what this build can do on this system, for test suites that want to know before they rely on it:\n" +
 			"firmware versions with their curves, key lengths and algorithms, faults, defects, seals, report formats, and\n" +
 			"commands. docs/json.md describes it.",
-		Args: exactly(0),
+		Args: commandline.Exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.printJSON(capability.Of(thisProgram(), runtime.GOOS, commandNames(cmd.Root())))
 		},
@@ -27,8 +28,8 @@ func newCapabilitiesCommand(a *app) *cobra.Command {
 // commandNames are the names of the commands that do something, in their order.
 func commandNames(cmd *cobra.Command) (names []string) {
 	for _, c := range cmd.Commands() {
-		if c.RunE != nil && c.Name() != "help" && !c.HasSubCommands() || nameOf(c) == "conform" {
-			names = append(names, nameOf(c))
+		if c.RunE != nil && c.Name() != "help" && !c.HasSubCommands() || commandline.Name(c) == "conform" {
+			names = append(names, commandline.Name(c))
 		}
 		names = append(names, commandNames(c)...)
 	}

@@ -19,7 +19,7 @@ import (
 // What is told of a command is told of one that exists, and of flags that it has.
 func TestCapabilities_LacksAreOfCommands(t *testing.T) {
 	t.Parallel()
-	root := newRootCommand(newApp(t, t.TempDir()))
+	root := rootCommand(newApp(t, t.TempDir()))
 	names := commandNames(root)
 	require.Contains(t, names, "card new")
 	require.NotContains(t, names, "card")
@@ -40,7 +40,7 @@ func TestCapabilities_LacksAreOfCommands(t *testing.T) {
 // tells of all of them.
 func TestCapabilities_LacksAreComplete(t *testing.T) {
 	t.Parallel()
-	root := newRootCommand(newApp(t, t.TempDir()))
+	root := rootCommand(newApp(t, t.TempDir()))
 	told := map[string]bool{}
 	for _, l := range capability.Lacks() {
 		told[l.Command+" "+l.Part] = true
@@ -59,7 +59,7 @@ func TestCapabilities_LacksAreComplete(t *testing.T) {
 
 func TestCapabilities_AreOfTheSystem(t *testing.T) {
 	t.Parallel()
-	names := commandNames(newRootCommand(newApp(t, t.TempDir())))
+	names := commandNames(rootCommand(newApp(t, t.TempDir())))
 	of := func(system string) (c view.Capabilities, commands map[string]view.CommandCapability) {
 		c = capability.Of(view.Program{}, system, names)
 		commands = map[string]view.CommandCapability{}
@@ -114,7 +114,7 @@ func TestCapabilities_AreDocumented(t *testing.T) {
 	t.Parallel()
 	var b strings.Builder
 	b.WriteString("\n| Command | Linux | FreeBSD | macOS | Windows |\n|---|---|---|---|---|\n")
-	for _, name := range commandNames(newRootCommand(newApp(t, t.TempDir()))) {
+	for _, name := range commandNames(rootCommand(newApp(t, t.TempDir()))) {
 		fmt.Fprintf(&b, "| `%s` |", name)
 		for _, system := range []string{"linux", "freebsd", "darwin", "windows"} {
 			text := "yes"

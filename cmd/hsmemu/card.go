@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hsmemu/applet"
+	"hsmemu/cmd/hsmemu/commandline"
 	"hsmemu/emulator/control"
 	"hsmemu/emulator/view"
 )
@@ -18,7 +19,7 @@ func newCardCommand(a *app) *cobra.Command {
 		Use:   "card",
 		Short: "make, show and act on cards",
 		Args:  cobra.ArbitraryArgs,
-		RunE:  helpOrUnknown,
+		RunE:  commandline.HelpOrUnknown,
 	}
 	cmd.AddCommand(
 		newCardNewCommand(a), newCardListCommand(a), newCardShowCommand(a), newCardRemoveCommand(a),
@@ -41,7 +42,7 @@ func newCardShowCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show NAME",
 		Short: "show a card: counters, objects, and what the next wrong PIN does",
-		Args:  exactly(1),
+		Args:  commandline.Exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			v, err := a.show(cmd.Context(), args[0])
 			if err != nil {
@@ -68,7 +69,7 @@ func newCardListCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "list the cards of the state folder",
-		Args:  exactly(0),
+		Args:  commandline.Exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			d, err := a.cards()
 			if err != nil {
@@ -107,7 +108,7 @@ func newCardActCommand(a *app, do, short string, act func(context.Context, *cont
 	cmd := &cobra.Command{
 		Use:   do + " NAME",
 		Short: short,
-		Args:  exactly(1),
+		Args:  commandline.Exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			err := a.ask(cmd.Context(), do, args[0], func(c *control.Client) error { return act(cmd.Context(), c, force) })
 			if do == doReset && errors.Is(err, control.ErrNobody) {

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hsmemu/applet"
+	"hsmemu/cmd/hsmemu/commandline"
 	"hsmemu/emulator/broken"
 	"hsmemu/emulator/chip"
 	"hsmemu/emulator/statedir"
@@ -46,18 +47,15 @@ func newCardNewCommand(a *app) *cobra.Command {
 			"$HSMEMU_SO_PIN in hexadecimal, as sc-hsm-tool takes it.\n\n" +
 			"With --from it is a copy of a card in a file that `hsmemu card export` wrote, or of a snapshot, CARD:TAG, with\n" +
 			"the same serial number and keys.",
-		Args: exactly(1),
+		Args: commandline.Exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := alone(cmd); err != nil {
-				return err
-			}
 			if cmd.Flags().Changed("like") && len(o.like) == 0 {
-				return usageError{errors.New("--like takes a situation, as in so=7,user=2")}
+				return commandline.Usage(errors.New("--like takes a situation, as in so=7,user=2"))
 			}
 			if o.from != "" {
 				for _, other := range []string{"like", "firmware", "serial", "seed", "key-pool", "answer", "broken", "blank"} {
 					if cmd.Flags().Changed(other) {
-						return usageError{fmt.Errorf("--from and --%s exclude each other: the copy has what the card has", other)}
+						return commandline.Usage(fmt.Errorf("--from and --%s exclude each other: the copy has what the card has", other))
 					}
 				}
 				return a.newFrom(args[0], o, cmd.Flags().Changed("seal"))
@@ -98,9 +96,9 @@ func (a *app) newCard(name string, o newCard, firmware bool) error {
 		s, stated, err := view.ParseSituation(o.like)
 		switch {
 		case err != nil:
-			return usageError{fmt.Errorf("--like: %w", err)}
+			return commandline.Usage(fmt.Errorf("--like: %w", err))
 		case stated != "" && firmware && stated != o.Firmware:
-			return usageError{fmt.Errorf("--firmware %s and --like firmware=%s contradict each other", o.Firmware, stated)}
+			return commandline.Usage(fmt.Errorf("--firmware %s and --like firmware=%s contradict each other", o.Firmware, stated))
 		case stated != "":
 			o.Firmware = stated
 		}
@@ -110,10 +108,10 @@ func (a *app) newCard(name string, o newCard, firmware bool) error {
 		o.Like = &s
 	}
 	if _, known := applet.ProfileOf(o.Firmware); !known {
-		return usageError{fmt.Errorf("no firmware %q, the nearest is %s (there are %s)", o.Firmware, applet.NearestFirmware(o.Firmware), firmwareList())}
+		return commandline.Usage(fmt.Errorf("no firmware %q, the nearest is %s (there are %s)", o.Firmware, applet.NearestFirmware(o.Firmware), firmwareList()))
 	}
 	if err := o.CheckSerial(); err != nil {
-		return usageError{err}
+		return commandline.Usage(err)
 	}
 	if o.Broken != "" {
 		if _, err := broken.Find(o.Broken); err != nil {
@@ -121,19 +119,19 @@ func (a *app) newCard(name string, o newCard, firmware bool) error {
 			if near := view.Nearest(o.Broken, broken.Names()); near != "" {
 				hint = "did you mean " + near + "?"
 			}
-			return usageError{hinted{fmt.Errorf("--broken %s: %w", o.Broken, broken.ErrUnknown), hint}}
+			return commandline.Usage(commandline.Hint(fmt.Errorf("--broken %s: %w", o.Broken, broken.ErrUnknown), hint))
 		}
 	}
 	if o.seed != "" {
 		n, err := strconv.ParseUint(o.seed, 0, 64)
 		if err != nil {
-			return usageError{fmt.Errorf("seed %q: a number from 0 to %d", o.seed, uint64(math.MaxUint64))}
+			return commandline.Usage(fmt.Errorf("seed %q: a number from 0 to %d", o.seed, uint64(math.MaxUint64)))
 		}
 		o.Seed = &n
 	}
 	var err error
 	if o.Answers, err = applet.ParseAnswers(o.answers); err != nil {
-		return usageError{err}
+		return commandline.Usage(err)
 	}
 	sealers, err := a.newSealers(o.sealed)
 	if err != nil {
@@ -145,7 +143,7 @@ func (a *app) newCard(name string, o newCard, firmware bool) error {
 	}
 	err = d.Make(name, o.Order, sealers, a.outside)
 	if errors.Is(err, chip.ErrSituation) {
-		return usageError{err}
+		return commandline.Usage(err)
 	}
 	if err == nil && known != "" {
 		fmt.Fprintf(a.err, "hsmemu: card %q has %s\n", name, known)
@@ -167,7 +165,7 @@ func (a *app) pins(s *chip.Situation, o newCard) (known string, err error) {
 	if so == nil {
 		documented = append(documented, fmt.Sprintf("the SO-PIN %X", []byte(s.SOPIN)))
 	} else if s.SOPIN, err = hex.DecodeString(string(so)); err != nil {
-		return "", usageError{errors.New("the SO-PIN: 16 hexadecimal digits")}
+		return "", commandline.Usage(errors.New("the SO-PIN: 16 hexadecimal digits"))
 	}
 	if s.UserPIN != nil {
 		pin, err := a.chosenSecret("user PIN", o.pinFile, "HSMEMU_PIN")
@@ -200,7 +198,7 @@ func (a *app) newFrom(name string, o newCard, sealed bool) error {
 	}
 	from, err := d.Origin(o.from, "")
 	if err != nil {
-		return hinted{&statedir.Error{Op: "make", Card: name, Err: err}, "a snapshot is named CARD:TAG"}
+		return commandline.Hint(&statedir.Error{Op: "make", Card: name, Err: err}, "a snapshot is named CARD:TAG")
 	}
 	if !sealed {
 		o.sealed.kind = d.Seal(from)

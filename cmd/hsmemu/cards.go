@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"hsmemu/applet/client"
+	"hsmemu/cmd/hsmemu/commandline"
 	"hsmemu/emulator"
 	"hsmemu/emulator/control"
 	"hsmemu/emulator/statedir"
@@ -31,7 +32,7 @@ func (a *app) cards() (*statedir.Dir, error) {
 	if dir == "" {
 		home := cmp.Or(a.env("HOME"), a.env("USERPROFILE")) // Windows has the second
 		if home == "" {
-			return nil, hinted{errors.New("find the state folder: no home folder"), "name one with --state or $HSMEMU_STATE"}
+			return nil, commandline.Hint(errors.New("find the state folder: no home folder"), "name one with --state or $HSMEMU_STATE")
 		}
 		dir = filepath.Join(home, ".local", "state", "hsmemu")
 	}

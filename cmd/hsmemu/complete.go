@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hsmemu/applet"
+	"hsmemu/cmd/hsmemu/commandline"
 	"hsmemu/emulator"
 	"hsmemu/emulator/conform"
 	"hsmemu/emulator/lesson"
@@ -15,34 +16,55 @@ import (
 	"hsmemu/keystore/seal"
 )
 
-// choices are words that complete what is being typed after args.
-type choices func(a *app, args []string) []string
-
-// completedArgs are the commands whose arguments are no files, with what
-// completes them: the first argument, the second, and the last for all that
-// follow. Nothing completes those of nil.
-var completedArgs = map[string][]choices{
-	"card show": {cardNames, nil}, "card rm": {cardNames, nil}, "card accept": {cardNames, nil}, "card reseal": {cardNames, nil},
-	"card eject": {cardNames, nil}, "card insert": {cardNames, nil}, "card reset": {cardNames, nil},
-	"card snapshots": {cardNames, nil}, "card snapshot": {cardNames, nil}, "card restore": {cardNames, snapshotTags, nil},
-	"card rename": {cardNames, nil}, "card copy": {cardNames, nil},
-	"card new": {nil}, "card list": {nil}, "apdu": {nil}, "trace": {nil}, "run": {nil}, "status": {nil}, "version": {nil}, "card authenticate": {nil}, "conform": {nil},
-	"card fault": {cardNames, faultNames, faultSettings},
-	"lesson":     {lessonNames, nil}, "lesson expect": {nil},
+// completion is what shells complete with.
+func completion(a *app) commandline.Completion {
+	cards := commandline.Choices(func([]string) []string { return cardNames(a) })
+	snapshots := commandline.Choices(func(args []string) []string { return snapshotTags(a, args[0]) })
+	from := func(cmd *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
+		return snapshotsOrFiles(a, cmd, word)
+	}
+	return commandline.Completion{
+		Arguments: map[string][]commandline.Choices{
+			"card show": {cards, nil}, "card rm": {cards, nil}, "card accept": {cards, nil}, "card reseal": {cards, nil},
+			"card eject": {cards, nil}, "card insert": {cards, nil}, "card reset": {cards, nil},
+			"card snapshots": {cards, nil}, "card snapshot": {cards, nil}, "card restore": {cards, snapshots, nil},
+			"card rename": {cards, nil}, "card copy": {cards, nil},
+			"card new": {nil}, "card list": {nil}, "apdu": {nil}, "trace": {nil}, "run": {nil}, "status": {nil}, "version": {nil}, "card authenticate": {nil}, "conform": {nil},
+			"card fault": {cards, faultNames, faultSettings},
+			"lesson":     {words(lesson.Ours), nil}, "lesson expect": {nil},
+		},
+		Flags: map[string]commandline.Choices{
+			"card": cards, "with": cards, "firmware": words(applet.Firmwares), "seal": words(seal.Kinds), "answer": words(answerChoices), "like": words(situationWords),
+			"report": words(conform.Formats), "reader": nil, "rules": nil, "situations": nil, "timeout": nil, "yes-destroy": nil, "keep-so-tries": nil,
+			"socket-mode": words(socketModes), "key": nil, "key-domain": nil, "id": nil, "label": nil, "serial": nil, "seed": nil, "pcr": nil,
+			"lesson --report": nil,
+		},
+		Parts: map[string]commandline.Parts{
+			"fault": {Between: " ", By: faultWords},
+			"only":  {Between: ",", By: words(view.Classes)},
+		},
+		Other: map[string]cobra.CompletionFunc{"exec --from": from, "card new --from": from},
+	}
 }
 
-// completedFlags are the flags whose values are no files.
-var completedFlags = map[string]choices{
-	"card": cardNames, "with": cardNames, "firmware": firmwares, "seal": seals, "answer": answerChoices, "like": situationWords,
-	"report": reportForms, "reader": nil, "rules": nil, "situations": nil, "timeout": nil, "yes-destroy": nil, "keep-so-tries": nil,
-	"socket-mode": socketModes, "key": nil, "key-domain": nil, "id": nil, "label": nil, "serial": nil, "seed": nil, "pcr": nil,
+// words are choices that do not depend on what is before them.
+func words(list func() []string) commandline.Choices {
+	return func([]string) []string { return list() }
 }
 
-func lessonNames(*app, []string) []string { return lesson.Ours() }
+// subject is the card. A card is named in one way: where a command acts on a card, which
+// is what the commands below `card` are for, its name is the argument NAME; where a card
+// is one thing among others that a command takes, it is --card. What belongs to neither
+// is none of a card: `card list` for one.
+func (a *app) subject() commandline.Subject {
+	return commandline.Subject{
+		Flag: "card", Argument: "NAME", Usage: "name of the card", Noun: "card",
+		Names: func() []string { return cardNames(a) },
+	}
+}
 
-func reportForms(*app, []string) []string { return conform.Formats() }
-
-func cardNames(a *app, _ []string) []string {
+// cardNames are those of the state folder.
+func cardNames(a *app) []string {
 	d, err := a.cards()
 	if err != nil {
 		return nil
@@ -51,19 +73,19 @@ func cardNames(a *app, _ []string) []string {
 	return names
 }
 
-func snapshotTags(a *app, args []string) (tags []string) {
+func snapshotTags(a *app, card string) (tags []string) {
 	d, err := a.cards()
 	if err != nil {
 		return nil
 	}
-	list, _ := d.Snapshots(args[0]) // nothing to complete with
+	list, _ := d.Snapshots(card) // nothing to complete with
 	for _, one := range list {
 		tags = append(tags, one.Tag)
 	}
 	return tags
 }
 
-func faultNames(*app, []string) (names []string) {
+func faultNames([]string) (names []string) {
 	for _, k := range emulator.FaultKinds() {
 		names = append(names, k.Name+"\t"+k.Help)
 	}
@@ -71,7 +93,7 @@ func faultNames(*app, []string) (names []string) {
 }
 
 // faultSettings are those of the fault in the second argument.
-func faultSettings(_ *app, args []string) []string {
+func faultSettings(args []string) []string {
 	kinds := emulator.FaultKinds()
 	if i := slices.IndexFunc(kinds, func(k emulator.FaultKind) bool { return k.Name == args[1] }); i >= 0 {
 		return kinds[i].Settings
@@ -79,41 +101,24 @@ func faultSettings(_ *app, args []string) []string {
 	return nil
 }
 
-// completedParts are the flags whose value has several words, with what completes
-// the last of them.
-var completedParts = map[string]struct {
-	between string
-	by      choices // with the words before it for arguments
-}{
-	"fault": {" ", func(a *app, before []string) []string {
-		if len(before) == 0 {
-			return faultNames(a, nil)
-		}
-		return faultSettings(a, []string{"", before[0]})
-	}},
-	"only": {",", func(*app, []string) []string { return view.Classes() }},
-}
-
-// lastPart completes the last part of a word.
-func lastPart(a *app, between string, by choices, word string) (list []string, directive cobra.ShellCompDirective) {
-	at := strings.LastIndex(word, between) + 1
-	list, directive = begun(a, by, strings.FieldsFunc(word[:at], func(r rune) bool { return string(r) == between }), word[at:])
-	for i, one := range list {
-		list[i] = word[:at] + one
+// faultWords are a fault, and then its settings.
+func faultWords(before []string) []string {
+	if len(before) == 0 {
+		return faultNames(nil)
 	}
-	return list, directive
+	return faultSettings([]string{"", before[0]})
 }
 
 // snapshotsOrFiles completes --from: with the snapshots of the card that is named, by
 // --card or before a colon, or else with files.
 func snapshotsOrFiles(a *app, cmd *cobra.Command, word string) ([]string, cobra.ShellCompDirective) {
 	if card, _, some := strings.Cut(word, ":"); some {
-		list, directive := begun(a, func(a *app, args []string) (named []string) {
-			for _, tag := range snapshotTags(a, args) {
+		list, directive := commandline.Begun(func([]string) (named []string) {
+			for _, tag := range snapshotTags(a, card) {
 				named = append(named, card+":"+tag)
 			}
 			return named
-		}, []string{card}, word)
+		}, nil, word)
 		if len(list) > 0 {
 			return list, directive
 		}
@@ -123,19 +128,13 @@ func snapshotsOrFiles(a *app, cmd *cobra.Command, word string) ([]string, cobra.
 	if err != nil || len(cards) != 1 {
 		return nil, cobra.ShellCompDirectiveDefault
 	}
-	list, _ := begun(a, snapshotTags, cards, word)
+	list, _ := commandline.Begun(func([]string) []string { return snapshotTags(a, cards[0]) }, nil, word)
 	return list, cobra.ShellCompDirectiveDefault
 }
 
-func firmwares(*app, []string) []string { return applet.Firmwares() }
+func socketModes() []string { return []string{"0600", "0660", "0666"} }
 
-func seals(*app, []string) []string {
-	return seal.Kinds()
-}
-
-func socketModes(*app, []string) []string { return []string{"0600", "0660", "0666"} }
-
-func answerChoices(*app, []string) (list []string) {
+func answerChoices() (list []string) {
 	for _, c := range applet.AnswerChoices() {
 		for _, sw := range c.Words {
 			list = append(list, fmt.Sprintf("%s=%04X\t%s", c.Name, uint16(sw), c.To))
@@ -145,62 +144,10 @@ func answerChoices(*app, []string) (list []string) {
 }
 
 // situationWords are the first word of --like, or the next one.
-func situationWords(*app, []string) (words []string) {
+func situationWords() (words []string) {
 	for _, line := range view.SituationHelp() {
 		name, _, _ := strings.Cut(line[0], "=")
 		words = append(words, name+"=\t"+line[1])
 	}
 	return words
-}
-
-// complete gives a command and those below it what shells complete with.
-func complete(a *app, cmd *cobra.Command) {
-	for _, sub := range cmd.Commands() {
-		complete(a, sub)
-	}
-	if by, ours := completedArgs[nameOf(cmd)]; ours {
-		cmd.ValidArgsFunction = func(_ *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
-			return begun(a, by[min(len(args), len(by)-1)], args, word)
-		}
-	}
-	for name, p := range completedParts {
-		if cmd.LocalFlags().Lookup(name) != nil {
-			_ = cmd.RegisterFlagCompletionFunc(name, func(_ *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
-				return lastPart(a, p.between, p.by, word)
-			})
-		}
-	}
-	if name := nameOf(cmd); name == "exec" || name == "card new" {
-		_ = cmd.RegisterFlagCompletionFunc("from", func(cmd *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
-			return snapshotsOrFiles(a, cmd, word)
-		})
-	}
-	for name, by := range completedFlags {
-		if cmd.LocalFlags().Lookup(name) == nil {
-			continue
-		}
-		// It fails for a flag that is not there or that has one already.
-		_ = cmd.RegisterFlagCompletionFunc(name, func(_ *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
-			return begun(a, by, args, word)
-		})
-	}
-}
-
-// begun are the choices that begin with a word. One that ends in "=" waits for
-// its value, without a blank.
-func begun(a *app, by choices, args []string, word string) (list []string, directive cobra.ShellCompDirective) {
-	directive = cobra.ShellCompDirectiveNoFileComp
-	if by == nil {
-		return nil, directive
-	}
-	for _, one := range by(a, args) {
-		if !strings.HasPrefix(one, word) {
-			continue
-		}
-		if strings.HasSuffix(one, "=") {
-			directive |= cobra.ShellCompDirectiveNoSpace
-		}
-		list = append(list, one)
-	}
-	return list, directive
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hsmemu/cmd/hsmemu/commandline"
 	"hsmemu/emulator/conform"
 	"hsmemu/emulator/conform/trial"
 	"hsmemu/vsmartcard/pcscd"
@@ -43,14 +44,14 @@ func newConformCommand(a *app) *cobra.Command {
 			"--reader plays on the card in a PC/SC reader, a real device too: then only rules that cost neither tries nor\n" +
 			"data are played, unless --destructive is given and the serial number is typed, or given with --yes-destroy.\n" +
 			"Exit code 0 says that rules were judged, and none is broken that --expect does not name.",
-		Args: exactly(0),
+		Args: commandline.Exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c.hasSeed, c.hasFirmware, c.hasFloor = cmd.Flags().Changed("seed"), cmd.Flags().Changed("firmware"), cmd.Flags().Changed("keep-so-tries")
 			if !cmd.Flags().Changed("card") && (c.reader != "" || c.fresh) {
 				c.card = "" // that of the environment
 			}
 			if err := c.check(); err != nil {
-				return usageError{err}
+				return commandline.Usage(err)
 			}
 			return c.run(cmd.Context())
 		},
@@ -121,10 +122,10 @@ func (c *conformance) run(ctx context.Context) error {
 	}
 	if c.rules != "" {
 		if o.Only, err = regexp.Compile(c.rules); err != nil {
-			return usageError{fmt.Errorf("--rules: %w", err)}
+			return commandline.Usage(fmt.Errorf("--rules: %w", err))
 		}
 		if !slices.ContainsFunc(library.Rules, func(r conform.Rule) bool { return o.Only.MatchString(r.ID) }) {
-			return usageError{fmt.Errorf("--rules %s: no rule is called so", c.rules)}
+			return commandline.Usage(fmt.Errorf("--rules %s: no rule is called so", c.rules))
 		}
 	}
 	if c.list {
@@ -277,7 +278,7 @@ func (c *conformance) confirm(s conform.Statement, p conform.Plan, most conform.
 	if typed == "" {
 		line, err := c.typed("type its serial number to go on: ", false)
 		if errors.Is(err, errNoTerminal) {
-			return hinted{errors.New("nobody confirms it"), "type the serial number at a terminal, or give --yes-destroy " + s.Serial}
+			return commandline.Hint(errors.New("nobody confirms it"), "type the serial number at a terminal, or give --yes-destroy "+s.Serial)
 		}
 		if err != nil {
 			return err

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hsmemu/applet"
+	"hsmemu/cmd/hsmemu/commandline"
 	"hsmemu/emulator/conform"
 	"hsmemu/emulator/conform/trial"
 	"hsmemu/emulator/program"
@@ -45,12 +46,12 @@ func newConformClientCommand(a *app) *cobra.Command {
 			"that there is no such program, and 126 that it cannot be run.",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if c.list && len(args) > 0 {
-				return usageError{errors.New("--list plays no situation, so it takes no program")}
+				return commandline.Usage(errors.New("--list plays no situation, so it takes no program"))
 			}
 			if c.list {
 				return nil
 			}
-			return oneOrMore(cmd, args)
+			return commandline.OneOrMore(cmd, args)
 		},
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -75,15 +76,15 @@ func (c *audition) run(ctx context.Context) error {
 	var err error
 	switch {
 	case !slices.Contains(conform.Formats(), c.report):
-		return usageError{fmt.Errorf("--report %q: it is one of %s", c.report, strings.Join(conform.Formats(), ", "))}
+		return commandline.Usage(fmt.Errorf("--report %q: it is one of %s", c.report, strings.Join(conform.Formats(), ", ")))
 	case c.limit <= 0:
-		return usageError{errors.New("--timeout is more than no time")}
+		return commandline.Usage(errors.New("--timeout is more than no time"))
 	case c.situations != "":
 		if o.Only, err = regexp.Compile(c.situations); err != nil {
-			return usageError{fmt.Errorf("--situations: %w", err)}
+			return commandline.Usage(fmt.Errorf("--situations: %w", err))
 		}
 		if !slices.ContainsFunc(all, func(s conform.Situation) bool { return o.Only.MatchString(s.ID) }) {
-			return usageError{fmt.Errorf("--situations %s: none is called so", c.situations)}
+			return commandline.Usage(fmt.Errorf("--situations %s: none is called so", c.situations))
 		}
 	}
 	if c.list {
@@ -105,7 +106,7 @@ func (c *audition) run(ctx context.Context) error {
 	}
 	o.Target, o.Firmware = "program "+filepath.Base(c.args[0]), cmp.Or(c.firmware, applet.DefaultFirmware)
 	if _, known := applet.ProfileOf(o.Firmware); !known {
-		return usageError{fmt.Errorf("--firmware %q: it is one of %s", c.firmware, firmwareList())}
+		return commandline.Usage(fmt.Errorf("--firmware %q: it is one of %s", c.firmware, firmwareList()))
 	}
 	if err := c.writable(); err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hsmemu/cmd/hsmemu/commandline"
 	"hsmemu/emulator/chip"
 	"hsmemu/emulator/console"
 	"hsmemu/emulator/control"
@@ -47,7 +48,7 @@ type live struct {
 func (a *app) openConsole(ctx context.Context, f consoleFlags, out io.Writer) (*live, error) {
 	if f.at == "" {
 		if f.open {
-			return nil, usageError{fmt.Errorf("--console-open goes with --console")}
+			return nil, commandline.Usage(fmt.Errorf("--console-open goes with --console"))
 		}
 		return nil, nil
 	}

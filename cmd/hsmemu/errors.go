@@ -8,6 +8,7 @@ import (
 
 	"hsmemu/applet/client"
 	"hsmemu/applet/cvc"
+	"hsmemu/cmd/hsmemu/commandline"
 	"hsmemu/emulator"
 	"hsmemu/emulator/control"
 	"hsmemu/emulator/ram"
@@ -89,7 +90,7 @@ func explained(err error) (message, hint string) {
 	message = oneLine(err.Error())
 	var locked *store.LockedError
 	var named *statedir.Error
-	var own hinted
+	var own commandline.Hinted
 	var writable *statedir.WritableError
 	var foreign *client.KCVError
 	errors.As(err, &named)
@@ -105,10 +106,10 @@ func explained(err error) (message, hint string) {
 			message = fmt.Sprintf("card %q is in use by process %d", named.Card, locked.PID)
 		}
 		errors.As(err, &own)
-		return message, own.hint
+		return message, own.Advice
 	}
 	if errors.As(err, &own) {
-		return message, own.hint
+		return message, own.Advice
 	}
 	i := slices.IndexFunc(advices, func(a advice) bool { return errors.Is(err, a.is) })
 	if i < 0 {

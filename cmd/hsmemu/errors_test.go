@@ -8,6 +8,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"hsmemu/cmd/hsmemu/commandline"
+
 	"hsmemu/applet/client"
 	"hsmemu/applet/cvc"
 	"hsmemu/emulator"
@@ -65,8 +67,8 @@ func TestExplained(t *testing.T) {
 		{vsmartcard.ErrNoReader, "no vpcd reader answers", "is pcscd running, with the vpcd driver configured for this port?"},
 		{about("open", &store.LockedError{PID: 7}), `card "alice" is in use by process 7`, ""},
 		{about("open", &store.LockedError{}), `card "alice" is in use by another process`, ""},
-		{hinted{errors.New("no"), "try this"}, "no", "try this"},
-		{hinted{about("open", &store.LockedError{PID: 7}), "wait"}, `card "alice" is in use by process 7`, "wait"},
+		{commandline.Hint(errors.New("no"), "try this"), "no", "try this"},
+		{commandline.Hint(about("open", &store.LockedError{PID: 7}), "wait"), `card "alice" is in use by process 7`, "wait"},
 		{errors.Join(errors.New("one"), errors.New("two")), "one; two", ""},
 		{errors.New("read \x1b[31mred\r"), "read �[31mred�", ""},
 		{errors.New("panic\nf\n\tx.go:1"), "panic\nf\n\tx.go:1", ""},

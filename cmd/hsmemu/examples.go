@@ -1,7 +1,5 @@
 package main
 
-import "github.com/spf13/cobra"
-
 // examples are what to type, for every command.
 var examples = map[string]string{
 	"hsmemu":            "hsmemu exec -- pkcs11-tool -L\nhsmemu card new lab\nhsmemu card show lab",
@@ -50,12 +48,4 @@ var examples = map[string]string{
 	"capabilities":      "hsmemu capabilities\nhsmemu capabilities --json | jq -e '.seals | index(\"tpm\")'",
 	"completion":        "hsmemu completion bash > /etc/bash_completion.d/hsmemu\nsource <(hsmemu completion zsh)",
 	"man":               "hsmemu man card new | man -l -\nhsmemu man --folder /usr/local/share/man/man1",
-}
-
-// exemplify gives a command and those below it their examples.
-func exemplify(cmd *cobra.Command) {
-	cmd.Example = indented(examples[nameOf(cmd)])
-	for _, sub := range cmd.Commands() {
-		exemplify(sub)
-	}
 }

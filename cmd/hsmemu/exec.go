@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hsmemu/cmd/hsmemu/commandline"
 	"hsmemu/emulator/capability"
 	"hsmemu/emulator/control"
 	"hsmemu/emulator/program"
@@ -47,27 +48,27 @@ func newExecCommand(a *app) *cobra.Command {
 			"it is in memory alone and ends with the program. The program finds it under its name in a state folder of\n" +
 			"its own. With --init a card that is not there yet is made in a start state, as `hsmemu run --help` tells.\n" +
 			"With --fault the readers fail from the beginning; `hsmemu card fault --help` tells how.",
-		Args: oneOrMore,
+		Args: commandline.OneOrMore,
 
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if twice := repeated(cards); twice != "" {
-				return usageError{fmt.Errorf("card %q is named twice", twice)}
+				return commandline.Usage(fmt.Errorf("card %q is named twice", twice))
 			}
 			if trace == "" && cmd.Flags().Changed("trace") {
-				return usageError{errors.New("--trace= takes a file, and --trace alone none")}
+				return commandline.Usage(errors.New("--trace= takes a file, and --trace alone none"))
 			}
 			if len(readerNames) > len(cards) {
-				return usageError{errors.New("--reader-name is given more often than there are cards")}
+				return commandline.Usage(errors.New("--reader-name is given more often than there are cards"))
 			}
 			if from != "" && len(cards) > 1 {
-				return usageError{errors.New("--from goes with one card")}
+				return commandline.Usage(errors.New("--from goes with one card"))
 			}
 			if from != "" && init != "" {
-				return usageError{errors.New("--from and --init exclude each other: the copy has what the card has")}
+				return commandline.Usage(errors.New("--from and --init exclude each other: the copy has what the card has"))
 			}
 			if from != "" && at.path != "" {
-				return usageError{errors.New("--from and --socket exclude each other: a throw-away card is for the program alone")}
+				return commandline.Usage(errors.New("--from and --socket exclude each other: a throw-away card is for the program alone"))
 			}
 			fillings := fill(cards, readerNames, init)
 			fillings[0].from = from
@@ -193,7 +194,7 @@ func (x execution) explain(a *app, err error) error {
 		return err
 	}
 	advice := ""
-	if more || slices.Contains(cardNames(a, nil), name) {
+	if more || slices.Contains(cardNames(a), name) {
 		advice = fmt.Sprintf("a card is named by a flag: hsmemu exec --card %s -- PROGRAM", oneLine(name))
 	}
 	return a.notStarted(err, advice)
@@ -209,10 +210,10 @@ func setFaults(cards []*control.Card, faults []string) error {
 		for _, fault := range faults {
 			words := strings.Fields(fault)
 			if len(words) == 0 {
-				return usageError{errors.New("--fault names a fault")}
+				return commandline.Usage(errors.New("--fault names a fault"))
 			}
 			if err := c.Faults.Set(words[0], words[1:]); err != nil {
-				return usageError{err}
+				return commandline.Usage(err)
 			}
 		}
 	}
@@ -238,10 +239,9 @@ func needPCSCLite(command, system string) error {
 		return nil
 	}
 	service := map[string]string{"darwin": "macOS", "windows": "Windows"}[system]
-	return hinted{
+	return commandline.Hint(
 		fmt.Errorf("%s needs programs that use pcsc-lite, as on Linux and FreeBSD: those of %s speak to its own smart-card service", command, service),
-		"`hsmemu run --vpcd HOST:PORT` reaches a virtual reader of that service; `hsmemu apdu` needs none",
-	}
+		"`hsmemu run --vpcd HOST:PORT` reaches a virtual reader of that service; `hsmemu apdu` needs none")
 }
 
 // socketFor makes the socket for a program: where others find it, too, or in a
@@ -255,7 +255,7 @@ func (a *app) socketFor(at socketFlags) (l net.Listener, path string, remove fun
 		return l, path, remove, err
 	}
 	if l, path, err = a.listen(at); errors.As(err, new(*pcscd.ServedError)) {
-		err = hinted{err, "--socket PATH serves at another place"}
+		err = commandline.Hint(err, "--socket PATH serves at another place")
 	}
 	return l, path, func() error { return nil }, err
 }
@@ -265,7 +265,7 @@ func (a *app) socketFor(at socketFlags) (l net.Listener, path string, remove fun
 func explainSocket(err error, advice string) error {
 	err = fmt.Errorf("make the private socket: %w", err)
 	if errors.Is(err, pcscd.ErrPath) {
-		return hinted{err, advice}
+		return commandline.Hint(err, advice)
 	}
 	return err
 }

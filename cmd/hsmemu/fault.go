@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hsmemu/cmd/hsmemu/commandline"
 	"hsmemu/emulator"
 	"hsmemu/emulator/control"
 	"hsmemu/emulator/view"
@@ -18,13 +19,13 @@ func newCardFaultCommand(a *app) *cobra.Command {
 		Use:   "fault NAME FAULT [k=v]... | NAME --list [--json] | NAME --clear",
 		Short: "let the reader or the contacts of a running card fail on demand",
 		Long:  "Sets a fault on a card that a process runs. The faults are:\n\n" + faultTable(),
-		Args:  oneOrMore,
+		Args:  commandline.OneOrMore,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if list && clearAll || (list || clearAll) && len(args) > 1 || !list && !clearAll && len(args) == 1 {
-				return usageError{errors.New("name one fault, or say --list or --clear")}
+				return commandline.Usage(errors.New("name one fault, or say --list or --clear"))
 			}
 			if asJSON && !list {
-				return usageError{errors.New("--json is for --list")}
+				return commandline.Usage(errors.New("--json is for --list"))
 			}
 			ctx := cmd.Context()
 			op := "set a fault on"

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hsmemu/cmd/hsmemu/commandline"
 	"hsmemu/emulator/statedir"
 )
 
@@ -17,7 +18,7 @@ func newCardRemoveCommand(a *app) *cobra.Command {
 		Short: "remove a card, everything on it, and its snapshots",
 		Long: "Removes a card with everything on it, and its snapshots with it. It asks before, on a terminal; elsewhere it\n" +
 			"wants --force.",
-		Args: exactly(1),
+		Args: commandline.Exactly(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			d, err := a.cards()
 			if err != nil {
@@ -56,7 +57,7 @@ func (a *app) agreed(d snapshots, name string) error {
 		what = fmt.Sprintf(" and its %d snapshots", len(kept))
 	}
 	refused := func(why error, hint string) error {
-		return hinted{&statedir.Error{Op: "remove", Card: name, Err: why}, hint}
+		return commandline.Hint(&statedir.Error{Op: "remove", Card: name, Err: why}, hint)
 	}
 	if !isTerminal(a.in) {
 		return refused(errors.New("nobody is there to be asked"), fmt.Sprintf("--force removes it%s all the same", what))
@@ -76,7 +77,7 @@ func newCardRenameCommand(a *app) *cobra.Command {
 		Use:   "rename NAME NEW",
 		Short: "give a card another name",
 		Long:  "Gives a card that is not in use another name; its snapshots go with it. Clients never see the name.",
-		Args:  exactly(2),
+		Args:  commandline.Exactly(2),
 		RunE: func(_ *cobra.Command, args []string) error {
 			d, err := a.cards()
 			if err != nil {
@@ -95,7 +96,7 @@ func newCardCopyCommand(a *app) *cobra.Command {
 		Long: "Makes a card with the state of another one, which may be in use, as it was saved last. The copy has the same\n" +
 			"serial number and the same keys, so clients cannot tell the two apart, which no two real cards can be; it has no\n" +
 			"snapshots. Without --seal it is protected as the other one is, by the same passphrase.",
-		Args: exactly(2),
+		Args: commandline.Exactly(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			d, sealers, err := a.making(s)
 			if err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"hsmemu/applet/apdu"
 	"hsmemu/applet/client"
+	"hsmemu/cmd/hsmemu/commandline"
 	"hsmemu/keystore"
 	"hsmemu/keystore/keyfile"
 )
@@ -43,11 +44,11 @@ func newCardImportKeyCommand(a *app) *cobra.Command {
 			"--share-password-file or $HSMEMU_SHARE_PASSWORD, --password-file or $HSMEMU_PASSWORD for PKCS #12,\n" +
 			"--pin-file or $HSMEMU_PIN. A share whose password was split (--pwd-shares-total) needs a file with what\n" +
 			"sc-hsm-tool showed to enough of its keepers: the lines Prime, Share ID and Share value of each of them.",
-		Args: exactly(1),
+		Args: commandline.Exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.file = args[0]
 			if err := o.check(); err != nil {
-				return usageError{err}
+				return commandline.Usage(err)
 			}
 			return a.importKey(cmd.Context(), o)
 		},

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 
+	"hsmemu/cmd/hsmemu/commandline"
+
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/spf13/cobra"
@@ -94,11 +96,11 @@ func printsJSON(line string) string {
 	if len(words) < 2 || words[0] != "hsmemu" || words[len(words)-1] != "--json" {
 		return ""
 	}
-	cmd, _, err := newRootCommand(&app{}).Find(words[1:])
+	cmd, _, err := rootCommand(&app{}).Find(words[1:])
 	if err != nil {
 		return ""
 	}
-	return nameOf(cmd)
+	return commandline.Name(cmd)
 }
 
 // fits is a command for scripts.
@@ -115,7 +117,7 @@ func fits(ts *testscript.TestScript, neg bool, args []string) {
 func withJSON(cmd *cobra.Command) []string {
 	var names []string
 	if cmd.Flags().Lookup("json") != nil {
-		names = append(names, nameOf(cmd))
+		names = append(names, commandline.Name(cmd))
 	}
 	for _, c := range cmd.Commands() {
 		names = append(names, withJSON(c)...)
@@ -134,7 +136,7 @@ func TestJSON_IsDescribedForEveryCommandThatHasIt(t *testing.T) {
 	for _, e := range examples {
 		shown[printsJSON(e.command)] = true
 	}
-	names := withJSON(newRootCommand(&app{}))
+	names := withJSON(rootCommand(&app{}))
 	require.Contains(t, names, "card show")
 	for _, name := range names {
 		require.NotNil(t, o.defs[definition(name)], "docs/hsmemu.schema.json does not define %s", definition(name))

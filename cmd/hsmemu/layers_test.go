@@ -117,8 +117,9 @@ var layers = map[string]layer{
 		"applet", "emulator", "emulator/broken", "emulator/conform", "emulator/view", "keystore", "keystore/curve", "keystore/seal",
 	}},
 
-	"docs":       {imports: []string{"..."}}, // tests alone
-	"cmd/hsmemu": {imports: []string{"..."}, modules: []string{"github.com/coreos/go-systemd/v22/daemon", "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/sys/unix", "golang.org/x/term"}},
+	"docs":                   {imports: []string{"..."}}, // tests alone
+	"cmd/hsmemu/commandline": {modules: []string{"github.com/spf13/cobra", "github.com/spf13/pflag"}},
+	"cmd/hsmemu":             {imports: []string{"..."}, modules: []string{"github.com/coreos/go-systemd/v22/daemon", "github.com/spf13/cobra", "golang.org/x/sys/unix", "golang.org/x/term"}},
 }
 
 // forTests are the modules that tests may import in addition.

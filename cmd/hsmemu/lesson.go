@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hsmemu/emulator/console"
+	"hsmemu/cmd/hsmemu/commandline"
 	"hsmemu/emulator/lesson"
 	"hsmemu/emulator/program"
 	"hsmemu/emulator/view"
@@ -46,9 +47,9 @@ func newLessonCommand(a *app) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case len(args) > 1:
-				return usageError{errors.New("lesson takes one name")}
+				return commandline.Usage(errors.New("lesson takes one name"))
 			case len(args) == 1 && dir != "":
-				return usageError{errors.New("name a lesson or --dir: one of them")}
+				return commandline.Usage(errors.New("name a lesson or --dir: one of them"))
 			case len(args) == 0 && dir == "":
 				if s, err := a.lessonHere(); err == nil {
 					return a.tellStep(s)
@@ -58,7 +59,7 @@ func newLessonCommand(a *app) *cobra.Command {
 				return a.listLessons()
 			}
 			if u, err := url.Parse(report); err != nil || report != "" && (u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
-				return usageError{errors.New("--report takes the URL of a trainer's console, as http://127.0.0.1:8080/class")}
+				return commandline.Usage(errors.New("--report takes the URL of a trainer's console, as http://127.0.0.1:8080/class"))
 			}
 			var l *lesson.Lesson
 			var err error
@@ -66,9 +67,9 @@ func newLessonCommand(a *app) *cobra.Command {
 				l, err = loadLesson(dir)
 			} else if l, err = lesson.Own(args[0]); errors.Is(err, lesson.ErrNoLesson) {
 				if near := view.Nearest(args[0], lesson.Ours()); near != "" {
-					err = hinted{err, fmt.Sprintf("did you mean %q?", near)}
+					err = commandline.Hint(err, fmt.Sprintf("did you mean %q?", near))
 				}
-				return usageError{err}
+				return commandline.Usage(err)
 			}
 			if err != nil {
 				return err
@@ -81,7 +82,7 @@ func newLessonCommand(a *app) *cobra.Command {
 	cmd.Flags().StringVar(&report, "report", "", "post results to this `URL` of a trainer's console")
 	page.flags(cmd)
 	act := func(use, short string, do func(*cobra.Command, *lesson.Session) error) *cobra.Command {
-		return &cobra.Command{Use: use, Short: short, Args: exactly(0), RunE: func(cmd *cobra.Command, _ []string) error {
+		return &cobra.Command{Use: use, Short: short, Args: commandline.Exactly(0), RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := a.lessonHere()
 			if err != nil {
 				return err
@@ -90,7 +91,7 @@ func newLessonCommand(a *app) *cobra.Command {
 		}}
 	}
 	cmd.AddCommand(
-		&cobra.Command{Use: "list", Short: "list the lessons", Args: exactly(0), RunE: func(*cobra.Command, []string) error { return a.listLessons() }},
+		&cobra.Command{Use: "list", Short: "list the lessons", Args: commandline.Exactly(0), RunE: func(*cobra.Command, []string) error { return a.listLessons() }},
 		newLessonCheckCommand(a), newLessonExpectCommand(a), newLessonClassCommand(a),
 		act("hint", "show the next hint of the present step", func(_ *cobra.Command, s *lesson.Session) error { return a.tellHint(s) }),
 		act("next", "go on to the next step, if this one is solved", func(cmd *cobra.Command, s *lesson.Session) error { return a.nextStep(cmd.Context(), s) }),
@@ -276,7 +277,7 @@ func (a *app) nextStep(ctx context.Context, s *lesson.Session) error {
 	}
 	a.verdict(v)
 	if !v.Solved {
-		return hinted{errUnsolved, "lesson hint"}
+		return commandline.Hint(errUnsolved, "lesson hint")
 	}
 	return a.tellStep(s)
 }
@@ -293,7 +294,7 @@ func newLessonCheckCommand(a *app) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				if watch {
-					return usageError{errors.New("--watch is about the present step")}
+					return commandline.Usage(errors.New("--watch is about the present step"))
 				}
 				return a.prove(cmd.Context(), args, limit)
 			}
@@ -312,7 +313,7 @@ func newLessonCheckCommand(a *app) *cobra.Command {
 					return err
 				}
 				if !watch {
-					return hinted{errUnsolved, "lesson hint"}
+					return commandline.Hint(errUnsolved, "lesson hint")
 				}
 				for last := s.Changes(); last == s.Changes(); {
 					select {
@@ -379,7 +380,7 @@ func newLessonExpectCommand(a *app) *cobra.Command {
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args)+len(seen) == 0 {
-				return usageError{errors.New("lesson expect takes an expectation or --seen")}
+				return commandline.Usage(errors.New("lesson expect takes an expectation or --seen"))
 			}
 			d, err := a.cards()
 			if err != nil {
@@ -388,7 +389,7 @@ func newLessonExpectCommand(a *app) *cobra.Command {
 			why, err := lesson.ExpectAll(cmd.Context(), d, card, a.env(lesson.EnvEvents), args, seen)
 			switch {
 			case errors.Is(err, lesson.ErrExpectation):
-				return usageError{err}
+				return commandline.Usage(err)
 			case err != nil:
 				return err
 			case why != "":
@@ -414,7 +415,7 @@ func newLessonClassCommand(a *app) *cobra.Command {
 		Long: "Prints a URL that students give to `hsmemu lesson NAME --report`, and which shows a browser a table of them: the\n" +
 			"lesson, and for each step whether it is solved, with how many hints. It is in memory alone, for 200 students.\n" +
 			"Whoever has the URL can read the table and write into it. Without --open it is for this machine alone.",
-		Args: exactly(0),
+		Args: commandline.Exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			exposure := web.ThisMachine
 			if open {

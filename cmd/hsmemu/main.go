@@ -21,6 +21,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hsmemu/cmd/hsmemu/commandline"
 	"hsmemu/emulator"
 	"hsmemu/emulator/program"
 	"hsmemu/emulator/statedir"
@@ -57,10 +58,6 @@ type app struct {
 
 	interrupted <-chan struct{} // closed when the command is to end
 
-	mistyped error // help was asked for on what is no command
-
-	fromVariables []string // the flags that variables have set
-
 	state string // --state
 
 	tpm, phraseFile string // --tpm, --passphrase-file
@@ -70,14 +67,8 @@ type app struct {
 // run executes one command line and returns the exit code.
 func (a *app) run(ctx context.Context, args []string) int {
 	a.interrupted = ctx.Done()
-	root := newRootCommand(a)
-	root.SetArgs(args)
-	root.SetIn(a.in)
-	help := &printed{Writer: a.out}
-	root.SetOut(help)
-	root.SetErr(a.err)
-	cmd, err := root.ExecuteContextC(ctx)
-	err = cmp.Or(help.failed, err, a.mistyped)
+	_, line := newRootCommand(a)
+	cmd, err := line.Execute(ctx, args)
 	if err == nil {
 		return exitDone
 	}
@@ -86,7 +77,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 		return int(code)
 	}
 	message, hint := explained(err)
-	if names := cardNames(a, nil); errors.Is(err, statedir.ErrNoCard) && len(names) > 0 {
+	if names := cardNames(a); errors.Is(err, statedir.ErrNoCard) && len(names) > 0 {
 		there := "there are " + strings.Join(names, ", ") + ";"
 		var absent *statedir.Error
 		if errors.As(err, &absent) {
@@ -97,9 +88,9 @@ func (a *app) run(ctx context.Context, args []string) int {
 		hint = there + " " + hint + " makes another"
 	}
 	fmt.Fprintf(a.err, "hsmemu: %s\n", message)
-	if errors.As(err, new(usageError)) || errors.Is(err, statedir.ErrName) {
+	if errors.As(err, new(commandline.UsageError)) || errors.Is(err, statedir.ErrName) {
 		fmt.Fprintf(a.err, "usage: %s\n", cmd.UseLine())
-		hint = cmp.Or(a.ofVariables(message), hint)
+		hint = cmp.Or(line.FromVariables(message), hint)
 		if hint != "" {
 			fmt.Fprintf(a.err, "hint: %s\n", hint)
 		}
@@ -117,153 +108,27 @@ func (a *app) run(ctx context.Context, args []string) int {
 	return exitFailed
 }
 
-// printed is where the library prints help, which does not tell what became of it.
-type printed struct {
-	io.Writer
-	failed error
-}
-
-func (p *printed) Write(b []byte) (int, error) {
-	n, err := p.Writer.Write(b)
-	if err != nil && p.failed == nil {
-		p.failed = fmt.Errorf("print: %w", plain(err))
-	}
-	return n, err
-}
-
-// usageError is a mistake in the command line.
-type usageError struct{ error }
-
-func (e usageError) Unwrap() error { return e.error }
-
-// hinted carries one piece of advice for the user.
-type hinted struct {
-	error
-	hint string
-}
-
-func (e hinted) Unwrap() error { return e.error }
-
-func newRootCommand(a *app) *cobra.Command {
+func newRootCommand(a *app) (*cobra.Command, *commandline.Line) {
 	root := &cobra.Command{
 		Use:   "hsmemu",
 		Short: "a software SmartCard-HSM",
 		Long: "hsmemu is a software SmartCard-HSM, the card inside the Nitrokey HSM 2.\n" +
 			"Its certificates say that it is an emulator; it protects nothing.",
-		SilenceErrors:     true,
-		SilenceUsage:      true,
-		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
-		Version:           version(),
-		Args:              cobra.ArbitraryArgs,
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.fromEnvironment(cmd) },
-		RunE:              helpOrUnknown,
+		Version: version(),
 	}
+	root.SetIn(a.in)
+	root.SetErr(a.err)
 	root.PersistentFlags().StringVar(&a.state, "state", "", "folder of the cards (default $HSMEMU_STATE, $XDG_STATE_HOME/hsmemu or ~/.local/state/hsmemu)")
 	root.PersistentFlags().StringVar(&a.tpm, "tpm", "", "`ADDRESS` of the TPM: device, Unix socket or HOST:PORT (default $HSMEMU_TPM, else "+seal.DefaultTPM+")")
 	root.PersistentFlags().StringVar(&a.phraseFile, "passphrase-file", "", "file with the card's passphrase in its first line (default $HSMEMU_PASSPHRASE, else asked for)")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{flagError(err)} })
 	root.AddCommand(
 		newCardCommand(a), newExecCommand(a), newRunCommand(a), newAPDUCommand(a), newTraceCommand(a), newRAMCommand(a), newConformCommand(a), newStatusCommand(a),
-		newAttestCommand(a), newPortalCommand(a), newLessonCommand(a), newVersionCommand(a), newCapabilitiesCommand(a), newCompletionCommand(a), newManCommand(a),
+		newAttestCommand(a), newPortalCommand(a), newLessonCommand(a), newVersionCommand(a), newCapabilitiesCommand(a),
 	)
 	root.SetVersionTemplate("hsmemu {{.Version}}\n")
-	alsoByFlag(root)
-	hintFlag(a, root)
-	complete(a, root)
-	helpOnCommands(a, root)
-	exemplify(root)
-	return root
-}
-
-// helpOrUnknown is for commands that only hold others.
-func helpOrUnknown(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return cmd.Help()
-	}
-	asked := strings.TrimPrefix(nameOf(cmd)+" "+args[0], cmd.Root().Name()+" ")
-	err := fmt.Errorf("unknown command %q", asked)
-	cmd.SuggestionsMinimumDistance = 2
-	near := cmd.SuggestionsFor(args[0])
-	for _, group := range cmd.Commands() { // as "card show" for "show"
-		for _, inside := range group.Commands() {
-			if inside.Name() == args[0] {
-				near = append(near, group.Name()+" "+args[0])
-			}
-		}
-	}
-	if len(near) > 0 {
-		err = hinted{err, "did you mean " + strings.Join(near, " or ") + "?"}
-	}
-	return usageError{err}
-}
-
-// helpOnCommands refuses help on what is no command: the library shows that of the
-// group in which it looked for it, as if nothing were wrong.
-func helpOnCommands(a *app, root *cobra.Command) {
-	help := root.HelpFunc()
-	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
-		if typed := cmd.Flags().Args(); cmd.HasSubCommands() && len(typed) > 0 {
-			a.mistyped = helpOrUnknown(cmd, typed)
-			return
-		}
-		help(cmd, args)
+	return root, commandline.New(root, a.out, commandline.Tables{
+		Env: a.env, Variables: variables, Complete: completion(a), Manual: manual, Subject: a.subject(), Examples: examples,
 	})
-	root.SetHelpCommand(&cobra.Command{
-		Use:   "help [COMMAND]...",
-		Short: "show the help of a command",
-		RunE: func(_ *cobra.Command, args []string) error {
-			of, rest, err := root.Find(args)
-			switch {
-			case err != nil:
-				return usageError{err}
-			case len(rest) > 0 && of.HasSubCommands():
-				return helpOrUnknown(of, rest)
-			}
-			return of.Help()
-		},
-	})
-}
-
-// exactly wants n arguments; anything else is a mistake in the command line.
-func exactly(n int) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) != n {
-			return usageError{fmt.Errorf("%s takes %s, not %d", nameOf(cmd), arguments(n), len(args))}
-		}
-		return nil
-	}
-}
-
-// oneOrMore wants an argument or more.
-func oneOrMore(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return usageError{fmt.Errorf("%s takes %s or more, not 0", nameOf(cmd), arguments(1))}
-	}
-	return nil
-}
-
-func arguments(n int) string {
-	switch n {
-	case 0:
-		return "no arguments"
-	case 1:
-		return "1 argument"
-	}
-	return fmt.Sprintf("%d arguments", n)
-}
-
-// nameOf is what to type for a command after "hsmemu".
-func nameOf(cmd *cobra.Command) string {
-	return strings.TrimPrefix(cmd.CommandPath(), cmd.Root().Name()+" ")
-}
-
-func asUsage(check cobra.PositionalArgs) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if err := check(cmd, args); err != nil {
-			return usageError{err}
-		}
-		return nil
-	}
 }
 
 func newVersionCommand(a *app) *cobra.Command {
@@ -271,7 +136,7 @@ func newVersionCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "print the version",
-		Args:  exactly(0),
+		Args:  commandline.Exactly(0),
 		RunE: func(*cobra.Command, []string) error {
 			if asJSON {
 				return a.printJSON(thisProgram())

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 
+	"hsmemu/cmd/hsmemu/commandline"
+
 	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/require"
 )
@@ -50,8 +52,8 @@ func TestNaming_OneWayForEveryCommand(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "key.pem")
 	require.NoError(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600))
 	told := 0
-	everyCommand(newRootCommand(newApp(t, t.TempDir())), func(c *cobra.Command) {
-		name := nameOf(c)
+	everyCommand(rootCommand(newApp(t, t.TempDir())), func(c *cobra.Command) {
+		name := commandline.Name(c)
 		rest, known := more[name]
 		if !known {
 			require.Contains(t, append(without, c.Root().Name()), name, "how does this command name its card?")

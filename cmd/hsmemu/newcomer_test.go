@@ -9,8 +9,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
 
 	"hsmemu/applet"
@@ -153,7 +151,7 @@ func TestMan_ListsCommands(t *testing.T) {
 // What a shell offers is what the command takes.
 func TestComplete_OffersWhatIsTaken(t *testing.T) {
 	t.Parallel()
-	for _, choice := range answerChoices(nil, nil) {
+	for _, choice := range answerChoices() {
 		value, _, _ := strings.Cut(choice, "\t")
 		_, err := applet.ParseAnswers([]string{value})
 		require.NoError(t, err)
@@ -174,11 +172,11 @@ func TestComplete_OffersWhatIsTaken(t *testing.T) {
 func TestSecrets_HaveAFlag(t *testing.T) {
 	t.Parallel()
 	known := map[string]bool{}
-	everyCommand(newRootCommand(newApp(t, "")), func(cmd *cobra.Command) {
-		cmd.Flags().VisitAll(func(f *pflag.Flag) { known[variable(f.Name)] = true })
-		cmd.PersistentFlags().VisitAll(func(f *pflag.Flag) { known[variable(f.Name)] = true })
-	})
-	for secret := range secretVariables {
+	_, line := newRootCommand(newApp(t, ""))
+	for _, s := range line.Settings() {
+		known[s.Name] = true
+	}
+	for secret := range variables.Secrets {
 		require.True(t, known[secret+"_FILE"], secret)
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hsmemu/cmd/hsmemu/commandline"
 	"hsmemu/emulator/portal"
 	accounts "hsmemu/emulator/portal/account"
 	"hsmemu/emulator/portal/records"
@@ -25,7 +26,7 @@ func newPortalCommand(a *app) *cobra.Command {
 		Use:   "portal",
 		Short: "be the portal that updates firmware",
 		Long:  "The vendor's portal: log-in with a card, accounts, certificates and firmware updates.",
-		RunE:  helpOrUnknown,
+		RunE:  commandline.HelpOrUnknown,
 	}
 	cmd.AddCommand(newPortalServeCommand(a))
 	return cmd
@@ -51,7 +52,7 @@ func newPortalServeCommand(a *app) *cobra.Command {
 			"times at most. It becomes a new device, as shipped. With --update-any every card that connects is updated,\n" +
 			"without a log-in. Mail is read on a page of the portal, by everybody who reaches it, unless --mail names a server.\n" +
 			"The portal's records and the keys of its issuers are in the data folder.",
-		Args: exactly(0),
+		Args: commandline.Exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.servePortal(cmd.Context(), s) },
 	}
 	f := cmd.Flags()
@@ -75,7 +76,7 @@ func (a *app) sender(s serving) (accounts.Sender, error) {
 	}
 	from, err := accounts.ParseAddress(s.from)
 	if err != nil {
-		return nil, usageError{fmt.Errorf("--mail-from: %w", err)}
+		return nil, commandline.Usage(fmt.Errorf("--mail-from: %w", err))
 	}
 	m := accounts.SMTP{Address: s.mail, From: from, User: s.user}
 	if s.user != "" {
@@ -91,7 +92,7 @@ func (a *app) sender(s serving) (accounts.Sender, error) {
 // servePortal serves until the context ends.
 func (a *app) servePortal(ctx context.Context, s serving) (err error) {
 	if (s.certificate == "") != (s.key == "") {
-		return usageError{errors.New("--tls-cert and --tls-key go together")}
+		return commandline.Usage(errors.New("--tls-cert and --tls-key go together"))
 	}
 	mail, err := a.sender(s)
 	if err != nil {

@@ -8,6 +8,8 @@ import (
 	"os"
 	"strings"
 
+	"hsmemu/cmd/hsmemu/commandline"
+
 	"golang.org/x/term"
 )
 
@@ -27,8 +29,8 @@ func (a *app) secret(what, file, variable string) ([]byte, error) {
 	}
 	typed, err := a.typed(what+": ", true)
 	if errors.Is(err, errNoTerminal) {
-		flag := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(variable, variablePrefix), "_", "-")) + "-file"
-		return nil, hinted{fmt.Errorf("no %s", what), "give it with --" + flag + ", in $" + variable + " or at a terminal"}
+		flag := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(variable, variables.Prefix), "_", "-")) + "-file"
+		return nil, commandline.Hint(fmt.Errorf("no %s", what), "give it with --"+flag+", in $"+variable+" or at a terminal")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", what, err)

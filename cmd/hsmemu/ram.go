@@ -13,6 +13,7 @@ import (
 
 	"hsmemu/applet/apdu"
 	"hsmemu/applet/client"
+	"hsmemu/cmd/hsmemu/commandline"
 	"hsmemu/emulator/control"
 	"hsmemu/emulator/ram"
 	"hsmemu/emulator/view"
@@ -30,16 +31,16 @@ func newRAMCommand(a *app) *cobra.Command {
 			"The card is one of this program, with a power-on of its own, or the one in a PC/SC reader, a real device too.\n" +
 			"With --pin-file or $HSMEMU_PIN the user PIN is presented first; the server never sees it.\n" +
 			"A server can send any command: connect cards only to one that you trust.",
-		Args: exactly(1),
+		Args: commandline.Exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !cmd.Flags().Changed("card") && reader != "" {
 				card = "" // that of the environment, or the default
 			}
 			if card != "" && reader != "" {
-				return usageError{errors.New("name a card or a reader: one of them")}
+				return commandline.Usage(errors.New("name a card or a reader: one of them"))
 			}
 			if err := ram.CheckURL(args[0]); err != nil {
-				return usageError{err}
+				return commandline.Usage(err)
 			}
 			return a.connectRAM(cmd.Context(), card, reader, pinFile, args[0])
 		},
@@ -138,7 +139,7 @@ func tell(out io.Writer, prefix string, n ram.Notice) {
 // serveRAM keeps cards connected to a server until the context ends.
 func (a *app) serveRAM(ctx context.Context, names []string, at, init string, shown *live) error {
 	if err := ram.CheckURL(at); err != nil {
-		return usageError{err}
+		return commandline.Usage(err)
 	}
 	var printing sync.Mutex
 	return a.serveEach(ctx, names, init, shown, func(ctx context.Context, _ int, place control.Placement) (control.Running, error) {

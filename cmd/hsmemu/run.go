@@ -9,6 +9,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
+	"hsmemu/cmd/hsmemu/commandline"
 	"hsmemu/emulator/control"
 	"hsmemu/vsmartcard"
 )
@@ -32,15 +33,15 @@ func newRunCommand(a *app) *cobra.Command {
 			"as it is.\n\n" +
 			"With --console the cards are on a page for a browser, as docs/console.md shows. Two addresses are printed: one for\n" +
 			"whoever may do everything, and one for a class, to look and not touch.",
-		Args: exactly(0),
+		Args: commandline.Exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			switch twice := repeated(cards); {
 			case twice != "":
-				return usageError{fmt.Errorf("card %q is named twice", twice)}
+				return commandline.Usage(fmt.Errorf("card %q is named twice", twice))
 			case dial != "" && listen != "", at.path != "" && dial+listen != "":
-				return usageError{errors.New("--socket, --vpcd and --vpcd-listen exclude each other")}
+				return commandline.Usage(errors.New("--socket, --vpcd and --vpcd-listen exclude each other"))
 			case server != "" && at.path+dial+listen != "":
-				return usageError{errors.New("--ram excludes --socket, --vpcd and --vpcd-listen")}
+				return commandline.Usage(errors.New("--ram excludes --socket, --vpcd and --vpcd-listen"))
 			}
 			shown, err := a.openConsole(cmd.Context(), page, a.out)
 			if err != nil {
@@ -80,7 +81,7 @@ func repeated(names []string) string {
 func (a *app) serveVPCD(ctx context.Context, names []string, dial, listen, init string, shown *live) error {
 	at, err := control.Slots(dial+listen, len(names))
 	if err != nil {
-		return usageError{err}
+		return commandline.Usage(err)
 	}
 	connect := control.Connect(vsmartcard.Dial)
 	if listen != "" {

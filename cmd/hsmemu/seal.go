@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hsmemu/cmd/hsmemu/commandline"
 	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/store"
 	"hsmemu/keystore/seal"
@@ -37,11 +38,11 @@ func (a *app) sealers(s sealing) ([]seal.Sealer, error) {
 	i := slices.IndexFunc(all, func(one seal.Sealer) bool { return one.Kind() == s.kind })
 	switch {
 	case i < 0:
-		return nil, usageError{fmt.Errorf("seal %q: none, passphrase or tpm", s.kind)}
+		return nil, commandline.Usage(fmt.Errorf("seal %q: none, passphrase or tpm", s.kind))
 	case len(s.pcrs) > 0 && s.kind != seal.KindTPM:
-		return nil, usageError{errors.New("--pcr goes with --seal tpm")}
+		return nil, commandline.Usage(errors.New("--pcr goes with --seal tpm"))
 	case slices.ContainsFunc(s.pcrs, func(pcr int) bool { return pcr < 0 || pcr > seal.LastPCR }):
-		return nil, usageError{fmt.Errorf("--pcr takes registers from 0 to %d", seal.LastPCR)}
+		return nil, commandline.Usage(fmt.Errorf("--pcr takes registers from 0 to %d", seal.LastPCR))
 	}
 	all[0], all[i] = all[i], all[0]
 	return all, nil
@@ -129,10 +130,10 @@ func newCardResealCommand(a *app) *cobra.Command {
 		Long: "Changes how a card's file is protected. Snapshots and copies made before stay under the old seal.\n" +
 			"A new passphrase is taken from --new-passphrase-file or $HSMEMU_NEW_PASSPHRASE or asked for; where the file\n" +
 			"has one already, that is taken from --passphrase-file or $HSMEMU_PASSPHRASE or asked for first.",
-		Args: exactly(1),
+		Args: commandline.Exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !cmd.Flags().Changed("seal") {
-				return usageError{errors.New("--seal is needed")}
+				return commandline.Usage(errors.New("--seal is needed"))
 			}
 			return a.reseal(args[0], s, newFile)
 		},
@@ -171,7 +172,7 @@ func newCardAcceptCommand(a *app) *cobra.Command {
 		Short: "take a restored old file of a card as its present state, on purpose",
 		Long: "A card sealed by a TPM refuses a file that is older than the TPM's counter, because old files bring back\n" +
 			"spent PIN tries and deleted keys. This takes it all the same and moves the counter on.",
-		Args: exactly(1),
+		Args: commandline.Exactly(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			d, err := a.cards()
 			if err != nil {

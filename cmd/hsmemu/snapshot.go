@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hsmemu/cmd/hsmemu/commandline"
 	"hsmemu/emulator/control"
 	"hsmemu/emulator/store"
 	"hsmemu/emulator/view"
@@ -18,7 +19,7 @@ func newCardSnapshotCommand(a *app) *cobra.Command {
 		Short: "keep the present state of a card under a tag",
 		Long: "Keeps the present state of a card under a tag; the card may be in use. The copy is protected as the\n" +
 			"card's own file is. --rm removes what was kept under the tag.",
-		Args: exactly(2),
+		Args: commandline.Exactly(2),
 		RunE: func(_ *cobra.Command, args []string) error {
 			d, err := a.cards()
 			if err != nil {
@@ -39,7 +40,7 @@ func newCardSnapshotsCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "snapshots NAME",
 		Short: "list the snapshots of a card",
-		Args:  exactly(1),
+		Args:  commandline.Exactly(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			d, err := a.cards()
 			if err != nil {
@@ -83,7 +84,7 @@ func newCardRestoreCommand(a *app) *cobra.Command {
 			"and so does any card the state of another device.\n" +
 			"A snapshot has the passphrase that the card had then; if it has another one now, say the old one with\n" +
 			"--snapshot-passphrase-file or in $HSMEMU_SNAPSHOT_PASSPHRASE.",
-		Args: exactly(2),
+		Args: commandline.Exactly(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cards, err := a.cards()
 			if err != nil {

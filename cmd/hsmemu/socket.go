@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hsmemu/cmd/hsmemu/commandline"
 	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/store"
 	"hsmemu/vsmartcard/pcscd"
@@ -25,7 +26,7 @@ func (s *socketFlags) flags(cmd *cobra.Command) {
 // access is who may reach the socket.
 func (s socketFlags) access() (who pcscd.Access, err error) {
 	if s.path == "" && s.mode+s.group != "" {
-		return who, usageError{errors.New("--socket-mode and --socket-group go with --socket PATH: the default place is in a folder that only its owner can enter")}
+		return who, commandline.Usage(errors.New("--socket-mode and --socket-group go with --socket PATH: the default place is in a folder that only its owner can enter"))
 	}
 	who.Group = s.group
 	if s.group != "" {
@@ -33,11 +34,11 @@ func (s socketFlags) access() (who pcscd.Access, err error) {
 	}
 	if s.mode != "" {
 		if who.Mode, err = pcscd.ParseMode(s.mode); err != nil {
-			return who, usageError{fmt.Errorf("--socket-mode %s: %w", s.mode, err)}
+			return who, commandline.Usage(fmt.Errorf("--socket-mode %s: %w", s.mode, err))
 		}
 	}
 	if s.group != "" && who.Mode == 0o600 {
-		return who, usageError{errors.New("--socket-mode 0600 lets no group in")}
+		return who, commandline.Usage(errors.New("--socket-mode 0600 lets no group in"))
 	}
 	return who, nil
 }
@@ -69,7 +70,7 @@ func (a *app) listen(s socketFlags) (l net.Listener, path string, err error) {
 // the socket: that is what whoever runs a card twice has to know.
 func (a *app) busy(err error, cards []string) error {
 	if errors.As(err, new(*pcscd.ServedError)) {
-		err = hinted{err, "--socket PATH serves at another place"}
+		err = commandline.Hint(err, "--socket PATH serves at another place")
 		d, failed := a.cards()
 		if failed != nil {
 			return err // that there is a daemon is what has been asked for
@@ -82,7 +83,7 @@ func (a *app) busy(err error, cards []string) error {
 	}
 	var named *statedir.Error
 	if errors.As(err, new(*store.LockedError)) && errors.As(err, &named) {
-		return hinted{err, fmt.Sprintf("`hsmemu status --card %s` tells where it is; another card runs beside it with --card and --socket", named.Card)}
+		return commandline.Hint(err, fmt.Sprintf("`hsmemu status --card %s` tells where it is; another card runs beside it with --card and --socket", named.Card))
 	}
 	return err
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hsmemu/cmd/hsmemu/commandline"
 	"hsmemu/emulator/control"
 	"hsmemu/emulator/program"
 	"hsmemu/emulator/view"
@@ -27,19 +28,19 @@ func newStatusCommand(a *app) *cobra.Command {
 			"does not. With --socket it asks as a program does, at the socket of a private daemon, and every reader there has\n" +
 			"to have a card; that needs no state folder. --wait waits until then, for 30s or as long as it is told.",
 		DisableFlagsInUseLine: true,
-		Args:                  upTo(1),
+		Args:                  commandline.AtMost(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			flags := cmd.Flags()
 			if flags.Changed("card") && flags.Changed("socket") {
-				return usageError{errors.New("--card and --socket exclude each other")}
+				return commandline.Usage(errors.New("--card and --socket exclude each other"))
 			}
 			if len(args) == 1 { // --wait 10s: the value of a flag that needs none stands alone
 				d, err := time.ParseDuration(args[0])
 				if err != nil && flags.Changed("wait") {
-					return usageError{fmt.Errorf("--wait takes a time as in 2s, not %q", args[0])}
+					return commandline.Usage(fmt.Errorf("--wait takes a time as in 2s, not %q", args[0]))
 				}
 				if err != nil || !flags.Changed("wait") {
-					return usageError{fmt.Errorf("status takes no argument %q", args[0])}
+					return commandline.Usage(fmt.Errorf("status takes no argument %q", args[0]))
 				}
 				wait = d
 			}
@@ -55,16 +56,6 @@ func newStatusCommand(a *app) *cobra.Command {
 	cmd.Flags().Lookup("wait").NoOptDefVal = waitPatience.String()
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
-}
-
-// upTo wants n arguments at most.
-func upTo(n int) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) > n {
-			return usageError{fmt.Errorf("%s takes %s or less, not %d", nameOf(cmd), arguments(n), len(args))}
-		}
-		return nil
-	}
 }
 
 // status says whether a card answers, once or until it does.

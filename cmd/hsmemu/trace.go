@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"hsmemu/cmd/hsmemu/commandline"
 	"hsmemu/emulator/control"
 	"hsmemu/emulator/view"
 )
@@ -28,17 +29,17 @@ func newTraceCommand(a *app) *cobra.Command {
 			"unless $NO_COLOR is set or $TERM is dumb, under the program that sends the commands, as far as that is known;\n" +
 			"otherwise, and with --verbose, there is a line for each event. It ends with the process that runs the card.\n\n" +
 			"With --wait the process may begin later. `hsmemu exec --trace` shows a program's commands from the first on.",
-		Args: exactly(0),
+		Args: commandline.Exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			form := form(eachLine)
 			for _, one := range only {
 				if !slices.Contains(view.Classes(), one) {
-					return usageError{fmt.Errorf("--only %s: one of %s", one, strings.Join(view.Classes(), ", "))}
+					return commandline.Usage(fmt.Errorf("--only %s: one of %s", one, strings.Join(view.Classes(), ", ")))
 				}
 			}
 			switch {
 			case asJSON && verbose:
-				return usageError{errors.New("--json and --verbose exclude each other")}
+				return commandline.Usage(errors.New("--json and --verbose exclude each other"))
 			case asJSON:
 				form = eachJSON
 			case !verbose && a.atTerminal():

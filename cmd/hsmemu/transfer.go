@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hsmemu/cmd/hsmemu/commandline"
 	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/store"
 	"hsmemu/keystore/seal"
@@ -51,7 +52,7 @@ func newCardExportCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export NAME FILE",
 		Short: "write a whole card into a file, under a passphrase of its own",
-		Args:  exactly(2),
+		Args:  commandline.Exactly(2),
 		RunE: func(_ *cobra.Command, args []string) error {
 			d, err := a.cards()
 			if err != nil {
@@ -76,7 +77,7 @@ func newCardImportCommand(a *app) *cobra.Command {
 		Use:   "import FILE NAME",
 		Short: "make a card from a file that export wrote",
 		Long:  "Makes a card from a file that export wrote: the same card with the same identity, as a copy.",
-		Args:  exactly(2),
+		Args:  commandline.Exactly(2),
 		RunE: func(_ *cobra.Command, args []string) error {
 			d, err := a.cards()
 			if err != nil {

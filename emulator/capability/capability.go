@@ -52,6 +52,7 @@ var lacks = []Lack{
 	{"card copy", "--seal tpm", noTPM, whyTPM},
 	{"card import", "--seal tpm", noTPM, whyTPM},
 	{"card reseal", "--seal tpm", noTPM, whyTPM},
+	{"portal serve", "--seal tpm", noTPM, whyTPM},
 }
 
 // Lacks lists what does not work everywhere.

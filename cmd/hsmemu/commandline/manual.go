@@ -1,4 +1,4 @@
-package main
+package commandline
 
 import (
 	"bytes"
@@ -12,49 +12,55 @@ import (
 	"github.com/spf13/cobra/doc"
 )
 
-// newCompletionCommand prints the completion script of a shell.
-func newCompletionCommand(a *app) *cobra.Command {
+// Manual is what the manual page of every command says.
+type Manual struct {
+	Status   string      // of the exit status, in whole lines
+	Statuses [][2]string // a list behind it: the status, and what it means
+	Files    string      // of files, in whole lines
+}
+
+// completionCommand prints the completion script of a shell.
+func completionCommand(out io.Writer) *cobra.Command {
 	shells := []string{"bash", "zsh", "fish", "powershell"}
 	return &cobra.Command{
 		Use:       "completion bash|zsh|fish|powershell",
 		Short:     "print a completion script for a shell",
-		Args:      cobra.MatchAll(exactly(1), asUsage(cobra.OnlyValidArgs)),
+		Args:      cobra.MatchAll(Exactly(1), asUsage(cobra.OnlyValidArgs)),
 		ValidArgs: shells,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			root := cmd.Root()
 			switch args[0] {
 			case "bash":
-				return root.GenBashCompletionV2(a.out, true)
+				return root.GenBashCompletionV2(out, true)
 			case "zsh":
-				return root.GenZshCompletion(a.out)
+				return root.GenZshCompletion(out)
 			case "fish":
-				return root.GenFishCompletion(a.out, true)
+				return root.GenFishCompletion(out, true)
 			}
-			return root.GenPowerShellCompletionWithDesc(a.out)
+			return root.GenPowerShellCompletionWithDesc(out)
 		},
 	}
 }
 
-// newManCommand prints the manual page of the program or of one of its
+// manCommand prints the manual page of the program or of one of its
 // commands, or writes all of them into a folder.
-func newManCommand(a *app) *cobra.Command {
+func (l *Line) manCommand(out io.Writer) *cobra.Command {
 	var folder string
 	cmd := &cobra.Command{
 		Use:   "man [COMMAND]...",
 		Short: "print a manual page",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			header := &doc.GenManHeader{Title: "HSMEMU", Section: "1", Source: "hsmemu"}
 			if folder != "" {
 				if err := os.MkdirAll(folder, 0o755); err != nil {
 					return fmt.Errorf("write manual pages: %w", err)
 				}
-				return writePages(cmd.Root(), header, folder)
+				return l.writePages(cmd.Root(), folder)
 			}
 			target, rest, err := cmd.Root().Find(args)
 			if err != nil || len(rest) > 0 {
-				return usageError{fmt.Errorf("no command %q", strings.Join(args, " "))}
+				return Usage(fmt.Errorf("no command %q", strings.Join(args, " ")))
 			}
-			return page(target, header, a.out)
+			return l.page(target, out)
 		},
 	}
 	cmd.Flags().StringVar(&folder, "folder", "", "write the pages of all commands into this folder")
@@ -62,16 +68,16 @@ func newManCommand(a *app) *cobra.Command {
 }
 
 // writePages writes the pages of a command and of those below it.
-func writePages(cmd *cobra.Command, header *doc.GenManHeader, folder string) error {
+func (l *Line) writePages(cmd *cobra.Command, folder string) error {
 	for _, sub := range cmd.Commands() {
 		if sub.IsAvailableCommand() {
-			if err := writePages(sub, header, folder); err != nil {
+			if err := l.writePages(sub, folder); err != nil {
 				return err
 			}
 		}
 	}
 	var b bytes.Buffer
-	if err := page(cmd, header, &b); err != nil {
+	if err := l.page(cmd, &b); err != nil {
 		return err
 	}
 	name := strings.ReplaceAll(cmd.CommandPath(), " ", "-") + ".1"
@@ -81,32 +87,13 @@ func writePages(cmd *cobra.Command, header *doc.GenManHeader, folder string) err
 	return nil
 }
 
-const exitStatus = `0 when it is done, 1 when it failed, with a line about why, 2 for a mistake in the command line, 130 when it was
-interrupted before it was done.
-hsmemu exec hands over the exit status of its program. Its own are
-`
-
-// execStatus are the statuses of exec itself.
-var execStatus = [][2]string{
-	{"2", "a mistake in exec's own command line; the program was not run"},
-	{"125", "exec itself failed, as for a card that is in use, or with --keep-going a card was missing from a program that ended with 0"},
-	{"126", "the program cannot be run"},
-	{"127", "there is no such program"},
-	{"128+n", "signal n ended the program"},
-}
-
-const manFiles = `$HSMEMU_STATE, $XDG_STATE_HOME/hsmemu or ~/.local/state/hsmemu: the cards, each in NAME.card, with their
-snapshots in snapshots/NAME. A process that runs a card listens at NAME.sock.
-`
-
 // page writes a manual page: that of the library with the sections that it does
 // not know before the last one.
-func page(cmd *cobra.Command, header *doc.GenManHeader, out io.Writer) error {
+func (l *Line) page(cmd *cobra.Command, out io.Writer) error {
 	var b bytes.Buffer
 	cmd.DisableAutoGenTag = true // a page says nothing of what made it
-	h := *header                 // it gets the title of the command
-	h.Title = strings.ToUpper(strings.ReplaceAll(cmd.CommandPath(), " ", "-"))
-	if err := doc.GenMan(cmd, &h, &b); err != nil {
+	title := strings.ToUpper(strings.ReplaceAll(cmd.CommandPath(), " ", "-"))
+	if err := doc.GenMan(cmd, &doc.GenManHeader{Title: title, Section: "1", Source: l.root.Name()}, &b); err != nil {
 		return err
 	}
 	text := strings.Replace(b.String(), ".SH EXAMPLE\n", ".SH EXAMPLES\n", 1)
@@ -120,21 +107,21 @@ func page(cmd *cobra.Command, header *doc.GenManHeader, out io.Writer) error {
 		}
 	}
 	more.WriteString(".SH ENVIRONMENT\n")
-	for _, s := range settings(cmd) {
-		about := s.usage
-		if s.flag != "" {
-			about = s.flag + ": " + about
-			if s.commands != "" && cmd.HasSubCommands() {
-				about = s.flag + " of " + s.commands + ": " + s.usage
+	for _, s := range l.tables.Variables.settings(cmd) {
+		about := s.Usage
+		if s.Flag != "" {
+			about = s.Flag + ": " + about
+			if s.Commands != "" && cmd.HasSubCommands() {
+				about = s.Flag + " of " + s.Commands + ": " + s.Usage
 			}
 		}
-		fmt.Fprintf(&more, ".TP\n\\fB%s\\fP\n%s\n", s.name, roff(about))
+		fmt.Fprintf(&more, ".TP\n\\fB%s\\fP\n%s\n", s.Name, roff(about))
 	}
-	more.WriteString(".SH EXIT STATUS\n" + roff(exitStatus))
-	for _, s := range execStatus {
+	more.WriteString(".SH EXIT STATUS\n" + roff(l.tables.Manual.Status))
+	for _, s := range l.tables.Manual.Statuses {
 		fmt.Fprintf(&more, ".TP\n\\fB%s\\fP\n%s\n", s[0], roff(s[1]))
 	}
-	more.WriteString(".SH FILES\n" + roff(manFiles))
+	more.WriteString(".SH FILES\n" + roff(l.tables.Manual.Files))
 	before, after, also := strings.Cut(text, ".SH SEE ALSO")
 	if also {
 		after = ".SH SEE ALSO" + after
@@ -152,12 +139,4 @@ func roff(text string) string {
 		}
 	}
 	return strings.Join(lines, "\n")
-}
-
-// indented is text as help shows it.
-func indented(text string) string {
-	if text == "" {
-		return ""
-	}
-	return "  " + strings.ReplaceAll(text, "\n", "\n  ")
 }
