@@ -18,8 +18,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"hsmemu/emulator/console"
 	"hsmemu/cmd/hsmemu/commandline"
+	"hsmemu/emulator/console"
 	"hsmemu/emulator/lesson"
 	"hsmemu/emulator/program"
 	"hsmemu/emulator/view"
