@@ -62,11 +62,16 @@ func nameOf(i portal.Issuer) (cvc.Name, error) {
 }
 
 // SetIssuer has the HSM of a device issuer logged in or not, and says how many licences
-// it has. Errors: ErrNotAllowed, ErrUnknown, and ErrData for less than no licence.
-func (s *Service) SetIssuer(ctx context.Context, by Actor, name cvc.Name, ready bool, licences int) error {
-	return s.issuers(ctx, by, string(name), fmt.Sprintf("ready %t, %d licences", ready, licences), func(a *portal.Authority) (string, error) {
-		if licences < 0 {
-			return "", fmt.Errorf("%w: %d licences", ErrData, licences)
+// it has; nil leaves it those that it has. Errors: ErrNotAllowed, ErrUnknown, and
+// ErrData for less than no licence.
+func (s *Service) SetIssuer(ctx context.Context, by Actor, name cvc.Name, ready bool, licences *int) error {
+	detail := fmt.Sprintf("ready %t", ready)
+	if licences != nil {
+		detail += fmt.Sprintf(", %d licences", *licences)
+	}
+	return s.issuers(ctx, by, string(name), detail, func(a *portal.Authority) (string, error) {
+		if licences != nil && *licences < 0 {
+			return "", fmt.Errorf("%w: %d licences", ErrData, *licences)
 		}
 		a.Issuers = slices.Clone(a.Issuers)
 		for n := range a.Issuers {
@@ -75,7 +80,9 @@ func (s *Service) SetIssuer(ctx context.Context, by Actor, name cvc.Name, ready 
 				return "", err
 			}
 			if has == name {
-				a.Issuers[n].Ready, a.Issuers[n].Licences = ready, licences
+				if a.Issuers[n].Ready = ready; licences != nil {
+					a.Issuers[n].Licences = *licences
+				}
 				return string(name), nil
 			}
 		}

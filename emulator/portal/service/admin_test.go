@@ -22,12 +22,13 @@ func TestIssuers(t *testing.T) {
 	require.Equal(t, service.Issuer{Name: list[0].Name, Current: true, Ready: true, Licences: 1000}, list[0])
 	_, err = w.Issuers(t.Context(), service.Actor{})
 	require.ErrorIs(t, err, service.ErrNotAllowed)
-	require.ErrorIs(t, w.SetIssuer(t.Context(), alice, list[0].Name, false, 0), service.ErrNotAllowed)
+	require.ErrorIs(t, w.SetIssuer(t.Context(), alice, list[0].Name, false, nil), service.ErrNotAllowed)
 	_, err = w.AddIssuer(t.Context(), alice)
 	require.ErrorIs(t, err, service.ErrNotAllowed)
-	require.ErrorIs(t, w.SetIssuer(t.Context(), root, "UTDICAEM0900001", false, 0), service.ErrUnknown)
-	require.ErrorIs(t, w.SetIssuer(t.Context(), root, list[0].Name, true, -1), service.ErrData)
-	require.NoError(t, w.SetIssuer(t.Context(), root, list[0].Name, false, 7))
+	require.ErrorIs(t, w.SetIssuer(t.Context(), root, "UTDICAEM0900001", false, nil), service.ErrUnknown)
+	require.ErrorIs(t, w.SetIssuer(t.Context(), root, list[0].Name, true, new(-1)), service.ErrData)
+	require.NoError(t, w.SetIssuer(t.Context(), root, list[0].Name, true, new(7)))
+	require.NoError(t, w.SetIssuer(t.Context(), root, list[0].Name, false, nil))
 
 	card := situation{firmware: "4.0"}.card(t, "issuer")
 	r := &reader{Card: card}
@@ -53,7 +54,7 @@ func TestIssuers(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 999, list[1].Licences)
 	require.Equal(t, 7, list[0].Licences)
-	require.Equal(t, 2, w.count(t, "SELECT COUNT(*) FROM audit WHERE action = 'device issuer' AND account = ?", root.Account))
+	require.Equal(t, 3, w.count(t, "SELECT COUNT(*) FROM audit WHERE action = 'device issuer' AND account = ?", root.Account))
 }
 
 // A notice goes to whom it concerns and who wants it: once, with all their devices.

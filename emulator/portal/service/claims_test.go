@@ -443,7 +443,7 @@ func TestDecisions(t *testing.T) {
 			for _, before := range counts {
 				for _, unready := range []bool{true, false} {
 					tried++
-					require.NoError(t, w.SetIssuer(t.Context(), root, issuers[0].Name, !unready, 1000))
+					require.NoError(t, w.SetIssuer(t.Context(), root, issuers[0].Name, !unready, new(1000)))
 					require.NoError(t, w.store.Ledger().Change(chip, func(b *portal.Books) error {
 						b.Chip.Blocked = before
 						return nil

@@ -19,6 +19,8 @@ const (
 	TextNothing = "Nothing to do"
 	// TextNoCard is told to what cannot be spoken to. It is the vendor's.
 	TextNoCard = "Failure talking to card. Is this a SmartCard-HSM ?"
+	// TextNoLogin is told where the records do not tell whose session it is.
+	TextNoLogin = "Log-in failed. Please connect the card again."
 )
 
 // Card is a card that has connected, as a *ram.Session is.
@@ -58,7 +60,7 @@ func (s *Service) Serve(ctx context.Context, card *ram.Session) error {
 	}
 	by, err := s.Sessions.User(ctx, card.ID())
 	if err != nil {
-		return err
+		return failed(ctx, card, recorded(err), TextNoLogin)
 	}
 	if by.Account != 0 {
 		if done, err := s.InReader(ctx, card, by); done {
@@ -107,7 +109,7 @@ func (s *Service) Unannounced(ctx context.Context, card Card) error {
 		if w == nil {
 			books, err := s.Records.Ledger().Load(seen.Chip)
 			if err != nil {
-				return err
+				return failed(ctx, card, recorded(err), portal.TextFailed+"\n"+portal.TextRecovery)
 			}
 			if books.Chip.Running == nil && !s.UpdateAny {
 				return card.Notify(ctx, ram.Notice{Text: TextNothing})

@@ -47,6 +47,9 @@ type sessions struct {
 func (s *sessions) User(_ context.Context, session string) (service.Actor, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if session == "broken" {
+		return service.Actor{}, errors.New("secret of the disk")
+	}
 	return s.users[session], nil
 }
 

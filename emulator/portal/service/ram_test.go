@@ -35,7 +35,7 @@ func TestServe(t *testing.T) {
 	w.sessions.users["alice"] = alice
 	s := &ram.Server{
 		Services: map[string]ram.Service{"paas": w.Serve},
-		Known:    func(session string) bool { return session == "alice" || session == "nobody" },
+		Known:    func(session string) bool { return session == "alice" || session == "nobody" || session == "broken" },
 	}
 	h := httptest.NewServer(s)
 	defer h.Close()
@@ -57,6 +57,9 @@ func TestServe(t *testing.T) {
 	require.Equal(t, []ram.Notice{{Text: "Nothing to do"}}, said)
 	_, err = connect(card, "/stolen")
 	require.ErrorIs(t, err, ram.CodeURL)
+	said, err = connect(card, "/broken")
+	require.Error(t, err)
+	require.Equal(t, []ram.Notice{{Text: "The portal could not record it"}, {Number: -1, Text: "Log-in failed. Please connect the card again."}}, said)
 
 	request := w.submitted(t, alice, service.FirmwareUpdate, service.Data{})
 	said, err = connect(card, "/nobody")

@@ -140,10 +140,7 @@ func (s *Site) api() {
 		}
 		for _, i := range list {
 			if i.Current {
-				if in.Licences != nil {
-					i.Licences = *in.Licences
-				}
-				if err := s.Service.SetIssuer(r.Context(), p.Actor(), i.Name, in.Ready, i.Licences); err != nil {
+				if err := s.Service.SetIssuer(r.Context(), p.Actor(), i.Name, in.Ready, in.Licences); err != nil {
 					return 0, nil, err
 				}
 			}

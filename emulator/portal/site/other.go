@@ -194,7 +194,8 @@ func (s *Site) setIssuer(w http.ResponseWriter, r *http.Request, p account.Sessi
 	if err != nil || licences > 1_000_000 {
 		return errForm
 	}
-	if err := s.Service.SetIssuer(r.Context(), p.Actor(), cvc.Name(r.PathValue("name")), r.PostFormValue("ready") != "", int(licences)); err != nil {
+	n := int(licences)
+	if err := s.Service.SetIssuer(r.Context(), p.Actor(), cvc.Name(r.PathValue("name")), r.PostFormValue("ready") != "", &n); err != nil {
 		return err
 	}
 	http.Redirect(w, r, "/se/issuers", http.StatusSeeOther)
