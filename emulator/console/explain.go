@@ -1,6 +1,10 @@
 package console
 
-import "hsmemu/emulator/view"
+import (
+	"strings"
+
+	"hsmemu/emulator/view"
+)
 
 // An explanation is what a failure usually comes from. It applies to commands with a
 // header and a status word, in both of which an X stands for any digit.
@@ -28,7 +32,7 @@ var explanations = []explanation{
 		"The right PIN fills the counter again. Asking for the status, as clients do first, costs nothing: it looks the same, 63Cx, and is no try.", "PIN-39", nil,
 	},
 	{
-		"XX20XX81", "6983", "User PIN blocked", "All tries are spent. The card does not even compare the PIN.",
+		"XX20XX81", "6983", "User PIN blocked", "All tries are spent, the last one perhaps just now. From then on the card does not even compare the PIN.",
 		"The SO-PIN unblocks it if the options of the initialisation allow that; otherwise INITIALIZE DEVICE, which erases the keys.", "PIN-40", nil,
 	},
 	{
@@ -38,6 +42,42 @@ var explanations = []explanation{
 	{
 		"XX20XX81", "6700", "PIN of another length", "The card looks at the length first, and spends no try.",
 		"Typed a digit too many or too few, or the SO-PIN where the user PIN is meant.", "PIN-37", nil,
+	},
+	{
+		"XX20XX8X", "6A88", "There is no PIN to compare", "The card was never initialised, or it has no user PIN, public keys being the login.",
+		"INITIALIZE DEVICE sets the PINs.", "PIN-35", nil,
+	},
+	{
+		"XX20XX88", "6983", "SO-PIN blocked", "All tries are spent, the last one perhaps just now, and no command unblocks it. The user PIN goes on working.",
+		"Only the vendor's firmware update makes a new card of it: keys gone, new identity.", "PIN-64", nil,
+	},
+	{
+		"XX24XX81", "63CX", "Wrong present PIN in a change", "The card compared the PIN that stands before the new one, and spent a try before that, as in a login.",
+		"The right present PIN fills the counter again. A transport PIN is changed in the same way.", "PIN-50", nil,
+	},
+	{
+		"XX24XX81", "6983", "PIN blocked", "All tries are spent, the last one perhaps just now. From then on the card does not even compare the PIN.",
+		"The SO-PIN unblocks it if the options of the initialisation allow that; otherwise INITIALIZE DEVICE, which erases the keys.", "PIN-64", nil,
+	},
+	{
+		"XX24XX81", "6A80", "The card does not take this new PIN", "No try is spent. The new PIN has a length that its number of tries does not allow, or is the transport PIN again.",
+		"Not shorter than the PIN of the initialisation, and 6 to 16 bytes.", "PIN-52", nil,
+	},
+	{
+		"XX24XX8X", "6A88", "There is no PIN to change", "The card was never initialised, or it has no user PIN, public keys being the login.",
+		"INITIALIZE DEVICE sets the PINs.", "PIN-59", nil,
+	},
+	{
+		"XX24XX88", "63CX", "Wrong present SO-PIN in a change", "One of 15 tries is spent. Nothing but the right SO-PIN brings it back.",
+		"The SO-PIN is 8 bytes, which tools take as 16 hexadecimal digits.", "PIN-59", asText,
+	},
+	{
+		"XX24XX88", "6983", "SO-PIN blocked", "All tries are spent, the last one perhaps just now, and no command unblocks it. The user PIN goes on working.",
+		"Only the vendor's firmware update makes a new card of it: keys gone, new identity.", "PIN-64", nil,
+	},
+	{
+		"XX24XX88", "6700", "SO-PIN of another length", "Both SO-PINs have 8 bytes. No try is spent.",
+		"16 hexadecimal digits are 8 bytes; 16 characters of text are not.", "PIN-59", asText,
 	},
 	{
 		"XX20XX88", "63CX", "Wrong SO-PIN", "One of 15 tries is spent. Nothing but the right SO-PIN brings it back.",
@@ -56,8 +96,8 @@ var explanations = []explanation{
 		"Usually the number of tries: at most 3 for a PIN of 6 bytes, 5 for 7, 10 from 8 on.", "PIN-5", nil,
 	},
 	{
-		"XX50XXXX", "6983", "SO-PIN blocked", "No command unblocks it. The user PIN goes on working.",
-		"Only the vendor's firmware update makes a new card of it: keys gone, new identity.", "PIN-1", nil,
+		"XX50XXXX", "6983", "SO-PIN blocked", "All tries are spent, the last one perhaps just now, and no command unblocks it. The user PIN goes on working.",
+		"Only the vendor's firmware update makes a new card of it: keys gone, new identity.", "PIN-64", nil,
 	},
 	{
 		"XX2CXXXX", "63CX", "Wrong SO-PIN in unblocking", "The first eight bytes were taken for the SO-PIN, and a try is spent.",
@@ -66,6 +106,14 @@ var explanations = []explanation{
 	{
 		"XX2CXXXX", "6985", "Unblocking is disabled", "The options given at the initialisation do not allow the SO-PIN to reset the counter. No try is spent.",
 		"Options 0001 allow it. They cannot be changed later: only another INITIALIZE DEVICE sets them, and it erases the keys.", "PIN-61", nil,
+	},
+	{
+		"XX2CXXXX", "6A88", "There is no PIN to unblock", "The card was never initialised, or it has no user PIN, public keys being the login. No try is spent.",
+		"INITIALIZE DEVICE sets the PINs.", "PIN-60", nil,
+	},
+	{
+		"XX2CXXXX", "6A80", "The card does not take this new PIN", "No try is spent. The new PIN has a length that its number of tries does not allow.",
+		"A PIN that is not shorter than that of the initialisation.", "PIN-65", nil,
 	},
 	{
 		"XX2CXXXX", "6983", "SO-PIN blocked", "It can unblock nothing any more.",
@@ -80,6 +128,14 @@ var explanations = []explanation{
 		"List the keys with both: the page shows them side by side.", "KEY-12", nil,
 	},
 	{
+		"XX74XXXX", "6A88", "No key domain for this key blob", "It was wrapped under a DKEK that this card does not have.",
+		"Compare the key check values (KCV) of both cards.", "DOM-24", nil,
+	},
+	{
+		"XX74XXXX", "6400", "The key blob is damaged", "It is not as it was when a card wrapped it, or no key blob at all.",
+		"Take another copy of the file.", "DOM-25", nil,
+	},
+	{
 		"XX7XXXXX", "6A88", "No such key on the card", "P1 is the key reference, a number that the card gives. It is not CKA_ID.",
 		"List the keys with both.", "KEY-12", nil,
 	},
@@ -87,11 +143,39 @@ var explanations = []explanation{
 		"XX74XXXX", "6A80", "The key blob does not fit", "It was wrapped under another DKEK, or is damaged.",
 		"Compare the key check values (KCV) of both cards.", "DOM-26", nil,
 	},
-	{
-		"XX74XXXX", "6984", "The key blob does not fit", "It was wrapped under another DKEK.",
-		"Compare the key check values (KCV) of both cards.", "DOM-26", nil,
-	},
 	{"XX74XXXX", "6A89", "The number is taken", "A key is there already.", "Another key reference, or delete that key.", "KEY-25", nil},
+	{
+		"XX7XXXXX", "6D00", "The card has no DKEK", "Usually it was initialised without DKEK shares: then it wraps and unwraps nothing. Or the application is not selected.",
+		"Only another INITIALIZE DEVICE gives it a DKEK, and it erases the keys: sc-hsm-tool --initialize --dkek-shares.", "DOM-4", nil,
+	},
+	{
+		"XX52XXXX", "6D00", "The card has no DKEK", "Usually it was initialised without DKEK shares: then it takes none. Or the application is not selected.",
+		"Only another INITIALIZE DEVICE gives it a DKEK, and it erases the keys: sc-hsm-tool --initialize --dkek-shares.", "DOM-4", nil,
+	},
+	{
+		"XX52XXXX", "6985", "The key domain takes no more", "All DKEK shares are there already, or the slot is in use.",
+		"The key check value (KCV) tells whether they were the right ones.", "DOM-9", nil,
+	},
+	{
+		"XX72XXXX", "6A81", "This key may not leave the card", "Its list of algorithms does not have 92, wrapping.",
+		"The list is given when a key is made, and never changed.", "DOM-18", nil,
+	},
+	{
+		"XX6XXXXX", "6984", "The use counter is at zero", "The key was made for so many uses, and they are spent.",
+		"Nothing fills the counter again: make another key.", "KEY-10", nil,
+	},
+	{
+		"XX78XXXX", "6984", "The use counter is at zero", "The key was made for so many uses, and they are spent.",
+		"Nothing fills the counter again: make another key.", "KEY-10", nil,
+	},
+	{
+		"XX46XXXX", "6A88", "No such key domain", "The key was to be made in a key domain that is empty or not there.",
+		"Make the key domain first.", "KEY-29", nil,
+	},
+	{
+		"XX82XXXX", "6300", "The signature of a public key does not fit", "Another key signed than the one that was named, or something else than the challenge.",
+		"Sign the challenge of this card, with the key that is registered with it.", "PKA-16", nil,
+	},
 	{
 		"XX7XXXXX", "6985", "Shares are missing", "The key domain has no key encryption key yet.",
 		"Import the other DKEK shares first.", "DOM-19", nil,
@@ -119,6 +203,14 @@ var explanations = []explanation{
 	{"XXXXXXXX", "6F00", "The card failed", "Some defect of a firmware, or of this program.", "See the known defects of the firmware.", "APDU-39", nil},
 }
 
+// refused is said of commands of which no more is known, so that what stands under "what
+// just happened" is never an older failure. Clients read much that is not there, so it is not
+// said of reads.
+var refused = explanation{
+	"XXXXXXXX", "6XXX", "The card refused the command", "No usual cause is known here.",
+	"The status word has a meaning: open the command to see it beside its bytes.", "APDU-39", nil,
+}
+
 // fits reports whether hexadecimal digits have a pattern's, in which X is any.
 func fits(digits, pattern string) bool {
 	if len(digits) != len(pattern) {
@@ -138,11 +230,17 @@ func explain(e view.Event) *explanation {
 	if e.Kind != view.Command || e.Query || e.Header == nil || e.SW == nil {
 		return nil
 	}
+	if e.Command != nil && strings.HasSuffix(*e.Command, "(status)") {
+		return nil // clients ask whether there is such a thing
+	}
 	for i := range explanations {
 		x := &explanations[i]
 		if fits(*e.Header, x.header) && fits(*e.SW, x.sw) {
 			return x
 		}
+	}
+	if !e.Reads() && *e.SW >= "63" && *e.SW < "70" {
+		return &refused
 	}
 	return nil
 }

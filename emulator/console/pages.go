@@ -282,6 +282,9 @@ func (k *card) become(r *http.Request, said string, m moment) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	k.mu.Lock()
+	k.why, k.whyOf = nil, nil // it happened to a card that is not there any more
+	k.mu.Unlock()
 	if len(undone) == 0 {
 		return said + ".", nil
 	}

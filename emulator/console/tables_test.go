@@ -71,6 +71,57 @@ func TestExplain_EachIsTheFirstForSomething(t *testing.T) {
 	require.Nil(t, explain(view.Event{Kind: view.Reset}))
 }
 
+// What is said of a failure is about that failure: what the rules (docs/protocol) have as the
+// cause of its status word.
+func TestExplain_IsAboutTheFailure(t *testing.T) {
+	for _, c := range []struct{ command, sw, title, rule string }{
+		{"0020008106303030303030", "63C2", "Wrong user PIN", "PIN-39"},
+		{"002400810C303030303030313131313131", "63C1", "Wrong present PIN in a change", "PIN-50"},
+		{"002400810C303030303030313131313131", "6983", "PIN blocked", "PIN-64"},
+		{"002400810C303030303030313131313131", "6A80", "The card does not take this new PIN", "PIN-52"},
+		{"00240088103030303030303030303132333435363738", "63CE", "Wrong present SO-PIN in a change", "PIN-59"},
+		{"00200088083030303030303030", "6983", "SO-PIN blocked", "PIN-64"},
+		{"0020008106303030303030", "6A88", "There is no PIN to compare", "PIN-35"},
+		{"002C00810E3030303030303030303030303030", "6A88", "There is no PIN to unblock", "PIN-60"},
+		{"8074019300", "6A88", "No key domain for this key blob", "DOM-24"},
+		{"8074019300", "6400", "The key blob is damaged", "DOM-25"},
+		{"8072019200", "6A88", "No such key on the card", "KEY-12"},
+		{"8072019200", "6D00", "The card has no DKEK", "DOM-4"},
+		{"8052000004AABBCCDD", "6D00", "The card has no DKEK", "DOM-4"},
+		{"8072019200", "6A81", "This key may not leave the card", "DOM-18"},
+		{"806801730401020304", "6984", "The use counter is at zero", "KEY-10"},
+		{"8046000000", "6A88", "No such key domain", "KEY-29"},
+		{"008200000401020304", "6300", "The signature of a public key does not fit", "PKA-16"},
+		{"00E4000002CC01", "6A86", "The card refused the command", "APDU-39"},
+	} {
+		e := view.Coming(unhex(t, c.command))
+		e.SW = &c.sw
+		got := explain(e)
+		require.NotNil(t, got, "%s %s", c.command, c.sw)
+		require.Equal(t, []string{c.title, c.rule}, []string{got.Title, got.Rule}, "%s %s", c.command, c.sw)
+	}
+	// sc-hsm-tool asks every card for its key domain, after a wrong PIN, too.
+	asked := view.Coming(unhex(t, "8052000000"))
+	none, name := "6D00", "MANAGE KEY DOMAIN (status)" // as the table of commands calls it
+	asked.SW, asked.Command = &none, &name
+	require.Nil(t, explain(asked))
+	for _, sw := range []string{"9000", "6A82"} { // clients look for files that are not there
+		e := view.Coming(unhex(t, "00B12F0204540200000400"))
+		e.SW = &sw
+		require.Nil(t, explain(e), sw)
+	}
+}
+
+// The last wrong PIN is compared as all those before it: what is said of a blocked one holds
+// for it, too (PIN-40, PIN-47).
+func TestExplain_TheLastTryWasCompared(t *testing.T) {
+	for _, x := range explanations {
+		if x.sw == "6983" && !strings.HasPrefix(x.header, "XX2C") {
+			require.Contains(t, x.Why, "the last one perhaps just now", x.Title)
+		}
+	}
+}
+
 func TestQuestion_HasOneForEverything(t *testing.T) {
 	require.Contains(t, question(view.Coming([]byte{0, 0x20, 0, 0x81, 1, 1})), "user PIN")
 	require.NotEmpty(t, question(view.Coming([]byte{1})))
