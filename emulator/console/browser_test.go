@@ -47,6 +47,7 @@ func TestConsole_InABrowser(t *testing.T) {
 	b.Do(chromedp.Evaluate[chromedp.Void]("scrollTo(0, 0)"))
 
 	// Held, asked about, let go.
+	require.Equal(t, "none", browsertest.Value[string](b, "getComputedStyle(document.querySelector('.let-go')).display"))
 	b.Do(chromedp.Click("form[action$=hold] input[value=pin] + button"))
 	b.Until("document.querySelector('[data-panel=held]').textContent.includes('commands with a PIN')")
 	answered := make(chan string, 1)
@@ -54,6 +55,11 @@ func TestConsole_InABrowser(t *testing.T) {
 	b.Until("document.querySelector('[data-panel=waits]').textContent.includes('What will the counter of the user PIN show?')")
 	require.Equal(t, "2 of 3", browsertest.Value[string](b, "document.querySelector('[data-panel=counters] .number').textContent"))
 	b.Accessible()
+	b.Do(chromedp.Evaluate[chromedp.Void]("scrollTo(0, 0)"))
+	seen := "(q => { const r = document.querySelector(q).getBoundingClientRect(); return r.height > 0 && r.top >= 0 && r.bottom <= innerHeight })"
+	for _, one := range []string{"[data-panel=waits]", "#release", "[data-panel=counters] .number"} {
+		require.True(t, browsertest.Value[bool](b, seen+"('"+one+"')"), "%s is where people look while a command waits", one)
+	}
 	b.Picture("console.png")
 	b.Do(chromedp.Click("#release"))
 	require.Equal(t, "63C1", <-answered)

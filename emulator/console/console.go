@@ -234,10 +234,13 @@ func cookie(r *http.Request) string {
 	return "hsmemu-console"
 }
 
-var errNoToken = errors.New("open the address that the program printed at its start: it has a token in it")
+var (
+	errNoToken = errors.New("open the address that the program printed at its start: it has a token in it")
+	errLooking = errors.New("this browser has opened the address for the class, which is for looking only; open the trainer's again to change something")
+)
 
-// signedIn lets those in who have a token: with the address at first, which is then moved into a
-// cookie, so that it is in no history and no link.
+// signedIn lets those in who have a token: with the address at first, from which it is moved into a
+// cookie, so that it is in no link and no page. The browser's history has the address all the same.
 func (c *Console) signedIn(pages http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/style.css" || r.URL.Path == "/console.css" {
@@ -262,7 +265,7 @@ func (c *Console) signedIn(pages http.Handler) http.Handler {
 		case who == nobody:
 			c.fail(w, r, http.StatusUnauthorized, errNoToken)
 		case who == student && r.Method != http.MethodGet && r.Method != http.MethodHead:
-			c.fail(w, r, http.StatusForbidden, errors.New("this address is for looking only"))
+			c.fail(w, r, http.StatusForbidden, errLooking)
 		default:
 			pages.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), roleKey{}, who)))
 		}
