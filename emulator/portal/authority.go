@@ -67,9 +67,6 @@ func NewAuthority(rand io.Reader, day time.Time) (Authority, error) {
 // Root is the emulator's root, which every card knows and whose key is published.
 func (a Authority) Root() cvc.Certificate { return cvc.EmulatorRoot().Certificate }
 
-// roots are what devices have to be certified under.
-func roots() cvc.Roots { return cvc.Roots{cvc.EmulatorRoot().Certificate} }
-
 // alphabet is what the sequence number of an issuer is made of.
 const alphabet = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 

@@ -174,7 +174,7 @@ func (i *Inspection) application(ctx context.Context, c *client.Client, rand io.
 	case err != nil:
 		return fmt.Errorf("ask for chip authentication: %w", err)
 	}
-	if i.Device, err = Prove(ctx, c, roots(), rand); err != nil {
+	if i.Device, err = Prove(ctx, c, cvc.EmulatorRoots(), rand); err != nil {
 		return err
 	}
 	return Judge(i.ask(ctx, c))

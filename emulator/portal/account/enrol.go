@@ -103,8 +103,8 @@ func makeAccount(tx *records.Tx, email string) (int64, error) {
 const (
 	// purposeRegister is what a code is for.
 	purposeRegister = "register token"
-	// CodeLen is the number of digits of an activation code.
-	CodeLen = 6
+	// codeLen is the number of digits of an activation code.
+	codeLen = 6
 	// codeTries is how often a code can be entered.
 	codeTries = 3
 )
@@ -119,7 +119,7 @@ func newCode(rand io.Reader) (string, error) {
 		}
 		n := uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
 		if fair := uint32((1 << 32) / codes * codes); n < fair {
-			return fmt.Sprintf("%0*d", CodeLen, n%codes), nil
+			return fmt.Sprintf("%0*d", codeLen, n%codes), nil
 		}
 	}
 }
@@ -127,7 +127,7 @@ func newCode(rand io.Reader) (string, error) {
 // ParseCode reads a code as a person enters it, perhaps with spaces. Error: ErrCode.
 func ParseCode(text string) (string, error) {
 	code := strings.Join(strings.Fields(text), "")
-	if len(code) != CodeLen {
+	if len(code) != codeLen {
 		return "", ErrCode
 	}
 	for i := range len(code) {

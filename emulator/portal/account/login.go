@@ -189,19 +189,3 @@ func (a *Accounts) recognise(tx *records.Tx, p Proof) (Token, error) {
 		t.Path, string(t.Name), t.Key, t.Firmware)
 	return t, err
 }
-
-// Recognise finds the registered token that a device is. Errors: ErrNoToken for one
-// that nobody has registered, ErrOtherKey.
-func (a *Accounts) Recognise(ctx context.Context, p Proof) (t Token, err error) {
-	err = a.store.Read(ctx, func(tx *records.Tx) error {
-		t, err = tokenBy(tx, "path = ? AND status = 'active'", p.Path())
-		if err == nil && !bytes.Equal(t.Key, p.Key()) {
-			err = ErrOtherKey
-		}
-		return err
-	})
-	if err != nil {
-		return Token{}, err
-	}
-	return t, nil
-}

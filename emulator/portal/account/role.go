@@ -78,7 +78,6 @@ type Action string
 const (
 	CreateTrustCenter Action = "create a trust center"
 	UpdateFirmware    Action = "update firmware"
-	RequestDevNet     Action = "request a certificate of the developer network"
 	SeeOutbox         Action = "see the outbox"
 	SeeAudit          Action = "see the audit log"
 	SeeAll            Action = "see every subject and request"
@@ -90,22 +89,16 @@ const (
 	GrantRole          Action = "grant roles"
 	AssignToken        Action = "add and remove tokens"
 	UnlockToken        Action = "unlock tokens"
-	ProduceToken       Action = "produce a token"
-	CreateSigner       Action = "create a signer"
 	EnrolPerson        Action = "enroll a person"
 	EnrolSystem        Action = "enroll a system"
 	RequestCertificate Action = "request a certificate"
-	ApproveRequest     Action = "approve a request"
-	IssueCertificate   Action = "issue a certificate"
-	RevokeCertificate  Action = "revoke a certificate"
-	IssueCRL           Action = "issue a CRL"
 )
 
-// allowed says which roles may do what. An action that is not in it is nobody's.
+// allowed says which roles may do what. An action that is not in it is nobody's. Who
+// takes which step with a service request is in a table of package service.
 var allowed = map[Action][]Role{
 	CreateTrustCenter: {Subscriber},
 	UpdateFirmware:    {Subscriber},
-	RequestDevNet:     {Subscriber},
 	SeeOutbox:         {Administrator},
 	SeeAudit:          {Administrator},
 	SeeAll:            {Administrator},
@@ -117,15 +110,9 @@ var allowed = map[Action][]Role{
 	GrantRole:          {Manager},
 	AssignToken:        {Manager, Operator},
 	UnlockToken:        {Operator},
-	ProduceToken:       {Operator},
-	CreateSigner:       {CertificationOfficer},
 	EnrolPerson:        {RegistrationOfficer},
 	EnrolSystem:        {RegistrationOfficer},
 	RequestCertificate: {Subscriber},
-	ApproveRequest:     {RegistrationOfficer},
-	IssueCertificate:   {CertificationOfficer},
-	RevokeCertificate:  {RegistrationOfficer, CertificationOfficer},
-	IssueCRL:           {CertificationOfficer},
 }
 
 // Has reports whether the account has a role in a trust center, or in the whole

@@ -208,7 +208,7 @@ func issueDevNet(d *deed) error {
 	if len(f.Request) == 0 || len(f.Device) == 0 {
 		return missing("the request or the device certificate of a card")
 	}
-	r, err := pki.ParseCard(f.Request, f.Device, cvc.Roots{cvc.EmulatorRoot().Certificate})
+	r, err := pki.ParseCard(f.Request, f.Device, cvc.EmulatorRoots())
 	if err != nil {
 		return wrong(err)
 	}
