@@ -65,7 +65,7 @@ func TestTrustCenter(t *testing.T) {
 	require.ErrorIs(t, err, account.ErrNoAccount)
 
 	names := func(by account.Session) (list []string) {
-		found, err := s.Subjects(ctx, by.Actor())
+		found, err := s.Subjects(ctx, by.Actor(), account.Part{})
 		require.NoError(t, err)
 		for _, x := range found {
 			list = append(list, x.Name)
@@ -75,6 +75,17 @@ func TestTrustCenter(t *testing.T) {
 	require.Equal(t, []string{"Public Keys GmbH", "bob@example.org"}, names(bob))
 	require.Equal(t, []string{"Geheim", "Public Keys GmbH", "alice@example.org"}, names(alice))
 	require.Equal(t, []string{"Geheim", "Public Keys GmbH", "admin@example.org", "alice@example.org", "bob@example.org"}, names(admin))
+	for _, c := range []struct {
+		account.Part
+		want int
+	}{{account.Part{Most: 2}, 2}, {account.Part{Skip: 1, Most: 2}, 2}, {account.Part{Skip: 4}, 1}, {account.Part{Skip: 9}, 0}, {account.Part{Kind: account.TrustCenter}, 2}, {account.Part{Kind: account.Person, Skip: 2}, 1}} {
+		found, err := s.Subjects(ctx, admin.Actor(), c.Part)
+		require.NoError(t, err)
+		require.Len(t, found, c.want, "%+v", c.Part)
+		if c.Kind == "" && c.want > 0 {
+			require.Equal(t, names(admin)[c.Skip], found[0].Name)
+		}
+	}
 	_, err = s.Subject(ctx, bob.Actor(), private.ID)
 	require.ErrorIs(t, err, account.ErrNoSubject)
 	require.ErrorIs(t, s.Allow(ctx, bob.Actor(), account.RequestCertificate, private.ID), account.ErrNoSubject)
@@ -149,7 +160,7 @@ func TestGrantAndRevoke(t *testing.T) {
 	for _, r := range []account.Role{account.Administrator, account.Subscriber, "King", ""} {
 		require.ErrorIs(t, grant(bob, bob, r, ours.ID), account.ErrRole, r)
 	}
-	person, err := s.Subjects(ctx, bob.Actor())
+	person, err := s.Subjects(ctx, bob.Actor(), account.Part{})
 	require.NoError(t, err)
 	require.ErrorIs(t, grant(bob, bob, account.Operator, person[len(person)-1].ID), account.ErrRole)
 	require.ErrorIs(t, grant(bob, bob, account.Operator, 99), account.ErrNoSubject)

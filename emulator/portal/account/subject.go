@@ -72,22 +72,56 @@ func subjectByID(tx *records.Tx, id int64) (Subject, error) {
 	return scanSubject(tx.QueryRow("SELECT "+subjectColumns+" FROM subjects WHERE id = ?", id).Scan)
 }
 
-// Subjects are those that the actor may see, trust centers before systems and
+// Part is a part of a list of subjects.
+type Part struct {
+	// Kind is that of all of them; empty for every kind.
+	Kind Kind
+	// Skip leaves out the first ones, and Most is how many there are at most; 0 for all.
+	Skip, Most int
+}
+
+// errEnough ends the reading of rows.
+var errEnough = errors.New("enough")
+
+// Subjects are a part of those that the actor may see, trust centers before systems and
 // persons, by name: public trust centers, those in which he has a role, his own
 // systems, himself, and for an Administrator all.
-func (a *Accounts) Subjects(ctx context.Context, by Actor) (list []Subject, err error) {
+func (a *Accounts) Subjects(ctx context.Context, by Actor, part Part) (list []Subject, err error) {
 	err = a.store.Read(ctx, func(tx *records.Tx) error {
 		who, err := accountBy(tx, "id", by.Account)
 		if err != nil {
 			return err
 		}
-		return tx.Each(func(scan func(...any) error) error {
-			s, err := scanSubject(scan)
-			if err == nil && s.seenBy(who) {
-				list = append(list, s)
+		for _, kind := range []Kind{TrustCenter, System, Person} {
+			if part.Kind != "" && part.Kind != kind {
+				continue
 			}
-			return err
-		}, "SELECT "+subjectColumns+" FROM subjects ORDER BY kind DESC, name COLLATE NOCASE")
+			query, values := "SELECT "+subjectColumns+" FROM subjects WHERE kind = ?", []any{string(kind)}
+			if kind != TrustCenter && !who.May(SeeAll, 0) {
+				query, values = query+" AND account = ?", append(values, who.ID)
+			}
+			err := tx.Each(func(scan func(...any) error) error {
+				s, err := scanSubject(scan)
+				switch {
+				case err != nil || !s.seenBy(who):
+					return err
+				case part.Skip > 0:
+					part.Skip--
+					return nil
+				}
+				if list = append(list, s); len(list) == part.Most {
+					return errEnough
+				}
+				return nil
+			}, query+" ORDER BY name COLLATE NOCASE", values...)
+			if errors.Is(err, errEnough) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	return list, err
 }

@@ -15,7 +15,7 @@ import (
 	"hsmemu/emulator/portal/service"
 )
 
-// most is how many lines a page of mail or of the audit log has.
+// most is how many lines a page of subjects, of mail or of the audit log has.
 const most = 200
 
 func (s *Site) tokens(w http.ResponseWriter, r *http.Request, p account.Session) error {
@@ -66,14 +66,23 @@ func (s *Site) setPreferences(w http.ResponseWriter, r *http.Request, p account.
 }
 
 func (s *Site) subjects(w http.ResponseWriter, r *http.Request, p account.Session) error {
-	list, err := s.Accounts.Subjects(r.Context(), p.Actor())
+	skip, err := number(r.FormValue("skip"))
 	if err != nil {
 		return err
 	}
-	show(w, http.StatusOK, "subjects", struct {
+	list, err := s.Accounts.Subjects(r.Context(), p.Actor(), account.Part{Skip: int(skip), Most: most})
+	if err != nil {
+		return err
+	}
+	v := struct {
 		view
 		Subjects []account.Subject
-	}{s.view(r, p, "Subjects"), list})
+		More     int64
+	}{view: s.view(r, p, "Subjects"), Subjects: list}
+	if len(list) == most {
+		v.More = skip + most
+	}
+	show(w, http.StatusOK, "subjects", v)
 	return nil
 }
 

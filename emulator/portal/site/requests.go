@@ -249,14 +249,12 @@ func (s *Site) fields(r *http.Request, p account.Session, t service.Type, d serv
 		}
 	}
 	centers := field{Name: "center", Label: "Trust center", Kind: "select", Value: strconv.FormatInt(d.Center, 10)}
-	known, err := s.Accounts.Subjects(r.Context(), p.Actor())
+	known, err := s.Accounts.Subjects(r.Context(), p.Actor(), account.Part{Kind: account.TrustCenter})
 	if err != nil {
 		return nil, err
 	}
 	for _, c := range known {
-		if c.Kind == account.TrustCenter {
-			centers.Choices = append(centers.Choices, choice{Value: strconv.FormatInt(c.ID, 10), Text: c.Name})
-		}
+		centers.Choices = append(centers.Choices, choice{Value: strconv.FormatInt(c.ID, 10), Text: c.Name})
 	}
 	profiles := field{Name: "profile", Label: "Profile", Kind: "select", Value: d.Profile}
 	for _, f := range pki.Profiles() {
