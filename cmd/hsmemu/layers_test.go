@@ -88,7 +88,7 @@ var layers = map[string]layer{
 
 	"emulator/portal/site": {imports: []string{
 		"emulator/portal", "emulator/portal/account", "emulator/portal/pki", "emulator/portal/records", "emulator/portal/service", "emulator/ram",
-		"emulator/web", "applet/cvc",
+		"emulator/portal/cloudhsm", "emulator/portal/soap", "emulator/web", "applet/cvc",
 	}},
 
 	"emulator/portal/pki":  {imports: []string{"emulator/portal", "applet/cvc"}}, // portal: the type of a private key that is stored

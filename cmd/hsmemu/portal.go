@@ -2,11 +2,16 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,6 +20,7 @@ import (
 	"hsmemu/cmd/hsmemu/commandline"
 	"hsmemu/emulator/portal"
 	accounts "hsmemu/emulator/portal/account"
+	"hsmemu/emulator/portal/cloudhsm"
 	"hsmemu/emulator/portal/records"
 	"hsmemu/emulator/portal/site"
 	"hsmemu/emulator/ram"
@@ -38,7 +44,35 @@ type serving struct {
 	updateAny                bool
 	certificate, key         string
 	mail, from, user, secret string
+	names                    []string
+	tls                      bool
+	hsm, clients             string
 	sealed                   sealing
+}
+
+// encrypted reports whether the portal is reached by HTTPS.
+func (s serving) encrypted() bool { return s.tls || s.certificate != "" }
+
+// hosts are the names and addresses of this machine by which the portal is reached,
+// for its own certificate.
+func (s serving) hosts() []string {
+	host, _, _ := net.SplitHostPort(s.listen) // Listen has read it
+	list := slices.Clone(s.names)
+	ip := net.ParseIP(host)
+	here := host == "" || strings.EqualFold(host, "localhost") || ip.IsUnspecified() || ip.IsLoopback()
+	if host != "" && !ip.IsUnspecified() {
+		list = append(list, host)
+	}
+	if here {
+		list = append(list, "localhost", "127.0.0.1", "::1")
+	}
+	var once []string
+	for _, name := range list {
+		if !slices.Contains(once, name) {
+			once = append(once, name)
+		}
+	}
+	return once
 }
 
 func newPortalServeCommand(a *app) *cobra.Command {
@@ -51,7 +85,10 @@ func newPortalServeCommand(a *app) *cobra.Command {
 			"is updated by the rules of the vendor's portal: without keys if there is a newer firmware, or with a blocked SO-PIN, five\n" +
 			"times at most. It becomes a new device, as shipped. With --update-any every card that connects is updated,\n" +
 			"without a log-in. Mail is read on a page of the portal, by everybody who reaches it, unless --mail names a server.\n" +
-			"The portal's records and the keys of its issuers are in the data folder.",
+			"The portal's records and the keys of its issuers are in the data folder.\n\n" +
+			"With --tls the portal makes the certificate of its server itself, and prints where browsers get the root that it is below, and\n" +
+			"the SHA-256 of that root. With --hsm-listen programs sign there with the keys of registered cards that are connected at /rt/hsm\n" +
+			"by hsmemu ram --pin-file; they show a client certificate, of the portal's developer network if --hsm-clients names no other.",
 		Args: commandline.Exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.servePortal(cmd.Context(), s) },
 	}
@@ -59,6 +96,10 @@ func newPortalServeCommand(a *app) *cobra.Command {
 	f.StringVar(&s.listen, "listen", "127.0.0.1:8080", "wait for browsers and cards at `HOST:PORT`")
 	f.StringVar(&s.data, "data", "", "`FOLDER` of the portal's records (default portal in the folder of the cards)")
 	f.BoolVar(&s.updateAny, "update-any", false, "update every card that connects, whoever it belongs to")
+	f.StringSliceVar(&s.names, "name", nil, "further host `NAME` of this machine, the first of which is printed; may be repeated")
+	f.BoolVar(&s.tls, "tls", false, "serve HTTPS, by default with a certificate that the portal makes itself")
+	f.StringVar(&s.hsm, "hsm-listen", "", "let programs sign with connected cards at `HOST:PORT`, by HTTPS")
+	f.StringVar(&s.clients, "hsm-clients", "", "PEM `FILE` with the authorities of the programs (default: the portal's developer network)")
 	f.StringVar(&s.certificate, "tls-cert", "", "serve HTTPS with the certificates in this PEM `FILE`")
 	f.StringVar(&s.key, "tls-key", "", "PEM `FILE` with the key of --tls-cert")
 	f.StringVar(&s.mail, "mail", "", "send mail by the server at `HOST:PORT`, with STARTTLS")
@@ -94,6 +135,16 @@ func (a *app) servePortal(ctx context.Context, s serving) (err error) {
 	if (s.certificate == "") != (s.key == "") {
 		return commandline.Usage(errors.New("--tls-cert and --tls-key go together"))
 	}
+	if s.hsm != "" && !s.encrypted() {
+		return commandline.Usage(errors.New("--hsm-listen needs --tls or --tls-cert"))
+	}
+	if s.clients != "" && s.hsm == "" {
+		return commandline.Usage(errors.New("--hsm-clients goes with --hsm-listen"))
+	}
+	clients, err := s.authorities()
+	if err != nil {
+		return err
+	}
 	mail, err := a.sender(s)
 	if err != nil {
 		return err
@@ -113,14 +164,15 @@ func (a *app) servePortal(ctx context.Context, s serving) (err error) {
 	if err != nil {
 		return err
 	}
-	at := "http://" + l.Addr().String()
-	if s.certificate != "" {
-		pair, err := tls.LoadX509KeyPair(s.certificate, s.key)
-		if err != nil {
-			return errors.Join(fmt.Errorf("use the certificate: %w", err), l.Close())
+	defer func() { _ = l.Close() }() // whoever served has closed it
+	var programs net.Listener
+	if s.hsm != "" {
+		if programs, err = web.Listen(ctx, s.hsm, web.Anybody); err != nil { // --hsm-listen has told so
+			return err
 		}
-		l, at = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}), "https://"+l.Addr().String()
+		defer func() { _ = programs.Close() }()
 	}
+	at := s.url(l)
 	var printing sync.Mutex
 	say := func(format string, values ...any) {
 		printing.Lock()
@@ -129,7 +181,7 @@ func (a *app) servePortal(ctx context.Context, s serving) (err error) {
 	}
 	host, _, _ := net.SplitHostPort(s.listen) // Listen has read it
 	p, err := site.Open(ctx, s.data, site.Options{
-		Records: records.Options{Now: time.Now, Key: sealers}, Mail: mail, TLS: s.certificate != "", Names: []string{host}, URL: at,
+		Records: records.Options{Now: time.Now, Key: sealers}, Mail: mail, TLS: s.encrypted(), Names: append([]string{host}, s.names...), URL: at,
 		UpdateAny: s.updateAny, Updated: func(d portal.Done) {
 			say("chip %s: firmware %s of %s became %s of %s", d.Chip, d.Old.Firmware, d.Old.Path, d.New.Firmware, d.New.Path)
 		},
@@ -140,10 +192,95 @@ func (a *app) servePortal(ctx context.Context, s serving) (err error) {
 		},
 	})
 	if err != nil {
-		return errors.Join(err, l.Close())
+		return err
 	}
 	a.forget()
 	defer func() { err = errors.Join(err, p.Close()) }()
-	say("%s%spaas\n%s/se/paas\nready", at, ram.Prefix, at)
-	return p.Serve(ctx, l)
+	own, err := s.config(ctx, p)
+	if err != nil {
+		return err
+	}
+	say("%s%spaas\n%s/se/paas", at, ram.Prefix, at)
+	if s.tls && s.certificate == "" {
+		_, root, err := p.Service.DevNetAuthority(ctx)
+		if err != nil {
+			return err
+		}
+		say("root %s%s SHA-256 %X", at, site.PathRoot, sha256.Sum256(root.Certificate.Raw))
+	}
+	if programs != nil {
+		say("hsm %s%s", s.url(programs), cloudhsm.Prefix)
+	}
+	say("ready")
+	return serveBoth(ctx, p, l, programs, own, clients)
+}
+
+// serveBoth serves people and cards at one listener, and programs at another one, if
+// that is not nil, until the context or one of them ends.
+func serveBoth(ctx context.Context, p *site.Portal, l, programs net.Listener, own *tls.Config, clients *x509.CertPool) (err error) {
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	ended := make(chan error, 2)
+	n := 1
+	if programs != nil {
+		n++
+		go func() { ended <- p.ServeHSM(ctx, programs, own, clients) }()
+	}
+	if own != nil {
+		l = tls.NewListener(l, own)
+	}
+	go func() { ended <- p.Serve(ctx, l) }()
+	for range n {
+		err = errors.Join(err, <-ended)
+		end()
+	}
+	return err
+}
+
+// config is how the portal encrypts; nil for not at all.
+func (s serving) config(ctx context.Context, p *site.Portal) (*tls.Config, error) {
+	if s.certificate != "" {
+		pair, err := tls.LoadX509KeyPair(s.certificate, s.key)
+		if err != nil {
+			return nil, fmt.Errorf("use the certificate: %w", err)
+		}
+		return &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}, nil
+	}
+	if !s.tls {
+		return nil, nil //nolint:nilnil // not encrypted is no failure
+	}
+	c, err := p.TLS(ctx, s.hosts())
+	if err != nil {
+		return nil, fmt.Errorf("make a certificate for the server: %w", err)
+	}
+	return c, nil
+}
+
+// url is how a listener is reached from outside.
+func (s serving) url(l net.Listener) string {
+	host, port, _ := net.SplitHostPort(l.Addr().String()) // it is one of TCP
+	if len(s.names) > 0 {
+		host = s.names[0]
+	}
+	scheme := "http"
+	if s.encrypted() {
+		scheme = "https"
+	}
+	return scheme + "://" + net.JoinHostPort(host, port)
+}
+
+// authorities are those of --hsm-clients; nil for the portal's own.
+func (s serving) authorities() (*x509.CertPool, error) {
+	if s.clients == "" {
+		return nil, nil //nolint:nilnil // none means the portal's
+	}
+	text, err := os.ReadFile(s.clients)
+	if err != nil {
+		return nil, fmt.Errorf("read the authorities of programs: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("read the authorities of programs: %s has no certificate in PEM", s.clients)
+	}
+	return pool, nil
 }

@@ -5,8 +5,17 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
 	"io"
+	"net/http"
+	"net/url"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -53,4 +62,91 @@ func TestPortal_Serve(t *testing.T) {
 	require.Equal(t, exitFailed, second.run(soon(t), []string{"portal", "serve", "--listen", "127.0.0.1:0"}))
 	require.Equal(t, exitDone, end())
 	require.Equal(t, "4.1", card.Durable().Firmware)
+}
+
+// The portal makes its own certificate for TLS, tells where its root is, and lets
+// programs in with a certificate alone. Nothing of it is for other machines unless told.
+func TestPortal_TLS(t *testing.T) {
+	t.Parallel()
+	a := newApp(t, t.TempDir())
+	serve := newPortalServeCommand(a)
+	require.Equal(t, "127.0.0.1:8080", serve.Flag("listen").DefValue, "this machine alone")
+	require.Empty(t, serve.Flag("hsm-listen").DefValue)
+	out, in := io.Pipe()
+	a.out = in
+	ctx, cancel := context.WithCancel(soon(t))
+	code := make(chan int, 1)
+	go func() {
+		code <- a.run(ctx, []string{
+			"portal", "serve", "--tls", "--name", "portal.example.org", "--listen", "127.0.0.1:0", "--hsm-listen", "127.0.0.1:0",
+		})
+	}()
+	lines := bufio.NewScanner(out)
+	said := map[string]string{}
+	for lines.Scan() && lines.Text() != "ready" {
+		first, rest, _ := strings.Cut(lines.Text(), " ")
+		said[first] = rest
+		if strings.HasSuffix(first, "/se/paas") {
+			said["page"] = first
+		}
+	}
+	go func() { _, _ = io.Copy(io.Discard, out) }()
+	page, err := url.Parse(said["page"])
+	require.NoError(t, err)
+	require.Equal(t, "https", page.Scheme)
+	require.Equal(t, "portal.example.org", page.Hostname())
+	root, fingerprint, _ := strings.Cut(said["root"], " SHA-256 ")
+	require.Equal(t, "https://"+page.Host+"/se/devnet.pem", root)
+
+	// Whoever has only the fingerprint can trust what they download.
+	here := "127.0.0.1:" + page.Port()
+	get := func(c *tls.Config, at, path string) (int, []byte, error) {
+		transport := &http.Transport{TLSClientConfig: c}
+		defer transport.CloseIdleConnections()
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+at+path, http.NoBody)
+		require.NoError(t, err)
+		answer, err := transport.RoundTrip(r)
+		if err != nil {
+			return 0, nil, err
+		}
+		body, err := io.ReadAll(answer.Body)
+		return answer.StatusCode, body, errors.Join(err, answer.Body.Close())
+	}
+	_, text, err := get(&tls.Config{InsecureSkipVerify: true}, here, "/se/devnet.pem") // what is read is compared
+	require.NoError(t, err)
+	block, _ := pem.Decode(text)
+	require.Equal(t, fingerprint, fmt.Sprintf("%X", sha256.Sum256(block.Bytes)))
+	authority, err := x509.ParseCertificate(block.Bytes)
+	require.NoError(t, err)
+	pool := x509.NewCertPool()
+	pool.AddCert(authority)
+	for _, name := range []string{"portal.example.org", "localhost", "127.0.0.1"} {
+		status, _, err := get(&tls.Config{RootCAs: pool, ServerName: name}, here, "/se/paas")
+		require.NoError(t, err, name)
+		require.Equal(t, http.StatusOK, status)
+	}
+	_, _, err = get(&tls.Config{RootCAs: pool, MaxVersion: tls.VersionTLS11}, here, "/se/paas")
+	require.Error(t, err)
+	programs, err := url.Parse(said["hsm"])
+	require.NoError(t, err)
+	require.Equal(t, "/se/api/", programs.Path)
+	status, _, err := get(&tls.Config{RootCAs: pool}, "127.0.0.1:"+programs.Port(), "/se/api/hsms")
+	require.NoError(t, err)
+	require.Equal(t, http.StatusUnauthorized, status)
+	status, _, err = get(&tls.Config{RootCAs: pool}, here, "/se/api/hsms")
+	require.NoError(t, err)
+	require.Equal(t, http.StatusNotFound, status, "programs have an address of their own")
+	cancel()
+	require.Equal(t, exitDone, <-code)
+
+	for _, args := range [][]string{
+		{"--hsm-listen", "127.0.0.1:0"},
+		{"--tls", "--hsm-clients", "x.pem"},
+		{"--tls-cert", "x.pem"},
+	} {
+		require.Equal(t, exitUsage, newApp(t, t.TempDir()).run(soon(t), append([]string{"portal", "serve"}, args...)), args)
+	}
+	require.Equal(t, exitFailed, newApp(t, t.TempDir()).run(soon(t), []string{
+		"portal", "serve", "--tls", "--listen", "127.0.0.1:0", "--hsm-listen", "127.0.0.1:0", "--hsm-clients", filepath.Join(t.TempDir(), "none.pem"),
+	}))
 }

@@ -204,7 +204,7 @@ func (a *Accounts) Sweep(ctx context.Context) (sessions int64, err error) {
 			query  string
 			values []any
 		}{
-			{"DELETE FROM codes WHERE purpose = ? AND expires <= ?", []any{purposeRegister, now}},
+			{"DELETE FROM codes WHERE expires <= ?", []any{now}},
 			{"DELETE FROM attempts WHERE at <= ? OR at > ?", []any{now - int64(longest/time.Second), now + correction}},
 			{"UPDATE mails SET created = ?1, due = ?1 WHERE sent IS NULL AND due IS NOT NULL AND created > ?2", []any{now, now + correction}},
 			{`DELETE FROM tokens WHERE account IS NULL AND status = 'removed' AND id NOT IN (SELECT token FROM sessions WHERE token IS NOT NULL)

@@ -191,33 +191,14 @@ func (a *Accounts) Enrol(ctx context.Context, cookie, email, source string) erro
 		if err != nil {
 			return err
 		}
-		for _, limit := range []struct {
-			what, who string
-			rate      Rate
-		}{
-			// By the token, which outlives the session.
-			{"activation codes for this token", s.Token.Path, a.o.Limits.CodesOfToken},
-			{"activation codes for this address", address, a.o.Limits.CodesOfAddress},
-			{"activation codes from there", source, a.o.Limits.CodesOfSource},
-		} {
-			if err := attempt(tx, limit.what, limit.who, limit.rate); err != nil {
-				return err
-			}
-		}
-		subject := hex.EncodeToString(s.hash)
-		if _, err := tx.Exec("DELETE FROM codes WHERE purpose = ? AND subject = ?", purposeRegister, subject); err != nil {
+		// By the token, which outlives the session.
+		if err := attempt(tx, "activation codes for this token", s.Token.Path, a.o.Limits.CodesOfToken); err != nil {
 			return err
 		}
-		id, err := tx.Insert("INSERT INTO codes (purpose, subject, email, code_hash, tries_left, expires) VALUES (?, ?, ?, x'', ?, ?)",
-			purposeRegister, subject, address, codeTries, tx.Now().Add(a.o.Code).Unix())
-		if err != nil {
+		if err := a.attemptCode(tx, address, source); err != nil {
 			return err
 		}
-		sealed, err := tx.Seal(codePlace(id), hashCode([]byte(s.Token.Path), address, secret))
-		if err != nil {
-			return err
-		}
-		if _, err := tx.Exec("UPDATE codes SET code_hash = ? WHERE id = ?", sealed, id); err != nil {
+		if err := a.keepCode(tx, purposeRegister, hex.EncodeToString(s.hash), address, []byte(s.Token.Path), secret); err != nil {
 			return err
 		}
 		if _, err := Queue(tx, activationMail(address, secret, s.Token.Path, a.o.Code)); err != nil {

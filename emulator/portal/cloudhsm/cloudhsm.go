@@ -57,9 +57,10 @@ type Config struct {
 	// Roots are those that devices have to be below; nil for cvc.KnownRoots.
 	Roots cvc.Roots
 	// Admit refuses a device that proved its key, by its path, such as
-	// /UTSRCAEM1/UTDICAEM01/DENK0404144, and the session in the URL or the cookie that
-	// it connected in, empty for none; nil admits all.
-	Admit func(session, path string) error
+	// /UTSRCAEM1/UTDICAEM01/DENK0404144, by the key, an uncompressed point with its
+	// leading 04, and by the session in the URL or the cookie that it connected in,
+	// empty for none; nil admits all.
+	Admit func(ctx context.Context, session, path string, key []byte) error
 	// Rand is where the keys of secure channels come from.
 	Rand io.Reader
 	// WithoutCertificate lets everybody sign who reaches the service. It is for
@@ -169,7 +170,7 @@ func (s *Service) meet(ctx context.Context, c *client.Client, session string) (*
 		return nil, err
 	}
 	if s.Admit != nil {
-		if err := s.Admit(session, device.Path()); err != nil {
+		if err := s.Admit(ctx, session, device.Path(), point.Bytes()); err != nil {
 			return nil, fmt.Errorf("device %s: %w", device.Path(), err)
 		}
 	}

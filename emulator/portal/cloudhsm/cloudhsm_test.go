@@ -591,7 +591,7 @@ func TestService_RefusesCards(t *testing.T) {
 		"a foreign root":     {mine, cloudhsm.Config{Roots: cvc.VendorRoots()}, "/rt/hsm", cvc.ErrUnknownRoot},
 		"another's identity": {lying{mine.Copy(), other.Copy()}, cloudhsm.Config{}, "/rt/hsm", portal.ErrNotTrusted},
 		"no SmartCard-HSM":   {mute{}, cloudhsm.Config{}, "/rt/hsm", nil},
-		"another device": {other.Copy(), cloudhsm.Config{Admit: func(session, path string) error {
+		"another device": {other.Copy(), cloudhsm.Config{Admit: func(_ context.Context, session, path string, _ []byte) error {
 			if session != "one" || path != "/UTSRCAEM1/UTDICAEM01/DENK9900000" {
 				return fmt.Errorf("%w: %s in %q", cloudhsm.ErrOtherDevice, path, session)
 			}
@@ -613,7 +613,7 @@ func TestService_RefusesCards(t *testing.T) {
 		require.Empty(t, house.service.Connections(), name)
 	}
 	// The one that is expected gets in.
-	house := newHouse(t, cloudhsm.Config{Admit: func(session, path string) error {
+	house := newHouse(t, cloudhsm.Config{Admit: func(_ context.Context, session, path string, _ []byte) error {
 		if session != "one" || !strings.HasPrefix(path, "/UTSRCAEM1/UTDICAEM01/DENK99") {
 			return cloudhsm.ErrOtherDevice
 		}

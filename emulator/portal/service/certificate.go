@@ -90,18 +90,53 @@ func createCenter(d *deed) error {
 	if err != nil {
 		return err
 	}
-	name := strings.NewReplacer(`\`, `\\`, `,`, `\,`).Replace(made.Name)
-	subject := fmt.Sprintf("C=XX, O=%s, CN=%s", name, name)
+	if err := d.addSigner(made.ID, made.Name, made.Name); err != nil {
+		return err
+	}
+	r.Data.Center = made.ID
+	_, err = d.tx.Exec("UPDATE requests SET subject = ? WHERE id = ?", made.ID, r.ID)
+	return err
+}
+
+// addSigner makes an authority of a trust center, which is the one that certifies from
+// now on. What it is called is in no other authority's name.
+func (d *deed) addSigner(id int64, center, name string) error {
+	quote := strings.NewReplacer(`\`, `\\`, `,`, `\,`).Replace
+	subject := fmt.Sprintf("C=XX, O=%s, CN=%s", quote(center), quote(name))
+	var taken bool
+	if err := d.tx.QueryRow("SELECT EXISTS (SELECT 1 FROM authorities WHERE name = ?)", subject).Scan(&taken); err != nil {
+		return err
+	}
+	if taken {
+		return wrong(fmt.Errorf("%w: %s", account.ErrTaken, subject))
+	}
 	a, err := pki.NewRoot(d.s.Records.Rand(), pki.Root{Subject: subject, Kind: pki.P256, PathLength: 1, At: d.tx.Now()})
 	if err != nil {
 		return wrong(err)
 	}
-	if err := addAuthority(d.tx, d.s.Records, made.ID, subject, a); err != nil {
+	d.detail = subject
+	return addAuthority(d.tx, d.s.Records, id, subject, a)
+}
+
+// createSigner makes another authority of a trust center. Certificates of the older
+// ones stay valid and can be revoked.
+func createSigner(d *deed) error {
+	f := d.request.Data
+	switch {
+	case f.Center == 0:
+		return missing("a trust center")
+	case f.Name == "":
+		return missing("a name")
+	}
+	var center string
+	err := d.tx.QueryRow("SELECT name FROM subjects WHERE id = ? AND kind = ?", f.Center, string(account.TrustCenter)).Scan(&center)
+	if errors.Is(err, sql.ErrNoRows) {
+		return missing("a trust center")
+	}
+	if err != nil {
 		return err
 	}
-	d.detail, r.Data.Center = subject, made.ID
-	_, err = d.tx.Exec("UPDATE requests SET subject = ? WHERE id = ?", made.ID, r.ID)
-	return err
+	return d.addSigner(f.Center, center, f.Name)
 }
 
 // checkCertificate reads a request for a certificate before it is submitted. What the
@@ -195,10 +230,7 @@ func (d *deed) issue(center int64, p pki.Profile, r pki.Request) error {
 	if err != nil {
 		return wrong(err)
 	}
-	_, err = d.tx.Insert("INSERT INTO certificates (request, authority, serial, certificate, issued) VALUES (?, ?, ?, ?, ?)",
-		d.request.ID, id, c.SerialNumber.Bytes(), c.Raw, d.tx.Now().Unix())
-	d.detail = fmt.Sprintf("%s, serial number %X", c.Subject, c.SerialNumber)
-	return err
+	return d.keep(id, c)
 }
 
 // issueDevNet certifies a key that a registered card of the account has made and holds.
@@ -256,18 +288,34 @@ func revokeCertificate(d *deed) error {
 	return err
 }
 
-// issueCRL issues the revocation list of a trust center anew.
+// issueCRL issues the revocation lists of a trust center's signers anew.
 func issueCRL(d *deed) error {
 	if d.request.Data.Center == 0 {
 		return missing("a trust center")
 	}
-	id, _, err := authority(d.tx, d.request.Data.Center)
+	var all []int64
+	err := d.tx.Each(func(scan func(...any) error) error {
+		var id int64
+		err := scan(&id)
+		all = append(all, id)
+		return err
+	}, "SELECT id FROM authorities WHERE subject = ? ORDER BY id", d.request.Data.Center)
 	if err != nil {
-		return wrong(err)
+		return err
 	}
-	number, err := d.newCRL(id)
-	d.detail = fmt.Sprintf("CRL %d", number)
-	return err
+	if len(all) == 0 {
+		return wrong(fmt.Errorf("%w: the trust center has no signer", ErrUnknown))
+	}
+	var numbers []string
+	for _, id := range all {
+		number, err := d.newCRL(id)
+		if err != nil {
+			return err
+		}
+		numbers = append(numbers, fmt.Sprintf("CRL %d", number))
+	}
+	d.detail = strings.Join(numbers, ", ")
+	return nil
 }
 
 func (d *deed) newCRL(id int64) (uint64, error) { return newCRL(d.tx, d.s.Records, id) }

@@ -16,6 +16,7 @@ const (
 	DevNet         Type = "DevNetCertificate"
 	TrustCenter    Type = "CreateTrustCenter"
 	Production     Type = "ProduceToken"
+	Signer         Type = "CreateSigner"
 	RevocationList Type = "IssueCRL"
 )
 
@@ -26,6 +27,7 @@ var titles = map[Type]string{
 	DevNet:         "Request DevNet Certificate",
 	TrustCenter:    "Create Trust Center Subject",
 	Production:     "Produce Token",
+	Signer:         "Create Signer",
 	RevocationList: "Issue CRL",
 }
 
@@ -115,8 +117,13 @@ var steps = slices.Concat(
 		{Certificate, Completed, DoRevoke, account.RegistrationOfficer, Revoked, "Certificate revoked", revokeCertificate},
 	},
 	form(DevNet, account.Subscriber, Completed, "Certificate issued", issueDevNet),
-	[]Step{{DevNet, Completed, DoRevoke, account.Subscriber, Revoked, "Certificate revoked", revokeCertificate}},
+	[]Step{
+		{DevNet, Completed, DoRevoke, account.Subscriber, Revoked, "Certificate revoked", revokeCertificate},
+		// For those whose address has no account.
+		{DevNet, Completed, DoRevoke, account.CertificationOfficer, Revoked, "Certificate revoked", revokeCertificate},
+	},
 	form(TrustCenter, account.Subscriber, Completed, "Trust center created", createCenter),
+	form(Signer, account.CertificationOfficer, Completed, "Signer created", createSigner),
 	form(RevocationList, account.CertificationOfficer, Completed, "CRL issued", issueCRL),
 	again(FirmwareUpdate, account.Subscriber, Completed, Cancelled),
 	again(Production, account.Operator, Completed, Cancelled),

@@ -35,7 +35,8 @@ type Data struct {
 	// Device is the content of EF 2F02 of that card.
 	Request []byte `json:"request,omitempty"`
 	Device  []byte `json:"device,omitempty"`
-	// Name and Private are those of a new TrustCenter.
+	// Name is that of a new TrustCenter or Signer, and Private tells of the former who
+	// sees it.
 	Name    string `json:"name,omitempty"`
 	Private bool   `json:"private,omitempty"`
 	// Reason is why a certificate is revoked (RFC 5280 §5.3.1), 0 for unspecified.
@@ -50,7 +51,7 @@ type Request struct {
 	ID   int64
 	Type Type
 	Word Word
-	// Account is whom it belongs to.
+	// Account is whom it belongs to; 0 for nobody who has one.
 	Account int64
 	// Chip is the card that carried it out, or is in the midst of it.
 	Chip             portal.ChipID
@@ -145,7 +146,7 @@ func (d *deed) insert() error {
 		return err
 	}
 	r.ID, err = d.tx.Insert("INSERT INTO requests (type, state, account, subject, token, data, created, changed) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-		string(r.Type), string(r.Word), r.Account, nullable(r.Data.Center), nullable(r.Data.Token), data, now.Unix(), now.Unix())
+		string(r.Type), string(r.Word), nullable(r.Account), nullable(r.Data.Center), nullable(r.Data.Token), data, now.Unix(), now.Unix())
 	if err != nil {
 		return err
 	}
@@ -435,7 +436,7 @@ func startOver(d *deed) error {
 	return nil
 }
 
-const requestColumns = "id, type, state, account, COALESCE(subject, 0), COALESCE(token, 0), COALESCE(chip, ''), data, created, changed"
+const requestColumns = "id, type, state, COALESCE(account, 0), COALESCE(subject, 0), COALESCE(token, 0), COALESCE(chip, ''), data, created, changed"
 
 // scan reads the columns.
 func scanRequest(scan func(...any) error) (r Request, err error) {

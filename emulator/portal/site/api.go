@@ -22,7 +22,7 @@ const PrefixAPI = "/api/"
 // Authorization: Bearer, or in the path; it has no cookie, so no other site's page can
 // act for it.
 func (s *Site) api() {
-	read, change := s.pages.Read, s.pages.Change
+	read, change := s.read, s.pages.Change
 	read("/api/openapi.json", func(w http.ResponseWriter, _ *http.Request) {
 		content, _ := files.ReadFile("page/openapi.json") // it is embedded
 		w.Header().Set("Content-Type", "application/json")

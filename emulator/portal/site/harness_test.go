@@ -16,7 +16,6 @@ import (
 	"hsmemu/applet/client"
 	"hsmemu/emulator"
 	"hsmemu/emulator/chip"
-	"hsmemu/emulator/portal/records"
 	"hsmemu/emulator/portal/site"
 	"hsmemu/emulator/ram"
 )
@@ -28,14 +27,18 @@ type portal struct {
 	url string
 }
 
-func open(t testing.TB) *portal {
+func open(t testing.TB) *portal { return openWith(t, site.Options{}) }
+
+// openWith opens a portal that is special in some way.
+func openWith(t testing.TB, o site.Options) *portal {
 	p := &portal{t: t}
 	var handler http.Handler
 	h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler.ServeHTTP(w, r) }))
 	t.Cleanup(h.Close)
 	p.url = h.URL
 	var err error
-	p.Portal, err = site.Open(t.Context(), t.TempDir(), site.Options{Records: records.Options{Now: time.Now}, URL: h.URL})
+	o.Records.Now, o.URL = time.Now, h.URL
+	p.Portal, err = site.Open(t.Context(), t.TempDir(), o)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, p.Close()) })
 	handler = p.Handler()

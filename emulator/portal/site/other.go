@@ -102,6 +102,7 @@ func (s *Site) subject(w http.ResponseWriter, r *http.Request, p account.Session
 		Subject            account.Subject
 		Roles              []holder
 		MayGrant, MayEnrol bool
+		Starts             []choice
 		Fields             []field
 		Authorities        []service.Authority
 	}{}
@@ -122,6 +123,11 @@ func (s *Site) subject(w http.ResponseWriter, r *http.Request, p account.Session
 			v.Roles = append(v.Roles, holder{a.Email, g.Role})
 		}
 		v.MayGrant, v.MayEnrol = p.Account.May(account.GrantRole, id), p.Account.May(account.EnrolPerson, id)
+		for _, t := range []service.Type{service.Signer, service.RevocationList, service.Production} {
+			if starts(p.Account, t, id) {
+				v.Starts = append(v.Starts, choice{Value: string(t), Text: t.Title()})
+			}
+		}
 		roles := field{Name: "role", Label: "Role", Kind: "select"}
 		for _, role := range account.TrustCenterRoles() {
 			roles.Choices = append(roles.Choices, choice{Value: string(role), Text: string(role)})
@@ -135,6 +141,13 @@ func (s *Site) subject(w http.ResponseWriter, r *http.Request, p account.Session
 	}
 	show(w, http.StatusOK, "subject", v)
 	return nil
+}
+
+// starts reports whether an account may fill in the form of a request to a trust center.
+func starts(a account.Account, t service.Type, center int64) bool {
+	return slices.ContainsFunc(service.Steps(), func(s service.Step) bool {
+		return s.Type == t && s.From == service.Edit && s.Action == service.DoSave && a.Has(s.Who, center)
+	})
 }
 
 // changeSubject gives or takes a role, or enrolls somebody.

@@ -8,10 +8,13 @@ import (
 	"net/http"
 	"time"
 
+	"hsmemu/applet/cvc"
 	"hsmemu/emulator/portal"
 	"hsmemu/emulator/portal/account"
+	"hsmemu/emulator/portal/cloudhsm"
 	"hsmemu/emulator/portal/records"
 	"hsmemu/emulator/portal/service"
+	"hsmemu/emulator/portal/soap"
 	"hsmemu/emulator/ram"
 	"hsmemu/emulator/web"
 )
@@ -42,12 +45,15 @@ type Options struct {
 // KiB of memory while it waits, and an open file while its client does.
 const CardsMax = 16384
 
-// Portal is a whole portal: records in a folder, pages, and the end-point for cards.
+// Portal is a whole portal: records in a folder, pages, the end-point for cards, the
+// certificate service of the developer network, and the connected HSMs.
 type Portal struct {
 	Records  *records.Store
 	Accounts *account.Accounts
 	Service  *service.Service
 	cards    *ram.Server
+	hsms     *cloudhsm.Service
+	pages    *Site
 	handler  http.Handler
 	mail     account.Sender
 	ended    func(service string, err error)
@@ -64,23 +70,32 @@ func Open(ctx context.Context, folder string, o Options) (*Portal, error) {
 	if p.ended == nil {
 		p.ended = func(string, error) {}
 	}
+	list := func(authority int64) string { return fmt.Sprintf("%s/se/crl/%d", o.URL, authority) }
 	p.Service, err = service.Open(ctx, service.Config{
-		Records: kept, Sessions: service.Accounts(p.Accounts),
-		UpdateAny: o.UpdateAny, Updated: o.Updated,
-		ListURL: func(authority int64) string { return fmt.Sprintf("%s/se/crl/%d", o.URL, authority) },
+		Records: kept, Sessions: service.Accounts(p.Accounts), UpdateAny: o.UpdateAny, Updated: o.Updated, ListURL: list,
 	})
+	if err == nil {
+		p.hsms, err = cloudhsm.New(cloudhsm.Config{Roots: cvc.EmulatorRoots(), Admit: p.admit, Rand: kept.Rand()})
+	}
+	var caws http.Handler
+	if err == nil {
+		caws, err = p.certify(ctx, list)
+	}
 	if err != nil {
 		return nil, errors.Join(err, kept.Close())
 	}
 	p.cards = &ram.Server{
-		Services: map[string]ram.Service{"paas": p.Service.Serve}, Known: p.Accounts.Known,
+		Services: map[string]ram.Service{"paas": p.Service.Serve, "hsm": p.hsms.Serve}, Known: p.Accounts.Known,
 		Ended: func(service string, _ *ram.Session, err error) { p.ended(service, err) },
 		Limit: CardsMax,
 	}
-	pages := New(Config{Accounts: p.Accounts, Service: p.Service, Records: kept, LocalOutbox: o.Mail == nil, TLS: o.TLS, Names: o.Names})
+	p.pages = New(Config{
+		Accounts: p.Accounts, Service: p.Service, Records: kept, HSMs: p.hsms, LocalOutbox: o.Mail == nil, TLS: o.TLS, Names: o.Names,
+	})
 	mux := http.NewServeMux()
 	mux.Handle(ram.Prefix, p.cards)
-	mux.Handle("/", web.Guard{Names: o.Names}.Around(&pages.pages))
+	mux.Handle(soap.Path, caws)
+	mux.Handle("/", p.pages.Handler())
 	p.handler = mux
 	return p, nil
 }

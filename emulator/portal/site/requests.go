@@ -44,7 +44,7 @@ func (s *Site) home(w http.ResponseWriter, r *http.Request, p account.Session) e
 		Ready    bool
 		NotReady string
 	}{view: s.view(r, p, "Home"), Requests: open}
-	for _, t := range []service.Type{service.FirmwareUpdate, service.Certificate, service.DevNet, service.TrustCenter, service.Production, service.RevocationList} {
+	for _, t := range []service.Type{service.FirmwareUpdate, service.Certificate, service.DevNet, service.TrustCenter, service.Signer, service.Production, service.RevocationList} {
 		h.Starts = append(h.Starts, choice{Value: string(t), Text: t.Title()})
 	}
 	for _, i := range issuers {
@@ -100,7 +100,11 @@ func of(r *http.Request) (int64, error) {
 }
 
 func (s *Site) start(w http.ResponseWriter, r *http.Request, p account.Session) error {
-	request, err := s.Service.Start(r.Context(), p.Actor(), service.Type(r.PostFormValue("type")), service.Data{})
+	center, err := number(r.PostFormValue("center"))
+	if err != nil {
+		return err
+	}
+	request, err := s.Service.Start(r.Context(), p.Actor(), service.Type(r.PostFormValue("type")), service.Data{Center: center})
 	if err != nil {
 		return err
 	}
@@ -290,6 +294,8 @@ func (s *Site) fields(r *http.Request, p account.Session, t service.Type, d serv
 			}
 		}
 		return []field{centers, firmware}, nil
+	case service.Signer:
+		return []field{centers, {Name: "name", Label: "Name of the signer", Value: d.Name, Hint: "It is the one that issues from then on."}}, nil
 	case service.RevocationList:
 		return []field{centers}, nil
 	}

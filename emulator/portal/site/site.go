@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"hsmemu/emulator/portal/account"
+	"hsmemu/emulator/portal/cloudhsm"
 	"hsmemu/emulator/portal/records"
 	"hsmemu/emulator/portal/service"
 	"hsmemu/emulator/ram"
@@ -47,6 +48,8 @@ type Config struct {
 	Accounts *account.Accounts
 	Service  *service.Service
 	Records  *records.Store
+	// HSMs are the cards that are connected for programs.
+	HSMs interface{ Connections() []cloudhsm.Connection }
 	// LocalOutbox tells that there is no mail server, so that activation codes are
 	// read on a page, by whoever reaches it.
 	LocalOutbox bool
@@ -60,6 +63,14 @@ type Config struct {
 type Site struct {
 	Config
 	pages web.Pages
+	// paths are those of the pages that GET reads.
+	paths []string
+}
+
+// read registers a page that changes nothing.
+func (s *Site) read(path string, h http.HandlerFunc) {
+	s.paths = append(s.paths, path)
+	s.pages.Read(path, h)
 }
 
 // New makes the pages.
@@ -75,7 +86,7 @@ func (s *Site) Handler() http.Handler { return web.Guard{Names: s.Names}.Around(
 
 // routes registers every page.
 func (s *Site) routes() {
-	read, change := s.pages.Read, s.pages.Change
+	read, change := s.read, s.pages.Change
 	read("/{$}", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, pathHome, http.StatusSeeOther) })
 	read("/se/style.css", web.Style)
 	for name, kind := range map[string]string{"portal.css": "text/css", "portal.js": "text/javascript", "portal.svg": "image/svg+xml"} {
@@ -109,6 +120,8 @@ func (s *Site) routes() {
 	change("/se/subjects/{id}/{what}", s.in(s.changeSubject))
 	read("/se/authorities/{file}", s.in(s.authority))
 	read("/se/crl/{id}", s.crl)
+	read(PathRoot, s.root)
+	read("/se/hsms", s.in(s.hsmsPage))
 
 	read("/se/issuers", s.in(s.issuers))
 	change("/se/issuers", s.in(s.addIssuer))
@@ -141,6 +154,9 @@ func menu(a account.Account) []choice {
 		{Text: "Tokens", Path: "/se/tokens"},
 		{Text: "Device issuers", Path: "/se/issuers"},
 		{Text: "Mail", Path: "/se/preferences"},
+	}
+	if operates(a) {
+		list = append(list, choice{Text: "Connected HSMs", Path: "/se/hsms"})
 	}
 	for _, c := range []struct {
 		do account.Action

@@ -1,0 +1,125 @@
+package account
+
+import (
+	"context"
+	"crypto/subtle"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"hsmemu/emulator/portal/records"
+)
+
+// purposeConfirm is a code that confirms an address for a certificate, without a
+// session. Its subject in the table is the address.
+const purposeConfirm = "confirm address"
+
+// AskConfirmation mails an activation code to an address that somebody at a source
+// wants in a certificate. A code that was sent there for that before is good no longer.
+// Errors: ErrAddress, *RateError.
+func (a *Accounts) AskConfirmation(ctx context.Context, email, source string) error {
+	address, err := ParseAddress(email)
+	if err != nil {
+		return err
+	}
+	secret, err := newCode(a.store.Rand())
+	if err != nil {
+		return fmt.Errorf("draw an activation code: %w", err)
+	}
+	return a.store.Write(ctx, func(tx *records.Tx) error {
+		if err := a.attemptCode(tx, address, source); err != nil {
+			return err
+		}
+		if err := a.keepCode(tx, purposeConfirm, address, address, []byte(purposeConfirm), secret); err != nil {
+			return err
+		}
+		if _, err := Queue(tx, confirmationMail(address, secret, a.o.Code)); err != nil {
+			return err
+		}
+		return tx.Audit(records.Event{Action: "activation code sent", Object: address, Detail: "for a certificate"})
+	})
+}
+
+// confirmationMail is what brings a code for a certificate.
+func confirmationMail(to, secret string, good time.Duration) Mail {
+	return Mail{To: to, Subject: "Activation code", Body: fmt.Sprintf(`Somebody asks for a certificate with this e-mail address. If that is you,
+enter this activation code in the program that you asked with:
+
+    ACTIVATION CODE %s
+
+It is good for %d minutes and three tries. If it is not you, do nothing:
+without the code nothing happens.
+`, secret, int(good.Minutes()))}
+}
+
+// Confirm uses up the code that AskConfirmation mailed. A wrong one costs one of three
+// tries, which are counted before anything is said. Errors: ErrAddress, ErrCode, and
+// ErrNoCode where no code waits, or none that has a try left.
+func (a *Accounts) Confirm(ctx context.Context, email, entered string) error {
+	address, err := ParseAddress(email)
+	if err != nil {
+		return err
+	}
+	secret, wrong := ParseCode(entered)
+	err = a.store.Write(ctx, func(tx *records.Tx) error {
+		var c code
+		err := tx.QueryRow("SELECT id, tries_left, code_hash FROM codes WHERE purpose = ? AND subject = ? AND expires > ? AND tries_left > 0",
+			purposeConfirm, address, tx.Now().Unix()).Scan(&c.id, &c.left, &c.hash)
+		if errors.Is(err, sql.ErrNoRows) {
+			return ErrNoCode
+		}
+		if err != nil {
+			return err
+		}
+		if wrong != nil {
+			return wrong // it cannot be the code, so it is no guess
+		}
+		if _, err := tx.Exec("UPDATE codes SET tries_left = tries_left - 1 WHERE id = ?", c.id); err != nil {
+			return err
+		}
+		want, err := tx.Open(codePlace(c.id), c.hash)
+		if err != nil {
+			return err
+		}
+		if subtle.ConstantTimeCompare(want, hashCode([]byte(purposeConfirm), address, secret)) != 1 {
+			wrong = ErrCode
+			return tx.Audit(records.Event{Action: "activation code wrong", Object: address, Detail: fmt.Sprintf("for a certificate, %d tries left", c.left-1)})
+		}
+		if _, err := tx.Exec("DELETE FROM codes WHERE id = ?", c.id); err != nil {
+			return err
+		}
+		return tx.Audit(records.Event{Action: "address confirmed", Object: address, Detail: "for a certificate"})
+	})
+	if err == nil {
+		err = wrong
+	}
+	return err
+}
+
+// attemptCode counts a code for an address that a source asks for. Error: *RateError.
+func (a *Accounts) attemptCode(tx *records.Tx, address, source string) error {
+	if err := attempt(tx, "activation codes for this address", address, a.o.Limits.CodesOfAddress); err != nil {
+		return err
+	}
+	return attempt(tx, "activation codes from there", source, a.o.Limits.CodesOfSource)
+}
+
+// keepCode stores a code in place of an older one of the same purpose and subject. The
+// salt goes into its hash.
+func (a *Accounts) keepCode(tx *records.Tx, purpose, subject, address string, salt []byte, secret string) error {
+	if _, err := tx.Exec("DELETE FROM codes WHERE purpose = ? AND subject = ?", purpose, subject); err != nil {
+		return err
+	}
+	id, err := tx.Insert("INSERT INTO codes (purpose, subject, email, code_hash, tries_left, expires) VALUES (?, ?, ?, x'', ?, ?)",
+		purpose, subject, address, codeTries, tx.Now().Add(a.o.Code).Unix())
+	if err != nil {
+		return err
+	}
+	sealed, err := tx.Seal(codePlace(id), hashCode(salt, address, secret))
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec("UPDATE codes SET code_hash = ? WHERE id = ?", sealed, id)
+	return err
+}
