@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -14,14 +15,19 @@ import (
 	"hsmemu/emulator/chip"
 	"hsmemu/emulator/console"
 	"hsmemu/emulator/control"
+	"hsmemu/emulator/lesson"
+	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/view"
 	"hsmemu/emulator/web"
+	"hsmemu/keystore/seal"
 )
 
 // consoleFlags say whether the cards are shown on a page, and to whom.
 type consoleFlags struct {
 	at   string
 	open bool
+
+	results bool // of a class are taken
 }
 
 // usualConsole is where the page is if nothing else is said: any free port.
@@ -47,8 +53,8 @@ type live struct {
 // also web.ErrExposed.
 func (a *app) openConsole(ctx context.Context, f consoleFlags, out io.Writer) (*live, error) {
 	if f.at == "" {
-		if f.open {
-			return nil, commandline.Usage(fmt.Errorf("--console-open goes with --console"))
+		if f.open || f.results {
+			return nil, commandline.Usage(errors.New("--console-open and --console-results go with --console"))
 		}
 		return nil, nil
 	}
@@ -60,15 +66,63 @@ func (a *app) openConsole(ctx context.Context, f consoleFlags, out io.Writer) (*
 	if err != nil {
 		return nil, err
 	}
-	return &live{app: a, out: out, listener: l}, nil
+	shown := &live{app: a, out: out, listener: l}
+	if f.results {
+		shown.options.Results = lesson.NewClass(classSize, a.outside.Clock)
+	}
+	return shown, nil
 }
 
-// with puts more onto the page, before it is shown; Rand, Clock and Make are show's.
-func (l *live) with(o console.Options) *live {
+// beside has a lesson's session on the page, before it is shown.
+func (l *live) beside(session string) *live {
 	if l != nil {
-		l.options = o
+		l.options.Lesson = session
 	}
 	return l
+}
+
+// files has snapshots of the state folder on the page, before it is shown.
+func (l *live) files() *live {
+	if l != nil {
+		l.options.Kept, l.options.Read = l.app.tags, l.app.keptMoment
+	}
+	return l
+}
+
+// tags are those of the readable snapshots of a card in the state folder.
+func (a *app) tags(card string) ([]string, error) {
+	d, err := a.cards()
+	if err != nil {
+		return nil, err
+	}
+	list, err := d.Snapshots(card)
+	if errors.Is(err, statedir.ErrNoCard) {
+		return nil, nil // one that is kept nowhere
+	}
+	var tags []string
+	for _, one := range list {
+		if one.Err == nil {
+			tags = append(tags, one.Tag)
+		}
+	}
+	return tags, err
+}
+
+// keptMoment is the state of a snapshot. Nobody is asked for a passphrase: a browser waits.
+func (a *app) keptMoment(card, tag string) (control.Moment, error) {
+	d, err := a.cards()
+	if err != nil {
+		return control.Moment{}, err
+	}
+	now, err := d.Inspect(card)
+	if err != nil {
+		return control.Moment{}, err
+	}
+	if then := d.Seal(statedir.Origin{Card: card, Tag: tag}); then != seal.KindNone && then != now.Seal {
+		return control.Moment{}, fmt.Errorf("the snapshot is sealed otherwise than the card: hsmemu card restore %s %s", card, tag)
+	}
+	state, err := d.ReadSnapshot(card, tag, a.options())
+	return control.MomentOf(state), err
 }
 
 // show serves the page about cards from here on, and prints its addresses.
@@ -94,6 +148,9 @@ func (l *live) show(ctx context.Context, cards []*control.Card) error {
 	l.ended = make(chan error, 1)
 	go func() { l.ended <- page.Serve(ctx, l.listener) }()
 	fmt.Fprintf(l.out, "console %s\nclass %s\n", page.Address(l.listener), page.ClassAddress(l.listener))
+	if l.options.Results != nil {
+		fmt.Fprintf(l.out, "report %s\n", page.ReportAddress(l.listener))
+	}
 	return nil
 }
 

@@ -154,7 +154,7 @@ func (a *app) exec(ctx context.Context, x execution) (err error) {
 		return errors.Join(err, remove(), shown.Close())
 	}
 	closeAll := func() error { return errors.Join(shown.Close(), d.Close(), remove()) }
-	if err := shown.show(ctx, d.Cards); err != nil {
+	if err := shown.files().show(ctx, d.Cards); err != nil {
 		return errors.Join(err, closeAll())
 	}
 	endTrace := func() error { return nil }
@@ -322,7 +322,7 @@ func (a *app) serveSocket(ctx context.Context, at socketFlags, cards []string, i
 		a.announceCard(c, d.Names[i])
 	}
 	fmt.Fprintf(a.out, "export %s=%s\n", pcscd.EnvSocket, quoted(socket))
-	if err := shown.show(ctx, d.Cards); err != nil {
+	if err := shown.files().show(ctx, d.Cards); err != nil {
 		return errors.Join(err, d.Close())
 	}
 	a.ready()

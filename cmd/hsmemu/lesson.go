@@ -19,7 +19,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"hsmemu/cmd/hsmemu/commandline"
-	"hsmemu/emulator/console"
 	"hsmemu/emulator/lesson"
 	"hsmemu/emulator/program"
 	"hsmemu/emulator/view"
@@ -198,7 +197,7 @@ func (a *app) teach(ctx context.Context, l *lesson.Lesson, o lesson.Options, pag
 	if err != nil {
 		return errors.Join(err, closeAll())
 	}
-	if err := shown.with(console.Options{Lesson: p.Dir()}).show(ctx, p.Cards()); err != nil {
+	if err := shown.beside(p.Dir()).show(ctx, p.Cards()); err != nil {
 		return errors.Join(err, withdraw(), closeAll())
 	}
 	fmt.Fprintf(a.out, "%s\n\n%s\n\n", l.Title, lesson.Plain(l.Intro))

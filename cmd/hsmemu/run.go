@@ -32,7 +32,8 @@ func newRunCommand(a *app) *cobra.Command {
 			"the form of both. A folder in it with the name of a card is for that card alone. A card that is there is left\n" +
 			"as it is.\n\n" +
 			"With --console the cards are on a page for a browser, as docs/console.md shows. Two addresses are printed: one for\n" +
-			"whoever may do everything, and one for a class, to look and not touch.",
+			"whoever may do everything, and one for a class, to look and not touch. With --console-results a third one is printed\n" +
+			"that students give to `hsmemu lesson NAME --report`, and the page has a table of how they are doing.",
 		Args: commandline.Exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			switch twice := repeated(cards); {
@@ -61,6 +62,7 @@ func newRunCommand(a *app) *cobra.Command {
 	initFlag(cmd, &init)
 	at.flags(cmd)
 	page.flags(cmd)
+	cmd.Flags().BoolVar(&page.results, "console-results", false, "take results of students' lessons, for a table on the page; the URL for them is printed")
 	cmd.Flags().StringVar(&dial, "vpcd", "", "connect to vpcd at `HOST:PORT`, usually localhost:35963")
 	cmd.Flags().StringVar(&listen, "vpcd-listen", "", "wait for vpcd at `HOST:PORT`")
 	cmd.Flags().StringVar(&server, "ram", "", "connect to the RAM over HTTP server at `URL`, again and again, instead of a reader")
@@ -103,7 +105,7 @@ func (a *app) serveEach(ctx context.Context, names []string, init string, shown 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	k := control.Keeping{Start: start, Ready: func() {
-		if failed = shown.show(ctx, cards); failed != nil {
+		if failed = shown.files().show(ctx, cards); failed != nil {
 			cancel()
 			return
 		}

@@ -42,7 +42,14 @@ type card struct {
 	drawn   map[string]string // panels as listeners have them
 	stale   bool              // something happened since they were drawn
 	when    time.Time         // they were drawn
+
+	kept    []string // tags of snapshots in files
+	keptErr error
+	listed  time.Time // they were
 }
+
+// listTime is how often snapshots in files are listed at most while a card is drawn.
+const listTime = time.Second
 
 // happened is an event of a card with its number.
 type happened struct {
@@ -271,7 +278,7 @@ func (k *card) draw() {
 }
 
 // staffOnly are the panels that the class does not have.
-var staffOnly = map[string]bool{"timeline": true, "held": true, "faults": true}
+var staffOnly = map[string]bool{"timeline": true, "kept": true, "held": true, "faults": true}
 
 // about is what the panels are made from.
 type about struct {
@@ -288,6 +295,8 @@ type about struct {
 	Asks     string
 	Certs    []view.Certificate
 	Ejected  bool
+	Kept     []string // tags of snapshots in files
+	KeptErr  error    // they cannot be listed
 }
 
 func (k *card) about() about {
@@ -295,6 +304,11 @@ func (k *card) about() about {
 		Name: k.running.Name, Card: k.running.Show(), Standing: k.running.Standing(), Why: k.why, WhyOf: k.whyOf,
 		Faults: k.running.Faults.List(), Certs: k.running.Certificates(k.of.options.Clock()),
 	}
+	if now := k.of.options.Clock(); k.of.options.Kept != nil && now.Sub(k.listed) > listTime {
+		k.kept, k.keptErr = k.of.options.Kept(k.running.Name)
+		k.listed = now
+	}
+	a.Kept, a.KeptErr = k.kept, k.keptErr
 	a.Cycle = cycleOf(a.Card)
 	a.Ejected = a.Card.Running != nil && a.Card.Running.Ejected
 	a.Hold, a.Waits = k.gate.now()
@@ -307,7 +321,7 @@ func (k *card) about() about {
 }
 
 // panelNames are the templates of the panels.
-var panelNames = []string{"summary", "cycle", "counters", "session", "keys", "domains", "certificates", "files", "why", "waits", "timeline", "held", "faults"}
+var panelNames = []string{"summary", "cycle", "counters", "session", "keys", "domains", "certificates", "files", "why", "waits", "timeline", "kept", "held", "faults"}
 
 // panels are all panels as they are now, by their names; staff has those of trainers,
 // too. Under the lock.
@@ -345,13 +359,17 @@ type pageOf struct {
 	Panels map[string]template.HTML
 	Rows   []template.HTML
 	Make   bool
+	Read   bool          // snapshots in files can be restored
 	Lesson template.HTML // empty for none
 }
 
 func (k *card) page(p page) pageOf {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	v := pageOf{page: p, Name: k.running.Name, Panels: map[string]template.HTML{}, Make: k.of.options.Make != nil, Lesson: k.of.desk.html()}
+	v := pageOf{
+		page: p, Name: k.running.Name, Panels: map[string]template.HTML{}, Make: k.of.options.Make != nil,
+		Read: k.of.options.Read != nil, Lesson: k.of.desk.html(),
+	}
 	all := k.panels(p.Staff)
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		v.Panels[name] = template.HTML(all[name]) //nolint:gosec // made by a template

@@ -26,10 +26,12 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"hsmemu/emulator/control"
+	"hsmemu/emulator/lesson"
 	"hsmemu/emulator/web"
 )
 
@@ -42,6 +44,13 @@ type Options struct {
 	Make func(situation string) (control.Moment, error)
 	// Lesson is the folder of a lesson's session that goes on beside the cards; empty for none.
 	Lesson string
+	// Results are those of a class, which students' lessons post to ReportAddress and trainers
+	// see on a page; nil takes none.
+	Results *lesson.Class
+	// Kept are tags of snapshots of a card that are kept in files, and Read reads one; nil
+	// for none.
+	Kept func(card string) ([]string, error)
+	Read func(card, tag string) (control.Moment, error)
 	// Names are names of this machine besides localhost, see web.Guard.
 	Names []string
 }
@@ -52,6 +61,7 @@ type Console struct {
 	cards          []*card
 	staff, class   web.Feed
 	trainer, pupil token
+	results        token // for posting results
 	rules          *rules
 	templates      *template.Template
 	wake           chan struct{} // something changed that is no event
@@ -77,7 +87,7 @@ func New(cards []*control.Card, o Options) (*Console, error) {
 	if c.templates, err = parse(c.rules.link); err != nil {
 		return nil, fmt.Errorf("read the pages: %w", err)
 	}
-	for _, t := range []*token{&c.trainer, &c.pupil} {
+	for _, t := range []*token{&c.trainer, &c.pupil, &c.results} {
 		if *t, err = newToken(o.Rand); err != nil {
 			return nil, fmt.Errorf("make a token: %w", err)
 		}
@@ -112,6 +122,11 @@ func (c *Console) Address(l net.Listener) string { return address(l, c.trainer) 
 
 // ClassAddress is the address for those who may look and not touch.
 func (c *Console) ClassAddress(l net.Listener) string { return address(l, c.pupil) }
+
+// ReportAddress is where students' lessons post their results, which it is good for alone.
+func (c *Console) ReportAddress(l net.Listener) string {
+	return "http://" + l.Addr().String() + reportPath + string(c.results)
+}
 
 func address(l net.Listener, t token) string {
 	return "http://" + l.Addr().String() + "/?token=" + string(t)
@@ -239,11 +254,14 @@ var (
 	errLooking = errors.New("this browser has opened the address for the class, which is for looking only; open the trainer's again to change something")
 )
 
+// reportPath is where results are posted, with their token behind it.
+const reportPath = "/report/"
+
 // signedIn lets those in who have a token: with the address at first, from which it is moved into a
 // cookie, so that it is in no link and no page. The browser's history has the address all the same.
 func (c *Console) signedIn(pages http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/style.css" || r.URL.Path == "/console.css" {
+		if r.URL.Path == "/style.css" || r.URL.Path == "/console.css" || strings.HasPrefix(r.URL.Path, reportPath) {
 			pages.ServeHTTP(w, r)
 			return
 		}

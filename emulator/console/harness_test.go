@@ -5,11 +5,14 @@ package console_test
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +24,7 @@ import (
 	"hsmemu/emulator/chip"
 	"hsmemu/emulator/console"
 	"hsmemu/emulator/control"
+	"hsmemu/emulator/lesson"
 	"hsmemu/emulator/view"
 	"hsmemu/emulator/web"
 	"hsmemu/vsmartcard/pcscd"
@@ -39,8 +43,11 @@ type class struct {
 	// trainer and pupil are the addresses as they are printed.
 	trainer, pupil string
 	base           string
-	program        *pcscd.Handle
-	end            func()
+	results        string // where students post
+	// kept are snapshots in files, by tag.
+	kept    map[string]control.Moment
+	program *pcscd.Handle
+	end     func()
 }
 
 const (
@@ -64,11 +71,19 @@ func begin(t testing.TB, names ...string) *class {
 		places = append(places, control.Placement{Name: name, Card: card, Kept: kept{}, Socket: filepath.Join(dir, name)})
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	c := &class{}
+	c := &class{kept: map[string]control.Moment{}}
 	c.private, err = control.Start(ctx, l, socket, places)
 	require.NoError(t, err)
 	page, err := console.New(c.private.Cards, console.Options{
-		Rand: rand.Reader, Clock: time.Now,
+		Rand: rand.Reader, Clock: time.Now, Results: lesson.NewClass(2, time.Now),
+		Kept: func(string) ([]string, error) { return slices.Sorted(maps.Keys(c.kept)), nil },
+		Read: func(_, tag string) (control.Moment, error) {
+			m, is := c.kept[tag]
+			if !is {
+				return m, errors.New("there is no snapshot " + tag)
+			}
+			return m, nil
+		},
 		Make: func(situation string) (control.Moment, error) {
 			s, firmware, err := view.ParseSituation(strings.Fields(situation))
 			if err != nil {
@@ -82,6 +97,7 @@ func begin(t testing.TB, names ...string) *class {
 	listener, err := web.Listen(ctx, "127.0.0.1:0", web.ThisMachine)
 	require.NoError(t, err)
 	c.trainer, c.pupil, c.base = page.Address(listener), page.ClassAddress(listener), "http://"+listener.Addr().String()
+	c.results = page.ReportAddress(listener)
 	served, stop := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() { done <- page.Serve(served, listener) }()

@@ -53,6 +53,7 @@ type page struct {
 	Title string
 	Staff bool
 	Class string // the address for the class, for trainers
+	Taken bool   // results are taken, and whoever asks may see them
 }
 
 func (c *Console) pages() http.Handler {
@@ -67,6 +68,10 @@ func (c *Console) pages() http.Handler {
 	p.Read("/card/{card}/event/{number}", c.of(c.eventPage))
 	p.Read("/card/{card}/transcript", c.of(transcript))
 	p.Change("/card/{card}/transcript", c.of(transcript))
+	if c.options.Results != nil {
+		p.Read("/class", c.classPage)
+		p.Change(reportPath+"{token}", c.report)
+	}
 	if c.desk != nil {
 		p.Change("/lesson/{deed}", c.desk.act)
 	}
@@ -110,6 +115,7 @@ func (c *Console) fail(w http.ResponseWriter, r *http.Request, status int, err e
 func (c *Console) page(r *http.Request, title string) page {
 	p := page{Title: title, Staff: roleOf(r) == trainer}
 	if p.Staff {
+		p.Taken = c.options.Results != nil
 		p.Class = "http://" + r.Host + "/?token=" + string(c.pupil)
 	}
 	return p
@@ -245,6 +251,17 @@ var actions = map[string]func(*http.Request, *card) (string, error){
 			return "", errors.New("this moment is not kept any more")
 		}
 		return k.become(r, "The card is as it was then", m)
+	},
+	"restore": func(r *http.Request, k *card) (string, error) {
+		if k.of.options.Read == nil {
+			return "", errors.New("no snapshots are kept here")
+		}
+		tag := r.PostFormValue("tag")
+		state, err := k.of.options.Read(k.running.Name, tag)
+		if err != nil {
+			return "", err
+		}
+		return k.become(r, "The card is as in the snapshot "+view.Printable(tag), moment{state: state})
 	},
 	"new": func(r *http.Request, k *card) (string, error) {
 		if k.of.options.Make == nil {

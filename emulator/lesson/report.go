@@ -88,11 +88,11 @@ type Class struct {
 	clock func() time.Time
 
 	mu       sync.Mutex
-	students map[string]*standing
+	students map[string]*Standing
 }
 
-// standing is how it stands with a student and a lesson.
-type standing struct {
+// A Standing is how it stands with a student and a lesson.
+type Standing struct {
 	Student string    `json:"student"`
 	Lesson  string    `json:"lesson"`
 	At      time.Time `json:"at"`
@@ -102,7 +102,7 @@ type standing struct {
 // NewClass is an empty table for so many students at most. A student is shown with
 // the lesson that was worked on last.
 func NewClass(most int, clock func() time.Time) *Class {
-	return &Class{most: most, clock: clock, students: make(map[string]*standing)}
+	return &Class{most: most, clock: clock, students: make(map[string]*Standing)}
 }
 
 // longestResult is more than any Result takes.
@@ -161,7 +161,7 @@ func (c *Class) add(r Result) bool {
 	case s == nil && len(c.students) >= c.most:
 		return false
 	case s == nil, s.Lesson != r.Lesson, len(s.Steps) != r.Steps:
-		s = &standing{Student: r.Student, Lesson: r.Lesson, Steps: make([]Result, r.Steps)}
+		s = &Standing{Student: r.Student, Lesson: r.Lesson, Steps: make([]Result, r.Steps)}
 		c.students[r.Student] = s
 	}
 	s.At = c.clock()
@@ -169,22 +169,22 @@ func (c *Class) add(r Result) bool {
 	return true
 }
 
-// standings are copies, sorted by students.
-func (c *Class) standings() []standing {
+// Standings are copies, sorted by students.
+func (c *Class) Standings() []Standing {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	all := make([]standing, 0, len(c.students))
+	all := make([]Standing, 0, len(c.students))
 	for _, s := range c.students {
 		one := *s
 		one.Steps = slices.Clone(s.Steps)
 		all = append(all, one)
 	}
-	slices.SortFunc(all, func(a, b standing) int { return cmp.Compare(a.Student, b.Student) })
+	slices.SortFunc(all, func(a, b Standing) int { return cmp.Compare(a.Student, b.Student) })
 	return all
 }
 
 func (c *Class) show(w http.ResponseWriter, q *http.Request) {
-	all := c.standings()
+	all := c.Standings()
 	var b bytes.Buffer
 	kind, err := "text/html; charset=utf-8", error(nil)
 	if accepted, _, _ := mime.ParseMediaType(q.Header.Get("Accept")); accepted == "application/json" {
