@@ -167,6 +167,18 @@ func Steps() []Step {
 	return slices.DeleteFunc(slices.Clone(steps), func(s Step) bool { return s.Who == themselves })
 }
 
+// Starts are the types of which an account can begin a request, in the order of the
+// menu.
+func Starts(a account.Account) []Type {
+	var list []Type
+	for _, s := range steps {
+		if s.From == Edit && s.Action == DoSave && slices.ContainsFunc(a.Grants, func(g account.Grant) bool { return g.Role == s.Who }) {
+			list = append(list, s.Type)
+		}
+	}
+	return list
+}
+
 // find is the row for an action in a state.
 func find(t Type, from Word, a Action) []Step {
 	return slices.DeleteFunc(slices.Clone(steps), func(s Step) bool { return s.Type != t || s.From != from || s.Action != a })

@@ -311,7 +311,8 @@ func (d *deed) row(a Action) (Step, error) {
 }
 
 // holds reports whether the actor has a role for the request: that of its trust
-// center, or of the whole portal.
+// center, or of the whole portal. Whose form names no trust center yet may have the
+// role in any: what is submitted is looked at again.
 func (d *deed) holds(role account.Role) (bool, error) {
 	switch {
 	case d.by.Account == 0:
@@ -325,7 +326,11 @@ func (d *deed) holds(role account.Role) (bool, error) {
 			return false, err
 		}
 	}
-	return d.roles.in(role, d.request.Data.Center), nil
+	r := d.request
+	if r.Word == Edit && r.Data.Center == 0 && r.Account == d.by.Account {
+		return d.roles.anywhere(role), nil
+	}
+	return d.roles.in(role, r.Data.Center), nil
 }
 
 // officers are the roles by which somebody sees the requests of others.
@@ -344,6 +349,16 @@ func rolesOf(tx *records.Tx, by Actor) (held, error) {
 		all[g] = true
 		return err
 	}, "SELECT role, COALESCE(subject, 0) FROM roles WHERE account = ?", by.Account)
+}
+
+// anywhere reports whether a role is held in any trust center, or in the whole portal.
+func (h held) anywhere(role account.Role) bool {
+	for g := range h {
+		if g.Role == role {
+			return true
+		}
+	}
+	return false
 }
 
 // in reports whether a role is held in a trust center, 0 for none, or in the whole

@@ -44,7 +44,7 @@ func (s *Site) home(w http.ResponseWriter, r *http.Request, p account.Session) e
 		Ready    bool
 		NotReady string
 	}{view: s.view(r, p, "Home"), Requests: open}
-	for _, t := range []service.Type{service.FirmwareUpdate, service.Certificate, service.DevNet, service.TrustCenter, service.Signer, service.Production, service.RevocationList} {
+	for _, t := range service.Starts(p.Account) {
 		h.Starts = append(h.Starts, choice{Value: string(t), Text: t.Title()})
 	}
 	for _, i := range issuers {
