@@ -30,12 +30,8 @@ type Card interface {
 	Notify(ctx context.Context, n ram.Notice) error
 }
 
-// checkProduction looks at a form before it is submitted. Only an Operator of the whole
-// portal need not name a trust center.
+// checkProduction looks at a form before it is submitted.
 func checkProduction(d *deed) error {
-	if d.request.Data.Center == 0 && !d.roles.in(account.Operator, 0) {
-		return missing("a trust center")
-	}
 	_, err := d.request.firmware()
 	return err
 }

@@ -287,6 +287,10 @@ func (d *deed) take(a Action) error {
 			return err
 		}
 	}
+	// Without a trust center the role has to be one of the whole portal.
+	if a == DoSubmit && r.Data.Center == 0 && step.Who != account.Subscriber && !d.roles.in(step.Who, 0) {
+		return missing("a trust center")
+	}
 	if step.run != nil {
 		if err := step.run(d); err != nil {
 			return err
