@@ -84,7 +84,8 @@ func newPortalServeCommand(a *app) *cobra.Command {
 			"with a card, register it, and ask for a firmware update or for certificates; the first one is the administrator. A card\n" +
 			"is updated by the rules of the vendor's portal: without keys if there is a newer firmware, or with a blocked SO-PIN, five\n" +
 			"times at most. It becomes a new device, as shipped. With --update-any every card that connects is updated,\n" +
-			"without a log-in. Mail is read on a page of the portal, by everybody who reaches it, unless --mail names a server.\n" +
+			"without a log-in. Without --mail, which names a server, mail is read on a page of the portal, and where\n" +
+			"other machines reach it, mail is printed instead.\n" +
 			"The portal's records and the keys of its issuers are in the data folder.\n\n" +
 			"With --tls the portal makes the certificate of its server itself, and prints where browsers get the root that it is below, and\n" +
 			"the SHA-256 of that root. With --hsm-listen programs sign there with the keys of registered cards that are connected at /rt/hsm\n" +
@@ -180,6 +181,9 @@ func (a *app) servePortal(ctx context.Context, s serving) (err error) {
 		fmt.Fprintf(a.out, format+"\n", values...)
 	}
 	host, _, _ := net.SplitHostPort(s.listen) // Listen has read it
+	if here, ok := l.Addr().(*net.TCPAddr); mail == nil && !(ok && here.IP.IsLoopback()) {
+		mail = printedMail(say)
+	}
 	p, err := site.Open(ctx, s.data, site.Options{
 		Records: records.Options{Now: time.Now, Key: sealers}, Mail: mail, TLS: s.encrypted(), Names: append([]string{host}, s.names...), URL: at,
 		UpdateAny: s.updateAny, Updated: func(d portal.Done) {
@@ -213,6 +217,17 @@ func (a *app) servePortal(ctx context.Context, s serving) (err error) {
 	}
 	say("ready")
 	return serveBoth(ctx, p, l, programs, own, clients)
+}
+
+// printedMail prints mail, for a portal that other machines reach without a mail server:
+// on a page, everybody there could read everybody's activation codes. The vendor's
+// portal writes them to its log then.
+type printedMail func(format string, values ...any)
+
+// Send implements accounts.Sender.
+func (say printedMail) Send(_ context.Context, m accounts.Mail) error {
+	say("mail to %s: %s: %s", m.To, oneLine(m.Subject), oneLine(m.Body))
+	return nil
 }
 
 // serveBoth serves people and cards at one listener, and programs at another one, if

@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -20,6 +21,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"hsmemu/applet/client"
+	"hsmemu/emulator"
+	"hsmemu/emulator/chip"
 	"hsmemu/emulator/chiptest"
 	"hsmemu/emulator/ram"
 )
@@ -149,4 +153,54 @@ func TestPortal_TLS(t *testing.T) {
 	require.Equal(t, exitFailed, newApp(t, t.TempDir()).run(soon(t), []string{
 		"portal", "serve", "--tls", "--listen", "127.0.0.1:0", "--hsm-listen", "127.0.0.1:0", "--hsm-clients", filepath.Join(t.TempDir(), "none.pem"),
 	}))
+}
+
+// A portal that other machines reach shows nobody's mail on a page: without a mail
+// server it prints it, as the vendor's does.
+func TestPortal_PrintsMail(t *testing.T) {
+	t.Parallel()
+	a := newApp(t, t.TempDir())
+	out, in := io.Pipe()
+	a.out = in
+	ctx, cancel := context.WithCancel(soon(t))
+	code := make(chan int, 1)
+	go func() { code <- a.run(ctx, []string{"portal", "serve", "--listen", "0.0.0.0:0"}) }()
+	lines := bufio.NewScanner(out)
+	require.True(t, lines.Scan())
+	at, err := url.Parse(lines.Text())
+	require.NoError(t, err)
+	base := "http://127.0.0.1:" + at.Port()
+	for lines.Scan() && lines.Text() != "ready" {
+	}
+	call := func(method, path, session string, in string) (int, string) {
+		r, err := http.NewRequestWithContext(ctx, method, base+path, strings.NewReader(in))
+		require.NoError(t, err)
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("Authorization", "Bearer "+session)
+		answer, err := http.DefaultClient.Do(r)
+		require.NoError(t, err)
+		defer answer.Body.Close()
+		text, err := io.ReadAll(answer.Body)
+		require.NoError(t, err)
+		return answer.StatusCode, string(text)
+	}
+	var begun struct{ SessionID, RAMURL string }
+	_, text := call("POST", "/api/sessions", "", "")
+	require.NoError(t, json.Unmarshal([]byte(text), &begun))
+	card, err := emulator.NewCard(chip.Order{}, emulator.System())
+	require.NoError(t, err)
+	c := client.New(card)
+	_, err = c.Select(ctx)
+	require.NoError(t, err)
+	require.NoError(t, c.Initialise(ctx, client.Setup{Options: 1, SOPIN: []byte("57621880"), PIN: []byte("648219"), Tries: 3}))
+	require.NoError(t, c.VerifyPIN(ctx, client.UserPIN, []byte("648219")))
+	require.NoError(t, (&ram.Agent{Card: card}).Run(ctx, begun.RAMURL))
+	status, text := call("POST", "/api/sessions/current/enroll", begun.SessionID, `{"email": "a@example.org"}`)
+	require.Equal(t, http.StatusOK, status, text)
+	require.True(t, lines.Scan())
+	require.Regexp(t, `^mail to a@example\.org: .*\b\d{6}\b`, lines.Text())
+	status, _ = call("GET", "/api/admin/outbox", "", "")
+	require.Equal(t, http.StatusUnauthorized, status)
+	cancel()
+	require.Equal(t, exitDone, <-code)
 }
