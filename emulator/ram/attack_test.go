@@ -1,0 +1,161 @@
+package ram_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"hsmemu/emulator/ram"
+)
+
+// Requests that lie about their length, stop in the middle or come a byte at a time take
+// no connection of a card with them, and leave nothing behind.
+func TestServer_LyingRequests(t *testing.T) {
+	t.Parallel()
+	s := &ram.Server{Services: map[string]ram.Service{"paas": hello}}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	h := ram.NewHTTPServer(s)
+	h.ReadTimeout, h.ReadHeaderTimeout = 300*time.Millisecond, 300*time.Millisecond
+	go func() { _ = h.Serve(l) }()
+	defer func() { require.NoError(t, h.Close()) }()
+	defer func() { require.NoError(t, s.Close()) }()
+	host := l.Addr().String()
+	head := "POST /rt/paas HTTP/1.1\r\nHost: " + host + "\r\nContent-Type: " + typeOfResult + "\r\n"
+	body := string(unhex(t, theOpening))
+	for name, c := range map[string]struct {
+		text string
+		wait bool // until the server gives up
+		want []int
+	}{
+		"longer than it is":     {head + "Content-Length: 5000\r\n\r\n" + body, true, []int{400, 408}},
+		"shorter than it is":    {head + fmt.Sprintf("Content-Length: %d\r\n\r\n", len(body)-1) + body, false, []int{400, 504}},
+		"negative":              {head + "Content-Length: -1\r\n\r\n" + body, false, []int{400}},
+		"two lengths":           {head + "Content-Length: 1\r\nContent-Length: 2\r\n\r\n" + body, false, []int{400}},
+		"length and chunks":     {head + "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", false, []int{400}},
+		"chunk without end":     {head + "Transfer-Encoding: chunked\r\n\r\nFFFFFFFF\r\n" + strings.Repeat("x", 70000), false, []int{413, 400}},
+		"half a head":           {head, true, []int{0, 400, 408}},
+		"head of a megabyte":    {head + "X: " + strings.Repeat("x", 1<<20) + "\r\n\r\n", false, []int{431}},
+		"ten thousand headers":  {head + strings.Repeat("X: y\r\n", 10000) + "\r\n", false, []int{431}},
+		"a header with newline": {head + "X: a\n b\r\n\r\n", false, []int{400}},
+		"not HTTP":              {"\x16\x03\x01\x02\x00\x01\x00\x01\xFC\x03\x03\r\n\r\n", false, []int{400}},
+	} {
+		conn, err := net.Dial("tcp", host)
+		require.NoError(t, err)
+		require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
+		began := time.Now()
+		_, _ = conn.Write([]byte(c.text)) // it may be sent off before it has said all
+		status := 0
+		if w, err := http.ReadResponse(bufio.NewReader(conn), nil); err == nil {
+			status = w.StatusCode
+			_ = w.Body.Close()
+		}
+		require.Contains(t, c.want, status, name)
+		require.Less(t, time.Since(began), patience/2, name)
+		require.NoError(t, conn.Close())
+		require.Zero(t, s.Connections(), name)
+	}
+	// A byte at a time: it is sent off, however much it goes on.
+	conn, err := net.Dial("tcp", host)
+	require.NoError(t, err)
+	defer conn.Close()
+	require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
+	_, err = conn.Write([]byte(head + "Content-Length: 60000\r\n\r\n"))
+	require.NoError(t, err)
+	began := time.Now()
+	for err == nil {
+		_, err = conn.Write([]byte{0xAB})
+		time.Sleep(10 * time.Millisecond)
+	}
+	require.Less(t, time.Since(began), patience/2)
+	require.NoError(t, (&ram.Agent{Card: &numbered{}}).Run(soon(t), "http://"+host+"/rt/paas"), "it serves others as before")
+}
+
+// Whoever does not have the cookie of a connection cannot answer for its card, with
+// whatever names he knows or makes up; and an answer that is sent again counts once.
+func TestServer_StolenNames(t *testing.T) {
+	t.Parallel()
+	var commands int
+	s := serve(t, func(ctx context.Context, card *ram.Session) error {
+		for range 3 {
+			answer, err := card.Transmit(ctx, []byte{0, 0x20, 0, 0x81, 0})
+			if err != nil {
+				return err
+			}
+			commands++
+			if !bytes.Equal(answer, []byte{0x6E, 0}) {
+				return fmt.Errorf("the answer of somebody else: %X", answer)
+			}
+		}
+		return nil
+	})
+	const command, lie, truth = "AA07 22050020008100", "AB0723029000800101", "AB0723026E00800101"
+	first := s.post(t, "/rt/paas/web", "", theOpening)
+	requireRequest(t, first, command)
+	cookie := cookieOf(first)
+	_, name, _ := strings.Cut(cookie, "=")
+	for _, other := range []string{"", "JSESSIONID=web", "JSESSIONID=", "JSESSIONID=" + strings.ToLower(name), "JSESSIONID=" + name[:len(name)-1], "jsessionid=" + name, "JSESSIONID=x; JSESSIONID=" + name, "JSESSIONID=\"" + name} {
+		requireStatus(t, s.post(t, "/rt/paas/web", other, lie), http.StatusGatewayTimeout)
+		requireStatus(t, s.post(t, "/rt/paas", other, lie), http.StatusGatewayTimeout)
+	}
+	requireStatus(t, s.post(t, "/rt/hsm", cookie, lie), http.StatusGatewayTimeout) // another service
+	requireStatus(t, s.post(t, "/rt/paas/"+name, "", lie), http.StatusNotFound)
+	requireRequest(t, s.post(t, "/rt/paas/web", cookie, truth), command)
+	requireRequest(t, s.post(t, "/rt/paas/web", cookie, truth), command)
+	requireStatus(t, s.post(t, "/rt/paas/web", cookie, truth), http.StatusNoContent)
+	require.NoError(t, s.end(t))
+	require.Equal(t, 3, commands)
+	requireStatus(t, s.post(t, "/rt/paas/web", cookie, truth), http.StatusGatewayTimeout)
+}
+
+// A client may send what it likes, wherever in the protocol: nobody panics, no
+// connection outlives its service, and every answer is one of the protocol.
+func FuzzServer(f *testing.F) {
+	for _, seed := range []string{theOpening, theNothing, "AB0723026E00800101", "AB03E10180", "AB0DE1060C0474657374800100", "AA00", "AB82FFFF", "E826C024" + strings.Repeat("3B", 36), ""} {
+		f.Add("/rt/paas", typeOfResult, unhex(f, seed), unhex(f, seed))
+	}
+	f.Add("/rt/paas/web", "text/plain", []byte{}, []byte{})
+	f.Add("/rt//../paas/%00", "a/b", []byte{0xAB}, []byte{0xAB})
+	f.Fuzz(func(t *testing.T, path, kind string, first, second []byte) {
+		ended := make(chan error, 8)
+		s := &ram.Server{
+			Services: map[string]ram.Service{"paas": hello}, Known: func(id string) bool { return id == "web" },
+			Ended: func(_ string, _ *ram.Session, err error) { ended <- err },
+		}
+		post := func(path, cookie string, body []byte) *http.Response {
+			r := httptest.NewRequest(http.MethodPost, "/", bytes.NewReader(body))
+			r.URL.Path = path
+			r.Header.Set("Content-Type", kind)
+			r.Header.Set("Cookie", cookie)
+			w := httptest.NewRecorder()
+			s.ServeHTTP(w, r)
+			require.Contains(t, []int{200, 204, 400, 404, 409, 413, 415, 503, 504}, w.Code)
+			if w.Code == http.StatusOK {
+				_, err := ram.ParseRequest(w.Body.Bytes())
+				require.NoError(t, err)
+			}
+			return w.Result()
+		}
+		post(path, "", first)
+		kind = typeOfResult
+		cookie := cookieOf(post("/rt/paas/web", "", unhex(t, theOpening)))
+		post("/rt/paas", cookie, first)
+		post("/rt/paas", cookie, second)
+		require.NoError(t, s.Close())
+		require.Zero(t, s.Connections())
+		for len(ended) > 0 {
+			require.NotErrorIs(t, <-ended, ram.ErrPanic)
+		}
+		require.Less(t, runtime.NumGoroutine(), 1000)
+	})
+}
