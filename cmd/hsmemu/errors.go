@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"syscall"
 
 	"hsmemu/applet/client"
 	"hsmemu/applet/cvc"
@@ -51,6 +52,7 @@ const acceptHint = "hsmemu card accept %s takes it on purpose"
 var advices = []advice{
 	{is: statedir.ErrNoCard, hint: "hsmemu card new %s"},
 	{is: statedir.ErrCardExists, hint: "hsmemu card show %s"},
+	{is: syscall.EROFS, hint: "mount a volume there that can be written, or name another place"},
 	{is: statedir.ErrReadOnly, hint: "mount a volume there, or name another folder with --state or $HSMEMU_STATE"},
 	{is: statedir.ErrNoSnapshot, hint: "hsmemu card snapshots %s"},
 	{is: store.ErrRolledBack, why: "this file is older than the card's counter", hint: acceptHint, reason: view.OlderThanCounter},

@@ -3,7 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -39,6 +41,10 @@ func TestExplained(t *testing.T) {
 		{
 			about("make", fmt.Errorf("state folder /cards: %w", statedir.ErrReadOnly)), `make card "alice": state folder /cards: no volume that can be written is mounted there`,
 			"mount a volume there, or name another folder with --state or $HSMEMU_STATE",
+		},
+		{
+			fmt.Errorf("make the private socket: %w", &os.SyscallError{Syscall: "bind", Err: syscall.EROFS}), "make the private socket: bind: " + syscall.EROFS.Error(),
+			"mount a volume there that can be written, or name another place",
 		},
 		{about("open", store.ErrRolledBack), `open card "alice": refused: this file is older than the card's counter`, "hsmemu card accept alice takes it on purpose"},
 		{about("open", fmt.Errorf("x: %w", store.ErrAhead)), `open card "alice": refused: this file is newer than the card's counter, which was turned back`, "hsmemu card accept alice takes it on purpose"},

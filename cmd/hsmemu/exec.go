@@ -19,6 +19,7 @@ import (
 	"hsmemu/emulator/capability"
 	"hsmemu/emulator/control"
 	"hsmemu/emulator/program"
+	"hsmemu/emulator/start"
 	"hsmemu/emulator/statedir"
 	"hsmemu/vsmartcard/pcscd"
 )
@@ -70,9 +71,12 @@ func newExecCommand(a *app) *cobra.Command {
 			if from != "" && at.path != "" {
 				return commandline.Usage(errors.New("--from and --socket exclude each other: a throw-away card is for the program alone"))
 			}
-			fillings := fill(cards, readerNames, init)
+			fillings, err := fill(cards, readerNames, init)
+			if err != nil {
+				return execError{err}
+			}
 			fillings[0].from = from
-			return a.exec(context.WithoutCancel(cmd.Context()), execution{at, fillings, faults, keepGoing, trace, page, args})
+			return a.exec(cmd.Context(), execution{at, fillings, faults, keepGoing, trace, page, args})
 		},
 	}
 	cmd.Flags().SetInterspersed(false)
@@ -90,20 +94,30 @@ func newExecCommand(a *app) *cobra.Command {
 }
 
 // filling is a card for a reader, the reader's name if the user has chosen one,
-// the snapshot or file that a throw-away card begins with, and the folder with the
-// start state of one that is not there yet.
-type filling struct{ card, reader, from, init string }
+// the snapshot or file that a throw-away card begins with, and the start state of
+// one that is not there yet, nil for that of a card as shipped.
+type filling struct {
+	card, reader, from string
+	start              *start.State
+}
 
-// fill pairs cards with the names of their readers.
-func fill(cards, readerNames []string, init string) []filling {
+// fill pairs cards with the names of their readers, and with their start states in
+// the folder init where that is not empty. Those are read before any card is made,
+// also if the card is there: a mistake is to be seen every time.
+func fill(cards, readerNames []string, init string) (_ []filling, err error) {
 	all := make([]filling, len(cards))
 	for i, card := range cards {
-		all[i].card, all[i].init = card, init
+		all[i].card = card
+		if init != "" {
+			if all[i].start, err = start.Read(init, card); err != nil {
+				return nil, err
+			}
+		}
 		if i < len(readerNames) {
 			all[i].reader = readerNames[i]
 		}
 	}
-	return all
+	return all, nil
 }
 
 // execution is what the command line of exec asks for.
@@ -118,8 +132,8 @@ type execution struct {
 }
 
 // exec runs a program with a private daemon. Signals go to the program, so the
-// context does not end with them.
-func (a *app) exec(ctx context.Context, x execution) (err error) {
+// context, which ends with them, is that of making cards alone.
+func (a *app) exec(making context.Context, x execution) (err error) {
 	defer func() {
 		if err != nil && !errors.As(err, new(program.Exit)) {
 			err = execError{err}
@@ -128,6 +142,7 @@ func (a *app) exec(ctx context.Context, x execution) (err error) {
 	if err := needPCSCLite("exec", runtime.GOOS); err != nil {
 		return err
 	}
+	ctx := context.WithoutCancel(making)
 	signals := program.Collect()
 	defer signals.Stop()
 	shown, err := a.openConsole(ctx, x.page, a.err)
@@ -149,7 +164,7 @@ func (a *app) exec(ctx context.Context, x execution) (err error) {
 			return nil
 		}
 	}
-	d, err := a.private(ctx, l, socket, x.cards, without)
+	d, err := a.private(making, l, socket, x.cards, without)
 	if err != nil {
 		return errors.Join(err, remove(), shown.Close())
 	}
@@ -221,9 +236,9 @@ func setFaults(cards []*control.Card, faults []string) error {
 }
 
 // taken is the card for a reader, powered on.
-func (a *app) taken(f filling) (*statedir.Card, error) {
+func (a *app) taken(ctx context.Context, f filling) (*statedir.Card, error) {
 	if f.from == "" {
-		return a.begin(f)
+		return a.begin(ctx, f)
 	}
 	d, err := a.cards()
 	if err != nil {
@@ -274,10 +289,10 @@ func explainSocket(err error, advice string) error {
 // they had in common is forgotten. Where a card cannot be had, without says whether it
 // does without it: nil, or an error that ends all. socket is that of a daemon for one
 // program, which may have a throw-away card beside the running one of that name.
-func (a *app) places(cards []filling, socket string, without func(error) error) (all control.Places, err error) {
+func (a *app) places(ctx context.Context, cards []filling, socket string, without func(error) error) (all control.Places, err error) {
 	for _, f := range cards {
 		var place control.Placement
-		h, err := a.taken(f)
+		h, err := a.taken(ctx, f)
 		if err == nil {
 			place, err = a.placement(h, f.reader)
 			all = append(all, place)
@@ -296,13 +311,14 @@ func (a *app) places(cards []filling, socket string, without func(error) error) 
 }
 
 // private starts a private daemon on a listener, which it owns, with cards in its
-// readers, as places has them.
+// readers, as places has them. The context is that of making them: the daemon goes
+// on until it is closed.
 func (a *app) private(ctx context.Context, l net.Listener, socket string, cards []filling, without func(error) error) (*control.Private, error) {
-	places, err := a.places(cards, socket, without)
+	places, err := a.places(ctx, cards, socket, without)
 	if err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
-	return control.Start(ctx, l, socket, places)
+	return control.Start(context.WithoutCancel(ctx), l, socket, places)
 }
 
 // serveSocket keeps a private daemon running until the context ends.
@@ -310,11 +326,15 @@ func (a *app) serveSocket(ctx context.Context, at socketFlags, cards []string, i
 	if err := needPCSCLite("run", runtime.GOOS); err != nil {
 		return err
 	}
+	fillings, err := fill(cards, nil, init)
+	if err != nil {
+		return err
+	}
 	l, socket, err := a.listen(at)
 	if err != nil {
 		return a.busy(err, cards)
 	}
-	d, err := a.private(ctx, l, socket, fill(cards, nil, init), needed)
+	d, err := a.private(ctx, l, socket, fillings, needed)
 	if err != nil {
 		return a.busy(err, nil)
 	}

@@ -96,7 +96,11 @@ func (a *app) serveVPCD(ctx context.Context, names []string, dial, listen, init 
 
 // serveEach keeps cards running until the context ends, each as start does it.
 func (a *app) serveEach(ctx context.Context, names []string, init string, shown *live, start func(context.Context, int, control.Placement) (control.Running, error)) error {
-	places, err := a.places(fill(names, nil, init), "", needed)
+	fillings, err := fill(names, nil, init)
+	if err != nil {
+		return err
+	}
+	places, err := a.places(ctx, fillings, "", needed)
 	if err != nil {
 		return err
 	}

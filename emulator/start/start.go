@@ -11,10 +11,13 @@ package start
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,6 +26,7 @@ import (
 	"hsmemu/applet"
 	"hsmemu/applet/apdu"
 	"hsmemu/emulator"
+	"hsmemu/emulator/broken"
 	"hsmemu/emulator/conform"
 	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/store"
@@ -59,17 +63,6 @@ type State struct {
 	folder  string
 	order   statedir.Order
 	scripts []conform.Script // of the files that are scenarios, in their order
-}
-
-// ordered is card.json. Every member may be left out.
-type ordered struct {
-	Firmware string   `json:"firmware"`
-	Serial   string   `json:"serial"`
-	Like     string   `json:"like"`     // as `card new --like`
-	Answers  []string `json:"answers"`  // as `card new --answer`
-	Broken   string   `json:"broken"`   // as `card new --broken`
-	Seed     *uint64  `json:"seed"`     // as `card new --seed`
-	KeyPool  bool     `json:"key_pool"` // as `card new --key-pool`
 }
 
 // Read reads the start state of a card. Errors: ErrNothing, ErrFile, and what is
@@ -127,14 +120,21 @@ func (s *State) about(name string, err error) error {
 
 func (s *State) read(name string) ([]byte, error) {
 	path := filepath.Join(s.folder, name)
-	info, err := os.Stat(path)
+	if info, err := os.Stat(path); err != nil {
+		return nil, err
+	} else if !info.Mode().IsRegular() { // whose end may never come
+		return nil, ErrFile
+	}
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() || info.Size() > largest {
-		return nil, ErrFile
+	defer func() { _ = f.Close() }()
+	text, err := io.ReadAll(io.LimitReader(f, largest+1))
+	if err == nil && len(text) > largest {
+		err = ErrFile
 	}
-	return os.ReadFile(path)
+	return text, err
 }
 
 // capitals writes lines that are commands as `hsmemu apdu` takes them, in
@@ -165,58 +165,113 @@ func (e *lineError) Error() string { return fmt.Sprintf("line %d: %v", e.line, e
 
 func (e *lineError) Unwrap() error { return e.err }
 
+// members are those of card.json, as a card is ordered by them. Each may be left out.
+type members struct {
+	firmware, serial, broken string
+	like                     string   // as `card new --like`
+	answers                  []string // as `card new --answer`
+	seed                     *uint64
+	keyPool                  bool
+}
+
 // parseOrder reads card.json. Errors have the line.
-func parseOrder(text []byte) (o statedir.Order, err error) {
-	var said ordered
+func parseOrder(text []byte) (statedir.Order, error) {
+	var said members
+	forms := map[string]struct {
+		to   any
+		form string
+	}{
+		"firmware": {&said.firmware, "text"},
+		"serial":   {&said.serial, "text"},
+		"broken":   {&said.broken, "text"},
+		"like":     {&said.like, "text"},
+		"answers":  {&said.answers, "a list of texts"},
+		"seed":     {&said.seed, "a whole number that is not negative"},
+		"key_pool": {&said.keyPool, "true or false"},
+	}
 	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
-	at := func(offset int64, err error) error {
-		return &lineError{1 + bytes.Count(text[:min(int(offset), len(text))], []byte("\n")), err}
-	}
-	if err := d.Decode(&said); err != nil {
-		offset := d.InputOffset()
-		var syntax *json.SyntaxError
-		var kind *json.UnmarshalTypeError
-		switch name, unknown := strings.CutPrefix(err.Error(), "json: unknown field "); {
-		case errors.As(err, &syntax):
-			offset = syntax.Offset
-		case errors.As(err, &kind):
-			offset, err = kind.Offset, fmt.Errorf("%s is no %s", kind.Field, kind.Value)
-		case unknown:
-			offset, err = int64(max(0, bytes.Index(text, []byte(name)))), fmt.Errorf("there is no member %s", name)
+	line := func(offset int) int { return 1 + bytes.Count(text[:min(offset, len(text))], []byte("\n")) }
+	at := func(err error) error {
+		offset := int(d.InputOffset())
+		if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) {
+			offset = max(offset, int(syntax.Offset))
 		}
-		return o, at(offset, err)
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			offset, err = len(text), errors.New("the object has no end")
+		}
+		return &lineError{line(offset), err}
 	}
-	if d.More() {
-		return o, at(d.InputOffset(), errors.New("something follows the object"))
+	if first, err := d.Token(); errors.Is(err, io.EOF) || err == nil && first != json.Delim('{') {
+		return statedir.Order{}, at(errors.New("an object is needed, {} for a card as shipped"))
+	} else if err != nil {
+		return statedir.Order{}, at(err)
 	}
-	// What a member says that is wrong is told of its line.
-	of := func(member string, err error) error {
-		return at(int64(max(0, bytes.Index(text, []byte(`"`+member+`"`)))), fmt.Errorf("%s: %w", member, err))
-	}
-	o.Firmware, o.Serial, o.Broken, o.Seed, o.KeyPool = said.Firmware, said.Serial, said.Broken, said.Seed, said.KeyPool
-	if said.Like != "" {
-		like, firmware, err := view.ParseSituation(strings.Split(said.Like, ","))
+	lines := map[string]int{} // where members stand
+	for d.More() {
+		name, err := d.Token()
 		if err != nil {
-			return o, of("like", err)
+			return statedir.Order{}, at(err)
 		}
-		if o.Like = &like; firmware != "" {
-			o.Firmware = firmware
+		member := name.(string) //nolint:forcetypeassert // the decoder lets nothing else be there
+		m, known := forms[member]
+		if !known {
+			return statedir.Order{}, at(fmt.Errorf("there is no member %q", member))
+		}
+		if lines[member] > 0 {
+			return statedir.Order{}, at(fmt.Errorf("%s is there twice", member))
+		}
+		lines[member] = line(int(d.InputOffset()))
+		err = d.Decode(m.to)
+		if kind := (*json.UnmarshalTypeError)(nil); errors.As(err, &kind) {
+			err = fmt.Errorf("%s has to be %s, and not %s", member, m.form, kind.Value)
+		}
+		if err != nil {
+			return statedir.Order{}, at(err)
 		}
 	}
-	if o.Firmware == "" {
-		o.Firmware = applet.DefaultFirmware
+	if _, err := d.Token(); err != nil {
+		return statedir.Order{}, at(err)
 	}
+	if rest := bytes.TrimSpace(text[d.InputOffset():]); len(rest) > 0 {
+		return statedir.Order{}, at(errors.New("something follows the object"))
+	}
+	o, member, err := said.order()
+	if err != nil {
+		err = &lineError{lines[member], fmt.Errorf("%s: %w", member, err)}
+	}
+	return o, err
+}
+
+// order is what the members say together. With an error comes the member that it is
+// about.
+func (m members) order() (o statedir.Order, member string, err error) {
+	o.Firmware, o.Serial, o.Broken, o.Seed, o.KeyPool = m.firmware, m.serial, m.broken, m.seed, m.keyPool
+	if m.like != "" {
+		like, firmware, err := view.ParseSituation(strings.Split(m.like, ","))
+		if err != nil {
+			return o, "like", err
+		}
+		if firmware != "" && m.firmware != "" && firmware != m.firmware {
+			return o, "like", fmt.Errorf("firmware=%s contradicts firmware %q", firmware, m.firmware)
+		}
+		o.Like, o.Firmware = &like, cmp.Or(firmware, m.firmware)
+	}
+	o.Firmware = cmp.Or(o.Firmware, applet.DefaultFirmware)
 	if _, known := applet.ProfileOf(o.Firmware); !known {
-		return o, of("firmware", fmt.Errorf("there is none called %q, the nearest is %s", o.Firmware, applet.NearestFirmware(o.Firmware)))
+		return o, "firmware", fmt.Errorf("there is none called %q, the nearest is %s", o.Firmware, applet.NearestFirmware(o.Firmware))
 	}
 	if err := o.CheckSerial(); err != nil {
-		return o, of("serial", err)
+		return o, "serial", err
 	}
-	if o.Answers, err = applet.ParseAnswers(said.Answers); err != nil {
-		return o, of("answers", err)
+	if o.Broken != "" {
+		if _, err := broken.Find(o.Broken); err != nil {
+			return o, "broken", err
+		}
 	}
-	return o, nil
+	if o.Answers, err = applet.ParseAnswers(m.answers); err != nil {
+		return o, "answers", err
+	}
+	return o, "", nil
 }
 
 // Make makes the card in a folder, and keeps it as the first of the sealers says
@@ -224,6 +279,19 @@ func parseOrder(text []byte) (o statedir.Order, err error) {
 // with the file and the line what a scenario wants that the card does not do.
 func (s *State) Make(ctx context.Context, d *statedir.Dir, card string, opt store.Options, w emulator.World) error {
 	return d.MakeBy(card, s.order, opt, w, func(c *emulator.Card) error { return s.play(ctx, c) })
+}
+
+// head is a command without its data, in which PINs may be: its header, where a line
+// begins with one in hexadecimal, or else its first word.
+func head(text string) string {
+	command, _, _ := strings.Cut(text, "=>")
+	words := strings.Fields(command)
+	if header := strings.Join(words, ""); len(header) >= 8 {
+		if b, err := hex.DecodeString(header[:8]); err == nil {
+			return fmt.Sprintf("%X", b)
+		}
+	}
+	return words[0]
 }
 
 // play plays the scenarios, each from power on.
@@ -237,7 +305,7 @@ func (s *State) play(ctx context.Context, c *emulator.Card) error {
 		player.Current = &conform.Host{Card: c}
 		err := player.Play(ctx, script)
 		if m := (*conform.Mismatch)(nil); errors.As(err, &m) {
-			err = &lineError{m.Line, fmt.Errorf("%s: the card answers %s, and not %s", strings.TrimSpace(m.Text), strings.TrimLeft(m.Got, "< "), strings.TrimLeft(m.Want, "< "))}
+			err = &lineError{m.Line, fmt.Errorf("%s: the card answers %s, and not %s", head(m.Text), strings.TrimLeft(m.Got, "< "), strings.TrimLeft(m.Want, "< "))}
 		}
 		if err != nil {
 			return s.about(names[i], err)

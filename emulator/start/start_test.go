@@ -1,6 +1,7 @@
 package start_test
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -68,12 +69,40 @@ func TestRead_FolderOfTheCardGoesFirst(t *testing.T) {
 	require.Equal(t, []string{"card.json"}, s.Files)
 }
 
+// A PIN that a card refuses is in no message.
+func TestMake_SaysNoPIN(t *testing.T) {
+	t.Parallel()
+	d, opt := state(t)
+	for _, line := range []string{"0020008106363438323138", "00 20 00 81 06 36 34 38 32 31 38", `00 20 00 81 Lc("648218")`, `00200081 Lc("648218") => 9000`} {
+		s, err := start.Read(folder(t, map[string]string{"card.json": `{"like": "user=3"}`, "lab.txt": "select\n" + line + "\n"}), "lab")
+		require.NoError(t, err)
+		err = s.Make(t.Context(), d, "lab", opt, emulator.System())
+		require.ErrorContains(t, err, "lab.txt: line 2: 00200081: the card answers 63C2, and not 9000")
+		require.NotContains(t, err.Error(), "648218")
+		require.NotContains(t, err.Error(), "38323138")
+	}
+}
+
+// Whoever stops waiting has no card.
+func TestMake_EndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	d, opt := state(t)
+	s, err := start.Read(folder(t, map[string]string{"lab.txt": "select\n"}), "lab")
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, s.Make(ctx, d, "lab", opt, emulator.System()), context.Canceled)
+	names, err := d.Names()
+	require.NoError(t, err)
+	require.Empty(t, names)
+}
+
 // A card whose scenario fails is not kept, and the line is told.
 func TestMake_AllOrNothing(t *testing.T) {
 	t.Parallel()
 	d, opt := state(t)
 	for text, says := range map[string]string{
-		login + "00200081 => 63C1\n":       "lab.txt: line 3: 00200081 => 63C1: the card answers 9000, and not 63C1",
+		login + "00200081 => 63C1\n":       "lab.txt: line 3: 00200081: the card answers 9000, and not 63C1",
 		"select\ncard B 4.1\n":             "lab.txt: line 2: card B 4.1: " + start.ErrCards.Error(),
 		"select\n00A40000 Lc({nothing})\n": "lab.txt: line 2: 00A40000 Lc({nothing}): no variable nothing",
 	} {
@@ -91,9 +120,24 @@ func TestRead_MistakesHaveALine(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ file, text, says string }{
 		"unknown member": {"card.json", "{\n  \"seed\": 1,\n  \"sed\": 2\n}", `card.json: line 3: there is no member "sed"`},
-		"another type":   {"card.json", "{\n\n\"seed\": \"x\"}", "card.json: line 3: seed is no string"},
+		"another type":   {"card.json", "{\n\n\"seed\": \"x\"}", "card.json: line 3: seed has to be a whole number that is not negative, and not string"},
+		"negative":       {"card.json", "{\n\"seed\": -1}", "card.json: line 2: seed has to be a whole number that is not negative, and not number -1"},
+		"one in a list":  {"card.json", "{\"answers\": [\n1]}", "card.json: line 2: answers has to be a list of texts, and not number"},
+		"another case":   {"card.json", "{\"SEED\": 1}", `card.json: line 1: there is no member "SEED"`},
+		"said twice":     {"card.json", "{\"seed\": 1,\n\"seed\": 2}", "card.json: line 2: seed is there twice"},
+		"said elsewhere": {"card.json", "{\"like\":\n\"user=3\", \n\"serial\": \"firmware\"}", "card.json: line 3: serial: "},
+		"nothing":        {"card.json", "", "card.json: line 1: an object is needed"},
+		"null":           {"card.json", "null", "card.json: line 1: an object is needed"},
+		"a list":         {"card.json", "[]", "card.json: line 1: an object is needed"},
+		"a mark":         {"card.json", "\ufeff{}", "card.json: line 1: invalid character"},
+		"one brace more": {"card.json", "{}\n}", "card.json: line 1: something follows the object"},
+		"a bracket more": {"card.json", "{}]", "card.json: line 1: something follows the object"},
+		"no comma":       {"card.json", "{\"seed\": 1\n\"serial\": \"\"}", "card.json: line 2: invalid character"},
+		"a comma more":   {"card.json", "{\"seed\": 1,\n}", "card.json: line 2: invalid character"},
+		"defect":         {"card.json", "{\n\"broken\": \"x\"}", "card.json: line 2: broken: "},
+		"contradiction":  {"card.json", "{\"firmware\": \"3.4\",\n\"like\": \"firmware=4.1,user=3\"}", `card.json: line 2: like: firmware=4.1 contradicts firmware "3.4"`},
 		"no JSON":        {"card.json", "{\n\"seed\": 1\n,}", "card.json: line 3: invalid character"},
-		"an open end":    {"card.json", "{\n", "card.json: line"},
+		"an open end":    {"card.json", "{\n\"seed\": 1\n", "card.json: line 3: the object has no end"},
 		"more":           {"card.json", "{}\n{}", "card.json: line"},
 		"situation":      {"card.json", "{\"seed\": 1,\n\"like\": \"so=16\"}", "card.json: line 2: like: so=16: a number from 0 to 15"},
 		"firmware":       {"card.json", "{\n\"firmware\": \"9\"}", `card.json: line 2: firmware: there is none called "9", the nearest is 4.1`},
