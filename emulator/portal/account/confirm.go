@@ -2,9 +2,6 @@ package account
 
 import (
 	"context"
-	"crypto/subtle"
-	"database/sql"
-	"errors"
 	"fmt"
 	"time"
 
@@ -63,26 +60,18 @@ func (a *Accounts) Confirm(ctx context.Context, email, entered string) error {
 	}
 	secret, wrong := ParseCode(entered)
 	err = a.store.Write(ctx, func(tx *records.Tx) error {
-		var c code
-		err := tx.QueryRow("SELECT id, tries_left, code_hash FROM codes WHERE purpose = ? AND subject = ? AND expires > ? AND tries_left > 0",
-			purposeConfirm, address, tx.Now().Unix()).Scan(&c.id, &c.left, &c.hash)
-		if errors.Is(err, sql.ErrNoRows) {
-			return ErrNoCode
-		}
+		c, err := waiting(tx, purposeConfirm, address)
 		if err != nil {
 			return err
 		}
 		if wrong != nil {
 			return wrong // it cannot be the code, so it is no guess
 		}
-		if _, err := tx.Exec("UPDATE codes SET tries_left = tries_left - 1 WHERE id = ?", c.id); err != nil {
-			return err
-		}
-		want, err := tx.Open(codePlace(c.id), c.hash)
+		right, err := c.enter(tx, []byte(purposeConfirm), secret)
 		if err != nil {
 			return err
 		}
-		if subtle.ConstantTimeCompare(want, hashCode([]byte(purposeConfirm), address, secret)) != 1 {
+		if !right {
 			wrong = ErrCode
 			return tx.Audit(records.Event{Action: "activation code wrong", Object: address, Detail: fmt.Sprintf("for a certificate, %d tries left", c.left-1)})
 		}

@@ -154,14 +154,33 @@ type code struct {
 	hash  []byte // sealed
 }
 
-// pending is the code that was sent for a session. Error: ErrNoCode.
-func pending(tx *records.Tx, s Session) (c code, err error) {
+// waiting is the code that was sent for a purpose. Error: ErrNoCode.
+func waiting(tx *records.Tx, purpose, subject string) (c code, err error) {
 	err = tx.QueryRow("SELECT id, email, tries_left, code_hash FROM codes WHERE purpose = ? AND subject = ? AND expires > ? AND tries_left > 0",
-		purposeRegister, hex.EncodeToString(s.hash), tx.Now().Unix()).Scan(&c.id, &c.email, &c.left, &c.hash)
+		purpose, subject, tx.Now().Unix()).Scan(&c.id, &c.email, &c.left, &c.hash)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = ErrNoCode
 	}
 	return c, err
+}
+
+// pending is the code that was sent for a session. Error: ErrNoCode.
+func pending(tx *records.Tx, s Session) (code, error) {
+	return waiting(tx, purposeRegister, hex.EncodeToString(s.hash))
+}
+
+// enter takes a try away and reports whether what was entered is the code. The
+// transaction has to be committed in either case: the try is charged before anybody is
+// told.
+func (c code) enter(tx *records.Tx, salt []byte, entered string) (right bool, err error) {
+	if _, err := tx.Exec("UPDATE codes SET tries_left = tries_left - 1 WHERE id = ?", c.id); err != nil {
+		return false, err
+	}
+	want, err := tx.Open(codePlace(c.id), c.hash)
+	if err != nil {
+		return false, err
+	}
+	return subtle.ConstantTimeCompare(want, hashCode(salt, c.email, entered)) == 1, nil
 }
 
 // registering loads a session that waits for a registration.
@@ -245,14 +264,11 @@ func (a *Accounts) Activate(ctx context.Context, cookie, entered string) (s Sess
 		if wrong != nil {
 			return wrong // it cannot be the code, so it is no guess
 		}
-		if _, err := tx.Exec("UPDATE codes SET tries_left = tries_left - 1 WHERE id = ?", c.id); err != nil {
-			return err
-		}
-		want, err := tx.Open(codePlace(c.id), c.hash)
+		right, err := c.enter(tx, []byte(s.Token.Path), secret)
 		if err != nil {
 			return err
 		}
-		if subtle.ConstantTimeCompare(want, hashCode([]byte(s.Token.Path), c.email, secret)) != 1 {
+		if !right {
 			wrong = ErrCode
 			return tx.Audit(records.Event{Token: s.Token.Path, Action: "activation code wrong", Object: c.email, Detail: fmt.Sprintf("%d tries left", c.left-1)})
 		}

@@ -259,6 +259,8 @@ func TestOpen_Indexes(t *testing.T) {
 		"SELECT * FROM requests WHERE state = 'Submit' AND token IN (SELECT id FROM tokens WHERE path = 'x' AND status = 'active')",
 		"SELECT * FROM request_log WHERE request = 1",
 		"SELECT * FROM certificates WHERE request = 1",
+		"SELECT * FROM certificates WHERE serial = x'01' AND certificate = x'30' AND revoked IS NOT NULL",
+		"SELECT * FROM subjects WHERE kind = 'person' AND account = 1 ORDER BY name COLLATE NOCASE",
 		"SELECT * FROM certificates WHERE authority = 1 AND revoked IS NOT NULL",
 		"SELECT * FROM authorities WHERE COALESCE(subject, 0) = 1",
 		"SELECT * FROM tokens WHERE path = 'x' AND public_key = x'04' AND status = 'superseded'",

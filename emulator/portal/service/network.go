@@ -81,7 +81,7 @@ func keep(tx *records.Tx, request, authority int64, c *x509.Certificate) (id int
 func (s *Service) Valid(ctx context.Context, c *x509.Certificate) error {
 	return s.Records.Read(ctx, func(tx *records.Tx) error {
 		var revoked bool
-		err := tx.QueryRow("SELECT EXISTS (SELECT 1 FROM certificates WHERE certificate = ? AND revoked IS NOT NULL)", c.Raw).Scan(&revoked)
+		err := tx.QueryRow("SELECT EXISTS (SELECT 1 FROM certificates WHERE serial = ? AND certificate = ? AND revoked IS NOT NULL)", c.SerialNumber.Bytes(), c.Raw).Scan(&revoked)
 		if err == nil && revoked {
 			err = fmt.Errorf("%w: serial number %X", ErrRevoked, c.SerialNumber)
 		}

@@ -405,6 +405,9 @@ func (w Word) officer() account.Role {
 // call mails the officers that a request waits for, if they want it.
 func (d *deed) call() error {
 	r := d.request
+	if r.Word.officer() == "" {
+		return nil
+	}
 	var list []int64
 	err := d.tx.Each(func(scan func(...any) error) error {
 		var id int64
