@@ -1,12 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
@@ -339,7 +339,12 @@ func (a *app) prove(ctx context.Context, lessons []string, limit time.Duration) 
 	for _, name := range lessons {
 		l, err := lesson.Own(name)
 		if errors.Is(err, lesson.ErrNoLesson) {
-			l, err = loadLesson(name)
+			unknown := err
+			if l, err = loadLesson(name); errors.Is(err, fs.ErrNotExist) {
+				if near := view.Nearest(name, lesson.Ours()); near != "" {
+					err = fmt.Errorf("%w, and no such folder; did you mean %q?", unknown, near)
+				}
+			}
 		}
 		if err == nil {
 			err = lesson.Prove(ctx, l, o)
@@ -356,14 +361,36 @@ func (a *app) prove(ctx context.Context, lessons []string, limit time.Duration) 
 		if errors.As(err, &of) {
 			err = of.error
 		}
-		for line := range bytes.SplitSeq([]byte(err.Error()), []byte("\n")) {
-			fmt.Fprintf(a.out, "%s/%s\n", name, view.Printable(string(line)))
+		for _, one := range eachOf(err) {
+			where := name + ": "
+			if errors.As(one, new(*lesson.Problem)) {
+				where = strings.TrimRight(name, "/") + "/"
+			}
+			for i, line := range strings.Split(strings.TrimSpace(one.Error()), "\n") {
+				if i > 0 {
+					where = "  " // what a script said besides
+				}
+				fmt.Fprintf(a.out, "%s%s\n", where, view.Printable(line))
+			}
 		}
 	}
 	if failed {
 		return errors.New("not every lesson holds")
 	}
 	return nil
+}
+
+// eachOf takes joined errors apart.
+func eachOf(err error) []error {
+	joined, is := err.(interface{ Unwrap() []error }) //nolint:errorlint // it is what errors.Join returned itself
+	if !is {
+		return []error{err}
+	}
+	var all []error
+	for _, one := range joined.Unwrap() {
+		all = append(all, eachOf(one)...)
+	}
+	return all
 }
 
 func newLessonExpectCommand(a *app) *cobra.Command {
@@ -373,7 +400,8 @@ func newLessonExpectCommand(a *app) *cobra.Command {
 		Use:   "expect [EXPECTATION]...",
 		Short: "compare a card with what is expected, for scripts of lessons",
 		Long: "Compares members of what `hsmemu card show --json` prints of a card with values: so_pin.tries_left=7,\n" +
-			"keys.*.label=first (any of the keys), keys.count>=1. = and != take patterns with * and ?; there are >= and <=.\n" +
+			"keys.*.label=first (any of the keys), keys.*.label=first,id=10 (a key that is both), keys.count>=1. = and != take\n" +
+			"patterns with * and ?; there are >= and <=.\n" +
 			"--seen wants an event of the card in this step that is as its words say, as `hsmemu trace --json` prints them:\n" +
 			"--seen 'subject=SO-PIN,sw=63C?'. Exit code 0 if all holds, 1 if not, and 2 for what cannot be understood.",
 		Args: cobra.ArbitraryArgs,

@@ -142,14 +142,16 @@ func TestLesson_Prove(t *testing.T) {
 		{"solved at once", "verify.sh", "true\n", "/verify.sh: step 1 is solved before anything was done"},
 		{"solution fails", "solution.sh", "false\n", "/solution.sh: exit code 1"},
 		{"solution does not solve it", "solution.sh", "true\n", "/verify.sh: the solution does not solve step 1: hsmemu: card \"lab\": state is uninitialised, and not operational"},
-		{"hint fails", "hints.md", "## 1\n\n```\nfalse\n```\n\n## 2\n\nb\n\n## 3\n\nc\n", "/solution.sh: step 1, hint 1: false: exit code 1"},
-		{"text fails", "text.md", "Type `exit 4`{{exec}}.\n", "/solution.sh: step 1, text: exit 4: exit code 4"},
+		{"hint fails", "hints.md", "## 1\n\n```\nfalse\n```\n\n## 2\n\nb\n\n## 3\n\nc\n", "/hints.md:4: step 1, hint 1: false: exit code 1"},
+		{"text fails", "text.md", "Type `exit 4`{{exec}}.\n", "/text.md:1: step 1, text: exit 4: exit code 4"},
 		{"verify does not work", "verify.sh", "nosuchprogram\n", "/verify.sh: the script does not work: exit code 127"},
 		{"verify is about nothing", "verify.sh", "hsmemu lesson expect --card lab stat=operational\n", "/verify.sh: the script does not work: exit code 2"},
 		{"verify hangs", "verify.sh", "sleep 1000\n", "/verify.sh: it did not end within its time, 1s"},
 		{"verify leaves its folder", "verify.sh", "true\ncd ../.. && ls\n", "/verify.sh:2: \"../..\" leads out of the lesson's folder"},
 		{"setup fails", "setup.sh", "exit 9\n", "/setup.sh: the script does not work: exit code 9"},
-		{"a card that was not made", "setup.sh", "true\n", "there is no such card"},
+		{"a card that was not made", "setup.sh", "true\n", "/lesson.json: card \"lab\": setup.sh makes none of that name"},
+		{"verify prints without end", "verify.sh", "yes\n", "/verify.sh: it printed more than 16 MB"},
+		{"a script says much", "verify.sh", "echo one; echo two; exit 2\n", "/verify.sh: the script does not work: exit code 2: one\n  two\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -172,6 +174,7 @@ func TestLesson_Mistyped(t *testing.T) {
 		{"lesson a b", "lesson takes one name", exitUsage},
 		{"lesson first-steps --dir x", "one of them", exitUsage},
 		{"lesson first-steps --report ftp://x", "--report takes the URL", exitUsage},
+		{"lesson check first-step", `first-step: lesson "first-step": there is no such lesson, and no such folder; did you mean "first-steps"?`, exitFailed},
 		{"lesson --dir nowhere", "open the lesson", exitFailed},
 		{"lesson hint", "no lesson is going on here", exitFailed},
 		{"lesson expect --card lab state=x", "no such card", exitFailed},

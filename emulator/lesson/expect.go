@@ -26,22 +26,11 @@ var operators = []string{">=", "<=", "!=", "="}
 // of a member in the card's JSON form (docs/json.md), an operator and a value. In the
 // path "*" stands for any element of a list, and "count" behind a list for its
 // length. The operators are =, !=, >= and <=; with = and != a value is a pattern in
-// which * and ? stand for any characters. It returns why the expectation does not
-// hold, in words, and "" if it does. Error: ErrExpectation.
+// which * and ? stand for any characters. With commas further members of the same
+// element follow, as in "keys.*.label=first,id=10": one element has to have them all.
+// It returns why the expectation does not hold, in words, and "" if it does. Error:
+// ErrExpectation.
 func Expect(c view.Card, expectation string) (string, error) {
-	at, op := -1, ""
-	for _, o := range operators {
-		if i := strings.Index(expectation, o); i > 0 && (at < 0 || i < at) {
-			at, op = i, o
-		}
-	}
-	if at < 0 {
-		return "", fmt.Errorf("%w: %q has none of %s", ErrExpectation, expectation, strings.Join(operators, " "))
-	}
-	name, want := expectation[:at], expectation[at+len(op):]
-	if _, err := path.Match(want, ""); err != nil {
-		return "", fmt.Errorf("%w: %q: %w", ErrExpectation, want, err)
-	}
 	form, err := json.Marshal(c)
 	if err != nil {
 		return "", err
@@ -50,6 +39,70 @@ func Expect(c view.Card, expectation string) (string, error) {
 	d.UseNumber()
 	var whole any
 	if err := d.Decode(&whole); err != nil {
+		return "", err
+	}
+	if list, conditions, ok := strings.Cut(expectation, ".*."); ok && strings.Contains(conditions, ",") {
+		return together(whole, expectation, list, strings.Split(conditions, ","))
+	}
+	return one(whole, expectation)
+}
+
+// together is why no element of a list is as all conditions say.
+func together(whole any, expectation, list string, conditions []string) (string, error) {
+	at := whole
+	for _, name := range strings.Split(list, ".") {
+		if _, err := follow(at, []string{name}); err != nil {
+			return "", fmt.Errorf("%w: %s: %w", ErrExpectation, list, err)
+		}
+		at, _ = at.(map[string]any)[name]
+	}
+	elements, isList := at.([]any)
+	if !isList && at != nil {
+		return "", fmt.Errorf("%w: %s is no list", ErrExpectation, list)
+	}
+	for _, c := range conditions {
+		if _, _, _, err := parse(c); err != nil {
+			return "", err
+		}
+	}
+	for _, e := range elements {
+		fits := true
+		for _, c := range conditions {
+			why, err := one(e, c)
+			if err != nil {
+				return "", err
+			}
+			fits = fits && why == ""
+		}
+		if fits {
+			return "", nil
+		}
+	}
+	return fmt.Sprintf("%s: none of %d is %s", list, len(elements), strings.Join(conditions, ", ")), nil
+}
+
+// parse takes an expectation apart.
+func parse(expectation string) (name, op, want string, err error) {
+	at := -1
+	for _, o := range operators {
+		if i := strings.Index(expectation, o); i > 0 && (at < 0 || i < at) {
+			at, op = i, o
+		}
+	}
+	if at < 0 {
+		return "", "", "", fmt.Errorf("%w: %q has none of %s", ErrExpectation, expectation, strings.Join(operators, " "))
+	}
+	name, want = expectation[:at], expectation[at+len(op):]
+	if _, err := path.Match(want, ""); err != nil {
+		return "", "", "", fmt.Errorf("%w: %q: %w", ErrExpectation, want, err)
+	}
+	return name, op, want, nil
+}
+
+// one is why a single expectation does not hold.
+func one(whole any, expectation string) (string, error) {
+	name, op, want, err := parse(expectation)
+	if err != nil {
 		return "", err
 	}
 	values, err := follow(whole, strings.Split(name, "."))

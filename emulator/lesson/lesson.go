@@ -27,6 +27,10 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"hsmemu/emulator/statedir"
 )
 
 // Names of the two files that describe a lesson.
@@ -83,6 +87,8 @@ type Step struct {
 	Solution string
 	// Cost is what it would have cost on hardware, in a sentence; it may be empty.
 	Cost string
+
+	textFile, hintsFile string
 }
 
 //go:embed all:ours
@@ -143,7 +149,7 @@ func Load(files fs.FS) (*Lesson, error) {
 		r.fault(indexFile, 0, fmt.Sprintf("it has %d steps, and may have 1 to %d", n, maxSteps))
 	}
 	for _, s := range d.Steps {
-		step := Step{Title: s.Title, Text: r.text(indexFile, s.Text)}
+		step := Step{Title: s.Title, Text: r.text(indexFile, s.Text), textFile: s.Text}
 		switch {
 		case s.Title == "":
 			r.fault(indexFile, r.line(indexFile, s.Text), "a step without a title")
@@ -191,6 +197,16 @@ func (r *reader) own(l *Lesson) {
 	if len(own.Cards) > maxCards {
 		r.fault(ownFile, 0, fmt.Sprintf("%d cards, and at most %d", len(own.Cards), maxCards))
 	}
+	for i, name := range own.Cards {
+		if err := statedir.CheckName(name); err != nil {
+			r.fault(ownFile, r.line(ownFile, name), err.Error())
+		} else if slices.Contains(own.Cards[:i], name) {
+			r.fault(ownFile, r.line(ownFile, name), fmt.Sprintf("card %q is there twice", name))
+		}
+	}
+	if own.Minutes < 0 {
+		r.fault(ownFile, r.line(ownFile, "minutes"), fmt.Sprintf("%d minutes", own.Minutes))
+	}
 	l.Cards, l.Minutes = own.Cards, own.Minutes
 	if len(own.Steps) != len(l.Steps) {
 		r.fault(ownFile, 0, fmt.Sprintf("it is about %d steps, and %s has %d", len(own.Steps), indexFile, len(l.Steps)))
@@ -198,7 +214,7 @@ func (r *reader) own(l *Lesson) {
 	}
 	for i, s := range own.Steps {
 		step := &l.Steps[i]
-		step.Cost = s.Cost
+		step.Cost, step.hintsFile = s.Cost, s.Hints
 		if s.Solution != "" {
 			step.Solution = r.script(ownFile, s.Solution)
 		}
@@ -232,22 +248,22 @@ func (r *reader) json(file string, into any, strict bool) bool {
 	if err == nil {
 		return true
 	}
-	at := d.InputOffset()
+	at, what := d.InputOffset(), strings.TrimPrefix(err.Error(), "json: ")
 	var syntax *json.SyntaxError
 	var kind *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &syntax):
 		at = syntax.Offset
 	case errors.As(err, &kind):
-		at = kind.Offset
+		at, what = kind.Offset, fmt.Sprintf("%s: a %s does not fit", strings.ToLower(strings.TrimPrefix(kind.Field, ".")), kind.Value)
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
-		at = int64(len(text))
+		at, what = int64(len(text)), "unexpected end"
 	default: // an unknown member is named and not located
 		if name := unknownMember.FindString(err.Error()); name != "" {
 			at = int64(max(0, strings.Index(text, name)))
 		}
 	}
-	r.fault(file, 1+strings.Count(text[:min(int(at), len(text))], "\n"), strings.TrimPrefix(err.Error(), "json: "))
+	r.fault(file, 1+strings.Count(text[:min(int(at), len(text))], "\n"), what)
 	return false
 }
 
@@ -295,6 +311,18 @@ func (r *reader) text(from, name string) string {
 		return ""
 	}
 	text, _ := r.read(from, r.line(from, name), name)
+	text = strings.ReplaceAll(text, "\r\n", "\n")
+	for i, line := range strings.Split(text, "\n") {
+		switch {
+		case !utf8.ValidString(line):
+			r.fault(name, i+1, "it is not UTF-8")
+		case strings.ContainsFunc(line, func(c rune) bool { return c != '\t' && unicode.IsControl(c) }):
+			r.fault(name, i+1, "a control character, which a terminal may take for a command")
+		}
+	}
+	if _, open := blocks(text); open > 0 {
+		r.fault(name, open, "this block of code does not end")
+	}
 	return text
 }
 
@@ -310,6 +338,10 @@ func (r *reader) script(from, name string) string {
 		return ""
 	}
 	for i, line := range strings.Split(text, "\n") {
+		if strings.HasSuffix(line, "\r") {
+			r.fault(name, i+1, "the line ends as in Windows, which shells do not understand")
+			break
+		}
 		if strings.HasPrefix(strings.TrimSpace(line), "#") {
 			continue
 		}
@@ -344,42 +376,116 @@ func hints(text string) (all []string) {
 	return all
 }
 
-// fences are blocks of code in a text, and runs are single lines to click on, which
+// fence begins and ends a block of code, and runs are single lines to click on, which
 // other players mark with {{exec}}.
 var (
-	fences = regexp.MustCompile("(?ms)^```[a-z]*\n(.*?)^```(?:\\{\\{exec\\}\\})?$")
-	runs   = regexp.MustCompile("(?m)`([^`\n]+)`\\{\\{exec\\}\\}")
+	fence  = regexp.MustCompile("^[ \t]*(```+)")
+	runs   = regexp.MustCompile("`([^`\n]+)`\\{\\{exec\\}\\}")
 	clicks = regexp.MustCompile(`\{\{(?:exec|copy|execute)[^}]*\}\}`)
 )
 
+// block is lines of a text that belong together: code, without its fences, or not.
+type block struct {
+	code  bool
+	lines []string
+}
+
+// blocks takes a text apart. open is the line, from 1, of a fence that is not closed, and
+// 0 if there is none.
+func blocks(text string) (all []block, open int) {
+	now, ticks, indent := block{}, "", ""
+	for i, line := range strings.Split(text, "\n") {
+		mark := fence.FindStringSubmatch(line)
+		switch {
+		case mark != nil && !now.code:
+			all = append(all, now)
+			now, ticks, open = block{code: true}, mark[1], i+1
+			indent = strings.TrimSuffix(mark[0], ticks)
+		case mark != nil && len(mark[1]) >= len(ticks) && strings.TrimSpace(clicks.ReplaceAllString(line, "")) == mark[1]:
+			all = append(all, now)
+			now, open = block{}, 0
+		default:
+			if now.code {
+				line = strings.TrimPrefix(line, indent)
+			}
+			now.lines = append(now.lines, line)
+		}
+	}
+	return append(all, now), open
+}
+
 // Commands are what a text tells somebody to type, each a line of a shell or more.
 func Commands(text string) (all []string) {
-	for _, m := range fences.FindAllStringSubmatch(text, -1) {
-		all = append(all, strings.TrimSpace(m[1]))
+	var clicked []string
+	parts, _ := blocks(text)
+	for _, p := range parts {
+		whole := strings.TrimSpace(strings.Join(p.lines, "\n"))
+		if p.code {
+			all = append(all, whole)
+			continue
+		}
+		for _, m := range runs.FindAllStringSubmatch(whole, -1) {
+			clicked = append(clicked, m[1])
+		}
 	}
-	for _, m := range runs.FindAllStringSubmatch(fences.ReplaceAllString(text, ""), -1) {
-		all = append(all, m[1])
-	}
-	return all
+	return append(all, clicked...)
 }
 
 // Markdown is a text without marks that are for other players.
 func Markdown(text string) string { return clicks.ReplaceAllString(text, "") }
 
-// Plain is a text for a terminal: without marks that are for other players.
+// widest is how many characters a line of prose has in a terminal.
+const widest = 80
+
+// starts is how a line begins that does not go on with the one before it.
+var starts = regexp.MustCompile(`^\s*(?:$|[*+-] |\d+[.)] |#+ |[|>])`)
+
+// Plain is a text for a terminal: without marks that are for other players, code set in,
+// and the rest in lines that a terminal does not break.
 func Plain(text string) string {
-	text = Markdown(text)
 	var out []string
-	code := false
-	for _, line := range strings.Split(strings.TrimRight(text, "\n"), "\n") {
-		if strings.HasPrefix(line, "```") {
-			code = !code
+	parts, _ := blocks(strings.TrimRight(text, "\n"))
+	for _, p := range parts {
+		if p.code {
+			for _, line := range p.lines {
+				out = append(out, "    "+line)
+			}
 			continue
 		}
-		if code {
-			line = "    " + line
+		first := len(out) // nothing goes on with what stands above a block of code
+		for _, line := range p.lines {
+			line = Markdown(line)
+			if len(out) == first || starts.MatchString(line) || strings.TrimSpace(out[len(out)-1]) == "" {
+				out = append(out, line)
+			} else {
+				out[len(out)-1] += " " + strings.TrimSpace(line)
+			}
 		}
-		out = append(out, line)
+		for i := first; i < len(out); i++ {
+			lines := fill(out[i])
+			out = slices.Replace(out, i, i+1, lines...)
+			i += len(lines) - 1
+		}
 	}
 	return strings.Join(out, "\n")
+}
+
+// fill breaks a line between words; a word that is too long stands alone.
+func fill(line string) (lines []string) {
+	for utf8.RuneCountInString(line) > widest {
+		at, room := -1, widest+1
+		for i, c := range line {
+			if room--; c == ' ' && i > 0 && (room >= 0 || at < 0) {
+				at = i
+			}
+			if room < 0 && at >= 0 {
+				break
+			}
+		}
+		if at < 0 {
+			break
+		}
+		lines, line = append(lines, line[:at]), strings.TrimLeft(line[at:], " ")
+	}
+	return append(lines, line)
 }

@@ -44,6 +44,46 @@ func folder() fstest.MapFS {
 	return files
 }
 
+func folderText(name string) string { return string(folder()[name].Data) }
+
+// Lines that end as in Windows' editors, and code that is marked or set in as other players take it, are the
+// same lesson.
+func TestLoad_OtherEditors(t *testing.T) {
+	files := folder()
+	for name, f := range files {
+		if strings.HasSuffix(name, ".sh") {
+			continue
+		}
+		files[name].Data = []byte(strings.ReplaceAll(string(f.Data), "\n", "\r\n"))
+	}
+	l, err := lesson.Load(files)
+	require.NoError(t, err)
+	require.Equal(t, []string{"c"}, lesson.Commands(l.Steps[0].Hints[2]))
+	for _, text := range []string{"```\na\n```\n", "```bash\na\n```\n", "``` sh title=x\na\n```\n", "1. one\n   ```\n   a\n   ```\n", "```\na\n```{{exec}}\n", "```\na\n```{{execute interrupt}}\n", "````\na\n````\n"} {
+		require.Equal(t, []string{"a"}, lesson.Commands(text), text)
+		require.Contains(t, lesson.Plain(text), "    a", text)
+		require.NotContains(t, lesson.Plain(text), "`", text)
+	}
+}
+
+// Prose is in lines that a terminal of 80 columns does not break, code as it is.
+func TestPlain_Width(t *testing.T) {
+	word, long := strings.Repeat("ä", 39), strings.Repeat("x", 100)
+	for _, c := range []struct{ text, want string }{
+		{"a\nb", "a b"},
+		{word + " " + word + " c\nd", word + " " + word + "\nc d"},
+		{word + " " + word + "c d", word + " " + word + "c\nd"},
+		{word + " " + word + "cc d", word + "\n" + word + "cc d"},
+		{long + " a", long + "\na"},
+		{"a " + long, "a\n" + long},
+		{"a\n\nb", "a\n\nb"},
+		{"a\n* b\n* c\n1. d", "a\n* b\n* c\n1. d"},
+		{"a\n```\n" + long + " " + long + "\nb\n```\nc", "a\n    " + long + " " + long + "\n    b\nc"},
+	} {
+		require.Equal(t, c.want, lesson.Plain(c.text))
+	}
+}
+
 func TestLoad(t *testing.T) {
 	l, err := lesson.Load(folder())
 	require.NoError(t, err)
@@ -72,6 +112,16 @@ func TestLoad_Mistakes(t *testing.T) {
 		{"unknown member", "lesson.json", `"minutes"`, `"minuts"`, `lesson.json:3: unknown field "minuts"`},
 		{"schema", "lesson.json", `"schema": 1`, `"schema": 2`, "lesson.json: schema 2, and not 1"},
 		{"steps", "lesson.json", `{"hints": "1/hints.md", "solution": "1/solution.sh", "cost": "nothing"}`, "", "lesson.json: it is about 0 steps"},
+		{"card's name", "lesson.json", `"lab"`, `"../lab"`, `lesson.json:4: card name "../lab"`},
+		{"the same card twice", "lesson.json", `"lab"`, `"lab", "lab"`, `lesson.json:4: card "lab" is there twice`},
+		{"minutes", "lesson.json", `"minutes": 5`, `"minutes": -5`, "lesson.json:3: -5 minutes"},
+		{"kind of value", "lesson.json", `"minutes": 5`, `"minutes": "5"`, "lesson.json:3: minutes: a string does not fit"},
+		{"empty", "lesson.json", folderText("lesson.json"), "", "lesson.json:1: unexpected end"},
+		{"code without an end", "1/hints.md", "c\n```\n", "c\n", "1/hints.md:11: this block of code does not end"},
+		{"code without an end in a text", "1/text.md", "Do", "```\nDo", "1/text.md:1: this block of code does not end"},
+		{"escape sequence", "1/text.md", "Do", "Do\n\x1b[2J", "1/text.md:2: a control character"},
+		{"no UTF-8", "intro.md", "Hello", "\xff", "intro.md:1: it is not UTF-8"},
+		{"script from Windows", "1/verify.sh", "test -e done\n", "test -e done\r\n", "1/verify.sh:2: the line ends as in Windows"},
 		{"hints", "1/hints.md", "## Two", "", "1/hints.md: 2 hints, and not 3"},
 		{"script goes up", "1/verify.sh", "test -e done", "true\ncd .. && touch x", `1/verify.sh:3: ".." leads out of the lesson's folder`},
 		{"script goes up deeper", "1/verify.sh", "test -e done", "cat a/../../x", `1/verify.sh:2: "a/../../x" leads out of the lesson's folder`},
@@ -154,6 +204,9 @@ func TestExpect(t *testing.T) {
 		{"keys.*.label=second", ""},
 		{"keys.*.label!=third", ""},
 		{"keys.*.label!=first", "keys.*.label is first, second, and not !=first"},
+		{"keys.*.label=first,reference=1", ""},
+		{"keys.*.label=first,reference=2", "keys: none of 2 is label=first, reference=2"}, // each has one of them
+		{"files.*.id=2F02,bytes>=1", "files: none of 0 is id=2F02, bytes>=1"},
 		{"files.count=0", ""},
 		{"files.*.id=2F02", "files.*.id: there is none"},
 		{"user_pin.state=ready", "user_pin.state: there is none"},
@@ -163,7 +216,7 @@ func TestExpect(t *testing.T) {
 		require.NoError(t, err, e.expectation)
 		require.Equal(t, e.why, why, e.expectation)
 	}
-	for _, e := range []string{"", "state", "=1", "stat=operational", "keys.label=first", "state.x=1", "state=[", "so_pin.tries=1=2["} {
+	for _, e := range []string{"", "state", "=1", "stat=operational", "keys.label=first", "state.x=1", "state=[", "so_pin.tries=1=2[", "keys.*.label=first,id", "keys.*.lable=a,id=1", "kees.*.label=a,id=1", "so_pin.*.label=a,id=1", "state.x.*.label=a,id=1"} {
 		_, err := lesson.Expect(c, e)
 		require.ErrorIs(t, err, lesson.ErrExpectation, e)
 	}

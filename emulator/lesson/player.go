@@ -2,6 +2,7 @@ package lesson
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,7 +27,7 @@ type Player struct {
 }
 
 // Begin makes a session in a new folder, with its cards in the readers of a private
-// PC/SC daemon. Close ends it. A failure of the lesson's setup is an ErrScript.
+// PC/SC daemon. Close ends it. A failure of the lesson's setup is a *Problem.
 func Begin(ctx context.Context, l *Lesson, o Options) (p *Player, err error) {
 	dir, err := os.MkdirTemp("", "hsmemu-lesson")
 	if err != nil {
@@ -63,7 +64,7 @@ func Begin(ctx context.Context, l *Lesson, o Options) (p *Player, err error) {
 			err = fmt.Errorf("%w: exit code %d: %s", ErrScript, code, out)
 		}
 		if err != nil {
-			return p, fmt.Errorf("%s: %w", l.Setup, err)
+			return p, &Problem{File: l.Setup, What: err.Error()}
 		}
 	}
 	if p.cards, err = statedir.Open(p.path("state"), unsealed()); err != nil {
@@ -91,6 +92,9 @@ func (p *Player) serve(ctx context.Context, o Options) error {
 	var places control.Places
 	for _, name := range p.Lesson.Cards {
 		card, err := p.cards.Run(name, o.World)
+		if errors.Is(err, statedir.ErrNoCard) {
+			err = &Problem{File: ownFile, What: fmt.Sprintf("card %q: %s makes none of that name", name, cmp.Or(p.Lesson.Setup, "no setup script"))}
+		}
 		if err != nil {
 			return errors.Join(err, places.Release())
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -45,12 +46,12 @@ func Prove(ctx context.Context, l *Lesson, o Options) (err error) {
 		}
 		texts := append([]string{step.Text}, step.Hints...)
 		for i, text := range texts {
-			what := "hint " + fmt.Sprint(i)
+			what, file := "hint "+fmt.Sprint(i), step.hintsFile
 			if i == 0 {
-				what = "text"
+				what, file = "text", step.textFile
 			}
-			if err := p.try(ctx, text, string(solution)); err != nil {
-				fault(step.Solution, "step %d, %s: %v", p.Number(), what, err)
+			if commands, err := p.try(ctx, text, string(solution)); err != nil {
+				wrong = append(wrong, &Problem{File: file, Line: p.line(file, commands), What: fmt.Sprintf("step %d, %s: %v", p.Number(), what, err)})
 			}
 		}
 		out, code, err := p.run(ctx, step.Solution, "", 10*p.progress.Limit, true)
@@ -76,9 +77,20 @@ func Prove(ctx context.Context, l *Lesson, o Options) (err error) {
 	return errors.Join(append(wrong, ctx.Err())...)
 }
 
+// line is where commands begin in a file of the lesson, from 1; 0 if that is not known.
+func (p *Player) line(file, commands string) int {
+	text, err := fs.ReadFile(p.Lesson.files, file)
+	first, _, _ := strings.Cut(commands, "\n")
+	before, _, found := strings.Cut(string(text), first)
+	if err != nil || first == "" || !found {
+		return 0
+	}
+	return 1 + strings.Count(before, "\n")
+}
+
 // try runs the commands of a text which are not in the solution, and takes back what
-// they did.
-func (p *Player) try(ctx context.Context, text, solution string) error {
+// they did. Those that failed are returned with the error.
+func (p *Player) try(ctx context.Context, text, solution string) (failed string, err error) {
 	lines := strings.Split(solution, "\n")
 	done := false
 	for _, commands := range Commands(text) {
@@ -91,11 +103,11 @@ func (p *Player) try(ctx context.Context, text, solution string) error {
 			err = fmt.Errorf("exit code %d: %s", code, strings.TrimSpace(out))
 		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", commands, err)
+			return commands, fmt.Errorf("%s: %w", commands, err)
 		}
 	}
 	if !done {
-		return nil
+		return "", nil
 	}
-	return p.Undo(ctx)
+	return "", p.Undo(ctx)
 }

@@ -34,12 +34,19 @@ func shellOf(text string) string {
 	return "sh"
 }
 
-// longestOutput is how much of a script's output is kept.
-const longestOutput = 64 << 10
+// longestOutput is how much of a script's output is kept, and mostOutput how much it may
+// print: it is on a disk that everybody uses.
+const (
+	longestOutput = 64 << 10
+	mostOutput    = 16 << 20
+)
+
+// ErrTooMuch says that a script printed more than 16 MB.
+var ErrTooMuch = errors.New("it printed more than 16 MB")
 
 // run returns what the script printed, and its exit code. When it took too long, or
 // the context ends, it and all processes of its group are killed. group, where it is
-// not 0, is the process group of what may go on. Errors: ErrTooLong, that of the
+// not 0, is the process group of what may go on. Errors: ErrTooLong, ErrTooMuch, that of the
 // context, and whatever hinders its start.
 func (s script) run(ctx context.Context) (out string, code, group int, err error) {
 	printed, err := os.CreateTemp("", "hsmemu-lesson-*.out")
@@ -64,16 +71,27 @@ func (s script) run(ctx context.Context) (out string, code, group int, err error
 	late := time.NewTimer(s.limit)
 	defer late.Stop()
 	group = cmd.Process.Pid
-	select {
-	case <-ended:
-	case <-late.C:
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	why := error(nil)
+	for done := false; !done; {
+		select {
+		case <-ended:
+			done = true
+			continue
+		case <-look.C:
+			if info, err := printed.Stat(); err != nil || info.Size() <= mostOutput {
+				continue
+			}
+			why = ErrTooMuch
+		case <-late.C:
+			why = fmt.Errorf("%w, %v", ErrTooLong, s.limit)
+		case <-ctx.Done():
+			why = ctx.Err()
+		}
 		killGroup(group)
 		<-ended
-		err = fmt.Errorf("%w, %v", ErrTooLong, s.limit)
-	case <-ctx.Done():
-		killGroup(group)
-		<-ended
-		err = ctx.Err()
+		err, done = why, true
 	}
 	if !s.lasting {
 		killGroup(group)

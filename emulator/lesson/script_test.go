@@ -53,6 +53,16 @@ func TestScript_Hangs(t *testing.T) {
 	gone(t, strings.TrimSpace(string(child)))
 }
 
+// A script that prints without end is stopped before it fills a disk.
+func TestScript_PrintsWithoutEnd(t *testing.T) {
+	s := newScript(t, "ulimit -f 1000000; yes\n") // blocks of 512 bytes, should nobody stop it
+	began := time.Now()
+	out, _, _, err := s.run(t.Context())
+	require.ErrorIs(t, err, ErrTooMuch)
+	require.Less(t, time.Since(began), s.limit)
+	require.Len(t, out, longestOutput)
+}
+
 // What a verify script leaves in the background neither holds up the verdict nor
 // survives it; what a solution leaves goes on.
 func TestScript_Background(t *testing.T) {

@@ -199,7 +199,7 @@ var broken = []int{2, 126, 127}
 // ErrScript says that a script of a lesson does not work.
 var ErrScript = errors.New("the script does not work")
 
-// Check judges the present step. Errors: ErrTooLong, ErrScript.
+// Check judges the present step. Errors: ErrTooLong, ErrTooMuch, ErrScript.
 func (s *Session) Check(ctx context.Context) (Verdict, error) {
 	v, err := s.verify(ctx)
 	if err != nil || s.Step() == nil {

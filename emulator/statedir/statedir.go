@@ -144,6 +144,9 @@ func (d *Dir) Path() string { return d.path }
 // and nothing else.
 var nameShape = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
+// CheckName says whether a card can have a name. Error: ErrName.
+func CheckName(name string) error { return checkName("card name", name) }
+
 func checkName(what, name string) error {
 	if !nameShape.MatchString(name) {
 		return fmt.Errorf("%s %q: %w", what, name, ErrName)

@@ -1,2 +1,2 @@
 #!/bin/sh
-hsmemu lesson expect --card lab keys.*.label=first keys.*.curve=secp256r1 keys.*.id=10
+hsmemu lesson expect --card lab 'keys.*.label=first,curve=secp256r1,id=10'
