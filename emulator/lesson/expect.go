@@ -42,13 +42,13 @@ func Expect(c view.Card, expectation string) (string, error) {
 		return "", err
 	}
 	if list, conditions, ok := strings.Cut(expectation, ".*."); ok && strings.Contains(conditions, ",") {
-		return together(whole, expectation, list, strings.Split(conditions, ","))
+		return together(whole, list, strings.Split(conditions, ","))
 	}
 	return one(whole, expectation)
 }
 
 // together is why no element of a list is as all conditions say.
-func together(whole any, expectation, list string, conditions []string) (string, error) {
+func together(whole any, list string, conditions []string) (string, error) {
 	at := whole
 	for _, name := range strings.Split(list, ".") {
 		if _, err := follow(at, []string{name}); err != nil {
