@@ -92,7 +92,7 @@ func TestS3(t *testing.T) {
 	require.Equal(t, ready(7), so)
 }
 
-// The SO-PIN has 15 tries. Once blocked, nothing at the card brings it back.
+// The SO-PIN has 15 tries. Once blocked, nothing at the card brings it back: PIN-1.
 func TestS4(t *testing.T) {
 	t.Parallel()
 	card := situation{firmware: "4.1"}.card(t, "S4")
@@ -211,7 +211,7 @@ func selectError(t testing.TB, card *chiptest.Card) string {
 	return ""
 }
 
-// If the SO-PIN is lost then an update with a new device key and certificate helps.
+// If the SO-PIN is lost then an update with a new device key and certificate helps: UPDATE-5.
 func TestS11(t *testing.T) {
 	t.Parallel()
 	w := open(t)
@@ -224,7 +224,8 @@ func TestS11(t *testing.T) {
 	initialise(t, card, false, 0, 0)
 }
 
-// With a blocked SO-PIN the current version may be loaded again, with keys or without.
+// With a blocked SO-PIN the current version may be loaded again, with keys or without:
+// UPDATE-2.
 func TestS12(t *testing.T) {
 	t.Parallel()
 	w := open(t)
@@ -241,7 +242,7 @@ func TestS12(t *testing.T) {
 	}
 }
 
-// The device that is updated need not be registered.
+// The device that is updated need not be registered: PORTAL-16.
 func TestS13(t *testing.T) {
 	t.Parallel()
 	w := open(t)
@@ -250,7 +251,8 @@ func TestS13(t *testing.T) {
 	require.Zero(t, w.count(t, "SELECT COUNT(*) FROM tokens"))
 }
 
-// A user blocked the SO-PIN on purpose, and the device was not initialised afterwards.
+// A user blocked the SO-PIN on purpose, and the device was not initialised afterwards:
+// UPDATE-5.
 func TestS14(t *testing.T) {
 	t.Parallel()
 	w := open(t)
@@ -263,7 +265,7 @@ func TestS14(t *testing.T) {
 }
 
 // Without an account nothing can be asked for; with one a certificate of the developer
-// network, or an update.
+// network, or an update: PORTAL-15.
 func TestS16(t *testing.T) {
 	t.Parallel()
 	w := open(t)
@@ -279,7 +281,7 @@ func TestS16(t *testing.T) {
 	}
 }
 
-// One registered device is enough: after the log-in any other one is plugged.
+// One registered device is enough: after the log-in any other one is plugged: PORTAL-16.
 func TestS17(t *testing.T) {
 	t.Parallel()
 	w := open(t)
@@ -294,7 +296,7 @@ func TestS17(t *testing.T) {
 }
 
 // A remote device has to be registered; it is chosen from a list, and updated when it
-// connects next.
+// connects next: PORTAL-16.
 func TestS18(t *testing.T) {
 	t.Parallel()
 	w := open(t)
@@ -322,7 +324,8 @@ func TestS19(t *testing.T) {
 	require.Equal(t, []string{service.Sample().Subject}, w.mails(t, "alice@example.org"))
 }
 
-// A blocked user PIN hinders no update; but keys do, unless the SO-PIN is blocked.
+// A blocked user PIN hinders no update; but keys do, unless the SO-PIN is blocked:
+// UPDATE-1 and UPDATE-4.
 func TestS20(t *testing.T) {
 	t.Parallel()
 	w := open(t)
@@ -358,7 +361,7 @@ func TestS21(t *testing.T) {
 	require.Equal(t, issuers[0].Name, chain.Issuer.CHR)
 }
 
-// Afterwards it is as shipped with a new identity, and has to be registered again.
+// Afterwards it is as shipped with a new identity, and has to be registered again: UPDATE-5.
 func TestS22(t *testing.T) {
 	t.Parallel()
 	w := open(t)
@@ -374,7 +377,7 @@ func TestS22(t *testing.T) {
 	require.Equal(t, 2, w.count(t, "SELECT COUNT(*) FROM devices WHERE chip = ?", string(chipOf(t, card))))
 }
 
-// There is no way to brick it: no keys or a blocked SO-PIN will do.
+// There is no way to brick it: no keys or a blocked SO-PIN will do: UPDATE-1.
 func TestS23(t *testing.T) {
 	t.Parallel()
 	w := open(t)
@@ -398,7 +401,7 @@ func TestS23(t *testing.T) {
 	}
 }
 
-// A blocked SO-PIN helps five times, whoever asks.
+// A blocked SO-PIN helps five times, whoever asks: UPDATE-13.
 func TestS24(t *testing.T) {
 	t.Parallel()
 	w := open(t)
@@ -423,7 +426,8 @@ func TestS24(t *testing.T) {
 // Every kind of card, over the whole way: keys or none, SO-PIN and user PIN blocked or
 // not, each generation's versions older or the same, the issuer ready or not, and
 // before the first, the fifth and the sixth update that only the blocked SO-PIN allows.
-// The rule is the vendor's in its own words; what it refuses leaves the card as it was.
+// The rule is the vendor's in its own words; what it refuses leaves the card as it was:
+// UPDATE-1, UPDATE-2, UPDATE-3, UPDATE-4, UPDATE-6 and UPDATE-13.
 func TestDecisions(t *testing.T) {
 	t.Parallel()
 	w := open(t)

@@ -21,6 +21,8 @@ const (
 	TextNoCard = "Failure talking to card. Is this a SmartCard-HSM ?"
 	// TextNoLogin is told where the records do not tell whose session it is.
 	TextNoLogin = "Log-in failed. Please connect the card again."
+	// TextRecovery is what follows portal.TextFailed.
+	TextRecovery = "Please connect the card again: an update that has begun goes on."
 )
 
 // Card is a card that has connected, as a *ram.Session is.
@@ -79,7 +81,7 @@ func (s *Service) InReader(ctx context.Context, card Card, by Actor) (done bool,
 	w, err := s.next(ctx, `account = ? AND token IS NULL AND type IN (?, ?) AND state IN ('Submit', 'Running') ORDER BY state = 'Running', id`,
 		by.Account, string(FirmwareUpdate), string(Production))
 	if err != nil {
-		return true, failed(ctx, card, err, portal.TextFailed+"\n"+portal.TextRecovery)
+		return true, failed(ctx, card, err, portal.TextFailed+"\n"+TextRecovery)
 	}
 	if w == nil {
 		return false, nil
@@ -101,7 +103,7 @@ func (s *Service) Unannounced(ctx context.Context, card Card) error {
 	for first := true; ; first = false {
 		w, err := s.next(ctx, "state = 'Submit' AND token IN (SELECT id FROM tokens WHERE path = ? AND public_key = ? AND status = 'active') ORDER BY id", path, seen.Key())
 		if err != nil {
-			return failed(ctx, card, err, portal.TextFailed+"\n"+portal.TextRecovery)
+			return failed(ctx, card, err, portal.TextFailed+"\n"+TextRecovery)
 		}
 		if w == nil && !first {
 			return nil
@@ -109,7 +111,7 @@ func (s *Service) Unannounced(ctx context.Context, card Card) error {
 		if w == nil {
 			books, err := s.Records.Ledger().Load(seen.Chip)
 			if err != nil {
-				return failed(ctx, card, recorded(err), portal.TextFailed+"\n"+portal.TextRecovery)
+				return failed(ctx, card, recorded(err), portal.TextFailed+"\n"+TextRecovery)
 			}
 			if books.Chip.Running == nil && !s.UpdateAny {
 				return card.Notify(ctx, ram.Notice{Text: TextNothing})
@@ -239,7 +241,7 @@ func (w *work) carryOut(ctx context.Context, card Card) error {
 		_ = card.Notify(ctx, ram.Notice{Text: refusal.Text}) // no failure
 		return nil
 	}
-	return failed(ctx, card, errors.Join(err, unsaved), portal.TextFailed+"\n"+portal.TextRecovery)
+	return failed(ctx, card, errors.Join(err, unsaved), portal.TextFailed+"\n"+TextRecovery)
 }
 
 // failed tells the person at the card why it failed, which is the last thing that they

@@ -64,7 +64,7 @@ func TestInReader(t *testing.T) {
 }
 
 // What the rules refuse leaves the card as it was, and the request in its form with
-// the reason in the words of the vendor's portal; it can be submitted again.
+// the reason in the words of the vendor's portal (UPDATE-8); it can be submitted again.
 func TestInReader_Refused(t *testing.T) {
 	t.Parallel()
 	w := open(t)
@@ -93,7 +93,7 @@ func TestInReader_Refused(t *testing.T) {
 			require.Equal(t, ram.Notice{Text: c.text}, r.last())
 		} else {
 			require.Error(t, err)
-			require.Equal(t, ram.Notice{Number: -1, Text: portal.TextFailed + "\n" + portal.TextRecovery}, r.last())
+			require.Equal(t, ram.Notice{Number: -1, Text: portal.TextFailed + "\n" + service.TextRecovery}, r.last())
 		}
 		if c.text != "" {
 			require.Equal(t, c.text, lines[len(lines)-1])
@@ -179,12 +179,12 @@ func TestBusy(t *testing.T) {
 	require.NoError(t, err)
 	w.get(t, alice, mine.ID, service.Completed)
 	w.get(t, bob, theirs.ID, service.Submit)
-	require.Equal(t, ram.Notice{Number: -1, Text: portal.TextFailed + "\n" + portal.TextRecovery}, twin.last())
+	require.Equal(t, ram.Notice{Number: -1, Text: portal.TextFailed + "\n" + service.TextRecovery}, twin.last())
 }
 
 // An update is interrupted at each of its commands, before the card gets it or after,
-// and somebody else's log-in finishes it, or a connection without any: UPDATE-23 to
-// UPDATE-26.
+// and somebody else's log-in finishes it, or a connection without any: UPDATE-23,
+// UPDATE-24, UPDATE-25 and UPDATE-26.
 func TestInterruptedAnywhere(t *testing.T) {
 	t.Parallel()
 	w := open(t)
