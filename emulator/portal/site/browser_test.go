@@ -32,10 +32,8 @@ func TestSite_Browser(t *testing.T) {
 	b := browsertest.Start(t)
 	b.Open(p.url)
 	b.Accessible()
-	b.Picture("portal-welcome.png")
 	submit(b, "Log in with a card")
 	b.Accessible()
-	b.Picture("portal-login.png")
 	owner := card(t, "DENK0000001", "4.1")
 	_, err := p.connect(owner, at(b))
 	require.NoError(t, err)
@@ -51,7 +49,6 @@ func TestSite_Browser(t *testing.T) {
 	submit(b, "Save")
 	b.Until("document.title.startsWith('Home')")
 	b.Accessible()
-	b.Picture("portal-home.png")
 
 	blocked := card(t, "DENK0000002", "4.1")
 	k := client.New(blocked)
@@ -64,7 +61,6 @@ func TestSite_Browser(t *testing.T) {
 	submit(b, "Submit")
 	b.Until("document.getElementById('live')")
 	b.Accessible()
-	b.Picture("portal-submit.png")
 	halfway := make(chan struct{})
 	go func() {
 		defer close(halfway)
@@ -75,11 +71,9 @@ func TestSite_Browser(t *testing.T) {
 	require.NoError(t, err)
 	b.Until("document.getElementById('word').textContent === 'Completed'")
 	b.Accessible()
-	b.Picture("portal-completed.png")
 	for _, page := range []string{"tokens", "subjects", "issuers", "requests", "outbox", "audit", "notice"} {
 		b.Open(p.url + "/se/" + page)
 		b.Accessible()
 	}
-	b.Picture("portal-notice.png")
 	b.NoErrors()
 }
