@@ -19,6 +19,7 @@ import (
 
 func newAPDUCommand(a *app) *cobra.Command {
 	var card string
+	var expect []string
 	var x exchanges
 	cmd := &cobra.Command{
 		Use:   "apdu HEX...",
@@ -33,12 +34,9 @@ func newAPDUCommand(a *app) *cobra.Command {
 			if len(args) == 0 && !x.selects {
 				return commandline.OneOrMore(cmd, args)
 			}
-			for i, one := range x.expect {
-				pattern, err := view.Pattern(one)
-				if err != nil {
-					return commandline.Usage(err)
-				}
-				x.expect[i] = pattern
+			var err error
+			if x.expect, err = view.ParseExpectations(expect); err != nil {
+				return commandline.Usage(err)
 			}
 			for _, arg := range args {
 				if _, err := parsed(arg); err != nil && arg != fromInput {
@@ -56,7 +54,7 @@ func newAPDUCommand(a *app) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&card, "card", defaultCard, "name of the card")
 	cmd.Flags().BoolVar(&x.selects, "select", false, "select the application first, which has to succeed")
-	cmd.Flags().StringArrayVar(&x.expect, "expect", nil, "status `WORD` that the answer has to have; may be repeated")
+	cmd.Flags().StringArrayVar(&expect, "expect", nil, "status `WORD` that the answer has to have; may be repeated")
 	cmd.Flags().BoolVar(&x.asJSON, "json", false, "print JSON, a line for each command")
 	return cmd
 }
@@ -77,8 +75,8 @@ const fromInput = "-"
 type exchanges struct {
 	*app
 	card    *control.Session
-	selects bool     // the application first
-	expect  []string // patterns of status words
+	selects bool // the application first
+	expect  view.Expectations
 	asJSON  bool
 	told    int // commands so far
 }
@@ -97,12 +95,8 @@ func (x *exchanges) all(ctx context.Context, args []string) error {
 		if err != nil {
 			return err
 		}
-		var expected *string
-		if n := len(x.expect); n > 0 {
-			expected = &x.expect[min(x.told, n-1)]
-		}
 		x.told++
-		return x.one(ctx, command, expected)
+		return x.one(ctx, command, x.expect.Of(x.told))
 	}
 	for _, arg := range args {
 		if arg != fromInput {
@@ -126,10 +120,7 @@ func (x *exchanges) all(ctx context.Context, args []string) error {
 			}
 		}
 	}
-	if x.told < len(x.expect) {
-		return fmt.Errorf("%d answers expected, and only %d commands", len(x.expect), x.told)
-	}
-	return nil
+	return x.expect.Told(x.told)
 }
 
 // one sends one command, prints what became of it, and judges that.

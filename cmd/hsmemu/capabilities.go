@@ -2,6 +2,7 @@ package main
 
 import (
 	"runtime"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -25,10 +26,13 @@ func newCapabilitiesCommand(a *app) *cobra.Command {
 	return cmd
 }
 
+// both are the commands that hold others and do something by themselves.
+var both = []string{"conform", "lesson"}
+
 // commandNames are the names of the commands that do something, in their order.
 func commandNames(cmd *cobra.Command) (names []string) {
 	for _, c := range cmd.Commands() {
-		if c.RunE != nil && c.Name() != "help" && !c.HasSubCommands() || commandline.Name(c) == "conform" {
+		if c.RunE != nil && c.Name() != "help" && !c.HasSubCommands() || slices.Contains(both, commandline.Name(c)) {
 			names = append(names, commandline.Name(c))
 		}
 		names = append(names, commandNames(c)...)

@@ -17,6 +17,7 @@ import (
 
 	"hsmemu/applet"
 	"hsmemu/cmd/hsmemu/commandline"
+	"hsmemu/emulator/capability"
 	"hsmemu/emulator/conform"
 	"hsmemu/emulator/conform/trial"
 	"hsmemu/emulator/program"
@@ -98,7 +99,7 @@ func (c *audition) run(ctx context.Context) error {
 		}
 		return nil
 	}
-	if err := needPCSCLite("conform client", runtime.GOOS); err != nil {
+	if err := capability.Check("conform client", runtime.GOOS); err != nil {
 		return err
 	}
 	if err := program.Find(c.args[0]); err != nil {

@@ -11,6 +11,7 @@ import (
 	"hsmemu/applet/cvc"
 	"hsmemu/cmd/hsmemu/commandline"
 	"hsmemu/emulator"
+	"hsmemu/emulator/capability"
 	"hsmemu/emulator/control"
 	"hsmemu/emulator/ram"
 	"hsmemu/emulator/statedir"
@@ -75,6 +76,7 @@ var advices = []advice{
 	{is: ram.CodeNotInTime, hint: "its log may have the reason"},
 	{is: ram.CodeAborted, hint: "its log may have the reason"},
 	{is: web.ErrExposed, hint: "--console-open lets other machines reach it, and their users read what crosses the network"},
+	{is: capability.ErrOwnService, hint: "`hsmemu run --vpcd HOST:PORT` reaches a virtual reader of that service; `hsmemu apdu` needs none"},
 	{is: vsmartcard.ErrNoReader, hint: "is pcscd running, with the vpcd driver configured for this port?"},
 }
 

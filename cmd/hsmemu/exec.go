@@ -139,7 +139,7 @@ func (a *app) exec(making context.Context, x execution) (err error) {
 			err = execError{err}
 		}
 	}()
-	if err := needPCSCLite("exec", runtime.GOOS); err != nil {
+	if err := capability.Check("exec", runtime.GOOS); err != nil {
 		return err
 	}
 	ctx := context.WithoutCancel(making)
@@ -247,18 +247,6 @@ func (a *app) taken(ctx context.Context, f filling) (*statedir.Card, error) {
 	return d.Borrow(f.card, f.from, statedir.Sealers{Snapshot: a.options(), File: transfer{}.in(a)}, a.world(f.card))
 }
 
-// needPCSCLite says why a command cannot serve programs through a private daemon
-// on a system whose own PC/SC service they use, which nothing can stand in for.
-func needPCSCLite(command, system string) error {
-	if !capability.Without(command, system) {
-		return nil
-	}
-	service := map[string]string{"darwin": "macOS", "windows": "Windows"}[system]
-	return commandline.Hint(
-		fmt.Errorf("%s needs programs that use pcsc-lite, as on Linux and FreeBSD: those of %s speak to its own smart-card service", command, service),
-		"`hsmemu run --vpcd HOST:PORT` reaches a virtual reader of that service; `hsmemu apdu` needs none")
-}
-
 // socketFor makes the socket for a program: where others find it, too, or in a
 // folder of its own, which remove removes.
 func (a *app) socketFor(at socketFlags) (l net.Listener, path string, remove func() error, err error) {
@@ -323,7 +311,7 @@ func (a *app) private(ctx context.Context, l net.Listener, socket string, cards 
 
 // serveSocket keeps a private daemon running until the context ends.
 func (a *app) serveSocket(ctx context.Context, at socketFlags, cards []string, init string, shown *live) (err error) {
-	if err := needPCSCLite("run", runtime.GOOS); err != nil {
+	if err := capability.Check("run", runtime.GOOS); err != nil {
 		return err
 	}
 	fillings, err := fill(cards, nil, init)

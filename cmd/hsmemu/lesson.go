@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hsmemu/cmd/hsmemu/commandline"
+	"hsmemu/emulator/capability"
 	"hsmemu/emulator/lesson"
 	"hsmemu/emulator/program"
 	"hsmemu/emulator/view"
@@ -163,7 +164,7 @@ func (e lessonError) Unwrap() error { return e.error }
 
 // prepared completes what a session needs of this process.
 func (a *app) prepared(o lesson.Options) (lesson.Options, error) {
-	if err := needPCSCLite("lesson", runtime.GOOS); err != nil {
+	if err := capability.Check("lesson", runtime.GOOS); err != nil {
 		return o, err
 	}
 	program, err := os.Executable()

@@ -16,20 +16,6 @@ import (
 	"hsmemu/emulator/lesson"
 )
 
-// TestLessons proves the lessons that come with the program: every step is unsolved at
-// first, the commands of texts and hints work, and its solution solves it.
-func TestLessons(t *testing.T) {
-	t.Parallel()
-	for _, name := range lesson.Ours() {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			out, err := newHome(t).command("lesson", "check", "--limit", "1m", name).CombinedOutput()
-			require.NoError(t, err, "%s", out)
-			require.Contains(t, string(out), "steps hold")
-		})
-	}
-}
-
 // inLesson types commands in the shell of a lesson.
 func (h *home) inLesson(typed string, args ...string) string {
 	h.t.Helper()

@@ -35,16 +35,14 @@ func (a *app) sealers(s sealing) ([]seal.Sealer, error) {
 	if s.kind == "" {
 		return all, nil
 	}
-	i := slices.IndexFunc(all, func(one seal.Sealer) bool { return one.Kind() == s.kind })
 	switch {
-	case i < 0:
+	case !seal.First(s.kind, all):
 		return nil, commandline.Usage(fmt.Errorf("seal %q: none, passphrase or tpm", s.kind))
 	case len(s.pcrs) > 0 && s.kind != seal.KindTPM:
 		return nil, commandline.Usage(errors.New("--pcr goes with --seal tpm"))
 	case slices.ContainsFunc(s.pcrs, func(pcr int) bool { return pcr < 0 || pcr > seal.LastPCR }):
 		return nil, commandline.Usage(fmt.Errorf("--pcr takes registers from 0 to %d", seal.LastPCR))
 	}
-	all[0], all[i] = all[i], all[0]
 	return all, nil
 }
 

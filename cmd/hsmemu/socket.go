@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -28,17 +29,8 @@ func (s socketFlags) access() (who pcscd.Access, err error) {
 	if s.path == "" && s.mode+s.group != "" {
 		return who, commandline.Usage(errors.New("--socket-mode and --socket-group go with --socket PATH: the default place is in a folder that only its owner can enter"))
 	}
-	who.Group = s.group
-	if s.group != "" {
-		who.Mode = 0o660
-	}
-	if s.mode != "" {
-		if who.Mode, err = pcscd.ParseMode(s.mode); err != nil {
-			return who, commandline.Usage(fmt.Errorf("--socket-mode %s: %w", s.mode, err))
-		}
-	}
-	if s.group != "" && who.Mode == 0o600 {
-		return who, commandline.Usage(errors.New("--socket-mode 0600 lets no group in"))
+	if who, err = pcscd.ParseAccess(s.mode, s.group); err != nil {
+		return who, commandline.Usage(fmt.Errorf("--socket-mode %w", err))
 	}
 	return who, nil
 }
@@ -75,11 +67,7 @@ func (a *app) busy(err error, cards []string) error {
 		if failed != nil {
 			return err // that there is a daemon is what has been asked for
 		}
-		for _, name := range cards {
-			if held := d.Held(name); errors.As(held, new(*store.LockedError)) {
-				err = held
-			}
-		}
+		err = cmp.Or(d.InUse(cards), err)
 	}
 	var named *statedir.Error
 	if errors.As(err, new(*store.LockedError)) && errors.As(err, &named) {

@@ -6,6 +6,8 @@
 package capability
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 
 	"hsmemu/applet"
@@ -42,6 +44,7 @@ const (
 var lacks = []Lack{
 	{"exec", "", ownService, whyOwn},
 	{"conform client", "", ownService, whyOwn},
+	{"lesson", "", ownService, whyOwn},
 	{"run", "without --vpcd, --vpcd-listen or --ram", ownService, whyOwn},
 	{"conform", "--reader", ownService, whyOwn},
 	{"ram", "--reader", ownService, whyOwn},
@@ -68,9 +71,30 @@ func lacking(command, system string) (list []Lack) {
 	return list
 }
 
-// Without reports whether a whole command does not work on a system, or, where it
+// ErrOwnService is a command that cannot serve programs on a system whose own
+// smart-card service they use, which nothing can stand in for.
+var ErrOwnService = errors.New("programs use the system's own smart-card service")
+
+type ownServiceError struct{ command, system string }
+
+func (e *ownServiceError) Error() string {
+	return fmt.Sprintf("%s needs programs that use pcsc-lite, as on Linux and FreeBSD: those of %s speak to its own smart-card service", e.command, e.system)
+}
+
+func (e *ownServiceError) Is(target error) bool { return target == ErrOwnService }
+
+// Check says why a command cannot serve programs through a private daemon on a system.
+// Error: ErrOwnService.
+func Check(command, system string) error {
+	if !without(command, system) {
+		return nil
+	}
+	return &ownServiceError{command, map[string]string{"darwin": "macOS", "windows": "Windows"}[system]}
+}
+
+// without reports whether a whole command does not work on a system, or, where it
 // has another way, what it does not do.
-func Without(command, system string) bool {
+func without(command, system string) bool {
 	return slices.ContainsFunc(lacking(command, system), func(l Lack) bool { return l.Why == whyOwn && !flag(l.Part) })
 }
 

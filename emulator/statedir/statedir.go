@@ -400,6 +400,17 @@ func (d *Dir) Held(card string) error {
 	return d.failed("open", card, store.Held(path, d.opt))
 }
 
+// InUse tells of one of several cards that a process has, nil if there is none. What
+// else is wrong with them is no matter here. Error: *store.LockedError.
+func (d *Dir) InUse(cards []string) error {
+	for _, card := range cards {
+		if err := d.Held(card); errors.As(err, new(*store.LockedError)) {
+			return err
+		}
+	}
+	return nil
+}
+
 // Remove removes a card, its snapshots, and a socket that is nobody's.
 func (d *Dir) Remove(card string) error {
 	path, err := d.file(card, cardSuffix)

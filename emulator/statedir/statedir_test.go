@@ -335,6 +335,8 @@ func TestHeld(t *testing.T) {
 	card, err := d.Run("alice", emulator.System())
 	require.NoError(t, err)
 	asked = 0
+	require.ErrorIs(t, d.InUse([]string{"bob", "alice"}), store.ErrLocked)
+	require.NoError(t, d.InUse([]string{"bob"}))
 	err = d.Held("alice")
 	require.ErrorAs(t, err, new(*store.LockedError))
 	require.ErrorAs(t, err, new(*statedir.Error))

@@ -109,6 +109,38 @@ func Pattern(text string) (string, error) {
 	return p, nil
 }
 
+// Expectations are patterns of status words, as [Pattern] makes them: one for each
+// command in their order, of which the last holds for those that follow.
+type Expectations []string
+
+// ParseExpectations reads patterns as people write them.
+func ParseExpectations(texts []string) (e Expectations, err error) {
+	for _, text := range texts {
+		p, err := Pattern(text)
+		if err != nil {
+			return nil, err
+		}
+		e = append(e, p)
+	}
+	return e, nil
+}
+
+// Of is what the command with a number, from 1, is to be answered; nil is anything.
+func (e Expectations) Of(number int) *string {
+	if len(e) == 0 {
+		return nil
+	}
+	return &e[min(number, len(e))-1]
+}
+
+// Told says that there were fewer commands than answers are expected.
+func (e Expectations) Told(commands int) error {
+	if commands < len(e) {
+		return fmt.Errorf("%d answers expected, and only %d commands", len(e), commands)
+	}
+	return nil
+}
+
 // Attestation is what certificates prove: whose device it is, and, with a request,
 // that a key was generated in it.
 type Attestation struct {

@@ -57,3 +57,19 @@ func TestExchange_Words(t *testing.T) {
 		view.ExchangeOf([]byte{0, 0x20}, []byte{1, 2, 0x90, 0}, nil).Words())
 	require.Equal(t, "> 00\n< 90\n  no account of this command: the card did not see it, or failed in it\n", view.ExchangeOf([]byte{0}, []byte{0x90}, nil).Words())
 }
+
+func TestExpectations(t *testing.T) {
+	e, err := view.ParseExpectations([]string{"9000", "63cx"})
+	require.NoError(t, err)
+	for number, want := range map[int]string{1: "9000", 2: "63CX", 3: "63CX"} {
+		require.Equal(t, want, *e.Of(number))
+	}
+	require.EqualError(t, e.Told(1), "2 answers expected, and only 1 commands")
+	require.NoError(t, e.Told(2))
+	require.NoError(t, e.Told(3))
+	none, err := view.ParseExpectations(nil)
+	require.NoError(t, err)
+	require.Nil(t, none.Of(1))
+	_, err = view.ParseExpectations([]string{"9000", "ok"})
+	require.ErrorContains(t, err, "no status word")
+}

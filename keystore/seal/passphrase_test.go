@@ -185,3 +185,17 @@ func BenchmarkPassphrase_Unseal(b *testing.B) {
 		require.NoError(b, err)
 	}
 }
+
+func TestFirst(t *testing.T) {
+	all := []seal.Sealer{seal.Insecure{}, seal.Passphrase{}, seal.TPM{}}
+	kinds := func() (list []string) {
+		for _, one := range all {
+			list = append(list, one.Kind())
+		}
+		return list
+	}
+	require.True(t, seal.First(seal.KindTPM, all))
+	require.Equal(t, []string{seal.KindTPM, seal.KindPassphrase, seal.KindNone}, kinds())
+	require.False(t, seal.First("wax", all))
+	require.Len(t, kinds(), 3)
+}

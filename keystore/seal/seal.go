@@ -17,6 +17,7 @@ package seal
 import (
 	"errors"
 	"io"
+	"slices"
 )
 
 // RootLen is the length of a root key in bytes.
@@ -57,6 +58,15 @@ var (
 	// reach one: all but Linux, macOS and Windows.
 	ErrTPMNotBuilt = errors.New("there is no support for TPMs on this system")
 )
+
+// First puts the sealer of a kind before all others. It reports whether there is one.
+func First(kind string, all []Sealer) bool {
+	i := slices.IndexFunc(all, func(one Sealer) bool { return one.Kind() == kind })
+	if i >= 0 {
+		all[0], all[i] = all[i], all[0]
+	}
+	return i >= 0
+}
 
 // Sealer keeps root keys.
 type Sealer interface {

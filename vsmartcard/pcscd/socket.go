@@ -27,6 +27,8 @@ var (
 	// ErrNotMember means that the operating system does not let the process give a
 	// socket to that group.
 	ErrNotMember = errors.New("this user is not in it")
+	// ErrNoGroup means that a group is named, and shut out by the mode.
+	ErrNoGroup = errors.New("0600 lets no group in")
 	// ErrMode means that a socket cannot have these permissions.
 	ErrMode = errors.New("0600 (its owner alone), 0660 (its group, too) or 0666 (everybody)")
 )
@@ -52,6 +54,24 @@ func ParseMode(text string) (fs.FileMode, error) {
 		return 0, ErrMode
 	}
 	return fs.FileMode(n), nil
+}
+
+// ParseAccess reads an Access as people write it: octal digits and a group, of which
+// each may be empty. A group alone is let in. Errors: ErrMode, ErrNoGroup.
+func ParseAccess(mode, group string) (who Access, err error) {
+	who.Group = group
+	if group != "" {
+		who.Mode = 0o660
+	}
+	if mode != "" {
+		if who.Mode, err = ParseMode(mode); err != nil {
+			return Access{}, fmt.Errorf("%s: %w", mode, err)
+		}
+	}
+	if group != "" && who.Mode == 0o600 {
+		return Access{}, ErrNoGroup
+	}
+	return who, nil
 }
 
 // Listen makes the socket at path, for its owner alone, and listens on it.

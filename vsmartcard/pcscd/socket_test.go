@@ -248,3 +248,25 @@ func TestSharedPath(t *testing.T) {
 		require.False(t, ok)
 	}
 }
+
+func TestParseAccess(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		mode, group string
+		want        pcscd.Access
+	}{
+		{"", "", pcscd.Access{}},
+		{"0666", "", pcscd.Access{Mode: 0o666}},
+		{"", "signers", pcscd.Access{Mode: 0o660, Group: "signers"}},
+		{"0666", "signers", pcscd.Access{Mode: 0o666, Group: "signers"}},
+	} {
+		who, err := pcscd.ParseAccess(c.mode, c.group)
+		require.NoError(t, err)
+		require.Equal(t, c.want, who)
+	}
+	_, err := pcscd.ParseAccess("0600", "signers")
+	require.ErrorIs(t, err, pcscd.ErrNoGroup)
+	_, err = pcscd.ParseAccess("0644", "")
+	require.ErrorIs(t, err, pcscd.ErrMode)
+	require.ErrorContains(t, err, "0644: ")
+}
