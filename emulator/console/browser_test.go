@@ -27,7 +27,10 @@ func TestConsole_InABrowser(t *testing.T) {
 
 	b.Open(c.base + "/card/lab")
 	b.Until("document.documentElement.dataset.live")
-	require.Equal(t, "operational", browsertest.Value[string](b, "document.querySelector('.cycle .lit text').textContent"))
+	require.Equal(t, "operational", browsertest.Value[string](b, "document.querySelector('.cycle .node.lit text').textContent"))
+
+	require.Equal(t, "wrong ones: a try each, INITIALIZE: costs all keys",
+		browsertest.Value[string](b, "Array.from(document.querySelectorAll('.cycle .move.lit')).map(g => g.querySelector('.by').textContent + ': ' + g.querySelector('.costs').textContent).join(', ')"))
 
 	// A try is seen without loading the page again.
 	c.send(t, selects, ask, wrong)
@@ -42,6 +45,8 @@ func TestConsole_InABrowser(t *testing.T) {
 	require.Equal(t, "INS: VERIFY", browsertest.Value[string](b, "document.querySelector('#log li.pointed, #log .meanings .pointed').textContent.replace(/ [A-Z]+-\\d+$/, '')"))
 	require.Contains(t, browsertest.Value[string](b, "document.querySelector('#log .meanings a[href^=\"/rules\"]').getAttribute('href')"), "/rules/")
 	b.Accessible()
+	b.Do(chromedp.ScrollIntoView("#h-cycle"))
+	b.Picture("console-cycle.png")
 	b.Do(chromedp.ScrollIntoView("#h-log"))
 	b.Picture("console-bytes.png")
 	b.Do(chromedp.Evaluate[chromedp.Void]("scrollTo(0, 0)"))
@@ -94,7 +99,7 @@ func TestConsole_ClassInABrowser(t *testing.T) {
 	require.Zero(t, browsertest.Value[int](b, "document.forms.length"))
 	c.send(t, selects, wrong, wrong, wrong)
 	b.Until("document.querySelector('[data-panel=counters] .number').textContent === '0 of 3'")
-	b.Until("document.querySelector('.cycle .lit text').textContent === 'user PIN blocked'")
+	b.Until("document.querySelector('.cycle .node.lit text').textContent === 'user PIN blocked'")
 	b.Accessible()
 	b.Picture("console-class.png")
 	status := browsertest.Value[int](b, "fetch('/card/lab/reset', {method: 'POST'}).then(r => r.status)")

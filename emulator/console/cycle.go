@@ -1,6 +1,8 @@
 package console
 
 import (
+	"slices"
+
 	"hsmemu/emulator/view"
 )
 
@@ -13,31 +15,41 @@ type node struct {
 	Lit   bool
 }
 
-// arrow leads from one state to another; its points, its words and where they stand.
+// arrow leads from one state to another; its points, its words and where they stand. What it
+// costs stands below them where it may come next.
 type arrow struct {
-	Path  string
-	Words string
-	X, Y  int
+	From   view.State
+	Event  string // of those that may happen next in that state
+	Path   string
+	Words  string
+	Costs  string // of the event, in two or three words
+	X, Y   int
+	CostsY int
+	Lit    bool
 }
 
 // nodes and arrows are the life cycle (docs/protocol/pins.md).
 var nodes = []node{
-	{view.Uninitialised, 10, 90, "as shipped", false},
-	{view.Operational, 270, 90, "operational", false},
-	{view.TransportPIN, 270, 10, "transport PIN", false},
-	{view.TransportPINBlocked, 530, 10, "transport PIN blocked", false},
-	{view.UserPINBlocked, 530, 90, "user PIN blocked", false},
-	{view.PublicKeysOnly, 270, 170, "public keys only", false},
+	{view.Uninitialised, 10, 100, "as shipped", false},
+	{view.Operational, 300, 100, "operational", false},
+	{view.TransportPIN, 300, 10, "transport PIN", false},
+	{view.TransportPINBlocked, 590, 10, "transport PIN blocked", false},
+	{view.UserPINBlocked, 590, 100, "user PIN blocked", false},
+	{view.PublicKeysOnly, 300, 190, "public keys only", false},
 }
 
 var arrows = []arrow{
-	{"M170 110 H262", "INITIALIZE", 216, 104},
-	{"M110 90 V32 H262", "INITIALIZE, 0002", 176, 26},
-	{"M110 130 V192 H262", "INITIALIZE, 93", 180, 208},
-	{"M350 52 V82", "CHANGE", 384, 72},
-	{"M430 30 H522", "tries spent", 476, 24},
-	{"M430 102 H522", "tries spent", 476, 97},
-	{"M530 120 H438", "SO-PIN", 484, 137},
+	{view.Uninitialised, "INITIALIZE DEVICE", "M170 120 H292", "INITIALIZE", "costs nothing", 231, 114, 136, false},
+	{view.Uninitialised, "INITIALIZE DEVICE", "M90 100 V30 H292", "INITIALIZE, 0002", "costs nothing", 195, 24, 46, false},
+	{view.Uninitialised, "INITIALIZE DEVICE", "M90 140 V215 H292", "INITIALIZE, 93", "costs nothing", 195, 209, 231, false},
+	{view.TransportPIN, "CHANGE REFERENCE DATA, right transport PIN", "M320 50 V92", "CHANGE", "costs nothing", 370, 68, 83, false},
+	{view.TransportPIN, "CHANGE REFERENCE DATA, wrong transport PIN", "M460 30 H582", "wrong ones", "a try each", 521, 24, 46, false},
+	{view.TransportPINBlocked, "RESET RETRY COUNTER, right SO-PIN", "M620 50 V75 H440 V92", "SO-PIN", "costs nothing", 530, 69, 88, false},
+	{view.Operational, "VERIFY, wrong user PIN", "M460 112 H582", "wrong ones", "a try each", 521, 106, 125, false},
+	{view.UserPINBlocked, "RESET RETRY COUNTER, right SO-PIN", "M590 132 H468", "SO-PIN", "costs nothing", 521, 145, 158, false},
+	{view.Operational, "INITIALIZE DEVICE, right SO-PIN", "M340 140 V165 H425 V148", "INITIALIZE", "costs all keys", 382, 159, 179, false},
+	{view.UserPINBlocked, "INITIALIZE DEVICE, right SO-PIN", "M670 140 V170 H445 V148", "INITIALIZE", "costs all keys", 625, 164, 184, false},
+	{view.PublicKeysOnly, "INITIALIZE DEVICE, right SO-PIN", "M315 190 V148", "INITIALIZE", "costs all keys", 265, 165, 179, false},
 }
 
 // nextEvent is something that may happen to a card in a state, and what it costs.
@@ -93,7 +105,7 @@ type cycle struct {
 }
 
 func cycleOf(c view.Card) cycle {
-	d := cycle{Arrows: arrows, Words: c.StateWords()}
+	d := cycle{Arrows: slices.Clone(arrows), Words: c.StateWords()}
 	for _, n := range nodes {
 		n.Lit = c.State != nil && *c.State == n.State
 		d.Nodes = append(d.Nodes, n)
@@ -106,6 +118,9 @@ func cycleOf(c view.Card) cycle {
 		if !blocked || !needsSOPIN(n.Event) {
 			d.Next = append(d.Next, n)
 		}
+	}
+	for i, a := range d.Arrows {
+		d.Arrows[i].Lit = a.From == *c.State && slices.ContainsFunc(d.Next, func(n nextEvent) bool { return n.Event == a.Event })
 	}
 	if blocked {
 		d.Next = append(d.Next, soBlocked...)

@@ -3,6 +3,7 @@ package console
 import (
 	"fmt"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -151,4 +152,37 @@ func TestCycle_EveryState(t *testing.T) {
 func TestCookie_HasThePort(t *testing.T) {
 	r := httptest.NewRequest("GET", "http://127.0.0.1:4711/", nil)
 	require.Equal(t, "hsmemu-console-4711", cookie(r))
+}
+
+// Arrows are lit for what may come next, with the cost that the list beside the drawing has.
+func TestCycle_ArrowsAreThoseOfTheList(t *testing.T) {
+	for _, a := range arrows {
+		i := slices.IndexFunc(nexts[a.From], func(n nextEvent) bool { return n.Event == a.Event })
+		require.GreaterOrEqual(t, i, 0, "%s: %s", a.From, a.Event)
+		costs := nexts[a.From][i].Costs
+		switch a.Costs {
+		case "costs nothing":
+			require.True(t, strings.HasPrefix(costs, "nothing"), costs)
+		case "a try each":
+			require.True(t, strings.HasPrefix(costs, "a try of"), costs)
+		case "costs all keys":
+			require.True(t, strings.HasPrefix(costs, "all keys"), costs)
+		default:
+			t.Fatal(a.Costs)
+		}
+	}
+	lit := func(c view.Card) (all []string) {
+		for _, a := range cycleOf(c).Arrows {
+			if a.Lit {
+				all = append(all, a.Words)
+			}
+		}
+		return all
+	}
+	operational, blocked := view.Operational, view.UserPINBlocked
+	require.Equal(t, []string{"wrong ones", "INITIALIZE"}, lit(view.Card{State: &operational}))
+	require.Equal(t, []string{"SO-PIN", "INITIALIZE"}, lit(view.Card{State: &blocked}))
+	require.Empty(t, lit(view.Card{State: &blocked, SOPIN: &view.PIN{State: view.PINBlocked}}))
+	require.Empty(t, lit(view.Card{}))
+	require.False(t, slices.ContainsFunc(arrows, func(a arrow) bool { return a.Lit }), "the table is as it was")
 }

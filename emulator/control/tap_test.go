@@ -1,0 +1,126 @@
+//go:build linux
+
+package control_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"hsmemu/emulator"
+	"hsmemu/emulator/chip"
+	"hsmemu/emulator/control"
+	"hsmemu/emulator/view"
+)
+
+// words are the parts of a command or an answer.
+func words(parts []view.Part) string {
+	var all []string
+	for _, p := range parts {
+		all = append(all, p.Hex+" "+p.Words)
+	}
+	return strings.Join(all, "\n")
+}
+
+// A tap has commands and answers byte by byte, without a PIN, and the states that they
+// left; and a card goes back to one of those.
+func TestTap_SeesWhatHappens(t *testing.T) {
+	t.Parallel()
+	p, path := newPrivate(t, "alice")
+	card := p.Cards[0]
+	usual, err := emulator.System().Manufacture(chip.Order{Like: new(chip.Usual())})
+	require.NoError(t, err)
+	_, err = card.Return(soon(t), control.MomentOf(usual))
+	require.NoError(t, err)
+	before := card.Moment()
+	tap, err := card.Tap(nil)
+	require.NoError(t, err)
+	_, err = card.Tap(nil)
+	require.ErrorIs(t, err, control.ErrBusy)
+	h := takeUp(t, path, "alice")
+	send := func(command ...byte) {
+		t.Helper()
+		_, err := h.Transmit(soon(t), command)
+		require.NoError(t, err)
+	}
+	send(0x00, 0xA4, 0x04, 0x0C, 0x0B, 0xE8, 0x2B, 0x06, 0x01, 0x04, 0x01, 0x81, 0xC3, 0x1F, 0x02, 0x01)
+	send(0x00, 0x20, 0x00, 0x81)
+	send(0x00, 0x20, 0x00, 0x81, 0x06, '1', '3', '5', '7', '9', '2')
+	var seen []control.Seen
+	for _, one := range tap.Next() {
+		if one.Kind == view.Command {
+			seen = append(seen, one)
+		}
+	}
+	require.Len(t, seen, 3)
+	query, try := seen[1], seen[2]
+	require.Equal(t, []byte{0x00, 0x20, 0x00, 0x81}, query.Command)
+	require.Nil(t, query.After, "a question changes nothing")
+	require.Contains(t, words(query.AnsweredParts), "63 C3 ")
+	require.Nil(t, try.Command, "a PIN is in it")
+	require.NotContains(t, words(try.SentParts), "31 33 35 37 39 32")
+	require.Contains(t, words(try.SentParts), "INS: VERIFY")
+	require.Contains(t, words(try.AnsweredParts), "63 C2 ")
+	require.NotNil(t, try.After)
+	require.Equal(t, 2, *card.Show().UserPIN.TriesLeft)
+	require.Empty(t, tap.Next(), "everything is told once")
+
+	undone, err := card.Return(soon(t), before)
+	require.NoError(t, err)
+	require.NotEmpty(t, undone)
+	require.Equal(t, 3, *card.Show().UserPIN.TriesLeft)
+	tap.Close()
+	again, err := card.Tap(nil)
+	require.NoError(t, err, "the next one may")
+	require.Empty(t, again.Next())
+	again.Close()
+}
+
+// A command that is held back has not been seen by the card, and goes when it is let go, or when
+// whoever holds it gives up.
+func TestTap_HoldsCommandsBack(t *testing.T) {
+	t.Parallel()
+	p, path := newPrivate(t, "alice")
+	card := p.Cards[0]
+	usual, err := emulator.System().Manufacture(chip.Order{Like: new(chip.Usual())})
+	require.NoError(t, err)
+	_, err = card.Return(soon(t), control.MomentOf(usual))
+	require.NoError(t, err)
+	held, goes := make(chan control.Coming, 1), make(chan struct{})
+	tap, err := card.Tap(func(ctx context.Context, coming func() control.Coming) {
+		c := coming()
+		if !c.Event.AboutPIN() {
+			return
+		}
+		held <- c
+		select {
+		case <-goes:
+		case <-ctx.Done():
+		}
+	})
+	require.NoError(t, err)
+	defer tap.Close()
+	h := takeUp(t, path, "alice")
+	answered := make(chan []byte, 1)
+	go func() {
+		_, _ = h.Transmit(t.Context(), []byte{0x00, 0xA4, 0x04, 0x0C, 0x0B, 0xE8, 0x2B, 0x06, 0x01, 0x04, 0x01, 0x81, 0xC3, 0x1F, 0x02, 0x01})
+		answer, _ := h.Transmit(t.Context(), []byte{0x00, 0x20, 0x00, 0x81, 0x06, '1', '3', '5', '7', '9', '2'})
+		answered <- answer
+	}()
+	var c control.Coming
+	select {
+	case c = <-held:
+	case <-time.After(patience):
+		t.Fatal("nothing was held")
+	}
+	require.Nil(t, c.Event.SW)
+	require.NotContains(t, words(c.Parts), "31 33 35 37 39 32")
+	require.Equal(t, 3, *card.Show().UserPIN.TriesLeft)
+	require.Empty(t, answered)
+	close(goes)
+	require.Equal(t, []byte{0x63, 0xC2}, <-answered)
+	require.Equal(t, 2, *card.Show().UserPIN.TriesLeft)
+}
