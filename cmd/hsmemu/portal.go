@@ -194,6 +194,7 @@ func (a *app) servePortal(ctx context.Context, s serving) (err error) {
 				say("a card's connection ended: %s", oneLine(err.Error()))
 			}
 		},
+		Failed: func(err error) { say("the portal failed: %s", oneLine(err.Error())) },
 	})
 	if err != nil {
 		return err

@@ -45,7 +45,6 @@ type busy struct {
 	transport *http.Transport
 	cards     *timed
 	ended     atomic.Int64 // connections of cards that ended with an error
-	stop      func()
 }
 
 func crowded(t testing.TB) *busy {

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"slices"
@@ -52,6 +53,11 @@ func (p *Portal) certify(ctx context.Context, url func(authority int64) string) 
 				return err
 			}
 			return p.Service.Record(ctx, c, i.Device, i.Email)
+		},
+		Ended: func(code soap.ReturnCode, err error) {
+			if code == soap.InternalError { // all others are the client's
+				p.failed(fmt.Errorf("certificate service: %w", err))
+			}
 		},
 	})
 	if err != nil {

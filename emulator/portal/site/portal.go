@@ -35,10 +35,12 @@ type Options struct {
 	// UpdateAny tells that every card that connects without a session is updated, if the
 	// rules allow it, whoever it belongs to.
 	UpdateAny bool
-	// Updated is told of every update that has come to its end, and Ended how a
-	// connection of a card ended; nil for nobody.
+	// Updated is told of every update that has come to its end, Ended how a connection of
+	// a card ended, and Failed of what fails without one: records, mail and the
+	// certificate service; nil for nobody.
 	Updated func(portal.Done)
 	Ended   func(service string, err error)
+	Failed  func(error)
 }
 
 // CardsMax is how many cards are connected to a portal at a time. Each takes some 20
@@ -57,6 +59,7 @@ type Portal struct {
 	handler  http.Handler
 	mail     account.Sender
 	ended    func(service string, err error)
+	failed   func(error)
 }
 
 // Open opens the portal of a folder, or begins a new one. Errors: those of
@@ -66,9 +69,12 @@ func Open(ctx context.Context, folder string, o Options) (*Portal, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Portal{Records: kept, Accounts: account.New(kept, o.Account), mail: o.Mail, ended: o.Ended}
+	p := &Portal{Records: kept, Accounts: account.New(kept, o.Account), mail: o.Mail, ended: o.Ended, failed: o.Failed}
 	if p.ended == nil {
 		p.ended = func(string, error) {}
+	}
+	if p.failed == nil {
+		p.failed = func(error) {}
 	}
 	list := func(authority int64) string { return fmt.Sprintf("%s/se/crl/%d", o.URL, authority) }
 	p.Service, err = service.Open(ctx, service.Config{
@@ -134,7 +140,7 @@ func (p *Portal) Serve(ctx context.Context, l net.Listener) error {
 			select {
 			case <-again.C:
 				if err := p.Look(ctx); err != nil && ctx.Err() == nil {
-					p.ended("records", err)
+					p.failed(err)
 				}
 			case <-ctx.Done():
 				return

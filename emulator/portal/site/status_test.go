@@ -1,16 +1,20 @@
 package site_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"hsmemu/emulator/portal/account"
+	"hsmemu/emulator/portal/records"
 	"hsmemu/emulator/portal/service"
 	"hsmemu/emulator/portal/site"
+	"hsmemu/emulator/web"
 )
 
 // An error that wraps another one of the portal's has one status, the same each time.
@@ -47,4 +51,30 @@ func TestSite_WrongFormIsOneLine(t *testing.T) {
 	notice := p.post("/se/notice", "versions", "new", "subject", "x", "text", "x")
 	require.Equal(t, http.StatusUnprocessableEntity, notice.status)
 	require.Contains(t, notice.text, "The form is not as it should be: &#34;new&#34; is no version of a firmware.")
+}
+
+// What fails without a card is told to the portal's owner, and not as the end of a
+// card's connection.
+func TestPortal_TellsWhatFails(t *testing.T) {
+	t.Parallel()
+	failed := make(chan error, 100)
+	p, err := site.Open(t.Context(), t.TempDir(), site.Options{
+		Records: records.Options{Now: time.Now}, Failed: func(err error) { failed <- err },
+		Ended: func(string, error) { t.Error("no card was there") },
+	})
+	require.NoError(t, err)
+	require.NoError(t, p.Records.Close())
+	l, err := web.Listen(t.Context(), "localhost:0", web.ThisMachine)
+	require.NoError(t, err)
+	ctx, end := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- p.Serve(ctx, l) }()
+	select {
+	case err = <-failed:
+		require.ErrorContains(t, err, "closed")
+	case <-time.After(time.Minute):
+		t.Error("nobody was told")
+	}
+	end()
+	require.NoError(t, <-ended)
 }
