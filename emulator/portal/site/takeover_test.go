@@ -1,0 +1,116 @@
+package site_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"hsmemu/applet/client"
+	"hsmemu/emulator/chiptest"
+	"hsmemu/emulator/portal/records"
+	"hsmemu/emulator/portal/service"
+	"hsmemu/emulator/ram"
+)
+
+// reader has something happen before a command, counted from 1 on.
+type reader struct {
+	*chiptest.Card
+	at, n int
+	then  func()
+	once  sync.Once
+}
+
+func (r *reader) Transmit(ctx context.Context, command []byte) ([]byte, error) {
+	if r.n++; r.n == r.at {
+		r.once.Do(r.then)
+	}
+	return r.Card.Transmit(ctx, command)
+}
+
+// awaiting is a person with a submitted update for a card whose SO-PIN is blocked.
+func awaiting(t *testing.T, n int) (v *person, request, at string, card *chiptest.Card) {
+	v = open(t).registered(n)
+	card = made(t, "4.1", 90000+n)
+	k := client.New(card)
+	for range 15 {
+		require.Error(t, k.VerifyPIN(t.Context(), client.SOPIN, []byte("00000000")))
+	}
+	request = v.post("/se/requests", "type", string(service.FirmwareUpdate)).path
+	at = ramURL.FindString(v.post(request, "action", "Submit", "token", "0").text)
+	require.NotEmpty(t, at)
+	return v, request, at, card
+}
+
+// count counts rows.
+func (p *portal) count(query string) (n int) {
+	require.NoError(p.t, p.Records.Read(p.t.Context(), func(tx *records.Tx) error { return tx.QueryRow(query).Scan(&n) }))
+	return n
+}
+
+// Who logs out in the middle of an update has it come to its end.
+func TestUpdate_LoggedOutInTheMiddle(t *testing.T) {
+	t.Parallel()
+	v, _, at, card := awaiting(t, 1)
+	r := &reader{Card: card, at: 60, then: func() { require.Equal(t, 200, v.post("/se/logout").status) }}
+	require.NoError(t, (&ram.Agent{Card: r}).Run(t.Context(), at))
+	require.Greater(t, r.n, 200)
+	require.Equal(t, 1, v.count("SELECT COUNT(*) FROM requests WHERE state = 'Completed'"))
+	require.Equal(t, 1, v.count("SELECT blocked_updates FROM chips"))
+	require.ErrorIs(t, (&ram.Agent{Card: card}).Run(t.Context(), at), ram.CodeURL, "nobody connects in the session any more")
+}
+
+// Whoever has seen the address that a card connects at connects another card there in the
+// middle of an update: that one gets nothing, and the update is finished when its card
+// comes back, and counted once.
+func TestUpdate_AddressStolenInTheMiddle(t *testing.T) {
+	t.Parallel()
+	v, request, at, card := awaiting(t, 2)
+	lie := made(t, "4.0", 90100)
+	before := lie.Durable().Serial()
+	var said string
+	var failed error
+	r := &reader{Card: card, at: 60, then: func() {
+		failed = (&ram.Agent{Card: lie, Notice: func(n ram.Notice) { said += n.Text + "\n" }}).Run(t.Context(), at)
+	}}
+	require.Error(t, (&ram.Agent{Card: r}).Run(t.Context(), at), "it was replaced")
+	require.Error(t, failed)
+	require.Contains(t, said, service.ErrOtherCard.Error())
+	require.Equal(t, before, lie.Durable().Serial())
+	require.Equal(t, "4.0", lie.Durable().Firmware)
+	require.NoError(t, (&ram.Agent{Card: card}).Run(t.Context(), at))
+	require.Contains(t, v.get(request).text, "Completed")
+	require.Equal(t, 1, v.count("SELECT SUM(blocked_updates) FROM chips"))
+	require.Equal(t, 999, v.count("SELECT licences FROM issuers"))
+}
+
+// A card is taken out in the middle, and one with another chip put in its place: that one
+// is not changed, and the right one is finished.
+func TestUpdate_OtherChipHalfWay(t *testing.T) {
+	t.Parallel()
+	v, request, at, card := awaiting(t, 3)
+	lie := made(t, "4.0", 90200)
+	// Who is not to be trusted sends the request back to its form.
+	again := func() {
+		if v.count("SELECT COUNT(*) FROM requests WHERE state = 'Edit'") == 1 {
+			v.post(request, "action", "Submit", "token", "0")
+		}
+	}
+	for _, moment := range []int{5, 30, 60, 150} {
+		again()
+		before := lie.Durable().Serial()
+		r := &reader{Card: card.Copy(), at: moment}
+		right := r.Card
+		r.then = func() { r.Card = lie.Copy(); _ = r.Reset() }
+		err := (&ram.Agent{Card: r}).Run(t.Context(), at)
+		require.Error(t, err, "at command %d", moment)
+		require.Equal(t, before, r.Durable().Serial(), "at command %d", moment)
+		card = right
+	}
+	again()
+	require.NoError(t, (&ram.Agent{Card: card}).Run(t.Context(), at))
+	require.Contains(t, v.get(request).text, "Completed")
+	require.Equal(t, 1, v.count("SELECT SUM(blocked_updates) FROM chips"))
+	require.Equal(t, 999, v.count("SELECT licences FROM issuers"))
+}
