@@ -21,7 +21,7 @@ func TestServer_BehindShortLimits(t *testing.T) {
 	ended := make(chan error, 1)
 	s := &ram.Server{
 		Services: map[string]ram.Service{"paas": func(ctx context.Context, card *ram.Session) error {
-			time.Sleep(600 * time.Millisecond)
+			<-time.After(600 * time.Millisecond) // longer than the server's limits
 			return hello(ctx, card)
 		}},
 		Ended: func(_ string, _ *ram.Session, err error) { ended <- err },
