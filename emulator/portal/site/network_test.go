@@ -245,9 +245,14 @@ func TestPortal_CloudHSM(t *testing.T) {
 	go func() { served <- p.ServeHSM(ctx, l, own, nil) }()
 	defer func() { end(); require.NoError(t, <-served) }()
 
-	said, err := p.connect(card(t, "DENK0000002", "4.1"), p.url+"/rt/hsm")
-	require.Error(t, err, "nobody has registered it")
-	require.Equal(t, -1, said[len(said)-1].Number)
+	for serial, why := range map[string]string{"DENK0000002": "nobody has registered it", "DENK0000001": "it has another key than the registered one"} {
+		var last ram.Notice
+		refused, cancel := context.WithTimeout(t.Context(), 10*time.Second) // one that is not refused stays
+		err := (&ram.Agent{Card: card(t, serial, "4.1"), Notice: func(n ram.Notice) { last = n }}).Run(refused, p.url+"/rt/hsm")
+		cancel()
+		require.Error(t, err, why)
+		require.Equal(t, -1, last.Number, why)
+	}
 	connected := make(chan struct{})
 	go func() { _ = (&ram.Agent{Card: registered}).Run(ctx, p.url+"/rt/hsm"); close(connected) }()
 	defer func() { end(); <-connected }()
