@@ -48,6 +48,7 @@ type serving struct {
 	tls                      bool
 	hsm, clients             string
 	sealed                   sealing
+	resealed                 bool // whether --seal was given
 }
 
 // encrypted reports whether the portal is reached by HTTPS.
@@ -91,7 +92,10 @@ func newPortalServeCommand(a *app) *cobra.Command {
 			"the SHA-256 of that root. With --hsm-listen programs sign there with the keys of registered cards that are connected at /rt/hsm\n" +
 			"by hsmemu ram --pin-file; they show a client certificate, of the portal's developer network if --hsm-clients names no other.",
 		Args: commandline.Exactly(0),
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.servePortal(cmd.Context(), s) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s.resealed = cmd.Flags().Changed("seal")
+			return a.servePortal(cmd.Context(), s)
+		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&s.listen, "listen", "127.0.0.1:8080", "wait for browsers and cards at `HOST:PORT`")
@@ -161,6 +165,10 @@ func (a *app) servePortal(ctx context.Context, s serving) (err error) {
 	if err != nil {
 		return err
 	}
+	kept := records.Options{Now: time.Now, Key: sealers}
+	if s.resealed {
+		kept.Seal = s.sealed.kind
+	}
 	l, err := web.Listen(ctx, s.listen, web.Anybody) // --listen has told so
 	if err != nil {
 		return err
@@ -185,7 +193,7 @@ func (a *app) servePortal(ctx context.Context, s serving) (err error) {
 		mail = printedMail(say)
 	}
 	p, err := site.Open(ctx, s.data, site.Options{
-		Records: records.Options{Now: time.Now, Key: sealers}, Mail: mail, TLS: s.encrypted(), Names: append([]string{host}, s.names...), URL: at,
+		Records: kept, Mail: mail, TLS: s.encrypted(), Names: append([]string{host}, s.names...), URL: at,
 		UpdateAny: s.updateAny, Updated: func(d portal.Done) {
 			say("chip %s: firmware %s of %s became %s of %s", d.Chip, d.Old.Firmware, d.Old.Path, d.New.Firmware, d.New.Path)
 		},

@@ -51,6 +51,8 @@ const (
 var (
 	// ErrVersion says that a newer program wrote the database.
 	ErrVersion = errors.New("records of a newer version")
+	// ErrSealed says that the folder is sealed in another way than was asked for.
+	ErrSealed = errors.New("the records are sealed already")
 	// ErrDamaged says that the database does not hold what was written into it, or
 	// lies beside the key of another one.
 	ErrDamaged = errors.New("damaged records")
@@ -61,6 +63,9 @@ var (
 type Options struct {
 	// Key says how the file with the key is sealed.
 	Key store.Options
+	// Seal is the kind of seal that the file has to have, also if it is there already;
+	// empty for any.
+	Seal string
 	// Rand is where the key, nonces and names come from.
 	Rand io.Reader
 	// Now is the clock.
@@ -139,6 +144,9 @@ func (s *Store) open(folder string) error {
 
 // openKey takes the key file, or makes one where there is no database either.
 func openKey(path, database string, o Options) (*store.File[columnKey], error) {
+	if info, err := store.Inspect(path, o.Key); err == nil && o.Seal != "" && info.Seal != o.Seal {
+		return nil, fmt.Errorf("%w: by %s, and not by %s", ErrSealed, info.Seal, o.Seal)
+	}
 	f, err := store.Open[columnKey](path, o.Key)
 	if !errors.Is(err, store.ErrNotExist) {
 		return f, err

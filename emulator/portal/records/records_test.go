@@ -126,6 +126,8 @@ func TestOpen(t *testing.T) {
 	require.NoError(t, s.Close())
 	_, err = records.Open(folder, records.Options{Now: sealed.Now})
 	require.ErrorIs(t, err, store.ErrSealed)
+	_, err = records.Open(folder, records.Options{Now: sealed.Now, Key: sealed.Key, Seal: seal.KindNone})
+	require.ErrorIs(t, err, records.ErrSealed)
 	sealed.Key.Sealers = []seal.Sealer{seal.Passphrase{Ask: func() ([]byte, error) { return []byte("another"), nil }}}
 	_, err = records.Open(folder, sealed)
 	require.ErrorIs(t, err, seal.ErrPassphrase)

@@ -303,6 +303,7 @@ func (s *Site) reply(f func(*http.Request) (int, any, error)) http.HandlerFunc {
 		status, value, err := f(r)
 		if err != nil {
 			status = Status(err)
+			s.askLater(w, err)
 			value = map[string]string{"error": sentence(err, status)}
 		}
 		if status == http.StatusNoContent {

@@ -363,6 +363,7 @@ func TestSite_Source6(t *testing.T) {
 		w := &answer{header: http.Header{}}
 		h.ServeHTTP(w, r)
 		if w.status == http.StatusTooManyRequests {
+			require.Regexp(t, `^[1-9]\d?$`, w.header.Get("Retry-After"), "a minute at most")
 			refused++
 		}
 	}

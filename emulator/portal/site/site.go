@@ -20,6 +20,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -241,9 +242,20 @@ func (s *Site) in(f func(http.ResponseWriter, *http.Request, account.Session) er
 // fail shows an error.
 func (s *Site) fail(w http.ResponseWriter, r *http.Request, p account.Session, err error) {
 	status := Status(err)
+	s.askLater(w, err)
 	v := s.view(r, p, "That did not work")
 	v.Error = sentence(err, status)
 	show(w, status, "error", v)
+}
+
+// askLater tells browsers and programs when to try again what was tried too often (RFC
+// 9110 §10.2.3).
+func (s *Site) askLater(w http.ResponseWriter, err error) {
+	var often *account.RateError
+	if errors.As(err, &often) {
+		wait := max(1, int(often.After.Sub(s.Records.Now()).Seconds()+0.5))
+		w.Header().Set("Retry-After", strconv.Itoa(wait))
+	}
 }
 
 // sentence is what people read of an error. What is wrong with the portal itself
