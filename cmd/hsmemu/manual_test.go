@@ -28,8 +28,9 @@ import (
 // may fail where the document shows its complaint as the last thing it says. What
 // a command of ours prints with --json has to fit docs/hsmemu.schema.json.
 //
-// A document is played in one shell, from its first command to its last, in an
-// empty folder in which docs leads to the documentation. The address of vpcd in
+// A document is played in one shell, from its first command to its last, or in several
+// at the same time where a comment in it parts them; each is in an empty folder in which
+// docs leads to the documentation. The address of vpcd in
 // it is replaced by that of readers of our own, and ADDRESS by the repository's.
 func TestManual(t *testing.T) {
 	t.Parallel()
@@ -41,24 +42,31 @@ func TestManual(t *testing.T) {
 	for _, page := range append(pages, filepath.Join(docs, "..", "README.md"), filepath.Join(docs, "..", "CONTRIBUTING.md")) {
 		text, err := os.ReadFile(page)
 		require.NoError(t, err)
-		steps, err := readManual(string(text))
-		require.NoError(t, err, page)
-		if len(steps) == 0 || filepath.Base(page) == "portal.md" { // which TestPortalManual plays
-			continue
-		}
-		played++
-		t.Run(filepath.Base(page), func(t *testing.T) {
-			t.Parallel()
-			err := playManual(t, docs, steps)
-			if errors.Is(err, errZerosLost) {
-				t.Log("once more: ", err)
-				err = playManual(t, docs, steps)
+		above := 0 // lines
+		for part := range strings.SplitSeq(string(text), anotherShell) {
+			steps, err := readManual(strings.Repeat("\n", above) + part)
+			require.NoError(t, err, page)
+			above += strings.Count(part, "\n")
+			if len(steps) == 0 || filepath.Base(page) == "portal.md" { // which TestPortalManual plays
+				continue
 			}
-			require.NoError(t, err)
-		})
+			played++
+			t.Run(fmt.Sprintf("%s:%d", filepath.Base(page), steps[0].line), func(t *testing.T) {
+				t.Parallel()
+				err := playManual(t, docs, steps)
+				if errors.Is(err, errZerosLost) {
+					t.Log("once more: ", err)
+					err = playManual(t, docs, steps)
+				}
+				require.NoError(t, err)
+			})
+		}
 	}
 	require.GreaterOrEqual(t, played, 2)
 }
+
+// anotherShell parts a page where what follows needs nothing from before.
+const anotherShell = "<!-- another shell -->"
 
 // usualVPCD is where Debian's vpcd waits for a card.
 const usualVPCD = "localhost:35963"
