@@ -26,7 +26,7 @@ func (b *boats) line() *commandline.Line {
 	root := &cobra.Command{Use: "boats", Short: "keep boats"}
 	do := func(cmd *cobra.Command, args []string) error {
 		b.did = commandline.Name(cmd) + " " + strings.Join(args, ",")
-		for _, flag := range []string{"boat", "colour", "crew", "sails"} {
+		for _, flag := range []string{"boat", "colour", "crew", "engine", "sails"} {
 			if f := cmd.Flags().Lookup(flag); f != nil && (f.Changed || f.Value.String() != f.DefValue) {
 				b.did += fmt.Sprintf(" %s=%s", flag, f.Value)
 			}
@@ -45,7 +45,8 @@ func (b *boats) line() *commandline.Line {
 	sail.Flags().String("fuel", "", "what the engine takes")
 	sail.Flags().StringArray("load", nil, "what is on board")
 	sail.Flags().String("colour", "", "of the flag")
-	boat.AddCommand(paint)
+	moor := &cobra.Command{Use: "moor PIER NAME", Short: "moor a boat", Args: commandline.Exactly(2), RunE: do}
+	boat.AddCommand(paint, moor)
 	root.AddCommand(boat, sail)
 	fleet := func([]string) []string { return []string{"dory", "ketch"} }
 	colours := func([]string) []string { return []string{"red", "rose", "blue="} }
@@ -110,7 +111,10 @@ func TestExecute_TheSubjectIsNamedInTwoWays(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, strings.HasPrefix(b.did, "boat paint dory,hull"), b.did)
 	}
-	b, err := called(t, nil, "boat", "paint", "--help")
+	b, err := called(t, nil, "boat", "moor", "east", "--boat", "dory")
+	require.NoError(t, err)
+	require.True(t, strings.HasPrefix(b.did, "boat moor east,dory"), b.did)
+	b, err = called(t, nil, "boat", "paint", "--help")
 	require.NoError(t, err)
 	require.NotContains(t, b.out.String(), "--boat")
 	_, err = called(t, map[string]string{"BOATS_BOAT": "dory"}, "boat", "paint", "hull")
@@ -121,7 +125,7 @@ func TestExecute_FlagsComeFromTheEnvironment(t *testing.T) {
 	env := map[string]string{"BOATS_CREW": "4", "BOATS_BOAT": "ketch", "BOATS_ENGINE": "diesel", "BOATS_FORCE": "true", "BOATS_LOAD": "fish\nice"}
 	b, err := called(t, env, "sail")
 	require.NoError(t, err)
-	require.Equal(t, "sail  boat=ketch crew=4", b.did)
+	require.Equal(t, "sail  boat=ketch crew=4 engine=diesel", b.did)
 	b, err = called(t, env, "sail", "--crew", "2", "--sails")
 	require.NoError(t, err)
 	require.Equal(t, "sail  boat=ketch crew=2 sails=true", b.did, "the command line goes before, and drops its rivals")
