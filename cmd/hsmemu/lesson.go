@@ -64,7 +64,7 @@ func newLessonCommand(a *app) *cobra.Command {
 			var l *lesson.Lesson
 			var err error
 			if dir != "" {
-				l, err = loadLesson(dir)
+				l, err = lesson.Open(dir)
 			} else if l, err = lesson.Own(args[0]); errors.Is(err, lesson.ErrNoLesson) {
 				if near := view.Nearest(args[0], lesson.Ours()); near != "" {
 					err = commandline.Hint(err, fmt.Sprintf("did you mean %q?", near))
@@ -139,28 +139,6 @@ func (a *app) listLessons() error {
 	}
 	return nil
 }
-
-// loadLesson reads a lesson's folder, which is no link.
-func loadLesson(dir string) (*lesson.Lesson, error) {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return nil, fmt.Errorf("open the lesson: %w", err)
-	}
-	l, err := lesson.Load(root.FS())
-	if err != nil {
-		return nil, lessonError{dir, err}
-	}
-	return l, nil
-}
-
-// lessonError is everything that is wrong with a lesson, a line for each.
-type lessonError struct {
-	dir string
-	error
-}
-
-func (e lessonError) Error() string { return "lesson " + e.dir + ": " + e.error.Error() }
-func (e lessonError) Unwrap() error { return e.error }
 
 // prepared completes what a session needs of this process.
 func (a *app) prepared(o lesson.Options) (lesson.Options, error) {
@@ -341,7 +319,7 @@ func (a *app) prove(ctx context.Context, lessons []string, limit time.Duration) 
 		l, err := lesson.Own(name)
 		if errors.Is(err, lesson.ErrNoLesson) {
 			unknown := err
-			if l, err = loadLesson(name); errors.Is(err, fs.ErrNotExist) {
+			if l, err = lesson.Open(name); errors.Is(err, fs.ErrNotExist) {
 				if near := view.Nearest(name, lesson.Ours()); near != "" {
 					err = fmt.Errorf("%w, and no such folder; did you mean %q?", unknown, near)
 				}
@@ -358,9 +336,9 @@ func (a *app) prove(ctx context.Context, lessons []string, limit time.Duration) 
 			continue
 		}
 		failed = true
-		var of lessonError
+		var of *lesson.FolderError
 		if errors.As(err, &of) {
-			err = of.error
+			err = of.Err
 		}
 		for _, one := range eachOf(err) {
 			where := name + ": "
