@@ -90,7 +90,8 @@ func newPortalServeCommand(a *app) *cobra.Command {
 			"The portal's records and the keys of its issuers are in the data folder.\n\n" +
 			"With --tls the portal makes the certificate of its server itself, and prints where browsers get the root that it is below, and\n" +
 			"the SHA-256 of that root. With --hsm-listen programs sign there with the keys of registered cards that are connected at /rt/hsm\n" +
-			"by hsmemu ram --pin-file; they show a client certificate, of the portal's developer network if --hsm-clients names no other.",
+			"by hsmemu ram --pin-file: each with those of the account that its client certificate was issued to, or, with a certificate below\n" +
+			"those of --hsm-clients, with all.",
 		Args: commandline.Exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s.resealed = cmd.Flags().Changed("seal")

@@ -27,6 +27,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -61,6 +62,10 @@ type Config struct {
 	// leading 04, and by the session in the URL or the cookie that it connected in,
 	// empty for none; nil admits all.
 	Admit func(ctx context.Context, session, path string, key []byte) error
+	// Offered tells which cards, by their paths, a program may use that makes a request;
+	// nil for all. The others are as if they were not connected. Its error is answered
+	// 500.
+	Offered func(*http.Request) (func(path string) bool, error)
 	// Rand is where the keys of secure channels come from.
 	Rand io.Reader
 	// WithoutCertificate lets everybody sign who reaches the service. It is for

@@ -87,7 +87,13 @@ func (s *Service) answer(w http.ResponseWriter, r *http.Request) (any, error) {
 	if describes {
 		return description, method(w, r, want)
 	}
-	found, err := s.find(parts)
+	offered := func(string) bool { return true }
+	if s.Offered != nil {
+		if offered, err = s.Offered(r); err != nil {
+			return nil, refuse(http.StatusInternalServerError, "internal", "the service could not do that")
+		}
+	}
+	found, err := s.find(parts, offered)
 	if err != nil {
 		return nil, err
 	}
@@ -132,11 +138,11 @@ func method(w http.ResponseWriter, r *http.Request, want string) error {
 	return refuse(http.StatusMethodNotAllowed, "method_not_allowed", "only %s is for this resource", want)
 }
 
-// views are the cards that programs can use.
-func (s *Service) views() []HSM {
+// views are the cards that a program can use.
+func (s *Service) views(offered func(path string) bool) []HSM {
 	all := []HSM{}
 	for _, h := range s.connected() {
-		if v, ok := h.view(); ok {
+		if v, ok := h.view(); ok && offered(h.path) {
 			all = append(all, v)
 		}
 	}
@@ -190,8 +196,8 @@ func domains(hsms []HSM) []KeyDomain {
 }
 
 // find is the resource of a path: a list, an HSM, a key domain or a Key.
-func (s *Service) find(parts []string) (any, error) {
-	hsms := s.views()
+func (s *Service) find(parts []string, offered func(path string) bool) (any, error) {
+	hsms := s.views(offered)
 	everything := merged(hsms, func(Key) bool { return true })
 	nothing := refuse(http.StatusNotFound, "not_found", "there is nothing here")
 	var keys []Key

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"strconv"
 	"strings"
 	"time"
 
@@ -363,6 +364,45 @@ func (s *Service) CRL(ctx context.Context, authority int64) (der []byte, err err
 		return err
 	})
 	return der, err
+}
+
+// listRenewal is how long before the end of a revocation list the next one is issued.
+const listRenewal = 3 * 24 * time.Hour
+
+// RenewLists issues the revocation lists anew that end soon, so that who checks a
+// certificate finds one that holds. It returns how many.
+func (s *Service) RenewLists(ctx context.Context) (n int, err error) {
+	var ending []int64
+	err = s.Records.Read(ctx, func(tx *records.Tx) error {
+		return tx.Each(func(scan func(...any) error) error {
+			var id int64
+			var der []byte
+			if err := scan(&id, &der); err != nil {
+				return err
+			}
+			list, err := x509.ParseRevocationList(der)
+			if err == nil && list.NextUpdate.Sub(tx.Now()) < listRenewal {
+				ending = append(ending, id)
+			}
+			return err
+		}, "SELECT id, crl FROM authorities WHERE crl IS NOT NULL ORDER BY id")
+	})
+	if err != nil || len(ending) == 0 {
+		return 0, err
+	}
+	err = s.Records.Write(ctx, func(tx *records.Tx) error {
+		for _, id := range ending {
+			number, err := newCRL(tx, s.Records, id)
+			if err != nil {
+				return err
+			}
+			if err := tx.Audit(records.Event{Action: "renew a revocation list", Object: strconv.FormatInt(id, 10), Detail: fmt.Sprintf("CRL %d", number)}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return len(ending), err
 }
 
 // Authority is a certification authority of the portal.

@@ -89,6 +89,21 @@ func (s *Service) Valid(ctx context.Context, c *x509.Certificate) error {
 	})
 }
 
+// Holder is the account whose request led to a certificate, 0 if that has none; issued
+// reports whether it was issued here at all.
+func (s *Service) Holder(ctx context.Context, c *x509.Certificate) (account int64, issued bool, err error) {
+	err = s.Records.Read(ctx, func(tx *records.Tx) error {
+		err := tx.QueryRow(`SELECT COALESCE(r.account, 0) FROM certificates AS c LEFT JOIN requests AS r ON r.id = c.request
+			WHERE c.serial = ? AND c.certificate = ?`, c.SerialNumber.Bytes(), c.Raw).Scan(&account)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		issued = err == nil
+		return err
+	})
+	return account, issued, err
+}
+
 // renewal is how long before its end the portal's own certificate is replaced.
 const renewal = 30 * 24 * time.Hour
 

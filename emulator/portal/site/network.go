@@ -108,11 +108,33 @@ func (p *Portal) admit(ctx context.Context, _, path string, key []byte) error {
 	return err
 }
 
+// offered are the cards that a program may use: with a certificate of the portal those
+// that its holder has registered, and with one of the authorities that the owner of the
+// portal named all.
+func (p *Portal) offered(r *http.Request) (func(path string) bool, error) {
+	holder, issued, err := p.Service.Holder(r.Context(), r.TLS.PeerCertificates[0]) // asked for before
+	if err != nil {
+		return nil, err
+	}
+	if !issued { // by an authority below the developer network's, it is nobody's here
+		named := p.named.Load()
+		return func(string) bool { return named }, nil
+	}
+	list, err := p.Accounts.Tokens(r.Context(), holder)
+	if err != nil {
+		return nil, err
+	}
+	return func(path string) bool {
+		return holder != 0 && slices.ContainsFunc(list, func(t account.Token) bool { return t.Path == path && t.Status == account.Active })
+	}, nil
+}
+
 // ServeHSM serves the keys of the connected HSMs to programs at a listener, which it
 // owns, until the context ends. Programs prove by TLS who they are, with a certificate
 // below one of clients, or of the developer network for nil. One that the portal
 // revoked is refused.
 func (p *Portal) ServeHSM(ctx context.Context, l net.Listener, own *tls.Config, clients *x509.CertPool) error {
+	p.named.Store(clients != nil)
 	if clients == nil {
 		_, issuer, err := p.Service.DevNetAuthority(ctx)
 		if err != nil {

@@ -300,6 +300,18 @@ func TestPortal_CloudHSM(t *testing.T) {
 
 	status, _ = ask(p.https(), "hsms")
 	require.Equal(t, http.StatusUnauthorized, status)
+	// The certificate of somebody else, or of nobody who has an account, is for his own cards.
+	for _, stranger := range []string{"stranger@example.org", "nobody@example.org"} {
+		if stranger[0] == 's' {
+			p.person().register(card(t, "DENK0000004", "4.1"), stranger)
+		}
+		foreign := p.https(p.pair(stranger))
+		status, text = ask(foreign, "hsms")
+		require.Equal(t, http.StatusOK, status)
+		require.Equal(t, "[]", strings.TrimSpace(text))
+		status, _ = ask(foreign, "keys/"+keys[0].ID)
+		require.Equal(t, http.StatusNotFound, status)
+	}
 	page := operator.post("/se/requests/1", "action", "Revoke Certificate", "reason", "1")
 	require.Contains(t, page.text, "Revoked")
 	status, text = ask(program, "hsms") // over the connection that it has
@@ -394,4 +406,31 @@ func TestSite_CreateSigner(t *testing.T) {
 	require.Equal(t, http.StatusConflict, officer.post("/se/requests", "type", string(service.Signer), "center", id).status)
 	p.post(subject+"/grant", "email", "officer@example.org", "role", string(account.CertificationOfficer))
 	require.Equal(t, http.StatusOK, officer.post("/se/requests", "type", string(service.Signer), "center", id).status)
+}
+
+// Who checks a certificate finds a revocation list that holds, also when nothing was
+// revoked for long.
+func TestPortal_RenewsRevocationLists(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	p, err := site.Open(t.Context(), t.TempDir(), site.Options{Records: records.Options{Now: func() time.Time { return now }}, URL: "https://portal.example.org"})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, p.Close()) }()
+	id, _, err := p.Service.DevNetAuthority(t.Context())
+	require.NoError(t, err)
+	list := func() *x509.RevocationList {
+		der, err := p.Service.CRL(t.Context(), id)
+		require.NoError(t, err)
+		l, err := x509.ParseRevocationList(der)
+		require.NoError(t, err)
+		return l
+	}
+	first := list()
+	now = now.Add(6 * 24 * time.Hour)
+	require.NoError(t, p.Look(t.Context()))
+	require.Equal(t, first.Number, list().Number)
+	now = now.Add(2 * 24 * time.Hour)
+	require.NoError(t, p.Look(t.Context()))
+	require.Equal(t, 1, list().Number.Cmp(first.Number))
+	require.True(t, list().NextUpdate.After(now.Add(9*24*time.Hour)))
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"hsmemu/applet/cvc"
@@ -60,6 +61,8 @@ type Portal struct {
 	mail     account.Sender
 	ended    func(service string, err error)
 	failed   func(error)
+	// named tells that the owner of the portal named who certifies programs.
+	named atomic.Bool
 }
 
 // Open opens the portal of a folder, or begins a new one. Errors: those of
@@ -81,7 +84,7 @@ func Open(ctx context.Context, folder string, o Options) (*Portal, error) {
 		Records: kept, Sessions: service.Accounts(p.Accounts), UpdateAny: o.UpdateAny, Updated: o.Updated, ListURL: list,
 	})
 	if err == nil {
-		p.hsms, err = cloudhsm.New(cloudhsm.Config{Roots: cvc.EmulatorRoots(), Admit: p.admit, Rand: kept.Rand()})
+		p.hsms, err = cloudhsm.New(cloudhsm.Config{Roots: cvc.EmulatorRoots(), Admit: p.admit, Offered: p.offered, Rand: kept.Rand()})
 	}
 	var caws http.Handler
 	if err == nil {
@@ -109,7 +112,8 @@ func Open(ctx context.Context, folder string, o Options) (*Portal, error) {
 // Handler serves the portal.
 func (p *Portal) Handler() http.Handler { return p.handler }
 
-// Look sends the mail that is due and removes what has outlived its use. The portal's
+// Look sends the mail that is due, removes what has outlived its use and renews
+// revocation lists that end soon. The portal's
 // owner calls it every few seconds.
 func (p *Portal) Look(ctx context.Context) error {
 	var failed []error
@@ -118,7 +122,8 @@ func (p *Portal) Look(ctx context.Context) error {
 		failed = append(failed, err)
 	}
 	_, err := p.Accounts.Sweep(ctx)
-	return errors.Join(append(failed, err)...)
+	_, ending := p.Service.RenewLists(ctx)
+	return errors.Join(append(failed, err, ending)...)
 }
 
 // Close ends all connections of cards, and then the portal. An update that is under
