@@ -189,10 +189,7 @@ func BenchmarkDaemons(b *testing.B) {
 			require.NoError(b, err)
 			slots[i] = pcscd.Slot{Reader: pcscd.NitrokeyHSM(card.TokenSerial(), i), Card: card}
 		}
-		folder, err := os.MkdirTemp("", "d") // a socket's path is short
-		require.NoError(b, err)
-		defer os.RemoveAll(folder)
-		daemon, err := pcscd.Start(folder, slots...)
+		daemon, err := pcscd.Start(b.TempDir(), slots...)
 		require.NoError(b, err)
 		_, path, _ := strings.Cut(daemon.Env, "=")
 		client, err := pcscd.Dial(b.Context(), path)

@@ -361,7 +361,7 @@ func (a *app) prove(ctx context.Context, lessons []string, limit time.Duration) 
 
 // eachOf takes joined errors apart.
 func eachOf(err error) []error {
-	joined, is := err.(interface{ Unwrap() []error }) //nolint:errorlint // it is what errors.Join returned itself
+	joined, is := err.(interface{ Unwrap() []error }) // it is what errors.Join returned itself
 	if !is {
 		return []error{err}
 	}
