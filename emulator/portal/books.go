@@ -37,7 +37,10 @@ type Record struct {
 type Device struct {
 	Name cvc.Name `json:"name"`
 	// Path is the holders of root, issuer and device, each behind a slash.
-	Path     string  `json:"path"`
+	Path string `json:"path"`
+	// Key is its public key, an uncompressed point with its leading 04; empty where it
+	// was not kept.
+	Key      []byte  `json:"key,omitempty"`
 	Firmware Version `json:"firmware"`
 	// Superseded tells that a later device took its place. Whoever registered it
 	// has to register that one.
@@ -47,11 +50,8 @@ type Device struct {
 // Running is an update under way.
 type Running struct {
 	// Old is empty where a device is made of a blank chip.
-	Old Device `json:"old"`
-	// OldKey is the public key of that device, an uncompressed point with its leading
-	// 04; empty where there is no device, or where it was not kept.
-	OldKey []byte  `json:"old_key,omitempty"`
-	To     Version `json:"to"`
+	Old Device  `json:"old"`
+	To  Version `json:"to"`
 	// Blocked tells that only the blocked SO-PIN allowed it; it is counted.
 	Blocked bool `json:"blocked,omitempty"`
 	// Issuer certifies the new device, which costs it a licence that is already

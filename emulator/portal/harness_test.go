@@ -242,6 +242,8 @@ func requireUpdated(t testing.TB, card *chiptest.Card, b *books, old cvc.Name, t
 	p := b.load(t)
 	verified, err := chain.Verify(cvc.Roots{p.Authority.Root()})
 	require.NoError(t, err)
+	key, err := verified.DeviceKey().EC()
+	require.NoError(t, err)
 	require.NotEqual(t, old, chain.Device.CHR)
 	require.NotEqual(t, cvc.EmulatorIssuer().Certificate.CHR, chain.Issuer.CHR, "UPDATE-7")
 	require.Len(t, p.Chips, 1)
@@ -254,7 +256,7 @@ func requireUpdated(t testing.TB, card *chiptest.Card, b *books, old cvc.Name, t
 			require.Equal(t, i < last, d.Superseded)
 		}
 		require.Equal(t, old, r.Devices[last-1].Name)
-		require.Equal(t, portal.Device{Name: chain.Device.CHR, Path: verified.Path(), Firmware: r.Devices[last].Firmware}, r.Devices[last])
+		require.Equal(t, portal.Device{Name: chain.Device.CHR, Path: verified.Path(), Key: key.Bytes(), Firmware: r.Devices[last].Firmware}, r.Devices[last])
 		require.Equal(t, to, r.Devices[last].Firmware.String())
 	}
 	require.Equal(t, []byte(nil), card.File(pkcs15.File(pkcs15.PrefixCertificate, 1)))

@@ -166,7 +166,7 @@ func (u *update) whole(ctx context.Context, seen Inspection) (Done, error) {
 		if err := b.charge(target.Issuer, 1); err != nil {
 			return err
 		}
-		running = Running{Old: seen.device(), OldKey: seen.Key(), To: target.Version, Blocked: d.Blocked, Issuer: target.Issuer, Name: name}
+		running = Running{Old: seen.device(), To: target.Version, Blocked: d.Blocked, Issuer: target.Issuer, Name: name}
 		if b.Chip.Running = &running; d.Blocked {
 			b.Chip.Blocked++
 		}
@@ -181,7 +181,7 @@ func (u *update) whole(ctx context.Context, seen Inspection) (Done, error) {
 
 // device is what the books keep of a device.
 func (i Inspection) device() Device {
-	return Device{Name: i.Device.Device.CHR, Path: i.Device.Path(), Firmware: i.Version()}
+	return Device{Name: i.Device.Device.CHR, Path: i.Device.Path(), Key: i.Key(), Firmware: i.Version()}
 }
 
 // load replaces the application, or what a load before has left of it.

@@ -173,7 +173,7 @@ func (a *Accounts) recognise(tx *records.Tx, p Proof) (Token, error) {
 	}
 	var superseded int
 	err = tx.QueryRow(`SELECT (SELECT COUNT(*) FROM tokens WHERE path = ? AND public_key = ? AND status = 'superseded')
-		+ (SELECT COUNT(*) FROM devices WHERE path = ? AND superseded = 1)`, p.Path(), p.Key(), p.Path()).Scan(&superseded)
+		+ (SELECT COUNT(*) FROM devices WHERE path = ? AND (public_key = ? OR public_key IS NULL) AND superseded = 1)`, p.Path(), p.Key(), p.Path(), p.Key()).Scan(&superseded)
 	if err != nil {
 		return Token{}, err
 	}

@@ -546,6 +546,22 @@ func TestS22_AnUpdatedDeviceIsRegisteredAgain(t *testing.T) {
 	require.Len(t, list, 2)
 }
 
+// A device with the path of one that was updated, and another key, is not superseded:
+// whoever knows the published issuer can make such a one and have it updated.
+func TestLogin_AnUpdatedTwin(t *testing.T) {
+	t.Parallel()
+	s := open(t, account.Options{})
+	genuine, twin := manufacture(t, "4.1", 41), manufacture(t, "4.0", 41)
+	before := twin.Copy()
+	done, err := portal.Update(t.Context(), twin, portal.Order{Ledger: s.store.Ledger(), Rand: rand.Reader, Now: day})
+	require.NoError(t, err)
+	_, got := s.loggedIn(t, genuine)
+	require.Equal(t, done.Old.Path, got.Token.Path)
+	login(t, before)
+	_, _, err = s.connect(t, before, account.RAMID(s.begin(t)))
+	require.ErrorIs(t, err, account.ErrSuperseded)
+}
+
 // A session takes so many attempts and no more.
 func TestLogin_Limit(t *testing.T) {
 	t.Parallel()

@@ -99,16 +99,16 @@ func (t *Tx) chip(chip portal.ChipID) (r portal.Record, err error) {
 	}
 	err = t.Each(func(scan func(...any) error) error {
 		var d portal.Device
-		err := scan(&d.Name, &d.Path, version{&d.Firmware}, &d.Superseded)
+		err := scan(&d.Name, &d.Path, &d.Key, version{&d.Firmware}, &d.Superseded)
 		r.Devices = append(r.Devices, d)
 		return err
-	}, "SELECT name, path, firmware, superseded FROM devices WHERE chip = ? ORDER BY position", string(chip))
+	}, "SELECT name, path, public_key, firmware, superseded FROM devices WHERE chip = ? ORDER BY position", string(chip))
 	if err != nil {
 		return r, err
 	}
 	var u portal.Running
 	err = t.QueryRow("SELECT old_name, old_path, old_firmware, old_key, firmware, blocked, issuer, name, certificate FROM updates WHERE chip = ?", string(chip)).
-		Scan(&u.Old.Name, &u.Old.Path, version{&u.Old.Firmware}, &u.OldKey, version{&u.To}, &u.Blocked, &u.Issuer, &u.Name, &u.Certificate)
+		Scan(&u.Old.Name, &u.Old.Path, version{&u.Old.Firmware}, &u.Old.Key, version{&u.To}, &u.Blocked, &u.Issuer, &u.Name, &u.Certificate)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return r, nil
@@ -151,8 +151,9 @@ func (t *Tx) saveChip(chip portal.ChipID, r portal.Record) error {
 		return err
 	}
 	for n, d := range r.Devices {
-		_, err := t.Exec("INSERT INTO devices VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (chip, position) DO UPDATE SET superseded = excluded.superseded",
-			id, n+1, string(d.Name), d.Path, d.Firmware.String(), d.Superseded)
+		_, err := t.Exec(`INSERT INTO devices (chip, position, name, path, public_key, firmware, superseded) VALUES (?, ?, ?, ?, ?, ?, ?)
+			ON CONFLICT (chip, position) DO UPDATE SET superseded = excluded.superseded`,
+			id, n+1, string(d.Name), d.Path, d.Key, d.Firmware.String(), d.Superseded)
 		if err != nil {
 			return err
 		}
@@ -167,6 +168,6 @@ func (t *Tx) saveChip(chip portal.ChipID, r portal.Record) error {
 	}
 	_, err = t.Exec(`INSERT INTO updates (chip, old_name, old_path, old_firmware, old_key, firmware, blocked, issuer, name, certificate)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, id,
-		string(u.Old.Name), u.Old.Path, u.Old.Firmware.String(), u.OldKey, u.To.String(), u.Blocked, string(u.Issuer), string(u.Name), u.Certificate)
+		string(u.Old.Name), u.Old.Path, u.Old.Firmware.String(), u.Old.Key, u.To.String(), u.Blocked, string(u.Issuer), string(u.Name), u.Certificate)
 	return err
 }

@@ -41,7 +41,7 @@ func TestLedger(t *testing.T) {
 	require.NoError(t, err)
 	l := s.Ledger()
 	device := func(n int, superseded bool) portal.Device {
-		return portal.Device{Name: cvc.Name(fmt.Sprintf("DENK99%05d00000", n)), Path: fmt.Sprintf("/ROOT/ISSUER/DENK99%05d", n), Firmware: portal.Version{Major: 4, Minor: byte(n)}, Superseded: superseded}
+		return portal.Device{Name: cvc.Name(fmt.Sprintf("DENK99%05d00000", n)), Path: fmt.Sprintf("/ROOT/ISSUER/DENK99%05d", n), Key: []byte{4, byte(n)}, Firmware: portal.Version{Major: 4, Minor: byte(n)}, Superseded: superseded}
 	}
 	record := portal.Record{
 		Blocked: 3, Devices: []portal.Device{device(0, true), device(1, false)},

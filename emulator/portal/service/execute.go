@@ -287,6 +287,9 @@ func (w *work) stopped(why error) error {
 			err = d.move(to, text)
 		default:
 			err = d.step(refuse, text)
+			if err == nil && d.request.Data.Token != 0 && d.by.Account == d.request.Account {
+				err = d.inform(text) // nobody was at a page when the card connected
+			}
 		}
 		r = d.request
 		return err
@@ -507,7 +510,7 @@ func (w *work) supersede(tx *records.Tx, was portal.Running) error {
 	var id, owner int64
 	// A token of the same path with another key is another device. Updates that began
 	// before keys were kept have none.
-	err := tx.QueryRow("SELECT id, COALESCE(account, 0) FROM tokens WHERE path = ?1 AND status = 'active' AND (public_key = ?2 OR length(?2) = 0)", old.Path, append([]byte{}, was.OldKey...)).
+	err := tx.QueryRow("SELECT id, COALESCE(account, 0) FROM tokens WHERE path = ?1 AND status = 'active' AND (public_key = ?2 OR length(?2) = 0)", old.Path, append([]byte{}, old.Key...)).
 		Scan(&id, &owner)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil

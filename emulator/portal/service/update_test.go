@@ -2,6 +2,7 @@ package service_test
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"testing"
 
@@ -101,6 +102,28 @@ func TestInReader_Refused(t *testing.T) {
 		_, err = w.Do(t.Context(), alice, request.ID, service.DoCancel, service.Data{})
 		require.NoError(t, err)
 	}
+}
+
+// Nobody is at a page when a remote update is refused: its owner is told by mail.
+func TestUnannounced_Refused(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	alice, bob := w.person(t, "alice@example.org"), w.person(t, "bob@example.org")
+	for _, who := range []service.Actor{alice, bob} {
+		card := situation{firmware: "4.0", keys: true}.card(t, fmt.Sprint("refused ", who.Account))
+		token := w.register(t, who, card)
+		if who == bob { // who wants no mail
+			w.write(t, func(tx *records.Tx) error {
+				_, err := tx.Exec("UPDATE accounts SET notify_requests = 0 WHERE id = ?", bob.Account)
+				return err
+			})
+		}
+		request := w.submitted(t, who, service.FirmwareUpdate, service.Data{Token: token})
+		require.Error(t, w.Unannounced(t.Context(), &reader{Card: card}))
+		w.get(t, who, request.ID, service.Edit)
+	}
+	require.Equal(t, []string{"Service request 1"}, w.mails(t, "alice@example.org"))
+	require.Empty(t, w.mails(t, "bob@example.org"))
 }
 
 // A registered card is updated when it connects next, without a session and without a
