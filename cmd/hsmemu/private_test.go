@@ -24,7 +24,7 @@ import (
 // that spend a minute in sc-hsm-tool, where it derives the keys of DKEK shares:
 // one transport has to be enough for them. TestScript plays both.
 var (
-	throughVPCD = []string{"bad_input", "conform", "listen", "readers", "shipped"}
+	throughVPCD = []string{"bad_input", "conform", "console", "listen", "readers", "shipped"}
 	slow        = []string{"dkek", "import_pem", "import_pkcs12"}
 )
 
