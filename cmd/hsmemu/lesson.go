@@ -11,7 +11,6 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"time"
@@ -113,11 +112,8 @@ func newLessonCommand(a *app) *cobra.Command {
 	return cmd
 }
 
-// lessonFile says where the lesson of a state folder goes on.
-const lessonFile = "lesson"
-
 // lessonHere is the lesson that this shell is in, or else the one that was started
-// last in another terminal.
+// last in another terminal and goes on.
 func (a *app) lessonHere() (*lesson.Session, error) {
 	if dir := a.env(lesson.EnvSession); dir != "" {
 		return lesson.Join(dir)
@@ -126,7 +122,7 @@ func (a *app) lessonHere() (*lesson.Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	return lesson.Find(filepath.Join(d.Path(), lessonFile))
+	return lesson.Find(d.Path())
 }
 
 func (a *app) listLessons() error {
@@ -172,7 +168,7 @@ func (a *app) teach(ctx context.Context, l *lesson.Lesson, o lesson.Options, pag
 		return errors.Join(fmt.Errorf("begin the lesson: %w", err), shown.Close())
 	}
 	closeAll := func() error { return errors.Join(shown.Close(), p.Close()) }
-	withdraw, err := p.Announce(filepath.Join(d.Path(), lessonFile))
+	withdraw, err := p.Announce(d.Path())
 	if err != nil {
 		return errors.Join(err, closeAll())
 	}
@@ -332,7 +328,11 @@ func (a *app) prove(ctx context.Context, lessons []string, limit time.Duration) 
 			return errInterrupted
 		}
 		if err == nil {
-			fmt.Fprintf(a.out, "%s: %d steps hold\n", name, len(l.Steps))
+			hold := "1 step holds"
+			if n := len(l.Steps); n != 1 {
+				hold = fmt.Sprintf("%d steps hold", n)
+			}
+			fmt.Fprintf(a.out, "%s: %s\n", name, hold)
 			continue
 		}
 		failed = true

@@ -31,7 +31,7 @@ func TestConsole_ResultsOfAClass(t *testing.T) {
 	require.NoError(t, lesson.Post(t.Context(), c.results, resultOf("alice", 2, 4, false)))
 	b.Until("document.querySelectorAll('[data-panel=results] tbody tr').length === 2")
 	table := browsertest.Value[string](b, "document.querySelector('[data-panel=results] tbody').innerText")
-	for _, want := range []string{"<b>bob</b>\tA & B\t✓ solved, 1 hints\t–\t–", "alice\tA & B\t–\tnot yet, 4 tries, 1 hints\t–"} {
+	for _, want := range []string{"<b>bob</b>\tA & B\t✓ solved, 1 hint\t–\t–", "alice\tA & B\t–\tnot yet, 4 tries, 1 hint\t–"} {
 		require.Contains(t, table, want)
 	}
 	require.Zero(t, browsertest.Value[int](b, "document.querySelectorAll('[data-panel=results] b').length"))

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"html/template"
 	"io"
@@ -139,7 +140,11 @@ func (c *Class) take(w http.ResponseWriter, q *http.Request) {
 	d.DisallowUnknownFields()
 	err := d.Decode(&r)
 	if err == nil {
-		err = r.check()
+		if _, more := d.Token(); !errors.Is(more, io.EOF) {
+			err = errors.New("something stands behind its end")
+		} else {
+			err = r.check()
+		}
 	}
 	if err != nil {
 		http.Error(w, "not a result: "+err.Error(), http.StatusBadRequest)
@@ -207,7 +212,7 @@ var table = template.Must(template.New("").Parse(`<!DOCTYPE html>
 <style>:root{color-scheme:light dark}body{font:1.2rem system-ui,sans-serif;margin:2rem}table{border-collapse:collapse}th,td{border:1px solid #888;padding:.3em .7em;text-align:left}.solved{font-weight:bold}</style>
 </head><body><main><h1>Class</h1>
 <table><thead><tr><th scope="col">Student</th><th scope="col">Lesson</th><th scope="col">Steps</th></tr></thead><tbody>
-{{range .}}<tr><th scope="row">{{.Student}}</th><td>{{.Lesson}}</td><td>{{range $i, $s := .Steps}}{{if $i}} · {{end}}{{if $s.Solved}}<span class="solved">solved</span>{{else if $s.Tries}}{{$s.Tries}} tries{{else}}–{{end}}{{if $s.Hints}} ({{$s.Hints}} hints){{end}}{{end}}</td></tr>
+{{range .}}<tr><th scope="row">{{.Student}}</th><td>{{.Lesson}}</td><td>{{range $i, $s := .Steps}}{{if $i}} · {{end}}{{if $s.Solved}}<span class="solved">solved</span>{{else if $s.Tries}}{{$s.Tries}} {{if eq $s.Tries 1}}try{{else}}tries{{end}}{{else}}–{{end}}{{if $s.Hints}} ({{$s.Hints}} hint{{if ne $s.Hints 1}}s{{end}}){{end}}{{end}}</td></tr>
 {{else}}<tr><td colspan="3">no results yet</td></tr>
 {{end}}</tbody></table></main></body></html>
 `))

@@ -50,7 +50,7 @@ func TestClass(t *testing.T) {
 	page := get(t, url, "text/html")
 	require.Contains(t, page, "&lt;b&gt;bob&lt;/b&gt;</th><td>A &amp; B</td>")
 	require.NotContains(t, page, "<b>")
-	require.Contains(t, page, `<span class="solved">solved</span> (1 hints) · 2 tries (1 hints) · –`)
+	require.Contains(t, page, `<span class="solved">solved</span> (1 hint) · 2 tries (1 hint) · –`)
 	require.Less(t, strings.Index(page, "bob"), strings.Index(page, "alice"))
 	require.Contains(t, get(t, url, "application/json"), `"student":"alice","lesson":"A \u0026 B"`)
 	require.ErrorContains(t, lesson.Post(t.Context(), url, result("carol", 1, false)), "507 Insufficient Storage: the class is full")
@@ -80,6 +80,8 @@ func TestClass_Refuses(t *testing.T) {
 		{"step 0", "POST", "application/json", "", strings.Replace(good, `"step":1`, `"step":0`, 1), 400},
 		{"negative", "POST", "application/json", "", strings.Replace(good, `"tries":1`, `"tries":-1`, 1), 400},
 		{"another schema", "POST", "application/json", "", strings.Replace(good, `"schema":1`, `"schema":2`, 1), 400},
+		{"text behind it", "POST", "application/json", "", good + "x", 400},
+		{"another behind it", "POST", "application/json", "", good + good, 400},
 		{"unknown member", "POST", "application/json", "", strings.Replace(good, `"schema"`, `"x":1,"schema"`, 1), 400},
 	} {
 		q, err := http.NewRequestWithContext(t.Context(), c.method, url, strings.NewReader(c.body))

@@ -514,29 +514,60 @@ func (s *Session) Changes() string {
 	return b.String()
 }
 
-// Announce writes down in a file where the session is, so that Find finds it from
-// another terminal. The file belongs to the session that was announced last.
-func (s *Session) Announce(file string) (withdraw func() error, err error) {
-	if err := os.WriteFile(file, []byte(s.dir), 0o600); err != nil {
+// announced ends the name of a file that says where a session is.
+const announced = ".lesson"
+
+// Announce writes down in a folder where the session is, in a file of its own, so that
+// Find finds it from another terminal.
+func (s *Session) Announce(folder string) (withdraw func() error, err error) {
+	f, err := os.CreateTemp(folder, "*"+announced)
+	if err != nil {
 		return nil, err
 	}
+	_, err = f.WriteString(s.dir)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return nil, errors.Join(err, os.Remove(f.Name()))
+	}
 	return func() error {
-		if at, err := os.ReadFile(file); err != nil || string(at) != s.dir {
+		err := os.Remove(f.Name())
+		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
-		return os.Remove(file)
+		return err
 	}, nil
 }
 
-// Find joins the session that was announced in a file. Error: ErrNoSession.
-func Find(file string) (*Session, error) {
-	dir, err := os.ReadFile(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, ErrNoSession
-	} else if err != nil {
+// Find joins the session that was announced last in a folder, of those that go on. What
+// is left of others, whose process was killed, is removed. Error: ErrNoSession.
+func Find(folder string) (*Session, error) {
+	entries, err := os.ReadDir(folder)
+	if err != nil {
 		return nil, err
 	}
-	return Join(string(dir))
+	var files []fs.FileInfo
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && info.Mode().IsRegular() && strings.HasSuffix(info.Name(), announced) {
+			files = append(files, info)
+		}
+	}
+	slices.SortFunc(files, func(a, b fs.FileInfo) int { return b.ModTime().Compare(a.ModTime()) })
+	for _, f := range files {
+		file := filepath.Join(folder, f.Name())
+		dir, err := os.ReadFile(file)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && len(dir) == 0 {
+			continue // withdrawn, or about to be written
+		} else if err != nil {
+			return nil, err
+		}
+		s, err := Join(string(dir))
+		if !errors.Is(err, ErrNoSession) {
+			return s, err
+		}
+		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	return nil, ErrNoSession
 }
 
 // ExpectAll compares a card with expectations, as Expect does with one, and what was

@@ -1,0 +1,56 @@
+//go:build linux
+
+package lesson_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"hsmemu/emulator"
+	"hsmemu/emulator/lesson"
+)
+
+// Of several lessons in one home the one that was begun last is found, and when it
+// has ended, or is gone without a word, the one before it, which goes on.
+func TestFind_TheLastThatGoesOn(t *testing.T) {
+	t.Parallel()
+	files := folder()
+	files["lesson.json"].Data = []byte(strings.Replace(folderText("lesson.json"), `"cards": ["lab"],`, "", 1))
+	l, err := lesson.Load(files)
+	require.NoError(t, err)
+	home := t.TempDir()
+	begin := func() (p *lesson.Player, withdraw func() error) {
+		t.Helper()
+		p, err := lesson.Begin(t.Context(), l, lesson.Options{Program: "hsmemu", World: emulator.System()})
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, p.Close()) })
+		withdraw, err = p.Announce(home)
+		require.NoError(t, err)
+		return p, withdraw
+	}
+	found := func(want *lesson.Player) {
+		t.Helper()
+		s, err := lesson.Find(home)
+		require.NoError(t, err)
+		require.Equal(t, want.Dir(), s.Dir())
+	}
+	first, firstEnds := begin()
+	found(first)
+	second, secondEnds := begin()
+	found(second)
+	third, _ := begin()
+	found(third)
+	require.NoError(t, third.Close()) // as if it had been killed
+	found(second)
+	require.NoError(t, secondEnds())
+	found(first)
+	require.NoError(t, firstEnds())
+	_, err = lesson.Find(home)
+	require.ErrorIs(t, err, lesson.ErrNoSession)
+	left, err := os.ReadDir(home)
+	require.NoError(t, err)
+	require.Empty(t, left)
+}
