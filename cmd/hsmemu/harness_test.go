@@ -64,6 +64,7 @@ type runner struct {
 	cmd  *exec.Cmd
 	out  *bufio.Reader
 	said *said
+	draining sync.Once
 }
 
 // said keeps what a process says.
@@ -122,10 +123,16 @@ func (p *runner) ready(t *testing.T) {
 	}
 }
 
+// drain reads what it still says, to its end. Whoever calls it beside others waits for
+// the one that reads.
+func (p *runner) drain() {
+	p.draining.Do(func() { _, _ = io.Copy(io.Discard, p.out) })
+}
+
 // kill ends it as nothing else can: between any two instructions.
 func (p *runner) kill() {
 	_ = p.cmd.Process.Kill()
-	_, _ = io.Copy(io.Discard, p.out)
+	p.drain()
 	_ = p.cmd.Wait() // killed
 }
 
@@ -134,7 +141,7 @@ func (p *runner) ended(t *testing.T) {
 	t.Helper()
 	late := time.AfterFunc(patience, func() { _ = p.cmd.Process.Kill() })
 	defer late.Stop()
-	_, _ = io.Copy(io.Discard, p.out)
+	p.drain()
 	require.NoError(t, p.cmd.Wait(), "it said %s", p.said)
 	require.Empty(t, p.said.String())
 }

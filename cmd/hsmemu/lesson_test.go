@@ -140,8 +140,11 @@ func TestLesson_Prove(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			dir := writeLesson(t, map[string]string{c.file: c.text})
-			out, err := newHome(t).command("lesson", "check", "--limit", "1s", dir).CombinedOutput()
+			dir, limit := writeLesson(t, map[string]string{c.file: c.text}), "60s" // slow machines are none of its faults
+			if c.name == "verify hangs" {
+				limit = "1s"
+			}
+			out, err := newHome(t).command("lesson", "check", "--limit", limit, dir).CombinedOutput()
 			require.Contains(t, string(out), c.want)
 			require.Equal(t, c.name != "it holds", err != nil, "%s", out)
 		})

@@ -56,7 +56,7 @@ func (h *home) servePortal(data string, by ...string) *portalProcess {
 	require.NoError(h.t, err, "the portal does not open its folder: %s", p.said)
 	p.url = strings.TrimSuffix(strings.TrimSpace(line), "/rt/paas")
 	p.ready(h.t)
-	go func() { _, _ = io.Copy(io.Discard, p.out) }() // else it waits for its reader
+	go p.drain() // else it waits for its reader
 	return p
 }
 
