@@ -61,9 +61,9 @@ func (h *home) file(card string) string { return filepath.Join(h.dir, card+".car
 
 // runner is a process that runs cards.
 type runner struct {
-	cmd  *exec.Cmd
-	out  *bufio.Reader
-	said *said
+	cmd      *exec.Cmd
+	out      *bufio.Reader
+	said     *said
 	draining sync.Once
 }
 
