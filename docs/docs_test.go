@@ -1,3 +1,4 @@
+// Package docs_test holds the documentation to what is so: it has tests alone.
 package docs_test
 
 import (

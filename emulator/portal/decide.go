@@ -11,8 +11,8 @@ import (
 const (
 	// TextNotReady has the issuer's name in place of %s.
 	TextNotReady = "Device Issuer CA %s not ready. Already logged in and licenses available ?"
-	TextKeys     = "SmartCard-HSM contains keys. Please remove keys first"
-	TextLatest   = "Firmware is already the latest available version (Edit)"
+	textKeys     = "SmartCard-HSM contains keys. Please remove keys first"
+	textLatest   = "Firmware is already the latest available version (Edit)"
 	// TextScheduled tells that an update is going to run.
 	TextScheduled = "Request scheduled (Submit)"
 	// TextFailed is told after any failure, also if nothing was changed.
@@ -25,8 +25,8 @@ const (
 	textGeneration = "No firmware for this generation of SmartCard-HSM"
 )
 
-// MostBlocked is how often a chip can be updated because its SO-PIN is blocked.
-const MostBlocked = 5
+// mostBlocked is how often a chip can be updated because its SO-PIN is blocked.
+const mostBlocked = 5
 
 // Reason is why a card is not updated.
 type Reason int
@@ -90,9 +90,9 @@ var rules = []struct {
 }{
 	{IssuerNotReady, TextNotReady, func(f facts) bool { return !f.ready }},
 	{OtherGeneration, textGeneration, func(f facts) bool { return !f.generation }},
-	{Latest, TextLatest, func(f facts) bool { return !f.older && !f.same }},
-	{Latest, TextLatest, func(f facts) bool { return f.same && !f.blocked }},
-	{HasKeys, TextKeys, func(f facts) bool { return f.keys && !f.blocked }},
+	{Latest, textLatest, func(f facts) bool { return !f.older && !f.same }},
+	{Latest, textLatest, func(f facts) bool { return f.same && !f.blocked }},
+	{HasKeys, textKeys, func(f facts) bool { return f.keys && !f.blocked }},
 	{LimitReached, textLimit, func(f facts) bool { return !f.plain() && f.fiveBefore }},
 }
 
@@ -106,7 +106,7 @@ func Decide(i Inspection, r Record, t Target) Decision {
 	f := facts{
 		ready: t.IssuerReady, generation: have.Major == t.Version.Major,
 		older: have.Compare(t.Version) < 0, same: have == t.Version,
-		keys: len(i.Keys()) > 0, blocked: i.Blocked(), fiveBefore: r.Blocked >= MostBlocked,
+		keys: len(i.Keys()) > 0, blocked: i.Blocked(), fiveBefore: r.Blocked >= mostBlocked,
 	}
 	for _, rule := range rules {
 		switch {

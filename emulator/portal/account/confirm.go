@@ -20,18 +20,9 @@ func (a *Accounts) AskConfirmation(ctx context.Context, email, source string) er
 	if err != nil {
 		return err
 	}
-	secret, err := newCode(a.store.Rand())
-	if err != nil {
-		return fmt.Errorf("draw an activation code: %w", err)
-	}
 	return a.store.Write(ctx, func(tx *records.Tx) error {
-		if err := a.attemptCode(tx, address, source); err != nil {
-			return err
-		}
-		if err := a.keepCode(tx, purposeConfirm, address, address, []byte(purposeConfirm), secret); err != nil {
-			return err
-		}
-		if _, err := Queue(tx, confirmationMail(address, secret, a.o.Code)); err != nil {
+		mail := func(secret string) Mail { return confirmationMail(address, secret, a.o.Code) }
+		if err := a.sendCode(tx, source, purposeConfirm, address, address, []byte(purposeConfirm), mail); err != nil {
 			return err
 		}
 		return tx.Audit(records.Event{Action: "activation code sent", Object: address, Detail: "for a certificate"})
@@ -83,6 +74,24 @@ func (a *Accounts) Confirm(ctx context.Context, email, entered string) error {
 	if err == nil {
 		err = wrong
 	}
+	return err
+}
+
+// sendCode draws a code, keeps it, as keepCode says, and puts the mail that brings it
+// into the outbox. It counts the attempt by the address and by the source. Error:
+// *RateError.
+func (a *Accounts) sendCode(tx *records.Tx, source, purpose, subject, address string, salt []byte, mail func(secret string) Mail) error {
+	if err := a.attemptCode(tx, address, source); err != nil {
+		return err
+	}
+	secret, err := newCode(a.store.Rand())
+	if err != nil {
+		return fmt.Errorf("draw an activation code: %w", err)
+	}
+	if err := a.keepCode(tx, purpose, subject, address, salt, secret); err != nil {
+		return err
+	}
+	_, err = Queue(tx, mail(secret))
 	return err
 }
 

@@ -201,10 +201,6 @@ func (a *Accounts) Enrol(ctx context.Context, cookie, email, source string) erro
 	if err != nil {
 		return err
 	}
-	secret, err := newCode(a.store.Rand())
-	if err != nil {
-		return fmt.Errorf("draw an activation code: %w", err)
-	}
 	return a.store.Write(ctx, func(tx *records.Tx) error {
 		s, err := registering(tx, cookie)
 		if err != nil {
@@ -214,13 +210,8 @@ func (a *Accounts) Enrol(ctx context.Context, cookie, email, source string) erro
 		if err := attempt(tx, "activation codes for this token", s.Token.Path, a.o.Limits.CodesOfToken); err != nil {
 			return err
 		}
-		if err := a.attemptCode(tx, address, source); err != nil {
-			return err
-		}
-		if err := a.keepCode(tx, purposeRegister, hex.EncodeToString(s.hash), address, []byte(s.Token.Path), secret); err != nil {
-			return err
-		}
-		if _, err := Queue(tx, activationMail(address, secret, s.Token.Path, a.o.Code)); err != nil {
+		mail := func(secret string) Mail { return activationMail(address, secret, s.Token.Path, a.o.Code) }
+		if err := a.sendCode(tx, source, purposeRegister, hex.EncodeToString(s.hash), address, []byte(s.Token.Path), mail); err != nil {
 			return err
 		}
 		return tx.Audit(records.Event{Token: s.Token.Path, Action: "activation code sent", Object: address})

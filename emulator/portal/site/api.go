@@ -14,14 +14,10 @@ import (
 	"hsmemu/emulator/portal/service"
 )
 
-// PrefixAPI is where the interface for programs begins. Its description is served
-// below it, at openapi.json.
-const PrefixAPI = "/api/"
-
 // api registers the interface for programs. A program names its session by the header
 // Authorization: Bearer, or in the path; it has no cookie, so no other site's page can
-// act for it.
-func (s *Site) api() {
+// act for it. Its description is served at openapi.json.
+func (s *site) api() {
 	read, change := s.read, s.pages.Change
 	read("/api/openapi.json", func(w http.ResponseWriter, _ *http.Request) {
 		content, _ := files.ReadFile("page/openapi.json") // it is embedded
@@ -226,7 +222,7 @@ func requestOf(q service.Request, log []service.Line) requestJSON {
 	return out
 }
 
-func (s *Site) requestAPI(r *http.Request, p account.Session, id int64) (int, any, error) {
+func (s *site) requestAPI(r *http.Request, p account.Session, id int64) (int, any, error) {
 	q, err := s.Service.Get(r.Context(), p.Actor(), id)
 	if err != nil {
 		return 0, nil, err
@@ -235,7 +231,7 @@ func (s *Site) requestAPI(r *http.Request, p account.Session, id int64) (int, an
 	return http.StatusOK, requestOf(q, log), err
 }
 
-func (s *Site) issuersAPI(r *http.Request, p account.Session) (int, any, error) {
+func (s *site) issuersAPI(r *http.Request, p account.Session) (int, any, error) {
 	list, err := s.Service.Issuers(r.Context(), p.Actor())
 	type issuerJSON struct {
 		Name     string `json:"name"`
@@ -251,7 +247,7 @@ func (s *Site) issuersAPI(r *http.Request, p account.Session) (int, any, error) 
 }
 
 // after is the session once something was done in it.
-func (s *Site) after(r *http.Request, id string, err error) (int, any, error) {
+func (s *site) after(r *http.Request, id string, err error) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
@@ -266,7 +262,7 @@ func bearer(r *http.Request) string {
 }
 
 // by finds the session of a request.
-func (s *Site) by(f func(*http.Request, string, account.Session) (int, any, error)) func(*http.Request) (int, any, error) {
+func (s *site) by(f func(*http.Request, string, account.Session) (int, any, error)) func(*http.Request) (int, any, error) {
 	return func(r *http.Request) (int, any, error) {
 		id := r.PathValue("session")
 		if id == "" || id == "current" {
@@ -298,7 +294,7 @@ func decode(r *http.Request, to any) error {
 }
 
 // reply writes what f returns as JSON.
-func (s *Site) reply(f func(*http.Request) (int, any, error)) http.HandlerFunc {
+func (s *site) reply(f func(*http.Request) (int, any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		status, value, err := f(r)
 		if err != nil {

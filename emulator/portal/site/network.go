@@ -25,7 +25,7 @@ import (
 const PathRoot = "/se/devnet.pem"
 
 // root downloads the certificate of the developer network's authority.
-func (s *Site) root(w http.ResponseWriter, r *http.Request) {
+func (s *site) root(w http.ResponseWriter, r *http.Request) {
 	_, issuer, err := s.Service.DevNetAuthority(r.Context())
 	if err != nil {
 		http.Error(w, "There is no such certificate.", Status(err))
@@ -184,7 +184,7 @@ func (p *Portal) TLS(ctx context.Context, hosts []string) (*tls.Config, error) {
 
 // hsmsPage lists the HSMs that are connected: all of them to Operators of the whole
 // portal, and to those of a trust center their own.
-func (s *Site) hsmsPage(w http.ResponseWriter, r *http.Request, p account.Session) error {
+func (s *site) hsmsPage(w http.ResponseWriter, r *http.Request, p account.Session) error {
 	if !operates(p.Account) {
 		return account.ErrForbidden
 	}

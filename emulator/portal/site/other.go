@@ -18,7 +18,7 @@ import (
 // most is how many lines a page of subjects, of mail or of the audit log has.
 const most = 200
 
-func (s *Site) tokens(w http.ResponseWriter, r *http.Request, p account.Session) error {
+func (s *site) tokens(w http.ResponseWriter, r *http.Request, p account.Session) error {
 	list, err := s.Accounts.Tokens(r.Context(), p.Account.ID)
 	if err != nil {
 		return err
@@ -32,7 +32,7 @@ func (s *Site) tokens(w http.ResponseWriter, r *http.Request, p account.Session)
 	return nil
 }
 
-func (s *Site) removeToken(w http.ResponseWriter, r *http.Request, p account.Session) error {
+func (s *site) removeToken(w http.ResponseWriter, r *http.Request, p account.Session) error {
 	id, err := of(r)
 	if err != nil {
 		return err
@@ -44,7 +44,7 @@ func (s *Site) removeToken(w http.ResponseWriter, r *http.Request, p account.Ses
 	return nil
 }
 
-func (s *Site) preferences(w http.ResponseWriter, r *http.Request, p account.Session) error {
+func (s *site) preferences(w http.ResponseWriter, r *http.Request, p account.Session) error {
 	tick := map[bool]string{true: "1"}
 	show(w, http.StatusOK, "preferences", struct {
 		view
@@ -56,7 +56,7 @@ func (s *Site) preferences(w http.ResponseWriter, r *http.Request, p account.Ses
 	return nil
 }
 
-func (s *Site) setPreferences(w http.ResponseWriter, r *http.Request, p account.Session) error {
+func (s *site) setPreferences(w http.ResponseWriter, r *http.Request, p account.Session) error {
 	wanted := account.Preferences{Requests: r.PostFormValue("requests") != "", Security: r.PostFormValue("security") != ""}
 	if err := s.Accounts.SetPreferences(r.Context(), p.Actor(), wanted); err != nil {
 		return err
@@ -65,7 +65,7 @@ func (s *Site) setPreferences(w http.ResponseWriter, r *http.Request, p account.
 	return nil
 }
 
-func (s *Site) subjects(w http.ResponseWriter, r *http.Request, p account.Session) error {
+func (s *site) subjects(w http.ResponseWriter, r *http.Request, p account.Session) error {
 	skip, err := number(r.FormValue("skip"))
 	if err != nil {
 		return err
@@ -92,7 +92,7 @@ type holder struct {
 	Role  account.Role
 }
 
-func (s *Site) subject(w http.ResponseWriter, r *http.Request, p account.Session) error {
+func (s *site) subject(w http.ResponseWriter, r *http.Request, p account.Session) error {
 	id, err := of(r)
 	if err != nil {
 		return err
@@ -151,7 +151,7 @@ func starts(a account.Account, t service.Type, center int64) bool {
 }
 
 // changeSubject gives or takes a role, or enrolls somebody.
-func (s *Site) changeSubject(w http.ResponseWriter, r *http.Request, p account.Session) error {
+func (s *site) changeSubject(w http.ResponseWriter, r *http.Request, p account.Session) error {
 	id, err := of(r)
 	if err != nil {
 		return err
@@ -190,7 +190,7 @@ func grant(a account.Account, r *http.Request, subject int64) account.Grant {
 	return account.Grant{Account: a.ID, Role: account.Role(r.PostFormValue("role")), Subject: subject}
 }
 
-func (s *Site) issuers(w http.ResponseWriter, r *http.Request, p account.Session) error {
+func (s *site) issuers(w http.ResponseWriter, r *http.Request, p account.Session) error {
 	list, err := s.Service.Issuers(r.Context(), p.Actor())
 	if err != nil {
 		return err
@@ -203,7 +203,7 @@ func (s *Site) issuers(w http.ResponseWriter, r *http.Request, p account.Session
 	return nil
 }
 
-func (s *Site) addIssuer(w http.ResponseWriter, r *http.Request, p account.Session) error {
+func (s *site) addIssuer(w http.ResponseWriter, r *http.Request, p account.Session) error {
 	if _, err := s.Service.AddIssuer(r.Context(), p.Actor()); err != nil {
 		return err
 	}
@@ -211,7 +211,7 @@ func (s *Site) addIssuer(w http.ResponseWriter, r *http.Request, p account.Sessi
 	return nil
 }
 
-func (s *Site) setIssuer(w http.ResponseWriter, r *http.Request, p account.Session) error {
+func (s *site) setIssuer(w http.ResponseWriter, r *http.Request, p account.Session) error {
 	licences, err := number(r.PostFormValue("licences"))
 	if err != nil || licences > 1_000_000 {
 		return errForm
@@ -225,7 +225,7 @@ func (s *Site) setIssuer(w http.ResponseWriter, r *http.Request, p account.Sessi
 }
 
 // outbox shows mail: to administrators, and to everybody where no mail server is.
-func (s *Site) outbox(w http.ResponseWriter, r *http.Request) {
+func (s *site) outbox(w http.ResponseWriter, r *http.Request) {
 	_, p, err := s.session(r)
 	if err != nil && !errors.Is(err, account.ErrNoSession) {
 		s.fail(w, r, p, err)
@@ -248,7 +248,7 @@ func (s *Site) outbox(w http.ResponseWriter, r *http.Request) {
 	show(w, http.StatusOK, "outbox", v)
 }
 
-func (s *Site) audit(w http.ResponseWriter, r *http.Request, p account.Session) error {
+func (s *site) audit(w http.ResponseWriter, r *http.Request, p account.Session) error {
 	if err := s.Accounts.Allow(r.Context(), p.Actor(), account.SeeAudit, 0); err != nil {
 		return err
 	}
@@ -268,7 +268,7 @@ func (s *Site) audit(w http.ResponseWriter, r *http.Request, p account.Session) 
 }
 
 // notice is the form of a security notice, filled with one that was really sent.
-func (s *Site) notice(w http.ResponseWriter, r *http.Request, p account.Session) error {
+func (s *site) notice(w http.ResponseWriter, r *http.Request, p account.Session) error {
 	if err := s.Accounts.Allow(r.Context(), p.Actor(), account.SendNotice, 0); err != nil {
 		return err
 	}
@@ -288,7 +288,7 @@ func (s *Site) notice(w http.ResponseWriter, r *http.Request, p account.Session)
 	return nil
 }
 
-func (s *Site) sendNotice(w http.ResponseWriter, r *http.Request, p account.Session) error {
+func (s *site) sendNotice(w http.ResponseWriter, r *http.Request, p account.Session) error {
 	n := service.Notice{Subject: strings.TrimSpace(r.PostFormValue("subject")), Text: r.PostFormValue("text")}
 	for _, text := range strings.Fields(r.PostFormValue("versions")) {
 		var v portal.Version

@@ -56,7 +56,7 @@ type Portal struct {
 	Service  *service.Service
 	cards    *ram.Server
 	hsms     *cloudhsm.Service
-	pages    *Site
+	pages    *site
 	handler  http.Handler
 	mail     account.Sender
 	ended    func(service string, err error)
@@ -98,13 +98,13 @@ func Open(ctx context.Context, folder string, o Options) (*Portal, error) {
 		Ended: func(service string, _ *ram.Session, err error) { p.ended(service, err) },
 		Limit: CardsMax,
 	}
-	p.pages = New(Config{
+	p.pages = newSite(config{
 		Accounts: p.Accounts, Service: p.Service, Records: kept, HSMs: p.hsms, LocalOutbox: o.Mail == nil, TLS: o.TLS, Names: o.Names,
 	})
 	mux := http.NewServeMux()
 	mux.Handle(ram.Prefix, p.cards)
 	mux.Handle(soap.Path, caws)
-	mux.Handle("/", p.pages.Handler())
+	mux.Handle("/", p.pages.handler())
 	p.handler = mux
 	return p, nil
 }
@@ -113,8 +113,7 @@ func Open(ctx context.Context, folder string, o Options) (*Portal, error) {
 func (p *Portal) Handler() http.Handler { return p.handler }
 
 // Look sends the mail that is due, removes what has outlived its use and renews
-// revocation lists that end soon. The portal's
-// owner calls it every few seconds.
+// revocation lists that end soon. Serve calls it every few seconds.
 func (p *Portal) Look(ctx context.Context) error {
 	var failed []error
 	if p.mail != nil {

@@ -28,7 +28,7 @@ type field struct {
 }
 
 // home is the first page after a log-in (PORTAL-16).
-func (s *Site) home(w http.ResponseWriter, r *http.Request, p account.Session) error {
+func (s *site) home(w http.ResponseWriter, r *http.Request, p account.Session) error {
 	open, err := s.Service.List(r.Context(), p.Actor(), service.Page{Open: true, Most: 20})
 	if err != nil {
 		return err
@@ -56,7 +56,7 @@ func (s *Site) home(w http.ResponseWriter, r *http.Request, p account.Session) e
 	return nil
 }
 
-func (s *Site) requests(w http.ResponseWriter, r *http.Request, p account.Session) error {
+func (s *site) requests(w http.ResponseWriter, r *http.Request, p account.Session) error {
 	before, err := number(r.FormValue("before"))
 	if err != nil {
 		return err
@@ -99,7 +99,7 @@ func of(r *http.Request) (int64, error) {
 	return id, nil
 }
 
-func (s *Site) start(w http.ResponseWriter, r *http.Request, p account.Session) error {
+func (s *site) start(w http.ResponseWriter, r *http.Request, p account.Session) error {
 	center, err := number(r.PostFormValue("center"))
 	if err != nil {
 		return err
@@ -117,7 +117,7 @@ func seeRequest(w http.ResponseWriter, r *http.Request, id int64) {
 }
 
 // request shows a request.
-func (s *Site) request(w http.ResponseWriter, r *http.Request, p account.Session) error {
+func (s *site) request(w http.ResponseWriter, r *http.Request, p account.Session) error {
 	id, err := of(r)
 	if err != nil {
 		return err
@@ -127,7 +127,7 @@ func (s *Site) request(w http.ResponseWriter, r *http.Request, p account.Session
 
 // showRequest shows a request, after a step that failed with a problem and the form
 // that was sent.
-func (s *Site) showRequest(w http.ResponseWriter, r *http.Request, p account.Session, id int64, sent *service.Data, problem error) error {
+func (s *site) showRequest(w http.ResponseWriter, r *http.Request, p account.Session, id int64, sent *service.Data, problem error) error {
 	request, err := s.Service.Get(r.Context(), p.Actor(), id)
 	if err != nil {
 		return err
@@ -241,7 +241,7 @@ func about(d service.Data) (list []choice) {
 }
 
 // fields are the form of a type.
-func (s *Site) fields(r *http.Request, p account.Session, t service.Type, d service.Data) ([]field, error) {
+func (s *site) fields(r *http.Request, p account.Session, t service.Type, d service.Data) ([]field, error) {
 	tokens := field{Name: "token", Label: "SmartCard-HSM", Kind: "select", Value: strconv.FormatInt(d.Token, 10), Choices: []choice{{Value: "0", Text: "Current token in reader"}}}
 	registered, err := s.Accounts.Tokens(r.Context(), p.Account.ID)
 	if err != nil {
@@ -340,7 +340,7 @@ func form(r *http.Request) (service.Data, error) {
 }
 
 // do takes a step with a request.
-func (s *Site) do(w http.ResponseWriter, r *http.Request, p account.Session) error {
+func (s *site) do(w http.ResponseWriter, r *http.Request, p account.Session) error {
 	id, err := of(r)
 	if err != nil {
 		return err
@@ -360,7 +360,7 @@ func (s *Site) do(w http.ResponseWriter, r *http.Request, p account.Session) err
 }
 
 // events streams what happens to a request, as server-sent events.
-func (s *Site) events(w http.ResponseWriter, r *http.Request, p account.Session) error {
+func (s *site) events(w http.ResponseWriter, r *http.Request, p account.Session) error {
 	id, err := of(r)
 	if err != nil {
 		return err
@@ -395,7 +395,7 @@ func (s *Site) events(w http.ResponseWriter, r *http.Request, p account.Session)
 }
 
 // certificate downloads what a request has led to, with its chain.
-func (s *Site) certificate(w http.ResponseWriter, r *http.Request, p account.Session) error {
+func (s *site) certificate(w http.ResponseWriter, r *http.Request, p account.Session) error {
 	id, err := of(r)
 	if err != nil {
 		return err
@@ -417,7 +417,7 @@ func download(w http.ResponseWriter, name string, chain [][]byte) {
 	}
 }
 
-func (s *Site) crl(w http.ResponseWriter, r *http.Request) {
+func (s *site) crl(w http.ResponseWriter, r *http.Request) {
 	id, err := of(r)
 	var der []byte
 	if err == nil {
@@ -431,7 +431,7 @@ func (s *Site) crl(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(der)
 }
 
-func (s *Site) authority(w http.ResponseWriter, r *http.Request, p account.Session) error {
+func (s *site) authority(w http.ResponseWriter, r *http.Request, p account.Session) error {
 	id, err := number(strings.TrimSuffix(r.PathValue("file"), ".pem"))
 	if err != nil {
 		return service.ErrUnknown

@@ -465,7 +465,7 @@ func TestSecurity_ClosedStream(t *testing.T) {
 	running := func() int {
 		all := make([]byte, 4<<20)
 		all = all[:runtime.Stack(all, true)]
-		return bytes.Count(all, []byte("site.(*Site).events("))
+		return bytes.Count(all, []byte("site.(*site).events("))
 	}
 	require.Zero(t, running())
 	var ends []context.CancelFunc

@@ -1,10 +1,11 @@
-// Package site is the portal's web pages: log-in by a card, accounts and their cards,
-// service requests with their logs and the progress of an update, trust centers, and
-// what administrators do. Pages are HTML made here, with one small script that the
-// pages also work without.
+// Package site puts a whole portal together, and makes its web pages: log-in by a card,
+// accounts and their cards, service requests with their logs and the progress of an
+// update, trust centers, and what administrators do. Pages are HTML made here, with one
+// small script that the pages also work without. Programs have the same as JSON.
 //
-//	s := site.New(site.Config{Accounts: accounts, Service: requests, Records: records})
-//	err := web.Server{Handler: s.Handler()}.Serve(ctx, listener)
+//	p, err := site.Open(ctx, folder, site.Options{Records: records.Options{Now: time.Now}})
+//	defer p.Close()
+//	err = p.Serve(ctx, listener)
 //
 // It decides nothing: what may be done, and by whom, is for packages account and
 // service to say. GET changes nothing.
@@ -44,8 +45,8 @@ var pages = template.Must(template.New("").Funcs(template.FuncMap{
 	},
 }).ParseFS(files, "page/*.html"))
 
-// Config is what a Site is made of.
-type Config struct {
+// config is what a site is made of.
+type config struct {
 	Accounts *account.Accounts
 	Service  *service.Service
 	Records  *records.Store
@@ -60,33 +61,33 @@ type Config struct {
 	Names []string
 }
 
-// Site is the pages of a portal.
-type Site struct {
-	Config
+// site is the pages of a portal.
+type site struct {
+	config
 	pages web.Pages
 	// paths are those of the pages that GET reads.
 	paths []string
 }
 
 // read registers a page that changes nothing.
-func (s *Site) read(path string, h http.HandlerFunc) {
+func (s *site) read(path string, h http.HandlerFunc) {
 	s.paths = append(s.paths, path)
 	s.pages.Read(path, h)
 }
 
-// New makes the pages.
-func New(c Config) *Site {
-	s := &Site{Config: c}
+// newSite makes the pages.
+func newSite(c config) *site {
+	s := &site{config: c}
 	s.routes()
 	s.api()
 	return s
 }
 
-// Handler serves the pages, under the rules of package web.
-func (s *Site) Handler() http.Handler { return web.Guard{Names: s.Names}.Around(&s.pages) }
+// handler serves the pages, under the rules of package web.
+func (s *site) handler() http.Handler { return web.Guard{Names: s.Names}.Around(&s.pages) }
 
 // routes registers every page.
-func (s *Site) routes() {
+func (s *site) routes() {
 	read, change := s.read, s.pages.Change
 	read("/{$}", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, pathHome, http.StatusSeeOther) })
 	read("/se/style.css", web.Style)
@@ -174,7 +175,7 @@ func menu(a account.Account) []choice {
 	return list
 }
 
-func (s *Site) view(r *http.Request, p account.Session, title string) view {
+func (s *site) view(r *http.Request, p account.Session, title string) view {
 	return view{Title: title, Path: r.URL.Path, Person: p, Menu: menu(p.Account)}
 }
 
@@ -192,14 +193,14 @@ func show(w http.ResponseWriter, status int, name string, data any) {
 
 // cookie is the name of the session's cookie. Browsers take a name that begins with
 // __Host- by HTTPS alone and for this server alone.
-func (s *Site) cookie() string {
+func (s *site) cookie() string {
 	if s.TLS {
 		return "__Host-session"
 	}
 	return "hsmemu-session"
 }
 
-func (s *Site) setCookie(w http.ResponseWriter, value string, age int) {
+func (s *site) setCookie(w http.ResponseWriter, value string, age int) {
 	http.SetCookie(w, &http.Cookie{
 		Name: s.cookie(), Value: value, Path: "/", MaxAge: age, HttpOnly: true, Secure: s.TLS, SameSite: http.SameSiteStrictMode,
 	})
@@ -207,7 +208,7 @@ func (s *Site) setCookie(w http.ResponseWriter, value string, age int) {
 
 // session is that of a request: its cookie, empty if there is none, and what it has
 // come to.
-func (s *Site) session(r *http.Request) (string, account.Session, error) {
+func (s *site) session(r *http.Request) (string, account.Session, error) {
 	c, err := r.Cookie(s.cookie())
 	if err != nil {
 		return "", account.Session{State: account.Anonymous}, account.ErrNoSession
@@ -218,7 +219,7 @@ func (s *Site) session(r *http.Request) (string, account.Session, error) {
 
 // in has a page served to people who are logged in, and sends others to the entrance.
 // An error that it returns becomes a page.
-func (s *Site) in(f func(http.ResponseWriter, *http.Request, account.Session) error) http.HandlerFunc {
+func (s *site) in(f func(http.ResponseWriter, *http.Request, account.Session) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		_, p, err := s.session(r)
 		switch {
@@ -240,7 +241,7 @@ func (s *Site) in(f func(http.ResponseWriter, *http.Request, account.Session) er
 }
 
 // fail shows an error.
-func (s *Site) fail(w http.ResponseWriter, r *http.Request, p account.Session, err error) {
+func (s *site) fail(w http.ResponseWriter, r *http.Request, p account.Session, err error) {
 	status := Status(err)
 	s.askLater(w, err)
 	v := s.view(r, p, "That did not work")
@@ -250,7 +251,7 @@ func (s *Site) fail(w http.ResponseWriter, r *http.Request, p account.Session, e
 
 // askLater tells browsers and programs when to try again what was tried too often (RFC
 // 9110 §10.2.3).
-func (s *Site) askLater(w http.ResponseWriter, err error) {
+func (s *site) askLater(w http.ResponseWriter, err error) {
 	var often *account.RateError
 	if errors.As(err, &often) {
 		wait := max(1, int(often.After.Sub(s.Records.Now()).Seconds()+0.5))
@@ -324,7 +325,7 @@ func source(r *http.Request) string {
 }
 
 // ramURL is where a card connects to the session of a cookie.
-func (s *Site) ramURL(r *http.Request, cookie string) string {
+func (s *site) ramURL(r *http.Request, cookie string) string {
 	at := s.base(r) + ram.Prefix + "paas"
 	if cookie != "" {
 		at += "/" + account.RAMID(cookie)
@@ -333,7 +334,7 @@ func (s *Site) ramURL(r *http.Request, cookie string) string {
 }
 
 // base is how the browser calls this server.
-func (s *Site) base(r *http.Request) string {
+func (s *site) base(r *http.Request) string {
 	if s.TLS {
 		return "https://" + r.Host
 	}
@@ -341,7 +342,7 @@ func (s *Site) base(r *http.Request) string {
 }
 
 // entrance is the page that a session needs next.
-func (s *Site) entrance(w http.ResponseWriter, r *http.Request) {
+func (s *site) entrance(w http.ResponseWriter, r *http.Request) {
 	cookie, p, err := s.session(r)
 	if err != nil && !errors.Is(err, account.ErrNoSession) {
 		s.fail(w, r, p, err)
@@ -369,7 +370,7 @@ func (s *Site) entrance(w http.ResponseWriter, r *http.Request) {
 }
 
 // register is the page on which an unknown card is registered.
-func (s *Site) register(w http.ResponseWriter, r *http.Request, p account.Session, status int, problem string) {
+func (s *site) register(w http.ResponseWriter, r *http.Request, p account.Session, status int, problem string) {
 	v := s.view(r, p, "Register your card")
 	v.Error = problem
 	show(w, status, "enrol", struct {
@@ -380,7 +381,7 @@ func (s *Site) register(w http.ResponseWriter, r *http.Request, p account.Sessio
 }
 
 // state tells the script how far the session is.
-func (s *Site) state(w http.ResponseWriter, r *http.Request) {
+func (s *site) state(w http.ResponseWriter, r *http.Request) {
 	_, p, err := s.session(r)
 	if err != nil {
 		http.Error(w, "no session", http.StatusUnauthorized)
@@ -390,7 +391,7 @@ func (s *Site) state(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, "{\"state\":%q}\n", string(p.State))
 }
 
-func (s *Site) begin(w http.ResponseWriter, r *http.Request) {
+func (s *site) begin(w http.ResponseWriter, r *http.Request) {
 	cookie, _, err := s.Accounts.Begin(r.Context(), source(r))
 	if err != nil {
 		s.fail(w, r, account.Session{}, err)
@@ -401,7 +402,7 @@ func (s *Site) begin(w http.ResponseWriter, r *http.Request) {
 }
 
 // proceed gives the session a new cookie after the log-in.
-func (s *Site) proceed(w http.ResponseWriter, r *http.Request) {
+func (s *site) proceed(w http.ResponseWriter, r *http.Request) {
 	cookie, p, err := s.session(r)
 	if err == nil {
 		cookie, _, err = s.Accounts.Renew(r.Context(), cookie)
@@ -414,7 +415,7 @@ func (s *Site) proceed(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, pathHome, http.StatusSeeOther)
 }
 
-func (s *Site) logout(w http.ResponseWriter, r *http.Request) {
+func (s *site) logout(w http.ResponseWriter, r *http.Request) {
 	cookie, p, err := s.session(r)
 	if err == nil {
 		err = s.Accounts.Logout(context.WithoutCancel(r.Context()), cookie)
@@ -427,7 +428,7 @@ func (s *Site) logout(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, pathHome, http.StatusSeeOther)
 }
 
-func (s *Site) enrol(w http.ResponseWriter, r *http.Request) {
+func (s *site) enrol(w http.ResponseWriter, r *http.Request) {
 	cookie, p, err := s.session(r)
 	if err == nil {
 		err = s.Accounts.Enrol(r.Context(), cookie, r.PostFormValue("email"), source(r))
@@ -435,7 +436,7 @@ func (s *Site) enrol(w http.ResponseWriter, r *http.Request) {
 	s.registered(w, r, p, err, pathHome)
 }
 
-func (s *Site) activate(w http.ResponseWriter, r *http.Request) {
+func (s *site) activate(w http.ResponseWriter, r *http.Request) {
 	cookie, p, err := s.session(r)
 	if err == nil {
 		if _, err = s.Accounts.Activate(r.Context(), cookie, r.PostFormValue("code")); err == nil {
@@ -448,7 +449,7 @@ func (s *Site) activate(w http.ResponseWriter, r *http.Request) {
 }
 
 // registered goes on after a step of a registration, or shows its page again.
-func (s *Site) registered(w http.ResponseWriter, r *http.Request, p account.Session, err error, next string) {
+func (s *site) registered(w http.ResponseWriter, r *http.Request, p account.Session, err error, next string) {
 	switch status := Status(err); {
 	case err == nil:
 		http.Redirect(w, r, next, http.StatusSeeOther)

@@ -1,0 +1,66 @@
+package lesson
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// announced ends the name of a file that says where a session is.
+const announced = ".lesson"
+
+// Announce writes down in a folder where the session is, in a file of its own, so that
+// Find finds it from another terminal.
+func (s *Session) Announce(folder string) (withdraw func() error, err error) {
+	f, err := os.CreateTemp(folder, "*"+announced)
+	if err != nil {
+		return nil, err
+	}
+	_, err = f.WriteString(s.dir)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return nil, errors.Join(err, os.Remove(f.Name()))
+	}
+	return func() error {
+		err := os.Remove(f.Name())
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}, nil
+}
+
+// Find joins the session that was announced last in a folder, of those that go on. What
+// is left of others, whose process was killed, is removed. Error: ErrNoSession.
+func Find(folder string) (*Session, error) {
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		return nil, err
+	}
+	var files []fs.FileInfo
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && info.Mode().IsRegular() && strings.HasSuffix(info.Name(), announced) {
+			files = append(files, info)
+		}
+	}
+	slices.SortFunc(files, func(a, b fs.FileInfo) int { return b.ModTime().Compare(a.ModTime()) })
+	for _, f := range files {
+		file := filepath.Join(folder, f.Name())
+		dir, err := os.ReadFile(file)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && len(dir) == 0 {
+			continue // withdrawn, or about to be written
+		} else if err != nil {
+			return nil, err
+		}
+		s, err := Join(string(dir))
+		if !errors.Is(err, ErrNoSession) {
+			return s, err
+		}
+		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	return nil, ErrNoSession
+}
