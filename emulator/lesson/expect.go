@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"hsmemu/emulator/view"
 )
@@ -184,9 +185,10 @@ func compare(have, op, want string) bool {
 }
 
 // Seen reports whether one of the events in a file, JSON of a view.Event in each
-// line, is as all the words say: "sw=63C?" compares a member with a pattern. A file
-// that is not there has none. Error: ErrExpectation.
-func Seen(file string, words []string) (bool, error) {
+// line, happened at the time since or later and is as all the words say: "sw=63C?"
+// compares a member with a pattern. A file that is not there has none. Error:
+// ErrExpectation.
+func Seen(file string, since time.Time, words []string) (bool, error) {
 	type want struct{ name, pattern string }
 	var wants []want
 	known, err := members(view.Event{})
@@ -212,7 +214,9 @@ func Seen(file string, words []string) (bool, error) {
 		if json.Unmarshal(lines.Bytes(), &e) != nil {
 			continue // the last line may be about to be written
 		}
-		fits := true
+		var at time.Time
+		_ = json.Unmarshal(e["at"], &at) // without one it is of no step
+		fits := !at.Before(since)
 		for _, w := range wants {
 			text := string(e[w.name])
 			var s string

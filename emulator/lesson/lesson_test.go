@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 	"testing/fstest"
 
 	"github.com/stretchr/testify/require"
@@ -226,7 +227,7 @@ func TestExpect(t *testing.T) {
 
 func TestSeen(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "lab.jsonl")
-	found, err := lesson.Seen(file, []string{"sw=9000"})
+	found, err := lesson.Seen(file, time.Time{}, []string{"sw=9000"})
 	require.NoError(t, err)
 	require.False(t, found, "there is no file yet")
 	require.NoError(t, os.WriteFile(file, []byte(`{"command":"VERIFY","subject":"user PIN","sw":"63C2","query":false}
@@ -241,12 +242,20 @@ func TestSeen(t *testing.T) {
 		{[]string{"sw=63C2", "query=true"}, false}, // each in another event
 		{[]string{"command=SELECT"}, false},        // still being written
 	} {
-		found, err := lesson.Seen(file, c.words)
+		found, err := lesson.Seen(file, time.Time{}, c.words)
 		require.NoError(t, err)
 		require.Equal(t, c.want, found, c.words)
 	}
+	require.NoError(t, os.WriteFile(file, []byte(`{"at":"2026-01-02T03:04:05.1Z","sw":"9000"}`), 0o600))
+	for since, want := range map[string]bool{"2026-01-02T03:04:05Z": true, "2026-01-02T03:04:05.1Z": true, "2026-01-02T03:04:06Z": false} {
+		begun, err := time.Parse(time.RFC3339, since)
+		require.NoError(t, err)
+		found, err := lesson.Seen(file, begun, []string{"sw=9000"})
+		require.NoError(t, err)
+		require.Equal(t, want, found, "an event of the step before may be written in this one: %s", since)
+	}
 	for _, word := range []string{"sw", "statusword=9000", "sw=["} {
-		_, err := lesson.Seen(file, []string{word})
+		_, err := lesson.Seen(file, time.Time{}, []string{word})
 		require.ErrorIs(t, err, lesson.ErrExpectation, word)
 	}
 }

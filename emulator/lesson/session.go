@@ -344,8 +344,12 @@ func ExpectAll(ctx context.Context, d *statedir.Dir, card, events string, expect
 	defer cancel()
 	again := time.NewTicker(settling / 10)
 	defer again.Stop()
+	since, err := begun(events)
+	if err != nil {
+		return "", err
+	}
 	for { // an event is written just after its answer
-		if found, err := Seen(filepath.Join(events, card+".jsonl"), seen); found || err != nil {
+		if found, err := Seen(filepath.Join(events, card+".jsonl"), since, seen); found || err != nil {
 			return "", err
 		}
 		select {
@@ -354,6 +358,22 @@ func ExpectAll(ctx context.Context, d *statedir.Dir, card, events string, expect
 		case <-again.C:
 		}
 	}
+}
+
+// begunFile is in the folder of events and says when the step began, as RFC 3339 does.
+const begunFile = "begun"
+
+// begun is when the step began whose events are in a folder; the zero time if the folder
+// does not say so, as one that somebody writes events into does not.
+func begun(events string) (at time.Time, err error) {
+	text, err := os.ReadFile(filepath.Join(events, begunFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return at, nil
+	} else if err != nil {
+		return at, err
+	}
+	err = at.UnmarshalText(text)
+	return at, err
 }
 
 // settling is how long an event may take to be written down.

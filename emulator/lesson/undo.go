@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"hsmemu/emulator"
 	"hsmemu/emulator/control"
@@ -64,9 +65,17 @@ func (s *Session) begin() error {
 
 func (s *Session) undo(step int) string { return s.path("undo", fmt.Sprint(step)) }
 
-// forget empties the files of events: they are those of one step.
+// forget empties the files of events, since they are those of one step, and writes down
+// when that was: what happened earlier may be recorded only afterwards.
 func (s *Session) forget() error {
-	files, err := filepath.Glob(s.path("events", "*"))
+	now, err := time.Now().MarshalText()
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(s.path("events", begunFile), now, 0o600); err != nil {
+		return err
+	}
+	files, err := filepath.Glob(s.path("events", "*.jsonl"))
 	for _, f := range files {
 		err = errors.Join(err, os.Truncate(f, 0))
 	}
