@@ -33,7 +33,7 @@ func Begin(ctx context.Context, l *Lesson, o Options) (p *Player, err error) {
 	if err != nil {
 		return nil, err
 	}
-	p = &Player{Session: &Session{Lesson: l, dir: dir}, end: func() {}, remove: func() error { return nil }}
+	p = &Player{Session: &Session{Lesson: l, dir: dir, clock: o.World.Clock}, end: func() {}, remove: func() error { return nil }}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, p.Close())

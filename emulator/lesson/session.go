@@ -55,6 +55,7 @@ type Session struct {
 	cards    *statedir.Dir
 	progress progress
 	kept     time.Time // when the progress was written that it has
+	clock    func() time.Time
 }
 
 // progress is what a session's folder says of it.
@@ -74,7 +75,7 @@ var ErrNoSession = errors.New("no lesson is going on here")
 
 // Join takes up the session in a folder. Error: ErrNoSession.
 func Join(dir string) (*Session, error) {
-	s := &Session{dir: dir}
+	s := &Session{dir: dir, clock: emulator.System().Clock}
 	err := s.read()
 	if err != nil {
 		return nil, err

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"hsmemu/emulator"
 	"hsmemu/emulator/control"
@@ -68,7 +67,7 @@ func (s *Session) undo(step int) string { return s.path("undo", fmt.Sprint(step)
 // forget empties the files of events, since they are those of one step, and writes down
 // when that was: what happened earlier may be recorded only afterwards.
 func (s *Session) forget() error {
-	now, err := time.Now().MarshalText()
+	now, err := s.clock().MarshalText()
 	if err != nil {
 		return err
 	}
