@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"math"
@@ -14,6 +13,8 @@ import (
 	"hsmemu/cmd/hsmemu/commandline"
 	"hsmemu/emulator/broken"
 	"hsmemu/emulator/chip"
+	"hsmemu/emulator/conform"
+	"hsmemu/emulator/start"
 	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/view"
 	"hsmemu/keystore/seal"
@@ -21,11 +22,9 @@ import (
 
 // newCard is what `card new` is told.
 type newCard struct {
-	statedir.Order
-	seed    string
-	answers []string
+	start.Words
+	seed string
 
-	like                 []string
 	pinFile, soPINFile   string
 	from, thenPhraseFile string
 
@@ -49,7 +48,7 @@ func newCardNewCommand(a *app) *cobra.Command {
 			"the same serial number and keys.",
 		Args: commandline.Exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if cmd.Flags().Changed("like") && len(o.like) == 0 {
+			if cmd.Flags().Changed("like") && len(o.Like) == 0 {
 				return commandline.Usage(errors.New("--like takes a situation, as in so=7,user=2"))
 			}
 			if o.from != "" {
@@ -60,18 +59,24 @@ func newCardNewCommand(a *app) *cobra.Command {
 				}
 				return a.newFrom(args[0], o, cmd.Flags().Changed("seal"))
 			}
-			return a.newCard(args[0], o, cmd.Flags().Changed("firmware"))
+			switch {
+			case !cmd.Flags().Changed("firmware"):
+				o.Firmware = "" // of the situation, or the default
+			case o.Firmware == "":
+				return commandline.Usage(fmt.Errorf("no firmware %q (there are %s)", "", firmwareList()))
+			}
+			return a.newCard(args[0], o)
 		},
 	}
 	cmd.Flags().StringVar(&o.Firmware, "firmware", applet.DefaultFirmware, "firmware version: "+firmwareList())
 	cmd.Flags().StringVar(&o.Serial, "serial", "", "serial number (default: a random one beginning with DENK99)")
-	cmd.Flags().StringArrayVar(&o.answers, "answer", nil, "answer `NAME=SW` where sources disagree, not as the firmware does: "+strings.Join(applet.AnswerWords(), ", ")+"; may be repeated")
+	cmd.Flags().StringArrayVar(&o.Answers, "answer", nil, "answer `NAME=SW` where sources disagree, not as the firmware does: "+strings.Join(applet.AnswerWords(), ", ")+"; may be repeated")
 	cmd.Flags().StringVar(&o.Broken, "broken", "", "break the card on purpose with a `DEFECT` of docs/conformance.md, to try a judge or a program on it")
 	cmd.Flags().StringVar(&o.seed, "seed", "", "derive everything random from this number, for tests only")
 	cmd.Flags().BoolVar(&o.Blank, "blank", false, "a chip without an application, of which a portal's production makes a device")
 	o.sealed.flags(cmd)
 	cmd.Flags().BoolVar(&o.KeyPool, "key-pool", false, "take RSA keys from a public pool instead of generating them, for tests only")
-	cmd.Flags().StringSliceVar(&o.like, "like", nil, "the `SITUATION` of somebody's card, as in so=7,user=2,options=0001")
+	cmd.Flags().StringSliceVar(&o.Like, "like", nil, "the `SITUATION` of somebody's card, as in so=7,user=2,options=0001")
 	cmd.Flags().StringVar(&o.pinFile, "pin-file", "", "file with the user PIN in its first line, with --like")
 	cmd.Flags().StringVar(&o.soPINFile, "so-pin-file", "", "file with the SO-PIN in its first line, in hexadecimal, with --like")
 	cmd.Flags().StringVar(&o.from, "from", "", "begin with a copy of this `FILE|SNAPSHOT`, a snapshot as CARD:TAG")
@@ -90,38 +95,7 @@ func situationTable() string {
 }
 
 // newCard makes a card as shipped, or one in a situation.
-func (a *app) newCard(name string, o newCard, firmware bool) error {
-	var known string // by the situation
-	if o.like != nil {
-		s, stated, err := view.ParseSituation(o.like)
-		switch {
-		case err != nil:
-			return commandline.Usage(fmt.Errorf("--like: %w", err))
-		case stated != "" && firmware && stated != o.Firmware:
-			return commandline.Usage(fmt.Errorf("--firmware %s and --like firmware=%s contradict each other", o.Firmware, stated))
-		case stated != "":
-			o.Firmware = stated
-		}
-		if known, err = a.pins(&s, o); err != nil {
-			return err
-		}
-		o.Like = &s
-	}
-	if _, known := applet.ProfileOf(o.Firmware); !known {
-		return commandline.Usage(fmt.Errorf("no firmware %q, the nearest is %s (there are %s)", o.Firmware, applet.NearestFirmware(o.Firmware), firmwareList()))
-	}
-	if err := o.CheckSerial(); err != nil {
-		return commandline.Usage(err)
-	}
-	if o.Broken != "" {
-		if _, err := broken.Find(o.Broken); err != nil {
-			hint := "docs/conformance.md lists them"
-			if near := view.Nearest(o.Broken, broken.Names()); near != "" {
-				hint = "did you mean " + near + "?"
-			}
-			return commandline.Usage(commandline.Hint(fmt.Errorf("--broken %s: %w", o.Broken, broken.ErrUnknown), hint))
-		}
-	}
+func (a *app) newCard(name string, o newCard) error {
 	if o.seed != "" {
 		n, err := strconv.ParseUint(o.seed, 0, 64)
 		if err != nil {
@@ -129,9 +103,13 @@ func (a *app) newCard(name string, o newCard, firmware bool) error {
 		}
 		o.Seed = &n
 	}
-	var err error
-	if o.Answers, err = applet.ParseAnswers(o.answers); err != nil {
-		return commandline.Usage(err)
+	order, err := o.Order()
+	if err != nil {
+		return commandline.Usage(o.wrong(err))
+	}
+	known, err := a.pins(order.Like, o) // by the situation
+	if err != nil {
+		return err
 	}
 	sealers, err := a.newSealers(o.sealed)
 	if err != nil {
@@ -141,7 +119,7 @@ func (a *app) newCard(name string, o newCard, firmware bool) error {
 	if err != nil {
 		return err
 	}
-	err = d.Make(name, o.Order, sealers, a.outside)
+	err = d.Make(name, order, sealers, a.outside)
 	if errors.Is(err, chip.ErrSituation) {
 		return commandline.Usage(err)
 	}
@@ -151,10 +129,34 @@ func (a *app) newCard(name string, o newCard, firmware bool) error {
 	return err
 }
 
+// wrong says by its flags what is wrong with the words of a new card.
+func (o newCard) wrong(err error) error {
+	var its *start.WordError
+	var two *start.ContradictionError
+	var unknown *start.FirmwareError
+	switch {
+	case errors.As(err, &two):
+		return fmt.Errorf("--firmware %s and --like firmware=%s contradict each other", two.Firmware, two.Like)
+	case errors.As(err, &unknown):
+		return fmt.Errorf("no firmware %q, the nearest is %s (there are %s)", unknown.Firmware, unknown.Nearest, firmwareList())
+	case !errors.As(err, &its):
+		return err
+	case its.Word == "like":
+		return fmt.Errorf("--like: %w", its.Err)
+	case its.Word == "broken":
+		hint := "docs/conformance.md lists them"
+		if near := view.Nearest(o.Broken, broken.Names()); near != "" {
+			hint = "did you mean " + near + "?"
+		}
+		return commandline.Hint(fmt.Errorf("--broken %s: %w", o.Broken, broken.ErrUnknown), hint)
+	}
+	return its.Err
+}
+
 // pins puts the PINs of the user in the place of those of the documentation. What
 // it says is which of the latter the card has: those of the user are not printed.
 func (a *app) pins(s *chip.Situation, o newCard) (known string, err error) {
-	if !s.Initialised {
+	if s == nil || !s.Initialised {
 		return "", nil
 	}
 	so, err := a.chosenSecret("SO-PIN", o.soPINFile, "HSMEMU_SO_PIN")
@@ -164,7 +166,7 @@ func (a *app) pins(s *chip.Situation, o newCard) (known string, err error) {
 	var documented []string
 	if so == nil {
 		documented = append(documented, fmt.Sprintf("the SO-PIN %X", []byte(s.SOPIN)))
-	} else if s.SOPIN, err = hex.DecodeString(string(so)); err != nil {
+	} else if s.SOPIN, err = conform.ParseSOPIN(so); err != nil {
 		return "", commandline.Usage(errors.New("the SO-PIN: 16 hexadecimal digits"))
 	}
 	if s.UserPIN != nil {

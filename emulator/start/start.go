@@ -11,7 +11,6 @@ package start
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -23,14 +22,11 @@ import (
 	"slices"
 	"strings"
 
-	"hsmemu/applet"
 	"hsmemu/applet/apdu"
 	"hsmemu/emulator"
-	"hsmemu/emulator/broken"
 	"hsmemu/emulator/conform"
 	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/store"
-	"hsmemu/emulator/view"
 	"hsmemu/vsmartcard"
 )
 
@@ -165,29 +161,21 @@ func (e *lineError) Error() string { return fmt.Sprintf("line %d: %v", e.line, e
 
 func (e *lineError) Unwrap() error { return e.err }
 
-// members are those of card.json, as a card is ordered by them. Each may be left out.
-type members struct {
-	firmware, serial, broken string
-	like                     string   // as `card new --like`
-	answers                  []string // as `card new --answer`
-	seed                     *uint64
-	keyPool                  bool
-}
-
 // parseOrder reads card.json. Errors have the line.
 func parseOrder(text []byte) (statedir.Order, error) {
-	var said members
+	var said Words
+	var like string
 	forms := map[string]struct {
 		to   any
 		form string
 	}{
-		"firmware": {&said.firmware, "text"},
-		"serial":   {&said.serial, "text"},
-		"broken":   {&said.broken, "text"},
-		"like":     {&said.like, "text"},
-		"answers":  {&said.answers, "a list of texts"},
-		"seed":     {&said.seed, "a whole number that is not negative"},
-		"key_pool": {&said.keyPool, "true or false"},
+		"firmware": {&said.Firmware, "text"},
+		"serial":   {&said.Serial, "text"},
+		"broken":   {&said.Broken, "text"},
+		"like":     {&like, "text"},
+		"answers":  {&said.Answers, "a list of texts"},
+		"seed":     {&said.Seed, "a whole number that is not negative"},
+		"key_pool": {&said.KeyPool, "true or false"},
 	}
 	d := json.NewDecoder(bytes.NewReader(text))
 	line := func(offset int) int { return 1 + bytes.Count(text[:min(offset, len(text))], []byte("\n")) }
@@ -235,43 +223,14 @@ func parseOrder(text []byte) (statedir.Order, error) {
 	if rest := bytes.TrimSpace(text[d.InputOffset():]); len(rest) > 0 {
 		return statedir.Order{}, at(errors.New("something follows the object"))
 	}
-	o, member, err := said.order()
-	if err != nil {
-		err = &lineError{lines[member], fmt.Errorf("%s: %w", member, err)}
+	if like != "" {
+		said.Like = strings.Split(like, ",")
+	}
+	o, err := said.Order()
+	if its := (*WordError)(nil); errors.As(err, &its) {
+		err = &lineError{lines[its.Word], its}
 	}
 	return o, err
-}
-
-// order is what the members say together. With an error comes the member that it is
-// about.
-func (m members) order() (o statedir.Order, member string, err error) {
-	o.Firmware, o.Serial, o.Broken, o.Seed, o.KeyPool = m.firmware, m.serial, m.broken, m.seed, m.keyPool
-	if m.like != "" {
-		like, firmware, err := view.ParseSituation(strings.Split(m.like, ","))
-		if err != nil {
-			return o, "like", err
-		}
-		if firmware != "" && m.firmware != "" && firmware != m.firmware {
-			return o, "like", fmt.Errorf("firmware=%s contradicts firmware %q", firmware, m.firmware)
-		}
-		o.Like, o.Firmware = &like, cmp.Or(firmware, m.firmware)
-	}
-	o.Firmware = cmp.Or(o.Firmware, applet.DefaultFirmware)
-	if _, known := applet.ProfileOf(o.Firmware); !known {
-		return o, "firmware", fmt.Errorf("there is none called %q, the nearest is %s", o.Firmware, applet.NearestFirmware(o.Firmware))
-	}
-	if err := o.CheckSerial(); err != nil {
-		return o, "serial", err
-	}
-	if o.Broken != "" {
-		if _, err := broken.Find(o.Broken); err != nil {
-			return o, "broken", err
-		}
-	}
-	if o.Answers, err = applet.ParseAnswers(m.answers); err != nil {
-		return o, "answers", err
-	}
-	return o, "", nil
 }
 
 // Make makes the card in a folder, and keeps it as the first of the sealers says

@@ -9,7 +9,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"hsmemu/applet"
 	"hsmemu/emulator"
+	"hsmemu/emulator/chip"
 	"hsmemu/emulator/start"
 	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/store"
@@ -160,4 +162,43 @@ func TestRead_MistakesHaveALine(t *testing.T) {
 	require.NoError(t, os.Mkdir(filepath.Join(odd, "a.txt"), 0o700))
 	_, err = start.Read(odd, "lab")
 	require.ErrorIs(t, err, start.ErrFile)
+}
+
+// What cannot be made is refused with the word that says so, before anything is made.
+func TestWords_SayWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	for word, c := range map[string]struct {
+		words start.Words
+		says  string
+	}{
+		"like":     {start.Words{Like: []string{"so=16"}}, "like: so=16: a number from 0 to 15"},
+		"firmware": {start.Words{Like: []string{"firmware=3.9"}}, `firmware: there is none called "3.9", the nearest is `},
+		"serial":   {start.Words{Serial: "1"}, "serial: "},
+		"broken":   {start.Words{Broken: "melts"}, `broken: no such defect: "melts"`},
+		"answers":  {start.Words{Answers: []string{"x=6700"}}, "answers: "},
+	} {
+		_, err := c.words.Order()
+		var its *start.WordError
+		require.ErrorAs(t, err, &its, word)
+		require.Equal(t, word, its.Word)
+		require.ErrorContains(t, err, c.says)
+	}
+	_, err := start.Words{Firmware: "2.6", Like: []string{"firmware=3.4"}}.Order()
+	var two *start.ContradictionError
+	require.ErrorAs(t, err, &two)
+	require.Equal(t, &start.ContradictionError{Firmware: "2.6", Like: "3.4"}, two)
+	_, err = start.Words{Serial: "1"}.Order()
+	require.ErrorIs(t, err, chip.ErrSerial)
+}
+
+func TestWords_TheSituationCountsFirst(t *testing.T) {
+	t.Parallel()
+	o, err := start.Words{Firmware: "3.4", Like: []string{"firmware=3.4", "so=7"}}.Order()
+	require.NoError(t, err)
+	require.Equal(t, "3.4", o.Firmware)
+	require.Equal(t, 7, o.Like.SOTries)
+	o, err = start.Words{}.Order()
+	require.NoError(t, err)
+	require.Equal(t, applet.DefaultFirmware, o.Firmware)
+	require.Nil(t, o.Like)
 }

@@ -1,0 +1,86 @@
+package start
+
+import (
+	"cmp"
+	"fmt"
+
+	"hsmemu/applet"
+	"hsmemu/emulator/broken"
+	"hsmemu/emulator/chip"
+	"hsmemu/emulator/statedir"
+	"hsmemu/emulator/view"
+)
+
+// Words say what a new card is: the members of card.json, and the flags of `card new`.
+// Each may be left out.
+type Words struct {
+	Firmware, Serial, Broken string
+	Like                     []string // a situation, as view.ParseSituation reads it
+	Answers                  []string // each as in NAME=SW
+	Seed                     *uint64
+	KeyPool, Blank           bool
+}
+
+// WordError says which word of a card cannot be: firmware, serial, broken, like or
+// answers, as card.json calls it.
+type WordError struct {
+	Word string
+	Err  error
+}
+
+// Error tells the word and what is wrong with it.
+func (e *WordError) Error() string { return fmt.Sprintf("%s: %v", e.Word, e.Err) }
+
+// Unwrap is what is wrong.
+func (e *WordError) Unwrap() error { return e.Err }
+
+// ContradictionError says that two firmware versions are asked for.
+type ContradictionError struct{ Firmware, Like string }
+
+// Error tells both.
+func (e *ContradictionError) Error() string {
+	return fmt.Sprintf("firmware=%s contradicts firmware %q", e.Like, e.Firmware)
+}
+
+// FirmwareError says that there is no profile of a firmware.
+type FirmwareError struct{ Firmware, Nearest string }
+
+// Error tells the nearest one.
+func (e *FirmwareError) Error() string {
+	return fmt.Sprintf("there is none called %q, the nearest is %s", e.Firmware, e.Nearest)
+}
+
+// Order is what the words say together, to be made as it is: nothing of it is refused
+// later but what chip.ErrSituation is about. Errors are of type *WordError; below it
+// are *ContradictionError, *FirmwareError, chip.ErrSerial and broken.ErrUnknown.
+func (w Words) Order() (statedir.Order, error) {
+	o := statedir.Order{Seed: w.Seed, KeyPool: w.KeyPool, Order: chip.Order{Serial: w.Serial, Broken: w.Broken, Blank: w.Blank}}
+	said := w.Firmware
+	if len(w.Like) > 0 {
+		like, firmware, err := view.ParseSituation(w.Like)
+		if err == nil && firmware != "" && said != "" && firmware != said {
+			err = &ContradictionError{said, firmware}
+		}
+		if err != nil {
+			return o, &WordError{"like", err}
+		}
+		o.Like, said = &like, cmp.Or(firmware, said)
+	}
+	o.Firmware = cmp.Or(said, applet.DefaultFirmware)
+	if _, known := applet.ProfileOf(o.Firmware); !known {
+		return o, &WordError{"firmware", &FirmwareError{o.Firmware, applet.NearestFirmware(o.Firmware)}}
+	}
+	if err := o.CheckSerial(); err != nil {
+		return o, &WordError{"serial", err}
+	}
+	if o.Broken != "" {
+		if _, err := broken.Find(o.Broken); err != nil {
+			return o, &WordError{"broken", err}
+		}
+	}
+	var err error
+	if o.Answers, err = applet.ParseAnswers(w.Answers); err != nil {
+		return o, &WordError{"answers", err}
+	}
+	return o, nil
+}
