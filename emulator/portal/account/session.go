@@ -157,14 +157,20 @@ func session(tx *records.Tx, by string, hash []byte) (s Session, err error) {
 	return s, nil
 }
 
+// Look is the session of a browser, which does not last longer by it: for what asks by
+// itself, such as a stream that goes on while nobody does anything. Error: ErrNoSession.
+func (a *Accounts) Look(ctx context.Context, cookie string) (s Session, err error) {
+	err = a.store.Read(ctx, func(tx *records.Tx) error {
+		s, err = session(tx, byCookie, hashed(cookie))
+		return err
+	})
+	return s, err
+}
+
 // Session is the session of a browser. Use makes it last longer, up to its end.
 // Error: ErrNoSession.
 func (a *Accounts) Session(ctx context.Context, cookie string) (s Session, err error) {
-	load := func(tx *records.Tx) error {
-		s, err = session(tx, byCookie, hashed(cookie))
-		return err
-	}
-	if err := a.store.Read(ctx, load); err != nil {
+	if s, err = a.Look(ctx, cookie); err != nil {
 		return Session{}, err
 	}
 	// Each page would be a write if every use counted. A session that lasts longer than
@@ -173,7 +179,7 @@ func (a *Accounts) Session(ctx context.Context, cookie string) (s Session, err e
 		return s, nil
 	}
 	err = a.store.Write(ctx, func(tx *records.Tx) error {
-		if err := load(tx); err != nil {
+		if s, err = session(tx, byCookie, hashed(cookie)); err != nil {
 			return err
 		}
 		s.Expires = a.until(s)

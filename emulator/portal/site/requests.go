@@ -3,7 +3,6 @@ package site
 import (
 	"cmp"
 	"encoding/base64"
-	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -18,7 +17,6 @@ import (
 	"hsmemu/emulator/portal/account"
 	"hsmemu/emulator/portal/pki"
 	"hsmemu/emulator/portal/service"
-	"hsmemu/emulator/web"
 )
 
 // field is one of a form. Its kind is that of an input, or select, text or tick.
@@ -357,41 +355,6 @@ func (s *site) do(w http.ResponseWriter, r *http.Request, p account.Session) err
 		return err
 	}
 	return s.showRequest(w, r, p, id, &sent, err)
-}
-
-// events streams what happens to a request, as server-sent events.
-func (s *site) events(w http.ResponseWriter, r *http.Request, p account.Session) error {
-	id, err := of(r)
-	if err != nil {
-		return err
-	}
-	happens, stop := s.Service.Watch(id)
-	defer stop()
-	request, err := s.Service.Get(r.Context(), p.Actor(), id)
-	if err != nil {
-		return err
-	}
-	var feed web.Feed
-	say := func(percent int, word service.Word, text string) {
-		line, _ := json.Marshal(struct { // strings and numbers
-			Percent int          `json:"percent"`
-			Word    service.Word `json:"word"`
-			Text    string       `json:"text"`
-			End     bool         `json:"end"`
-		}{percent, word, text, word != service.Submit && word != service.Running})
-		feed.Say("progress", string(line))
-	}
-	pumped := make(chan struct{})
-	defer func() { stop(); <-pumped }()
-	go func() {
-		defer close(pumped)
-		say(-1, request.Word, "")
-		for e := range happens {
-			say(e.Percent, e.Word, e.Text)
-		}
-	}()
-	_ = feed.Serve(w, r) // the listener has gone, or is too slow: its browser comes again
-	return nil
 }
 
 // certificate downloads what a request has led to, with its chain.

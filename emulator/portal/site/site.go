@@ -66,7 +66,8 @@ type site struct {
 	config
 	pages web.Pages
 	// paths are those of the pages that GET reads.
-	paths []string
+	paths   []string
+	streams streams
 }
 
 // read registers a page that changes nothing.
@@ -115,7 +116,7 @@ func (s *site) routes() {
 	change("/se/requests", s.in(s.start))
 	read("/se/requests/{id}", s.in(s.request))
 	change("/se/requests/{id}", s.in(s.do))
-	read("/se/requests/{id}/events", s.in(s.events))
+	read("/se/requests/{id}/events", s.as(s.look, s.events))
 	read("/se/requests/{id}/certificate.pem", s.in(s.certificate))
 	read("/se/subjects", s.in(s.subjects))
 	read("/se/subjects/{id}", s.in(s.subject))
@@ -206,22 +207,36 @@ func (s *site) setCookie(w http.ResponseWriter, value string, age int) {
 	})
 }
 
-// session is that of a request: its cookie, empty if there is none, and what it has
-// come to.
+// session is that of a request, which uses it: its cookie, empty if there is none, and
+// what it has come to.
 func (s *site) session(r *http.Request) (string, account.Session, error) {
+	return s.find(r, s.Accounts.Session)
+}
+
+// look is the same for a request that does not use it.
+func (s *site) look(r *http.Request) (string, account.Session, error) {
+	return s.find(r, s.Accounts.Look)
+}
+
+func (s *site) find(r *http.Request, by func(context.Context, string) (account.Session, error)) (string, account.Session, error) {
 	c, err := r.Cookie(s.cookie())
 	if err != nil {
 		return "", account.Session{State: account.Anonymous}, account.ErrNoSession
 	}
-	p, err := s.Accounts.Session(r.Context(), c.Value)
+	p, err := by(r.Context(), c.Value)
 	return c.Value, p, err
 }
 
 // in has a page served to people who are logged in, and sends others to the entrance.
 // An error that it returns becomes a page.
 func (s *site) in(f func(http.ResponseWriter, *http.Request, account.Session) error) http.HandlerFunc {
+	return s.as(s.session, f)
+}
+
+// as is in, with the session found in some way.
+func (s *site) as(find func(*http.Request) (string, account.Session, error), f func(http.ResponseWriter, *http.Request, account.Session) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		_, p, err := s.session(r)
+		_, p, err := find(r)
 		switch {
 		case errors.Is(err, account.ErrNoSession), err == nil && !p.Renewed:
 			http.Redirect(w, r, pathHome, http.StatusSeeOther)
