@@ -175,6 +175,39 @@ func TestAttest_RequestOfAnotherCard(t *testing.T) {
 	require.ErrorIs(t, err, cvc.ErrOuterReference)
 }
 
+// Evidence without a request is a device alone; with one it is a key.
+func TestEvidence_Judge(t *testing.T) {
+	t.Parallel()
+	e := cvc.Evidence{Chain: emulatorDeviceFile(t)}
+	device, err := e.Judge(cvc.KnownRoots())
+	require.NoError(t, err)
+	require.Nil(t, device.Request)
+	require.Equal(t, device.Verified.String(), device.String())
+	e.Request = emulatorRequest(t)
+	key, err := e.Judge(cvc.KnownRoots())
+	require.NoError(t, err)
+	attested, err := cvc.Attest(e.Request, e.Chain, cvc.KnownRoots())
+	require.NoError(t, err)
+	require.Equal(t, attested.Request, *key.Request)
+	require.Equal(t, attested.String(), key.String())
+
+	for _, c := range []struct {
+		e     cvc.Evidence
+		roots cvc.Roots
+		is    error
+		says  string
+	}{
+		{cvc.Evidence{}, cvc.KnownRoots(), cvc.ErrStructure, "read the certificates: "},
+		{cvc.Evidence{Chain: e.Chain}, cvc.VendorRoots(), cvc.ErrUnknownRoot, "verify the chain: "},
+		{e, cvc.VendorRoots(), cvc.ErrUnknownRoot, "verify the attestation: "},
+		{cvc.Evidence{Chain: realCard(t, realDeviceFile), Request: e.Request}, cvc.KnownRoots(), cvc.ErrOuterReference, "verify the attestation: "},
+	} {
+		_, err := c.e.Judge(c.roots)
+		require.ErrorIs(t, err, c.is)
+		require.ErrorContains(t, err, c.says)
+	}
+}
+
 func TestAttest_PassesOnWhatDoesNotParse(t *testing.T) {
 	t.Parallel()
 	_, err := cvc.Attest(emulatorRequest(t), nil, cvc.KnownRoots())

@@ -64,6 +64,43 @@ func (e *Evidence) Add(file []byte) error {
 	return nil
 }
 
+// Judged is evidence that holds: the chain of the device and, where there was a request,
+// the key that this is about.
+type Judged struct {
+	Verified
+	// Request is nil where the chain alone was judged.
+	Request *Authenticated
+}
+
+// String is the chain, with the key above it if there is one.
+func (j Judged) String() string {
+	if j.Request == nil {
+		return j.Verified.String()
+	}
+	return Attestation{j.Verified, *j.Request}.String()
+}
+
+// Judge verifies the request of the evidence, as [Attest] does, or the chain alone
+// where there is none. Errors: those of Attest.
+func (e Evidence) Judge(roots Roots) (Judged, error) {
+	if e.Request != nil {
+		a, err := Attest(e.Request, e.Chain, roots)
+		if err != nil {
+			return Judged{}, fmt.Errorf("verify the attestation: %w", err)
+		}
+		return Judged{a.Verified, &a.Request}, nil
+	}
+	c, err := ParseChain(e.Chain)
+	if err != nil {
+		return Judged{}, fmt.Errorf("read the certificates: %w", err)
+	}
+	v, err := c.Verify(roots)
+	if err != nil {
+		return Judged{}, fmt.Errorf("verify the chain: %w", err)
+	}
+	return Judged{Verified: v}, nil
+}
+
 // binary is a file as bytes: what hexadecimal digits with white space between them
 // stand for, or the file as it is.
 func binary(file []byte) []byte {

@@ -81,32 +81,19 @@ func newAttestCommand(a *app) *cobra.Command {
 
 // attest verifies and prints. The first line says what is proven.
 func (a *app) attest(e cvc.Evidence, roots cvc.Roots, asJSON bool) error {
-	if e.Request == nil {
-		c, err := cvc.ParseChain(e.Chain)
-		if err != nil {
-			return fmt.Errorf("read the certificates: %w", err)
-		}
-		v, err := c.Verify(roots)
-		if err != nil {
-			return fmt.Errorf("verify the chain: %w", err)
-		}
-		if asJSON {
-			return a.printJSON(view.AttestationOf(v, nil, a.outside.Clock()))
-		}
+	v, err := e.Judge(roots)
+	switch {
+	case err != nil:
+		return err
+	case asJSON:
+		return a.printJSON(view.AttestationOf(v.Verified, v.Request, a.outside.Clock()))
+	case v.Request == nil:
 		fmt.Fprintf(a.out, "device %s is certified under %s\n%s\n", v.Device.CHR.Holder(), v.Root.CHR, v)
-		a.remark(v)
-		return nil
+	default:
+		fmt.Fprintf(a.out, "key %s was generated in device %s, certified under %s\n%s\n",
+			v.Request.Request.CHR, v.Device.CHR.Holder(), v.Root.CHR, v)
 	}
-	att, err := cvc.Attest(e.Request, e.Chain, roots)
-	if err != nil {
-		return fmt.Errorf("verify the attestation: %w", err)
-	}
-	if asJSON {
-		return a.printJSON(view.AttestationOf(att.Verified, &att.Request, a.outside.Clock()))
-	}
-	fmt.Fprintf(a.out, "key %s was generated in device %s, certified under %s\n%s\n",
-		att.Request.Request.CHR, att.Device.CHR.Holder(), att.Root.CHR, att)
-	a.remark(att.Verified)
+	a.remark(v.Verified)
 	return nil
 }
 

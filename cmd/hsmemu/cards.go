@@ -1,15 +1,12 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 
 	"hsmemu/applet/client"
-	"hsmemu/cmd/hsmemu/commandline"
 	"hsmemu/emulator"
 	"hsmemu/emulator/control"
 	"hsmemu/emulator/statedir"
@@ -24,17 +21,10 @@ const defaultCard = "default"
 func (a *app) cards() (*statedir.Dir, error) {
 	dir := a.state
 	if dir == "" {
-		dir = a.env("HSMEMU_STATE")
-	}
-	if base := a.env("XDG_STATE_HOME"); dir == "" && base != "" {
-		dir = filepath.Join(base, "hsmemu")
-	}
-	if dir == "" {
-		home := cmp.Or(a.env("HOME"), a.env("USERPROFILE")) // Windows has the second
-		if home == "" {
-			return nil, commandline.Hint(errors.New("find the state folder: no home folder"), "name one with --state or $HSMEMU_STATE")
+		var err error
+		if dir, err = statedir.Usual(a.env); err != nil {
+			return nil, err
 		}
-		dir = filepath.Join(home, ".local", "state", "hsmemu")
 	}
 	return statedir.Open(dir, a.options())
 }

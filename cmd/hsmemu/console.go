@@ -19,7 +19,6 @@ import (
 	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/view"
 	"hsmemu/emulator/web"
-	"hsmemu/keystore/seal"
 )
 
 // consoleFlags say whether the cards are shown on a page, and to whom.
@@ -95,17 +94,7 @@ func (a *app) tags(card string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, err := d.Snapshots(card)
-	if errors.Is(err, statedir.ErrNoCard) {
-		return nil, nil // one that is kept nowhere
-	}
-	var tags []string
-	for _, one := range list {
-		if one.Err == nil {
-			tags = append(tags, one.Tag)
-		}
-	}
-	return tags, err
+	return d.Tags(card)
 }
 
 // keptMoment is the state of a snapshot. Nobody is asked for a passphrase: a browser waits.
@@ -114,14 +103,10 @@ func (a *app) keptMoment(card, tag string) (control.Moment, error) {
 	if err != nil {
 		return control.Moment{}, err
 	}
-	now, err := d.Inspect(card)
-	if err != nil {
-		return control.Moment{}, err
+	state, err := d.ReadSnapshotUnasked(card, tag, a.options())
+	if errors.Is(err, statedir.ErrSealedOtherwise) {
+		err = fmt.Errorf("%w: hsmemu card restore %s %s", err, card, tag)
 	}
-	if then := d.Seal(statedir.Origin{Card: card, Tag: tag}); then != seal.KindNone && then != now.Seal {
-		return control.Moment{}, fmt.Errorf("the snapshot is sealed otherwise than the card: hsmemu card restore %s %s", card, tag)
-	}
-	state, err := d.ReadSnapshot(card, tag, a.options())
 	return control.MomentOf(state), err
 }
 

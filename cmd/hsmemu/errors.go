@@ -60,6 +60,7 @@ var advices = []advice{
 	{is: store.ErrAhead, why: "this file is newer than the card's counter, which was turned back", hint: acceptHint, reason: view.NewerThanCounter},
 	{is: seal.ErrNoCounter, why: "the card's counter is gone from the TPM", hint: acceptHint, reason: view.CounterGone},
 	{is: seal.ErrPassphrase, why: "wrong passphrase"},
+	{is: statedir.ErrNoHome, hint: "name one with --state or $HSMEMU_STATE"},
 	{is: seal.ErrNoTPM, hint: "name the TPM with --tpm or $HSMEMU_TPM"},
 	{is: keyfile.ErrPKCS12, hint: "openssl pkcs12 -in %s -nodes -out key.pem, then import key.pem"},
 	{is: keyfile.ErrEncrypted, hint: "openssl pkey -in %s -out key.pem decrypts it"},

@@ -72,6 +72,7 @@ func TestExplained(t *testing.T) {
 		{&ram.Error{Code: ram.CodeAborted}, "the server gave up", "its log may have the reason"},
 		{fmt.Errorf("listen for browsers at :80: %w", web.ErrExposed), "listen for browsers at :80: address is not a loopback one", "--console-open lets other machines reach it, and their users read what crosses the network"},
 		{capability.Check("exec", "darwin"), "exec needs programs that use pcsc-lite, as on Linux and FreeBSD: those of macOS speak to its own smart-card service", "`hsmemu run --vpcd HOST:PORT` reaches a virtual reader of that service; `hsmemu apdu` needs none"},
+		{fmt.Errorf("find the state folder: %w", statedir.ErrNoHome), "find the state folder: no home folder", "name one with --state or $HSMEMU_STATE"},
 		{vsmartcard.ErrNoReader, "no vpcd reader answers", "is pcscd running, with the vpcd driver configured for this port?"},
 		{about("open", &store.LockedError{PID: 7}), `card "alice" is in use by process 7`, ""},
 		{about("open", &store.LockedError{}), `card "alice" is in use by another process`, ""},

@@ -116,25 +116,10 @@ func brokenWords(ctx context.Context, c *control.Client) string {
 func (a *app) follow(ctx context.Context, card string, f form) error {
 	return a.ask(ctx, "trace", card, func(c *control.Client) error {
 		wrong := brokenWords(ctx, c) // before the watch, which takes the connection
-		events, err := c.Watch(ctx)
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(a.err, "following card %q%s\n", card, wrong)
-		out := control.Gather(a.out)
-		shown, err := f(out)
-		if err != nil {
-			return err
-		}
-		for e, failed := range events {
-			if err = failed; err == nil {
-				err = shown.Event("", e)
-			}
-			if err != nil {
-				break
-			}
-		}
-		return errors.Join(err, shown.End(), out.Flush())
+		return c.Trace(ctx, a.out, func(w io.Writer) (view.Writer, error) {
+			fmt.Fprintf(a.err, "following card %q%s\n", card, wrong)
+			return f(w)
+		})
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"errors"
 	"io"
 	"iter"
 	"sync"
@@ -24,6 +25,30 @@ func Trace(out io.Writer, writer func(io.Writer) view.Writer, cards ...*Card) (e
 		cancel()
 		return <-ended
 	}
+}
+
+// Trace writes what happens to the card from here on, as [Client.Watch] has it, until
+// the context or the process that runs the card ends. writer is called when the card is
+// followed. Errors: ErrBusy, those of writer, and what could not be written.
+func (c *Client) Trace(ctx context.Context, w io.Writer, writer func(io.Writer) (view.Writer, error)) error {
+	events, err := c.Watch(ctx)
+	if err != nil {
+		return err
+	}
+	out := Gather(w)
+	to, err := writer(out)
+	if err != nil {
+		return err
+	}
+	for e, failed := range events {
+		if err = failed; err == nil {
+			err = to.Event("", e)
+		}
+		if err != nil {
+			break
+		}
+	}
+	return errors.Join(err, to.End(), out.Flush())
 }
 
 // write writes events in batches. It goes through all of them, whatever becomes of

@@ -40,6 +40,33 @@ func TestTrace(t *testing.T) {
 	require.ErrorIs(t, endFull(), noRoom)
 }
 
+// A client's trace begins when its writer is made, ends with the card's process, and
+// tells what could not be written.
+func TestClient_Trace(t *testing.T) {
+	t.Parallel()
+	c := newControlled(t, t.TempDir())
+	var out bytes.Buffer
+	ended := make(chan error, 1)
+	following := make(chan struct{})
+	traced := c.dial(t)
+	go func() {
+		ended <- traced.Trace(soon(t), &out, func(w io.Writer) (view.Writer, error) {
+			close(following)
+			return view.Lines(w), nil
+		})
+	}()
+	<-following
+	one := c.dial(t)
+	noRoom := errors.New("no room")
+	refused := c.dial(t).Trace(soon(t), &out, func(io.Writer) (view.Writer, error) { return nil, noRoom })
+	require.ErrorIs(t, refused, noRoom)
+	_, err := one.Transmit(soon(t), []byte{0x00, 0x20, 0x00, 0x81})
+	require.NoError(t, err)
+	c.end()
+	require.NoError(t, <-ended)
+	require.Equal(t, 1, strings.Count(out.String(), "00200081"), out.String())
+}
+
 // calls counts the calls of a writer.
 type calls struct {
 	n int

@@ -9,6 +9,7 @@ import (
 
 	"hsmemu/emulator/chip"
 	"hsmemu/emulator/store"
+	"hsmemu/keystore/seal"
 )
 
 func (d *Dir) snapshotFolder(card string) string { return filepath.Join(d.path, snapshotFolder, card) }
@@ -112,6 +113,39 @@ func (d *Dir) ReadSnapshot(card, tag string, opt store.Options) (chip.Durable, e
 	}
 	state, _, err := store.Read[chip.Durable](path, opt)
 	return state, failed("restore", card, err)
+}
+
+// ErrSealedOtherwise says that what is needed to open a snapshot is not what opened its
+// card.
+var ErrSealedOtherwise = errors.New("the snapshot is sealed otherwise than the card")
+
+// ReadSnapshotUnasked is ReadSnapshot for those who cannot ask anybody: a snapshot that
+// is sealed in another way than its card is now is ErrSealedOtherwise.
+func (d *Dir) ReadSnapshotUnasked(card, tag string, opt store.Options) (chip.Durable, error) {
+	now, err := d.Inspect(card)
+	if err != nil {
+		return chip.Durable{}, err
+	}
+	if then := d.Seal(Origin{Card: card, Tag: tag}); then != seal.KindNone && then != now.Seal {
+		return chip.Durable{}, ErrSealedOtherwise
+	}
+	return d.ReadSnapshot(card, tag, opt)
+}
+
+// Tags are those of the readable snapshots of a card, none for a card that is kept
+// nowhere.
+func (d *Dir) Tags(card string) ([]string, error) {
+	list, err := d.Snapshots(card)
+	if errors.Is(err, ErrNoCard) {
+		return nil, nil
+	}
+	var tags []string
+	for _, one := range list {
+		if one.Err == nil {
+			tags = append(tags, one.Tag)
+		}
+	}
+	return tags, err
 }
 
 // RemoveSnapshot removes what was kept under a tag, damaged or not. Errors:

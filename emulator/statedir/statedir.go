@@ -12,6 +12,7 @@
 package statedir
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -113,6 +114,25 @@ func guarded(folder string) error {
 type Dir struct {
 	path string
 	opt  store.Options
+}
+
+// ErrNoHome says that the environment names neither a home folder nor one for states.
+var ErrNoHome = errors.New("no home folder")
+
+// Usual is where the cards of a user are, by variables of the environment: the folder
+// of $HSMEMU_STATE, or else hsmemu in that of $XDG_STATE_HOME, or in ~/.local/state.
+// Error: ErrNoHome.
+func Usual(env func(string) string) (string, error) {
+	home := cmp.Or(env("HOME"), env("USERPROFILE")) // Windows has the second
+	switch {
+	case env("HSMEMU_STATE") != "":
+		return env("HSMEMU_STATE"), nil
+	case env("XDG_STATE_HOME") != "":
+		return filepath.Join(env("XDG_STATE_HOME"), "hsmemu"), nil
+	case home == "":
+		return "", fmt.Errorf("find the state folder: %w", ErrNoHome)
+	}
+	return filepath.Join(home, ".local", "state", "hsmemu"), nil
 }
 
 // Open takes a folder for cards, and makes it with mode 0700 where there is

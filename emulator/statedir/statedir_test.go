@@ -140,8 +140,50 @@ func TestSnapshots(t *testing.T) {
 	require.ErrorIs(t, err, statedir.ErrNoSnapshot)
 	_, err = d.ReadSnapshot("alice", "shipped", phrase("two"))
 	require.ErrorIs(t, err, seal.ErrPassphrase)
+	tags, err := d.Tags("alice")
+	require.NoError(t, err)
+	require.Equal(t, []string{"shipped"}, tags, "a damaged one cannot be restored")
+	tags, err = d.Tags("nobody")
+	require.NoError(t, err)
+	require.Empty(t, tags)
 	require.NoError(t, d.Remove("alice"))
 	require.NoFileExists(t, damaged)
+}
+
+// A snapshot under another seal than its card's would need somebody to be asked.
+func TestReadSnapshotUnasked(t *testing.T) {
+	d := opened(t, phrase("one"))
+	require.NoError(t, d.Make("alice", statedir.Order{}, phrase("one"), emulator.System()))
+	require.NoError(t, d.Snapshot("alice", "sealed"))
+	got, err := d.ReadSnapshotUnasked("alice", "sealed", phrase("one"))
+	require.NoError(t, err)
+	require.NotEmpty(t, got.Applet.Device.Name)
+	require.NoError(t, d.Reseal("alice", seal.Insecure{}))
+	_, err = d.ReadSnapshotUnasked("alice", "sealed", phrase("one"))
+	require.ErrorIs(t, err, statedir.ErrSealedOtherwise)
+	require.NoError(t, d.Snapshot("alice", "open"))
+	_, err = d.ReadSnapshotUnasked("alice", "open", plain())
+	require.NoError(t, err)
+	_, err = d.ReadSnapshotUnasked("nobody", "open", plain())
+	require.ErrorIs(t, err, statedir.ErrNoCard)
+}
+
+func TestUsual(t *testing.T) {
+	for _, c := range []struct {
+		env  map[string]string
+		want string
+	}{
+		{map[string]string{"HSMEMU_STATE": "cards", "XDG_STATE_HOME": "x", "HOME": "h"}, "cards"},
+		{map[string]string{"XDG_STATE_HOME": "x", "HOME": "h"}, filepath.Join("x", "hsmemu")},
+		{map[string]string{"HOME": "h", "USERPROFILE": "u"}, filepath.Join("h", ".local", "state", "hsmemu")},
+		{map[string]string{"USERPROFILE": "u"}, filepath.Join("u", ".local", "state", "hsmemu")},
+	} {
+		got, err := statedir.Usual(func(name string) string { return c.env[name] })
+		require.NoError(t, err)
+		require.Equal(t, c.want, got)
+	}
+	_, err := statedir.Usual(func(string) string { return "" })
+	require.ErrorIs(t, err, statedir.ErrNoHome)
 }
 
 func TestRemoveSnapshot(t *testing.T) {
