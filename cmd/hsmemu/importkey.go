@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"hsmemu/applet/apdu"
 	"hsmemu/applet/client"
 	"hsmemu/cmd/hsmemu/commandline"
 	"hsmemu/keystore"
@@ -91,16 +90,9 @@ func (a *app) importKey(ctx context.Context, o importOrder) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.leave(ctx)) }()
-	if err := s.Enter(ctx); err != nil {
-		return s.about(err)
-	}
-	there, err := o.keyDomain(ctx, s)
+	into, err := s.BeginImport(ctx, byte(o.domain), byte(o.id))
 	if err != nil {
-		return err
-	}
-	ref, err := s.KeyReference(ctx, byte(o.id))
-	if err != nil {
-		return s.about(err)
+		return s.aboutDomain(err)
 	}
 	shares, passwords, err := a.readShares(o)
 	if err != nil {
@@ -126,20 +118,14 @@ func (a *app) importKey(ctx context.Context, o importOrder) (err error) {
 	if _, err := fmt.Fprintf(a.out, "key check value: %X\n", domain.KCV()); err != nil {
 		return err
 	}
-	if err := there.MadeOf(len(shares), domain.KCV()); err != nil {
-		return fmt.Errorf("key domain %d of %s %w", o.domain, s.what, err)
-	}
-	blob, err := domain.Wrap(a.outside.Rand, m.Key)
+	blob, err := into.Wrap(a.outside.Rand, domain, len(shares), m.Key)
 	if err != nil {
-		return fmt.Errorf("wrap the key: %w", err)
+		return s.aboutDomain(err)
 	}
-	if err := s.Login(ctx, pin); err != nil {
-		return s.about(err)
-	}
-	b := o.bundle(ref, blob, m)
-	added, err := s.Store(ctx, b)
-	if errors.Is(err, apdu.FunctionNotSupported) {
-		return fmt.Errorf("%s cannot hold the key %s: its firmware does not have that size", s.what, m.Key)
+	b := o.bundle(into.Ref, blob, m)
+	added, err := into.Store(ctx, pin, b)
+	if errors.Is(err, client.ErrSize) {
+		return fmt.Errorf("%s cannot hold the key %s: %w", s.what, m.Key, client.ErrSize)
 	}
 	if err != nil {
 		return s.about(err)
@@ -163,17 +149,17 @@ func (a *app) readKey(o importOrder) (keyfile.Material, error) {
 	return keyfile.Material{}, &fileError{"read the key in", o.file, err}
 }
 
-// keyDomain asks for the key domain, and refuses one that cannot take in keys
-// under a DKEK.
-func (o importOrder) keyDomain(ctx context.Context, s *session) (client.KeyDomain, error) {
-	d, err := s.KeyDomain(ctx, byte(o.domain))
-	if err != nil {
-		return d, s.about(err)
+// aboutDomain says which card an error is about, and which key domain of it.
+func (s *session) aboutDomain(err error) error {
+	var its *client.DomainError
+	if !errors.As(err, &its) {
+		return s.about(err)
 	}
-	if err := d.TakesKeys(); err != nil {
-		return d, fmt.Errorf("key domain %d of %s: %w", o.domain, s.what, err)
+	colon := ":"
+	if errors.As(err, new(*client.KCVError)) {
+		colon = "" // it has the predicate
 	}
-	return d, nil
+	return fmt.Errorf("key domain %d of %s%s %w", its.Slot, s.what, colon, its.Err)
 }
 
 // bundle is the key with what belongs to it.
