@@ -121,38 +121,14 @@ func (a *app) session(ctx context.Context, name string) (*session, error) {
 
 // inReader takes up the card in the reader of PC/SC whose name contains some text.
 func (a *app) inReader(ctx context.Context, name string) (*session, error) {
-	pc, h, name, err := a.connect(ctx, name)
+	c, err := pcscd.ConnectTo(ctx, "", name)
 	if err != nil {
 		return nil, err
 	}
 	return &session{
-		Client: client.New(h), what: fmt.Sprintf("reader %q", name), shared: true,
-		close: func() error {
-			return errors.Join(h.Disconnect(context.WithoutCancel(ctx), pcscd.Leave), pc.Close())
-		},
+		Client: client.New(c), what: fmt.Sprintf("reader %q", c.Reader), shared: true,
+		close: func() error { return c.Close(ctx, pcscd.Leave) },
 	}, nil
-}
-
-// connect takes up the card in a reader of PC/SC whose name contains some text, and
-// returns the whole name.
-func (a *app) connect(ctx context.Context, name string) (*pcscd.Client, *pcscd.Handle, string, error) {
-	fail := func(err error) (*pcscd.Client, *pcscd.Handle, string, error) {
-		return nil, nil, "", fmt.Errorf("reader %q: %w", name, err)
-	}
-	pc, err := pcscd.Dial(ctx, "")
-	if err != nil {
-		return fail(err)
-	}
-	full, err := pc.Find(ctx, name)
-	if err != nil {
-		return fail(errors.Join(err, pc.Close()))
-	}
-	name = full
-	h, err := pc.Connect(ctx, name, pcscd.Shared, pcscd.T0|pcscd.T1)
-	if err != nil {
-		return fail(errors.Join(err, pc.Close()))
-	}
-	return pc, h, name, nil
 }
 
 // leave logs out where this session has logged in, and closes it.

@@ -16,7 +16,6 @@ import (
 	"hsmemu/cmd/hsmemu/commandline"
 	"hsmemu/emulator/conform"
 	"hsmemu/emulator/conform/trial"
-	"hsmemu/vsmartcard/pcscd"
 )
 
 // conformance is a call of hsmemu conform.
@@ -169,7 +168,7 @@ func (c *conformance) run(ctx context.Context) error {
 	for _, secret := range o.Vars {
 		clear(secret)
 	}
-	err = errors.Join(err, end())
+	end()
 	if report.Results == nil {
 		return fmt.Errorf("judge %s: %w", target.Name, err)
 	}
@@ -209,11 +208,11 @@ func (c *conformance) listed(l conform.Library, only *regexp.Regexp) error {
 }
 
 // target is what is judged, and what ends its use.
-func (c *conformance) target(ctx context.Context) (conform.Target, func() error, error) {
-	nothing := func() error { return nil }
+func (c *conformance) target(ctx context.Context) (conform.Target, func(), error) {
+	nothing := func() {}
 	switch {
 	case c.reader != "":
-		return c.inserted(ctx)
+		return trial.Inserted(ctx, c.reader)
 	case c.card != "":
 		d, err := c.cards()
 		if err != nil {
@@ -228,22 +227,6 @@ func (c *conformance) target(ctx context.Context) (conform.Target, func() error,
 	}
 	state, err := trial.Made(c.firmware, seed, c.outside)
 	return trial.Copies("a new card", state, c.outside), nothing, err
-}
-
-// inserted takes the card in a reader for this program alone.
-func (c *conformance) inserted(ctx context.Context) (conform.Target, func() error, error) {
-	pc, h, name, err := c.connect(ctx, c.reader)
-	if err != nil {
-		return conform.Target{}, nil, err
-	}
-	if err := h.Begin(ctx); err != nil {
-		return conform.Target{}, nil, errors.Join(fmt.Errorf("reader %q: keep others out: %w", name, err), pc.Close())
-	}
-	return conform.Target{Name: fmt.Sprintf("reader %q", name), Card: h}, func() error {
-		_ = h.End(context.WithoutCancel(ctx), pcscd.Leave) // the card may be gone, as the report says
-		_ = h.Disconnect(context.WithoutCancel(ctx), pcscd.Reset)
-		return pc.Close()
-	}, nil
 }
 
 // secrets are those of the card. In a reader they are never guessed: what is not

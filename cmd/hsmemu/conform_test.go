@@ -11,47 +11,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"hsmemu/applet/client"
-	"hsmemu/emulator"
-	"hsmemu/emulator/chip"
-	"hsmemu/vsmartcard/pcscd"
 )
-
-// While a card in a reader is judged nobody else gets a word in, not even after its
-// power was cut.
-func TestConform_KeepsOthersOut(t *testing.T) {
-	card, err := emulator.NewCard(chip.Order{}, emulator.System())
-	require.NoError(t, err)
-	dir, err := shortFolder()
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
-	daemon, err := pcscd.Start(dir, pcscd.Slot{Reader: pcscd.NitrokeyHSM(card.TokenSerial(), 0), Card: card})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, daemon.Close()) })
-	name, socket, _ := bytes.Cut([]byte(daemon.Env), []byte("="))
-	t.Setenv(string(name), string(socket))
-
-	c := conformance{app: newApp(t, t.TempDir()), reader: "Nitrokey"}
-	pc, other, _, err := c.connect(t.Context(), "Nitrokey")
-	require.NoError(t, err)
-	target, end, err := c.inserted(t.Context())
-	require.NoError(t, err)
-	done := make(chan error, 1)
-	go func() {
-		_, err := other.Transmit(t.Context(), []byte{0, 0x20, 0, 0x81})
-		done <- err
-	}()
-	for range 5 {
-		require.NoError(t, target.Card.Reset())
-		_, err := client.New(target.Card).Select(t.Context())
-		require.NoError(t, err)
-	}
-	require.Empty(t, done, "it has to wait")
-	require.NoError(t, end())
-	require.ErrorIs(t, <-done, pcscd.ErrReset, "it is told when it is over")
-	require.NoError(t, pc.Close())
-}
 
 // Ctrl-C ends the run with a report of what was judged, and its exit code.
 func TestConform_Interrupted(t *testing.T) {

@@ -100,13 +100,11 @@ func (a *app) power(ctx context.Context, card, reader string) (powered, error) {
 		a.forget()
 		return powered{h.Card, fmt.Sprintf("card %q", card), h.Close}, nil
 	}
-	pc, h, name, err := a.connect(ctx, reader)
+	c, err := pcscd.ConnectTo(ctx, "", reader)
 	if err != nil {
 		return powered{}, err
 	}
-	return powered{h, fmt.Sprintf("reader %q", name), func() error {
-		return errors.Join(h.Disconnect(context.WithoutCancel(ctx), pcscd.Unpower), pc.Close())
-	}}, nil
+	return powered{c, fmt.Sprintf("reader %q", c.Reader), func() error { return c.Close(ctx, pcscd.Unpower) }}, nil
 }
 
 // presentPIN selects the application and presents the user PIN to it; a card that

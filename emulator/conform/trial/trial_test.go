@@ -12,7 +12,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hsmemu/applet/apdu"
+	"hsmemu/applet/client"
 	"hsmemu/emulator"
+	"hsmemu/emulator/chip"
 	"hsmemu/emulator/conform"
 	"hsmemu/emulator/conform/trial"
 	"hsmemu/emulator/program"
@@ -47,6 +49,43 @@ func TestTrial_Play(t *testing.T) {
 	require.NotEmpty(t, run.Events)
 	require.True(t, run.Card.UserPIN.Known && run.Card.SOPIN.Known && run.Stranger.UserPIN.Known)
 	require.True(t, slices.ContainsFunc(run.Events, func(o conform.Observed) bool { return !o.Stranger && o.INS == apdu.InsVerify }))
+}
+
+// While a card in a reader is judged nobody else gets a word in, not even after its
+// power was cut.
+func TestInserted_KeepsOthersOut(t *testing.T) {
+	dir, err := os.MkdirTemp("", "t") // whose name is short enough for a socket
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
+	card, err := emulator.NewCard(chip.Order{}, emulator.System())
+	require.NoError(t, err)
+	daemon, err := pcscd.Start(dir, pcscd.Slot{Reader: pcscd.NitrokeyHSM(card.TokenSerial(), 0), Card: card})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, daemon.Close()) })
+	name, socket, _ := bytes.Cut([]byte(daemon.Env), []byte("="))
+	t.Setenv(string(name), string(socket))
+
+	other, err := pcscd.ConnectTo(t.Context(), "", "Nitrokey")
+	require.NoError(t, err)
+	target, end, err := trial.Inserted(t.Context(), "Nitrokey")
+	require.NoError(t, err)
+	done := make(chan error, 1)
+	go func() {
+		_, err := other.Transmit(t.Context(), []byte{0, 0x20, 0, 0x81})
+		done <- err
+	}()
+	for range 5 {
+		require.NoError(t, target.Card.Reset())
+		_, err := client.New(target.Card).Select(t.Context())
+		require.NoError(t, err)
+	}
+	require.Empty(t, done, "it has to wait")
+	end()
+	require.ErrorIs(t, <-done, pcscd.ErrReset, "it is told when it is over")
+	require.NoError(t, other.Close(t.Context(), pcscd.Leave))
+	_, _, err = trial.Inserted(t.Context(), "no such")
+	require.ErrorIs(t, err, pcscd.ErrUnknownReader)
+	require.ErrorContains(t, err, `reader "no such": `)
 }
 
 // The key that is there to sign with is on the card, and the PIN opens it.
