@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
@@ -276,27 +275,25 @@ func newLessonCheckCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			for {
-				v, err := s.Judge(cmd.Context())
-				if err != nil {
-					return err
+			ctx := cmd.Context()
+			if watch {
+				err = s.Watch(ctx, a.verdict)
+				if ctx.Err() != nil {
+					return errInterrupted
 				}
-				a.verdict(v)
-				if v.Solved {
-					_, err := fmt.Fprintln(a.out, "solved; `lesson next` goes on")
-					return err
-				}
-				if !watch {
-					return commandline.Hint(errUnsolved, "lesson hint")
-				}
-				for last := s.Changes(); last == s.Changes(); {
-					select {
-					case <-cmd.Context().Done():
-						return errInterrupted
-					case <-time.After(200 * time.Millisecond):
+			} else {
+				var v lesson.Verdict
+				if v, err = s.Judge(ctx); err == nil {
+					a.verdict(v)
+					if !v.Solved {
+						return commandline.Hint(errUnsolved, "lesson hint")
 					}
 				}
 			}
+			if err == nil {
+				_, err = fmt.Fprintln(a.out, "solved; `lesson next` goes on")
+			}
+			return err
 		},
 	}
 	cmd.Flags().BoolVar(&watch, "watch", false, "judge again whenever something happens to a card")
@@ -312,15 +309,7 @@ func (a *app) prove(ctx context.Context, lessons []string, limit time.Duration) 
 	}
 	failed := false
 	for _, name := range lessons {
-		l, err := lesson.Own(name)
-		if errors.Is(err, lesson.ErrNoLesson) {
-			unknown := err
-			if l, err = lesson.Open(name); errors.Is(err, fs.ErrNotExist) {
-				if near := view.Nearest(name, lesson.Ours()); near != "" {
-					err = fmt.Errorf("%w, and no such folder; did you mean %q?", unknown, near)
-				}
-			}
-		}
+		l, err := lesson.Named(name)
 		if err == nil {
 			err = lesson.Prove(ctx, l, o)
 		}
@@ -336,11 +325,7 @@ func (a *app) prove(ctx context.Context, lessons []string, limit time.Duration) 
 			continue
 		}
 		failed = true
-		var of *lesson.FolderError
-		if errors.As(err, &of) {
-			err = of.Err
-		}
-		for _, one := range eachOf(err) {
+		for _, one := range lesson.Wrong(err) {
 			where := name + ": "
 			if errors.As(one, new(*lesson.Problem)) {
 				where = strings.TrimRight(name, "/") + "/"
@@ -357,19 +342,6 @@ func (a *app) prove(ctx context.Context, lessons []string, limit time.Duration) 
 		return errors.New("not every lesson holds")
 	}
 	return nil
-}
-
-// eachOf takes joined errors apart.
-func eachOf(err error) []error {
-	joined, is := err.(interface{ Unwrap() []error }) // it is what errors.Join returned itself
-	if !is {
-		return []error{err}
-	}
-	var all []error
-	for _, one := range joined.Unwrap() {
-		all = append(all, eachOf(one)...)
-	}
-	return all
 }
 
 func newLessonExpectCommand(a *app) *cobra.Command {

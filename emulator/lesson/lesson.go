@@ -31,6 +31,7 @@ import (
 	"unicode/utf8"
 
 	"hsmemu/emulator/statedir"
+	"hsmemu/emulator/view"
 )
 
 // Names of the two files that describe a lesson.
@@ -117,6 +118,21 @@ func Own(name string) (*Lesson, error) {
 		return nil, err
 	}
 	return Load(sub)
+}
+
+// Named loads one of Ours, or else the lesson in the folder of that name. Errors:
+// ErrNoLesson, which says the nearest name, where there is neither and one is near, and
+// those of Open.
+func Named(name string) (*Lesson, error) {
+	l, err := Own(name)
+	if !errors.Is(err, ErrNoLesson) {
+		return l, err
+	}
+	l, absent := Open(name)
+	if near := view.Nearest(name, Ours()); near != "" && errors.Is(absent, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w, and no such folder; did you mean %q?", err, near)
+	}
+	return l, absent
 }
 
 // Load reads a lesson. Everything that is wrong with it is a *Problem, all of them

@@ -77,6 +77,23 @@ func Prove(ctx context.Context, l *Lesson, o Options) (err error) {
 	return errors.Join(append(wrong, ctx.Err())...)
 }
 
+// Wrong is each thing that an error of Prove, Load or Open says to be wrong.
+func Wrong(err error) []error {
+	var of *FolderError
+	if errors.As(err, &of) {
+		err = of.Err
+	}
+	joined, is := err.(interface{ Unwrap() []error }) // it is what errors.Join returned itself
+	if !is {
+		return []error{err}
+	}
+	var all []error
+	for _, one := range joined.Unwrap() {
+		all = append(all, Wrong(one)...)
+	}
+	return all
+}
+
 // line is where commands begin in a file of the lesson, from 1; 0 if that is not known.
 func (p *Player) line(file, commands string) int {
 	text, err := fs.ReadFile(p.Lesson.files, file)

@@ -247,6 +247,32 @@ func (s *Session) Judge(ctx context.Context) (Verdict, error) {
 	return v, err
 }
 
+// changePatience is how often Watch looks whether something happened.
+const changePatience = 200 * time.Millisecond
+
+// Watch judges the present step, as Judge does, and again whenever something happens to
+// a card, until it is solved. told is called with every verdict. Errors: those of Judge,
+// and that of ctx when it ends.
+func (s *Session) Watch(ctx context.Context, told func(Verdict)) error {
+	for {
+		v, err := s.Judge(ctx)
+		if err != nil {
+			return err
+		}
+		told(v)
+		if v.Solved {
+			return nil
+		}
+		for seen := s.Changes(); seen == s.Changes(); { // from here on: judging may touch a card, too
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(changePatience):
+			}
+		}
+	}
+}
+
 // Notice is Judge for somebody who looks again and again, and has not been asked to:
 // what is not solved is neither counted nor told, and what was solved before is not told again.
 func (s *Session) Notice(ctx context.Context) (Verdict, error) {
