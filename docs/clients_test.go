@@ -18,7 +18,7 @@ import (
 //	state     works, works with a note, or fails on hardware too
 //	note      what users have to know, unless it works
 //	source    where a fault of the client is known from
-var clientsHead = regexp.MustCompile(`^# (client|releases|package|state|note|source): (.+)$`)
+var clientsHead = regexp.MustCompile(`^# (client|releases|package|program|state|note|source): (.+)$`)
 
 // The table of clients is made from their scenarios.
 func TestDocs_ClientsAreThoseOfTheScenarios(t *testing.T) {

@@ -19,7 +19,8 @@ import (
 //
 //	releases  the releases of Debian that it is played with: 12, 13, sid
 //	package   a package, and the beginning of its version on each of these releases
-var clientLine = regexp.MustCompile(`(?m)^# (releases|package): (.+)$`)
+//	program   one that no package has: a variable of the environment with its path, and its name on PATH
+var clientLine = regexp.MustCompile(`(?m)^# (releases|package|program): (.+)$`)
 
 // debianReleases are the code names of those that scenarios name.
 var debianReleases = map[string]string{"bookworm": "12", "trixie": "13", "sid": "sid"}
@@ -27,7 +28,8 @@ var debianReleases = map[string]string{"bookworm": "12", "trixie": "13", "sid": 
 // TestClients plays the scenarios of testdata/clients: programs that people use with their cards. Each
 // verifies what came out with another program. Their commands are TestPrivate's, $KEYS is what they
 // begin with, and $DEBIAN the release. The release of Debian is that of the folder $CLIENTS, as for TestPrivate, or without it this
-// machine's; scenarios of others are left out, and those that need packages of another release installed.
+// machine's; scenarios of others are left out, and those that need packages of another release installed, or
+// a program that no package has and that is not there.
 // The build tag clients is there because they take more packages than the other tests do: those of .ci/install clients.
 func TestClients(t *testing.T) {
 	system, err := os.ReadFile("/etc/os-release")
@@ -57,6 +59,7 @@ func TestClients(t *testing.T) {
 	params.Setup = func(env *testscript.Env) error {
 		env.Setenv("KEYS", keys)
 		env.Setenv("DEBIAN", release)
+		env.Setenv("RAM_CLIENT", os.Getenv("RAM_CLIENT"))
 		return setup(env)
 	}
 	testscript.Run(t, params)
@@ -69,8 +72,15 @@ func playable(t *testing.T, file string, text []byte, release string, installed 
 	var releases []string
 	for _, line := range clientLine.FindAllSubmatch(text, -1) {
 		words := strings.Fields(string(line[2]))
-		if string(line[1]) == "releases" {
+		switch string(line[1]) {
+		case "releases":
 			releases = words
+			continue
+		case "program":
+			if !provided(t, words[0], words[1]) {
+				t.Logf("%s is left out: %s is not on PATH, and $%s does not name it; docs/clients.md tells where it is from", file, words[1], words[0])
+				return false
+			}
 			continue
 		}
 		at := slices.Index(releases, release)
@@ -89,6 +99,22 @@ func playable(t *testing.T, file string, text []byte, release string, installed 
 		}
 	}
 	require.NotEmpty(t, releases, "%s: no releases", file)
+	return true
+}
+
+// provided reports whether there is a program that no package has, and puts its path into the environment
+// of scenarios, in the variable that names it.
+func provided(t *testing.T, variable, name string) bool {
+	t.Helper()
+	if path := os.Getenv(variable); path != "" {
+		require.FileExists(t, path, "$%s", variable)
+		return true
+	}
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return false
+	}
+	t.Setenv(variable, path)
 	return true
 }
 

@@ -196,7 +196,7 @@ func (a *app) servePortal(ctx context.Context, s serving) (err error) {
 	p, err := site.Open(ctx, s.data, site.Options{
 		Records: kept, Mail: mail, TLS: s.encrypted(), Names: append([]string{host}, s.names...), URL: at,
 		UpdateAny: s.updateAny, Updated: func(d portal.Done) {
-			say("chip %s: firmware %s of %s became %s of %s", d.Chip, d.Old.Firmware, d.Old.Path, d.New.Firmware, d.New.Path)
+			say("chip %s: %s", d.Chip, became(d))
 		},
 		Ended: func(_ string, err error) {
 			if err != nil {
@@ -227,6 +227,15 @@ func (a *app) servePortal(ctx context.Context, s serving) (err error) {
 	}
 	say("ready")
 	return serveBoth(ctx, p, l, programs, own, clients)
+}
+
+// became says what a chip was, and what it is.
+func became(d portal.Done) string {
+	was := "blank"
+	if d.Old.Name != "" {
+		was = fmt.Sprintf("firmware %s of %s", d.Old.Firmware, d.Old.Path)
+	}
+	return fmt.Sprintf("%s became %s of %s", was, d.New.Firmware, d.New.Path)
 }
 
 // printedMail prints mail, for a portal that other machines reach without a mail server:

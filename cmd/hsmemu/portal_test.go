@@ -25,6 +25,7 @@ import (
 	"hsmemu/emulator"
 	"hsmemu/emulator/chip"
 	"hsmemu/emulator/chiptest"
+	"hsmemu/emulator/portal"
 	"hsmemu/emulator/ram"
 )
 
@@ -66,6 +67,18 @@ func TestPortal_Serve(t *testing.T) {
 	require.Equal(t, exitFailed, second.run(soon(t), []string{"portal", "serve", "--listen", "127.0.0.1:0"}))
 	require.Equal(t, exitDone, end())
 	require.Equal(t, "4.1", card.Durable().Firmware)
+}
+
+// What became of a chip is told of one that was no device before, too.
+func TestPortal_Became(t *testing.T) {
+	t.Parallel()
+	update := portal.Done{
+		Old: portal.Device{Name: "DENK990000100000", Path: "/R/I/DENK9900001", Firmware: portal.Version{Major: 3, Minor: 5}},
+		New: portal.Device{Name: "DENK990000200000", Path: "/R/I/DENK9900002", Firmware: portal.Version{Major: 3, Minor: 6}},
+	}
+	require.Equal(t, "firmware 3.5 of /R/I/DENK9900001 became 3.6 of /R/I/DENK9900002", became(update))
+	update.Old = portal.Device{}
+	require.Equal(t, "blank became 3.6 of /R/I/DENK9900002", became(update))
 }
 
 // The portal makes its own certificate for TLS, tells where its root is, and lets

@@ -228,11 +228,11 @@ func short(text string) string {
 	return strings.ToValidUTF8(text[:min(len(text), maxShort)], "")
 }
 
-// codeOf is the code for an error of HTTP.
+// codeOf is the code for an error of HTTP. A certificate that does not hold is, for
+// libcurl and so for ram-client, another one than a handshake that fails.
 func codeOf(err error) Code {
 	var dns *net.DNSError
 	var op *net.OpError
-	var certificate *tls.CertificateVerificationError
 	var alert tls.AlertError
 	var record tls.RecordHeaderError
 	switch {
@@ -240,7 +240,7 @@ func codeOf(err error) Code {
 		return CodeTimeout
 	case errors.As(err, &dns):
 		return CodeHost
-	case errors.As(err, &op) && op.Op == "dial", errors.As(err, &certificate), errors.As(err, &alert), errors.As(err, &record),
+	case errors.As(err, &op) && op.Op == "dial", errors.As(err, &alert), errors.As(err, &record),
 		errors.Is(err, http.ErrSchemeMismatch):
 		return CodeUnreachable
 	}

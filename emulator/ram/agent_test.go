@@ -190,7 +190,7 @@ func TestAgent_NoServer(t *testing.T) {
 	for at, code := range map[string]ram.Code{
 		nobody: ram.CodeUnreachable,
 		strings.Replace(at, "http:", "https:", 1): ram.CodeUnreachable, // no TLS there
-		secure.URL + "/rt/secret":                 ram.CodeUnreachable, // a certificate of nobody
+		secure.URL + "/rt/secret":                 ram.CodeNetwork,     // a certificate of nobody, tried with ram-client
 		broken.URL + "/rt/secret":                 ram.CodeNetwork,
 		"http://host.invalid/secret":              ram.CodeHost,
 		"":                                        ram.CodeURL,

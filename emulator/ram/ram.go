@@ -92,13 +92,13 @@ const (
 	CodeUnknown     Code = 1   // the request has an object that clients do not know
 	CodeTLV         Code = -3  // the request is not in valid TLV
 	CodeRequest     Code = -4  // the body is no request
-	CodeNetwork     Code = -5  // the connection failed in another way
+	CodeNetwork     Code = -5  // the connection failed in another way, or the server's certificate is not trusted
 	CodeCard        Code = -6  // the card failed
 	CodeNotInTime   Code = -7  // 504 before any request
 	CodeAborted     Code = -8  // 504 after a request
 	CodeHost        Code = -9  // the host's name is not known
 	CodeURL         Code = -10 // 404, or a URL that is none
-	CodeUnreachable Code = -11 // nobody answers there, or TLS failed
+	CodeUnreachable Code = -11 // nobody answers there, or not by TLS
 	CodeStatus      Code = -12 // another status
 	CodeTimeout     Code = -13 // no answer within AnswerTime
 )
