@@ -10,8 +10,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -53,28 +51,6 @@ type serving struct {
 
 // encrypted reports whether the portal is reached by HTTPS.
 func (s serving) encrypted() bool { return s.tls || s.certificate != "" }
-
-// hosts are the names and addresses of this machine by which the portal is reached,
-// for its own certificate.
-func (s serving) hosts() []string {
-	host, _, _ := net.SplitHostPort(s.listen) // Listen has read it
-	list := slices.Clone(s.names)
-	ip := net.ParseIP(host)
-	here := host == "" || strings.EqualFold(host, "localhost") || ip.IsUnspecified() || ip.IsLoopback()
-	if host != "" && !ip.IsUnspecified() {
-		list = append(list, host)
-	}
-	if here {
-		list = append(list, "localhost", "127.0.0.1", "::1")
-	}
-	var once []string
-	for _, name := range list {
-		if !slices.Contains(once, name) {
-			once = append(once, name)
-		}
-	}
-	return once
-}
 
 func newPortalServeCommand(a *app) *cobra.Command {
 	var s serving
@@ -226,7 +202,7 @@ func (a *app) servePortal(ctx context.Context, s serving) (err error) {
 		say("hsm %s%s", s.url(programs), cloudhsm.Prefix)
 	}
 	say("ready")
-	return serveBoth(ctx, p, l, programs, own, clients)
+	return p.ServeBoth(ctx, l, programs, own, clients)
 }
 
 // became says what a chip was, and what it is.
@@ -249,28 +225,6 @@ func (say printedMail) Send(_ context.Context, m accounts.Mail) error {
 	return nil
 }
 
-// serveBoth serves people and cards at one listener, and programs at another one, if
-// that is not nil, until the context or one of them ends.
-func serveBoth(ctx context.Context, p *site.Portal, l, programs net.Listener, own *tls.Config, clients *x509.CertPool) (err error) {
-	ctx, end := context.WithCancel(ctx)
-	defer end()
-	ended := make(chan error, 2)
-	n := 1
-	if programs != nil {
-		n++
-		go func() { ended <- p.ServeHSM(ctx, programs, own, clients) }()
-	}
-	if own != nil {
-		l = tls.NewListener(l, own)
-	}
-	go func() { ended <- p.Serve(ctx, l) }()
-	for range n {
-		err = errors.Join(err, <-ended)
-		end()
-	}
-	return err
-}
-
 // config is how the portal encrypts; nil for not at all.
 func (s serving) config(ctx context.Context, p *site.Portal) (*tls.Config, error) {
 	if s.certificate != "" {
@@ -283,7 +237,7 @@ func (s serving) config(ctx context.Context, p *site.Portal) (*tls.Config, error
 	if !s.tls {
 		return nil, nil //nolint:nilnil // not encrypted is no failure
 	}
-	c, err := p.TLS(ctx, s.hosts())
+	c, err := p.TLS(ctx, site.Hosts(s.listen, s.names))
 	if err != nil {
 		return nil, fmt.Errorf("make a certificate for the server: %w", err)
 	}
