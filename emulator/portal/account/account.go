@@ -208,6 +208,8 @@ func (a *Accounts) Sweep(ctx context.Context) (sessions int64, err error) {
 			{"DELETE FROM attempts WHERE at <= ? OR at > ?", []any{now - int64(longest/time.Second), now + correction}},
 			{"UPDATE mails SET created = ?1, due = ?1 WHERE sent IS NULL AND due IS NOT NULL AND created > ?2", []any{now, now + correction}},
 			{`DELETE FROM tokens WHERE account IS NULL AND status = 'removed' AND id NOT IN (SELECT token FROM sessions WHERE token IS NOT NULL)
+				AND id NOT IN (SELECT identified FROM sessions WHERE identified IS NOT NULL) AND id NOT IN (SELECT unlocks FROM sessions WHERE unlocks IS NOT NULL)
+				AND id NOT IN (SELECT token FROM center_tokens)
 				AND id NOT IN (SELECT token FROM requests WHERE token IS NOT NULL)`, nil},
 		} {
 			if _, err := tx.Exec(remove.query, remove.values...); err != nil {

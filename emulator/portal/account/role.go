@@ -89,6 +89,7 @@ const (
 	GrantRole          Action = "grant roles"
 	AssignToken        Action = "add and remove tokens"
 	UnlockToken        Action = "unlock tokens"
+	AuthenticateToken  Action = "authenticate to tokens"
 	EnrolPerson        Action = "enroll a person"
 	EnrolSystem        Action = "enroll a system"
 	RequestCertificate Action = "request a certificate"
@@ -110,6 +111,7 @@ var allowed = map[Action][]Role{
 	GrantRole:          {Manager},
 	AssignToken:        {Manager, Operator},
 	UnlockToken:        {Operator},
+	AuthenticateToken:  {Operator, RegistrationOfficer, CertificationOfficer},
 	EnrolPerson:        {RegistrationOfficer},
 	EnrolSystem:        {RegistrationOfficer},
 	RequestCertificate: {Subscriber},

@@ -18,7 +18,7 @@ func TestMay(t *testing.T) {
 		account.SeeOutbox: "A     ", account.SeeAudit: "A     ", account.SeeAll: "A     ",
 		account.SwitchIssuer: "A     ", account.SendNotice: "A     ", account.GrantAnywhere: "A     ",
 		account.SeePrivate: "A MORC", account.GrantRole: "  M   ", account.AssignToken: "  MO  ",
-		account.UnlockToken: "   O  ",
+		account.UnlockToken: "   O  ", account.AuthenticateToken: "   ORC",
 		account.EnrolPerson: "    R ", account.EnrolSystem: "    R ", account.RequestCertificate: " S    ",
 		"anything else": "      ",
 	}

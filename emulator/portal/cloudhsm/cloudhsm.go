@@ -106,16 +106,21 @@ func TLS(certificate tls.Certificate, clients *x509.CertPool) *tls.Config {
 // one user; others hand it jobs.
 type hsm struct {
 	id, path string
+	device   cvc.Name
 	// domain is the default key domain.
 	domain string
 	jobs   chan job
 	// replaced is closed when the device connects anew, and gone when Serve ends.
 	replaced, gone chan struct{}
 
+	// challenge is what custodians answer until enough have. Serve's alone.
+	challenge []byte
+
 	mu       sync.Mutex
 	loggedIn bool
 	domains  []domain
 	keys     []key
+	custody  custody
 }
 
 // job is something to do with a card. The error is also done's.
@@ -180,15 +185,23 @@ func (s *Service) meet(ctx context.Context, c *client.Client, session string) (*
 		}
 	}
 	h := &hsm{
-		id: strings.ReplaceAll(strings.TrimPrefix(device.Path(), "/"), "/", "."), path: device.Path(),
+		id: Name(device.Path()), path: device.Path(), device: device.Device.CHR,
 		domain: hexOf(point.Bytes()[1 : 1+point.Curve().FieldLen()]),
 		jobs:   make(chan job), replaced: make(chan struct{}), gone: make(chan struct{}),
 	}
 	return h, h.look(ctx, c)
 }
 
-// look finds out whether the user is logged in, and then what is on the card.
+// Name is what programs call the HSM of a path: without the first slash, and with dots in
+// place of the others.
+func Name(path string) string { return strings.ReplaceAll(strings.TrimPrefix(path, "/"), "/", ".") }
+
+// look finds out which public keys have authenticated, whether the user is logged in, and
+// then what is on the card.
 func (h *hsm) look(ctx context.Context, c *client.Client) error {
+	if err := h.count(ctx, c); err != nil {
+		return err
+	}
 	status, err := c.PINStatus(ctx, client.UserPIN)
 	if err != nil {
 		return err
@@ -276,6 +289,12 @@ type Connection struct {
 	ID, Path string
 	// LoggedIn reports whether programs can use it.
 	LoggedIn bool
+	// Custody says how far public key authentication has come, and Custodians are the
+	// keys that are registered for it; zero where the card was not initialised for it.
+	Custody    client.KeyAuthentication
+	Custodians []client.RegisteredKey
+	// Keys are the labels of the keys on it, while it is logged in.
+	Keys []string
 }
 
 // Connections are the cards that are connected, logged in or not, by their names.
@@ -283,7 +302,11 @@ func (s *Service) Connections() []Connection {
 	var all []Connection
 	for _, h := range s.connected() {
 		h.mu.Lock()
-		all = append(all, Connection{h.id, h.path, h.loggedIn})
+		c := Connection{ID: h.id, Path: h.path, LoggedIn: h.loggedIn, Custody: h.custody.state, Custodians: h.custody.keys}
+		for _, k := range h.keys {
+			c.Keys = append(c.Keys, k.description.Label)
+		}
+		all = append(all, c)
 		h.mu.Unlock()
 	}
 	return all
@@ -293,11 +316,9 @@ func (s *Service) Connections() []Connection {
 // an operator who unlocks it. Errors: ErrUnknown, ErrGone, and those of
 // [client.Client.VerifyPIN].
 func (s *Service) Login(ctx context.Context, id string, pin []byte) error {
-	s.mu.Lock()
-	h := s.hsms[id]
-	s.mu.Unlock()
-	if h == nil {
-		return fmt.Errorf("%w: %q", ErrUnknown, id)
+	h, err := s.hsm(id)
+	if err != nil {
+		return err
 	}
 	return h.do(ctx, func(ctx context.Context, c *client.Client) error {
 		if err := c.VerifyPIN(ctx, client.UserPIN, pin); err != nil {
@@ -305,4 +326,14 @@ func (s *Service) Login(ctx context.Context, id string, pin []byte) error {
 		}
 		return h.look(ctx, c)
 	})
+}
+
+// hsm is a card that is connected. Error: ErrUnknown.
+func (s *Service) hsm(id string) (*hsm, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h := s.hsms[id]; h != nil {
+		return h, nil
+	}
+	return nil, fmt.Errorf("%w: %q", ErrUnknown, id)
 }

@@ -191,6 +191,9 @@ func (w *work) supersede(tx *records.Tx, was portal.Running) error {
 	if old.Name == "" {
 		return nil
 	}
+	if err := account.Emptied(tx, old.Path, old.Key); err != nil {
+		return err
+	}
 	var id, owner int64
 	// A token of the same path with another key is another device. Updates that began
 	// before keys were kept have none.

@@ -119,6 +119,7 @@ func (s *site) api() {
 		}
 		return 0, nil, service.ErrNotAllowed
 	})))
+	s.apiTokens()
 	read("/api/admin/dica", s.reply(s.by(func(r *http.Request, _ string, p account.Session) (int, any, error) {
 		return s.issuersAPI(r, p)
 	})))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/require"
@@ -71,6 +72,43 @@ func TestSite_Browser(t *testing.T) {
 	require.NoError(t, err)
 	b.Until("document.getElementById('word').textContent === 'Completed'")
 	b.Accessible()
+
+	// A card is identified for a trust center, and added to it.
+	b.Open(p.url)
+	submit(b, "Create Trust Center Subject")
+	b.Until("document.title.startsWith('Create Trust Center Subject')")
+	b.Do(chromedp.SendKeys("#name", "Acme"))
+	submit(b, "Submit")
+	b.Until("document.getElementById('word').textContent === 'Completed'")
+	b.Open(p.url + "/se/subjects")
+	b.Do(chromedp.Evaluate[chromedp.Void]("[...document.querySelectorAll('a')].find(a => a.textContent === 'Acme').click()"))
+	b.Until("document.title.startsWith('Acme')")
+	b.Accessible()
+	b.Do(chromedp.Evaluate[chromedp.Void]("[...document.querySelectorAll('a')].find(a => a.textContent === 'Tokens of the trust center').click()"))
+	b.Until("document.title.startsWith('Tokens of Acme')")
+	b.Accessible()
+	submit(b, "Identify token")
+	b.Until("document.getElementById('waiting')")
+	b.Accessible()
+	token, _ := custodied(t, "DENK0000010", 1, "DENK0000011", "DENK0000012")
+	_, err = p.connect(token, at(b))
+	require.NoError(t, err)
+	b.Until("[...document.querySelectorAll('button')].some(b => b.textContent === 'Add Token')") // the script has seen it
+	b.Accessible()
+	submit(b, "Add Token")
+	b.Until("document.querySelector('h2 code')?.textContent === '/UTSRCAEM1/UTDICAEM01/DENK0000010'")
+	b.Accessible()
+	p.hsm(token)
+	connected := func() bool {
+		b.Do(chromedp.Reload())
+		return browsertest.Value[bool](b, "document.body.innerText.includes('0 of 1 needed, 2 registered')")
+	}
+	require.Eventually(t, connected, 10*time.Second, 100*time.Millisecond)
+	b.Accessible()
+	submit(b, "Authenticate")
+	b.Until("document.getElementById('waiting')")
+	b.Accessible()
+
 	for _, page := range []string{"tokens", "subjects", "issuers", "requests", "outbox", "audit", "notice"} {
 		b.Open(p.url + "/se/" + page)
 		b.Accessible()

@@ -99,12 +99,10 @@ func (c codes) Check(ctx context.Context, email, code string) (soap.Verdict, err
 	}
 }
 
-// admit lets a card be an HSM that is registered, and with the key that it has there.
+// admit lets a card be an HSM that is registered or is a token of a trust center, and with
+// the key that it has there.
 func (p *Portal) admit(ctx context.Context, _, path string, key []byte) error {
-	t, err := p.Accounts.TokenByPath(ctx, path)
-	if err == nil && !slices.Equal(t.Key, key) {
-		err = account.ErrOtherKey
-	}
+	_, err := p.Accounts.KnownToken(ctx, path, key)
 	return err
 }
 

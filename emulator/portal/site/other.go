@@ -102,6 +102,7 @@ func (s *site) subject(w http.ResponseWriter, r *http.Request, p account.Session
 		Subject            account.Subject
 		Roles              []holder
 		MayGrant, MayEnrol bool
+		SeesTokens         bool
 		Starts             []choice
 		Fields             []field
 		Authorities        []service.Authority
@@ -123,6 +124,7 @@ func (s *site) subject(w http.ResponseWriter, r *http.Request, p account.Session
 			v.Roles = append(v.Roles, holder{a.Email, g.Role})
 		}
 		v.MayGrant, v.MayEnrol = p.Account.May(account.GrantRole, id), p.Account.May(account.EnrolPerson, id)
+		v.SeesTokens = p.Account.May(account.SeePrivate, id)
 		for _, t := range []service.Type{service.Signer, service.RevocationList, service.Production} {
 			if starts(p.Account, t, id) {
 				v.Starts = append(v.Starts, choice{Value: string(t), Text: t.Title()})

@@ -94,7 +94,7 @@ func Open(ctx context.Context, folder string, o Options) (*Portal, error) {
 		return nil, errors.Join(err, kept.Close())
 	}
 	p.cards = &ram.Server{
-		Services: map[string]ram.Service{"paas": p.Service.Serve, "hsm": p.hsms.Serve}, Known: p.Accounts.Known,
+		Services: map[string]ram.Service{"paas": p.serveCard, "hsm": p.hsms.Serve}, Known: p.Accounts.Known,
 		Ended: func(service string, _ *ram.Session, err error) { p.ended(service, err) },
 		Limit: CardsMax,
 	}

@@ -51,7 +51,10 @@ type config struct {
 	Service  *service.Service
 	Records  *records.Store
 	// HSMs are the cards that are connected for programs.
-	HSMs interface{ Connections() []cloudhsm.Connection }
+	HSMs interface {
+		Connections() []cloudhsm.Connection
+		Logout(ctx context.Context, id string) error
+	}
 	// LocalOutbox tells that there is no mail server, so that activation codes are
 	// read on a page, by whoever reaches it.
 	LocalOutbox bool
@@ -120,6 +123,8 @@ func (s *site) routes() {
 	read("/se/requests/{id}/certificate.pem", s.in(s.certificate))
 	read("/se/subjects", s.in(s.subjects))
 	read("/se/subjects/{id}", s.in(s.subject))
+	read("/se/subjects/{id}/tokens", s.in(s.centerTokens))
+	change("/se/subjects/{id}/tokens/{what}", s.in(s.changeTokens))
 	change("/se/subjects/{id}/{what}", s.in(s.changeSubject))
 	read("/se/authorities/{file}", s.in(s.authority))
 	read("/se/crl/{id}", s.crl)
@@ -297,7 +302,7 @@ var statuses = []struct {
 	{http.StatusForbidden, []error{account.ErrForbidden, account.ErrEnrolment, account.ErrOtherKey, account.ErrSuperseded}},
 	{http.StatusConflict, []error{
 		service.ErrNotAllowed, service.ErrBusy, service.ErrOtherCard, service.ErrTooMany, account.ErrOccupied, account.ErrNotRegistering,
-		account.ErrLastToken, account.ErrLastRole, account.ErrTaken,
+		account.ErrLastToken, account.ErrLastRole, account.ErrTaken, cloudhsm.ErrUnknown, cloudhsm.ErrGone, cloudhsm.ErrOtherDevice,
 	}},
 	{http.StatusNotFound, []error{service.ErrUnknown, account.ErrNoAccount, account.ErrNoToken, account.ErrNoSubject}},
 }
@@ -397,13 +402,18 @@ func (s *site) register(w http.ResponseWriter, r *http.Request, p account.Sessio
 
 // state tells the script how far the session is.
 func (s *site) state(w http.ResponseWriter, r *http.Request) {
-	_, p, err := s.session(r)
+	cookie, p, err := s.session(r)
 	if err != nil {
 		http.Error(w, "no session", http.StatusUnauthorized)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	fmt.Fprintf(w, "{\"state\":%q}\n", string(p.State))
+	waits, err := s.Accounts.Awaited(r.Context(), cookie)
+	if err != nil {
+		http.Error(w, "no session", http.StatusUnauthorized)
+		return
+	}
+	fmt.Fprintf(w, "{\"state\":%q,\"awaits\":%q}\n", string(p.State), string(waits.Purpose))
 }
 
 func (s *site) begin(w http.ResponseWriter, r *http.Request) {

@@ -1,12 +1,12 @@
 "use strict";
 
-// The page that waits for a card goes on when one has logged in.
+// A page that waits for a card goes on when the session's state is another one.
 const waiting = document.getElementById("waiting");
 if (waiting) {
   const ask = async () => {
     try {
       const answer = await fetch(waiting.dataset.state);
-      if (answer.ok && (await answer.json()).state !== "anonymous") {
+      if (answer.ok && (await answer.json())[waiting.dataset.of] !== waiting.dataset.while) {
         location.assign(waiting.dataset.go);
         return;
       }
