@@ -14,24 +14,29 @@ type alternative struct {
 }
 
 // parseAnswers reads what stands behind < or =>: patterns, with | between them and
-// (differs: WHY) behind those that are known and yet not what is asked for.
+// (differs: WHY) behind those that are known and yet not what is asked for. Errors are
+// misplaced.
 func parseAnswers(text string) ([]alternative, error) {
 	var all []alternative
+	at := 0 // of the next one
 	for _, one := range splitAnswers(text) {
+		start := at
+		at += len(one) + len("|")
+		wrong := func(err error) error { return &misplaced{placeOf(text, text[start:]), err} }
 		var a alternative
 		if body, note, found := strings.Cut(one, "(differs:"); found {
 			why, closed := strings.CutSuffix(strings.TrimSpace(note), ")")
 			if a.differs = strings.TrimSpace(why); !closed || a.differs == "" {
-				return nil, errors.New("(differs: WHERE IT WAS SEEN)")
+				return nil, wrong(errors.New("(differs: WHERE IT WAS SEEN)"))
 			}
 			one = body
 		}
 		var err error
 		if a.want, err = parsePattern(one); err != nil {
-			return nil, err
+			return nil, within(start, err)
 		}
 		if len(a.want) == 0 && text != "" {
-			return nil, errors.New("an empty answer beside |")
+			return nil, wrong(errors.New("an empty answer beside |"))
 		}
 		all = append(all, a)
 	}

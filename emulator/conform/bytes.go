@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"hsmemu/applet/tlv"
 )
@@ -49,7 +50,7 @@ var errTooLong = fmt.Errorf("more than %d bytes", maxBytes)
 func Compile(text string, v Vars) ([]byte, error) {
 	e, err := parseExpression(text)
 	if err != nil {
-		return nil, err
+		return nil, inColumn(text, err)
 	}
 	return e.bytes(v)
 }
@@ -67,32 +68,52 @@ type item struct {
 	extended bool // Lcx
 	tag      tlv.Tag
 	inner    expression
+	text     bool // a literal that was written in characters
 }
+
+// errNoCommand says that a text is none of a command. What stands there is not told: it
+// may be a PIN that was mistyped.
+var errNoCommand = errors.New("not understood: a command has pairs of capital hexadecimal digits, \"text\", Lc(…), objects as 53(…), le and {variables}")
 
 var tokens = regexp.MustCompile(`^\s*(?:(Lcx?\()|([0-9A-F]{2,6})\(|([0-9A-F]{2})|"([^"]*)"|\{([^}]+)\}|(\))|(le)\b)`)
 
+// parseExpression reads the text of a command. Errors are misplaced.
 func parseExpression(text string) (expression, error) {
 	e, rest, err := parseItems(text, 0)
 	if err == nil && rest != "" {
-		err = errors.New("a bracket too many")
+		err = before(rest, errors.New("a bracket too many"))
 	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", strings.TrimSpace(text), err)
+	if b := (*behind)(nil); errors.As(err, &b) {
+		return nil, &misplaced{len(text) - b.rest, b.err}
 	}
-	return e, nil
+	return e, err
+}
+
+// behind is an error in a text, so many bytes before its end.
+type behind struct {
+	rest int
+	err  error
+}
+
+func (e *behind) Error() string { return e.err.Error() }
+
+// before is an error about what a text goes on with, behind space.
+func before(rest string, err error) error {
+	return &behind{len(strings.TrimLeftFunc(rest, unicode.IsSpace)), err}
 }
 
 // parseItems reads items up to the end, or to the closing bracket and returns
-// what follows it. Depth counts the brackets that are open.
+// what follows it. Depth counts the brackets that are open. Errors are behind.
 func parseItems(rest string, depth int) (expression, string, error) {
 	if depth > maxDepth {
-		return nil, "", fmt.Errorf("more than %d brackets within each other", maxDepth)
+		return nil, "", before(rest, fmt.Errorf("more than %d brackets within each other", maxDepth))
 	}
 	var e expression
+	opened := rest
 	for strings.TrimSpace(rest) != "" {
 		m := tokens.FindStringSubmatch(rest)
 		if m == nil {
-			return nil, "", fmt.Errorf("not understood: %s", strings.TrimSpace(rest))
+			return nil, "", before(rest, errNoCommand)
 		}
 		if m[6] != "" {
 			if depth == 0 {
@@ -100,6 +121,7 @@ func parseItems(rest string, depth int) (expression, string, error) {
 			}
 			return e, rest[len(m[0]):], nil
 		}
+		at := rest
 		rest = rest[len(m[0]):]
 		var one item
 		var err error
@@ -114,11 +136,13 @@ func parseItems(rest string, depth int) (expression, string, error) {
 		case m[3] != "":
 			one.literal, err = hex.DecodeString(m[3])
 		case m[5] != "":
-			one.variable, err = parseVariable(m[5])
+			if one.variable, err = parseVariable(m[5]); err != nil {
+				err = before(at, err)
+			}
 		case m[7] != "":
 			one.le = true
 		default:
-			one.literal = []byte(m[4])
+			one.literal, one.text = []byte(m[4]), true
 		}
 		if err != nil {
 			return nil, "", err
@@ -126,7 +150,7 @@ func parseItems(rest string, depth int) (expression, string, error) {
 		e = append(e, one)
 	}
 	if depth > 0 {
-		return nil, "", errors.New("a bracket is open")
+		return nil, "", &behind{len(opened) + 1, errors.New("a bracket is open")}
 	}
 	return e, "", nil
 }
@@ -203,7 +227,7 @@ func parseVariable(text string) (*variable, error) {
 	for _, word := range words[1:] {
 		f, err := parseFilter(word)
 		if err != nil {
-			return nil, fmt.Errorf("{%s}: %w", text, err)
+			return nil, fmt.Errorf("in a variable: %w", err)
 		}
 		v.filters = append(v.filters, f)
 	}
@@ -213,12 +237,12 @@ func parseVariable(text string) (*variable, error) {
 func (v *variable) bytes(vars Vars) ([]byte, error) {
 	b, ok := vars[v.name]
 	if !ok {
-		return nil, fmt.Errorf("no variable %s", v.name)
+		return nil, fmt.Errorf("no variable %s", named(v.name))
 	}
 	var err error
 	for _, f := range v.filters {
 		if b, err = f(b); err != nil {
-			return nil, fmt.Errorf("{%s}: %w", v.text, err)
+			return nil, fmt.Errorf("%s: %w", v.outline(), err)
 		}
 	}
 	return b, nil
@@ -275,7 +299,7 @@ func flip(b []byte) ([]byte, error) {
 func parseCut(number string, cut func([]byte, int) []byte) (filter, error) {
 	n, err := strconv.ParseUint(number, 10, 16)
 	if err != nil {
-		return nil, fmt.Errorf("no number of bytes: %s", number)
+		return nil, errors.New("head and from take a number of bytes")
 	}
 	return func(b []byte) ([]byte, error) {
 		if len(b) < int(n) {
@@ -288,7 +312,7 @@ func parseCut(number string, cut func([]byte, int) []byte) (filter, error) {
 func parseCount(number string) (filter, error) {
 	i, err := strconv.ParseUint(number, 10, 16)
 	if err != nil || i == 0 {
-		return nil, fmt.Errorf("no number of an object: %s", number)
+		return nil, errors.New("# takes the number of an object, from 1")
 	}
 	return func(b []byte) ([]byte, error) {
 		list, err := tlv.Parse(b)
@@ -296,7 +320,7 @@ func parseCount(number string) (filter, error) {
 			return nil, err
 		}
 		if int(i) > len(list) {
-			return nil, fmt.Errorf("no object #%d", i)
+			return nil, errors.New("fewer objects")
 		}
 		return list[i-1].Raw, nil
 	}, nil
@@ -307,7 +331,7 @@ func parsePath(text string) (filter, error) {
 	for _, word := range strings.Split(text, ".") {
 		tag, err := strconv.ParseUint(word, 16, 24)
 		if err != nil {
-			return nil, fmt.Errorf("neither a filter nor a tag: %s", word)
+			return nil, errors.New("neither a filter nor a tag behind |")
 		}
 		path = append(path, tlv.Tag(tag))
 	}
@@ -319,7 +343,7 @@ func parsePath(text string) (filter, error) {
 			}
 			n, ok := list.Find(tag)
 			if !ok {
-				return nil, fmt.Errorf("no object %s", tag)
+				return nil, errors.New("no such object")
 			}
 			b = n.Value
 		}

@@ -2,7 +2,7 @@ package conform
 
 import (
 	"cmp"
-	"fmt"
+	"errors"
 	"regexp"
 	"slices"
 	"strconv"
@@ -89,7 +89,7 @@ func parseCondition(text string) (Condition, error) {
 			return is(func(s Statement) bool { return s.Fresh })
 		}
 	}
-	return Condition{}, fmt.Errorf("no condition: %s", text)
+	return Condition{}, errors.New("no condition: there are firmware >= 3.0, option NAME, option not NAME, state NAME, curve NAME, rsa BITS and fresh")
 }
 
 // compareVersions compares two versions as 3.4; one that is not known is below all.

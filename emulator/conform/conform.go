@@ -51,11 +51,9 @@ import (
 	"io"
 	"slices"
 	"strconv"
-	"strings"
 
 	"hsmemu/applet/apdu"
 	"hsmemu/applet/cvc"
-	"hsmemu/applet/pkcs15"
 	"hsmemu/applet/sm"
 	"hsmemu/keystore/curve"
 	"hsmemu/vsmartcard"
@@ -124,10 +122,12 @@ func NewPlayer(m Make) *Player {
 type Difference struct {
 	// File is the file of the line, empty if it is the script's own.
 	File string
-	// Line is the line of the script, from 1, and Text what is written there.
+	// Line is the line of the script, from 1, and Text the command there without its
+	// data, in which secrets may be.
 	Line int
 	Text string
-	// Want is what the script asks for, and Got what the card answered.
+	// Want is what the script asks for, and Got what the card answered, without what may
+	// be secret.
 	Want, Got string
 	// Seen is where that was seen.
 	Seen string
@@ -137,16 +137,18 @@ type Difference struct {
 type Mismatch struct {
 	// File is the file of the line, empty if it is the script's own.
 	File string
-	// Line is the line of the script, from 1, and Text what is written there.
+	// Line is the line of the script, from 1, and Text what is written there: the
+	// directive, or the command without its data, in which secrets may be.
 	Line int
 	Text string
-	// Want and Got are what the script wants and what the card does.
+	// Want and Got are what the script wants and what the card does, without what may be
+	// secret.
 	Want, Got string
 	// Event is the command in the words of the card's witness, empty without one.
 	Event string
 }
 
-// Error is the line, what was wanted, and what came.
+// Error is the line, what was wanted, and what came. There is no secret in it.
 func (m *Mismatch) Error() string {
 	text := fmt.Sprintf("line %d: %s\nwant %s\ngot  %s", m.Line, m.Text, m.Want, m.Got)
 	if m.Event != "" {
@@ -228,8 +230,9 @@ type record struct {
 	saved   error // what is wrong with the number of states saved, as far as it is not written
 }
 
-// sight is a line that says what was seen, and the event that it was seen at.
-type sight struct{ text, event string }
+// sight is a line that says what was seen, and the event that it was seen at. Of an
+// answer quoted is what messages say of it, and want what they say that was wanted.
+type sight struct{ text, event, quoted, want string }
 
 // compare compares what was seen of a step with the lines behind it.
 func (s step) compare(r record) error {
@@ -248,14 +251,18 @@ func (s step) compare(r record) error {
 		want, first = append([]string{"< " + s.wanted}, want...), s.line // not a line of its own
 	}
 	for i := range max(len(want), len(got)) {
-		m := Mismatch{File: s.file, Line: min(first+i, s.line+len(s.seen)), Text: strings.TrimSpace(s.text), Want: "nothing more", Got: "nothing more"}
+		m := Mismatch{File: s.file, Line: min(first+i, s.line+len(s.seen)), Text: s.quoted(), Want: "nothing more", Got: "nothing more"}
+		wanted, had := "", ""
 		if i < len(want) {
-			m.Want = want[i]
+			wanted, m.Want = want[i], quotedSight(want[i])
 		}
 		if i < len(got) {
-			m.Got, m.Event = got[i].text, got[i].event
+			had, m.Got, m.Event = got[i].text, got[i].quoted, got[i].event
+			if i == 0 && s.verb == "send" {
+				m.Want = got[i].want
+			}
 		}
-		if m.Want != m.Got {
+		if wanted != had {
 			return &m
 		}
 	}
@@ -273,7 +280,7 @@ func (p *Player) step(ctx context.Context, s step) (r record, err error) {
 		err = p.do(ctx, s, &r)
 	}
 	if m := (*Mismatch)(nil); err != nil && !errors.As(err, &m) {
-		err = fmt.Errorf("line %d: %s: %w", s.line, strings.TrimSpace(s.text), err)
+		err = fmt.Errorf("line %d: %s: %w", s.line, s.quoted(), err)
 	}
 	return r, err
 }
@@ -298,7 +305,7 @@ func (p *Player) do(ctx context.Context, s step, r *record) (err error) {
 	case "differ":
 		for _, name := range s.args {
 			if _, kept := p.Vars[name]; !kept {
-				return s.mismatch("a variable "+name, "none of that name", "")
+				return s.mismatch("a variable "+named(name), "none of that name", "")
 			}
 		}
 		if one := p.Vars[s.args[0]]; bytes.Equal(one, p.Vars[s.args[1]]) {
@@ -306,7 +313,7 @@ func (p *Player) do(ctx context.Context, s step, r *record) (err error) {
 		}
 	case "holds":
 		if w, ok := p.Current.Card.(Witness); ok && w.Seen().Users != s.args[0] {
-			return s.mismatch(s.args[0], w.Seen().Users, w.Seen().Event)
+			return s.mismatch(quotedSight(s.args[0]), w.Seen().Users, w.Seen().Event)
 		}
 	case "send":
 		var command []byte
@@ -318,7 +325,7 @@ func (p *Player) do(ctx context.Context, s step, r *record) (err error) {
 }
 
 func (s step) mismatch(want, got, event string) *Mismatch {
-	return &Mismatch{File: s.file, Line: s.line, Text: strings.TrimSpace(s.text), Want: want, Got: got, Event: event}
+	return &Mismatch{File: s.file, Line: s.line, Text: s.quoted(), Want: want, Got: got, Event: event}
 }
 
 // take goes on with a card, by its name and its firmware.
@@ -333,7 +340,7 @@ func (p *Player) take(words []string) error {
 	}
 	p.Current = p.Hosts[name]
 	if had := p.Current.firmware; firmware != "" && had != "" && firmware != had {
-		return fmt.Errorf("card %s was made with firmware %q, not %q", name, had, firmware)
+		return errors.New("the card of this name was made with another firmware")
 	}
 	return nil
 }
@@ -365,19 +372,21 @@ func (p *Player) send(ctx context.Context, s step, command []byte, r *record) ([
 	if err != nil {
 		return nil, err
 	}
+	want, got := s.wanted, s.wanted
+	if !fits || taken.differs != "" {
+		want, got = s.quotedWant(p.Vars, command), p.Vars.quotedAnswer(command, answer)
+	}
 	if taken.differs != "" {
-		p.Differences = append(p.Differences, Difference{File: s.file, Line: s.line, Text: strings.TrimSpace(s.text), Want: s.wanted, Got: p.show(command, answer), Seen: taken.differs})
+		p.Differences = append(p.Differences, Difference{File: s.file, Line: s.line, Text: s.quoted(), Want: want, Got: got, Seen: taken.differs})
 	}
-	shown := s.wanted
-	if !fits {
-		shown = p.show(command, answer)
-	}
-	if s.oneLine {
-		if !fits {
-			return nil, s.mismatch(s.wanted, shown, seen.Event)
-		}
-	} else {
-		r.lines = append(r.lines, sight{"< " + shown, seen.Event})
+	switch {
+	case s.oneLine && !fits:
+		return nil, s.mismatch(want, got, seen.Event)
+	case s.oneLine:
+	case fits:
+		r.lines = append(r.lines, sight{"< " + s.wanted, seen.Event, "< " + s.wanted, "< " + s.wanted})
+	default:
+		r.lines = append(r.lines, sight{"< " + written(answer), seen.Event, "< " + got, "< " + want})
 	}
 	if saves >= 0 {
 		r.saved = s.judgeSaved(answer, saves, seen.Event)
@@ -395,7 +404,9 @@ func (p *Player) send(ctx context.Context, s step, command []byte, r *record) ([
 	return answer, nil
 }
 
-func (r *record) add(line string, seen Seen) { r.lines = append(r.lines, sight{line, seen.Event}) }
+func (r *record) add(line string, seen Seen) {
+	r.lines = append(r.lines, sight{line, seen.Event, line, ""})
+}
 
 // sightOf is what a card tells of its last command beside the answer, and how many
 // states the command has saved; -1 of a card that tells nothing.
@@ -424,41 +435,4 @@ func (s step) judgeSaved(answer []byte, saves int, event string) error {
 		return s.mismatch("!0 of a command that is refused", "!"+saved, event)
 	}
 	return nil
-}
-
-// show is an answer as scenarios have it: short data whole, of long data the
-// beginning. Of what may be a secret a report has the length alone.
-func (p *Player) show(command, answer []byte) string {
-	data, sw := answer[:len(answer)-2], answer[len(answer)-2:]
-	switch {
-	case len(data) == 0:
-		return fmt.Sprintf("%X", sw)
-	case p.guard != nil && p.secret(command, data):
-		return fmt.Sprintf("* %X (%d bytes, not shown)", sw, len(data))
-	case len(data) <= 80:
-		return fmt.Sprintf("%X %X", data, sw)
-	}
-	return fmt.Sprintf("%X * %X", data[:16], sw)
-}
-
-// public are the commands whose answers are no secrets, whatever card answers; the
-// data of others go into no report.
-var public = []byte{
-	apdu.InsSelect, apdu.InsVerify, apdu.InsChangeReferenceData, apdu.InsResetRetryCounter, apdu.InsInitializeDevice, apdu.InsEnumerateObjects,
-	apdu.InsManageKeyDomain, apdu.InsManagePublicKeyAuthentication, apdu.InsGetChallenge, apdu.InsGeneralAuthenticate, apdu.InsGenerateKeyPair, apdu.InsSign,
-}
-
-// secret reports whether the data of an answer may be: a key, a session PIN, what was
-// deciphered, private data, or one of the PINs.
-func (p *Player) secret(command, data []byte) bool {
-	for _, name := range []string{"pin", "so-pin"} {
-		if one := p.Vars[name]; len(one) > 0 && bytes.Contains(data, one) {
-			return true
-		}
-	}
-	c, err := apdu.Parse(command)
-	if err == nil && c.INS == apdu.InsReadBinary {
-		return !slices.Contains([]byte{0x2F, pkcs15.PrefixCertificate, pkcs15.PrefixCACertificate, pkcs15.PrefixPublicData, pkcs15.PrefixKeyDescription}, c.P1)
-	}
-	return err != nil || !slices.Contains(public, c.INS)
 }

@@ -31,7 +31,7 @@ cut
 	})
 	fmt.Println(player.Play(context.Background(), script))
 	// Output:
-	// line 9: > 00 20 00 81
+	// line 9: 00200081
 	// want < 63C3
 	// got  < 63C2
 }

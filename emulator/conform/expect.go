@@ -42,7 +42,7 @@ func ParseExpectations(file, text string) (Expectations, error) {
 		switch {
 		case len(words) == 0:
 			continue
-		case len(words) != 2 || words[0] != "broken" && words[0] != "skip":
+		case len(words) != 2 || words[0] != "broken" && words[0] != "skip" || !ruleID.MatchString(words[1]):
 			err = errors.New("broken RULE # REASON, or skip RULE # REASON")
 		case why == "":
 			err = fmt.Errorf("%s has no reason behind #", words[1])

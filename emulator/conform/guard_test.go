@@ -119,7 +119,7 @@ func TestJudge_ReportsNoSecrets(t *testing.T) {
 		rule("X-R3", "nothing", "select\n00 B1 2F 02 Lc(54(0000)) 00 => 6982"))
 	r, err := conform.Judge(t.Context(), l, card.target(), o)
 	require.NoError(t, err)
-	require.Equal(t, "* 9000 (14 bytes, not shown)", r.Results[0].Failures[0].Got)
-	require.Equal(t, "* 9000 (12 bytes, not shown)", r.Results[1].Failures[0].Got)
+	require.Equal(t, "(14 bytes, not shown) 9000", r.Results[0].Failures[0].Got)
+	require.Equal(t, "(12 bytes, not shown) 9000", r.Results[1].Failures[0].Got)
 	require.Regexp(t, "^7F21", r.Results[2].Failures[0].Got)
 }

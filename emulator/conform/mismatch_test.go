@@ -88,19 +88,19 @@ func TestPlay_FindsWhatIsOtherwise(t *testing.T) {
 	}{
 		"answer": {
 			wrong + "< 63C2", wrong + "< 63C1",
-			"line 7: > 00 20 00 81 Lc(\"000000\")\nwant < 63C1\ngot  < 63C2", true,
+			"line 7: 00200081 Lc(…)\nwant < 63C1\ngot  < 63C2", true,
 		},
 		"answer in one line": {
 			`00 20 00 81 Lc("000000") => 63 ..`, `00 20 00 81 Lc("000000") => 62 ..`,
-			"line 6: 00 20 00 81 Lc(\"000000\") => 62 ..\nwant 62 ..\ngot  63C2", true,
+			"line 6: 00200081 Lc(…)\nwant 62 ..\ngot  63C2", true,
 		},
 		"answer left out": {
 			`> 00 20 00 81 Lc("648219")`, wrong,
-			"line 6: > 00 20 00 81 Lc(\"000000\")\nwant < 9000\ngot  < 63C2", true,
+			"line 6: 00200081 Lc(…)\nwant < 9000\ngot  < 63C2", true,
 		},
 		"answer left out, in one line": {
 			`00 20 00 81 Lc("648219")`, `00 20 00 81 Lc("000000")`,
-			"line 6: 00 20 00 81 Lc(\"000000\")\nwant 9000\ngot  63C2", true,
+			"line 6: 00200081 Lc(…)\nwant 9000\ngot  63C2", true,
 		},
 		"variables": {
 			"00 84 00 00 08 => {a:8} 9000\n00 84 00 00 08 => {b:8} 9000\ndiffer a b", "let a = 01 02\nlet b = 0102\ndiffer a b",
@@ -112,28 +112,28 @@ func TestPlay_FindsWhatIsOtherwise(t *testing.T) {
 		},
 		"event": {
 			wrong + "< 63C2\n= VERIFY user PIN → 63C2, wrong, 2 tries left\n! 2 tries", wrong + "< 63C2\n= VERIFY SO-PIN → 63C2\n! 2 tries",
-			"line 8: > 00 20 00 81 Lc(\"000000\")\nwant = VERIFY SO-PIN → 63C2\ngot  = VERIFY user PIN → 63C2, wrong, 2 tries left", false,
+			"line 8: 00200081 Lc(…)\nwant = VERIFY SO-PIN → 63C2\ngot  = VERIFY user PIN → 63C2, wrong, 2 tries left", false,
 		},
 		"a state that is not saved": {
 			wrong + "< 63C2\n= VERIFY user PIN → 63C2, wrong, 2 tries left\n! 2 tries", wrong + "< 63C2\n= VERIFY user PIN → 63C2, wrong, 2 tries left\n! 2 tries\n! 1 tries",
-			"line 10: > 00 20 00 81 Lc(\"000000\")\nwant ! 1 tries\ngot  nothing more", false,
+			"line 10: 00200081 Lc(…)\nwant ! 1 tries\ngot  nothing more", false,
 		},
 		"a state that nobody expects": {
 			wrong + "< 63C2\n= VERIFY user PIN → 63C2, wrong, 2 tries left\n! 2 tries", wrong + "< 63C2\n= VERIFY user PIN → 63C2, wrong, 2 tries left",
-			"line 8: > 00 20 00 81 Lc(\"000000\")\nwant nothing more\ngot  ! 2 tries", false,
+			"line 8: 00200081 Lc(…)\nwant nothing more\ngot  ! 2 tries", false,
 		},
 		"number of states": {
 			`00 20 00 81 Lc("648219") => 9000 !2`, `00 20 00 81 Lc("648219") => 9000 !1`,
-			"line 6: 00 20 00 81 Lc(\"648219\") => 9000 !1\nwant !1\ngot  !2", false,
+			"line 6: 00200081 Lc(…)\nwant !1\ngot  !2", false,
 		},
 		"login": {
 			"> 00 20 00 81 Lc(\"648219\")\n< 9000\n= VERIFY user PIN → 9000, done\n! 2 tries\n! 3 tries\n~ user",
 			"> 00 20 00 81 Lc(\"648219\")\n< 9000\n= VERIFY user PIN → 9000, done\n! 2 tries\n! 3 tries\n~ SO",
-			"line 11: > 00 20 00 81 Lc(\"648219\")\nwant ~ SO\ngot  ~ user", false,
+			"line 11: 00200081 Lc(…)\nwant ~ SO\ngot  ~ user", false,
 		},
 		"users": {
 			wrong + "< 63C2\nholds U=2/3 S=15 nobody", wrong + "< 63C2\nholds U=3/3 S=15 nobody",
-			"line 8: holds U=3/3 S=15 nobody\nwant U=3/3 S=15 nobody\ngot  U=2/3 S=15 nobody", false,
+			"line 8: holds\nwant U=3/3 S=15 nobody\ngot  U=2/3 S=15 nobody", false,
 		},
 		"channel": {
 			"sm on aes128\n< *\n< *", "sm on aes128\n< 9000\n< *",
@@ -158,7 +158,7 @@ func TestPlay_FindsWhatIsOtherwise(t *testing.T) {
 		})
 	}
 	err := conform.NewPlayer(newWitnessed).Play(soon(t), parse(t, ready+wrong+"< 63C3"))
-	require.EqualError(t, err, "line 7: > 00 20 00 81 Lc(\"000000\")\nwant < 63C3\ngot  < 63C2"+told)
+	require.EqualError(t, err, "line 7: 00200081 Lc(…)\nwant < 63C3\ngot  < 63C2"+told)
 }
 
 // fake is a card that answers every command alike.
@@ -218,11 +218,11 @@ func TestPlay_Errors(t *testing.T) {
 		message string
 	}{
 		{fake{}, "cut", "line 1: cut: there is no card yet"},
-		{fake{}, "# nothing\n00B0", "line 2: 00B0: there is no card yet"},
-		{fake{}, "card A\n00B0 {x}", "line 2: 00B0 {x}: no variable x"},
-		{fake{answer: []byte{0x90}}, "card A\n00B0", "line 2: 00B0: an answer of 1 bytes"},
-		{fake{answer: []byte{0x90, 0}}, "card A\n00B0 => {x} 9000", "line 2: 00B0 => {x} 9000: no variable x"},
-		{fake{err: gone}, "card A\n00B0 => *", "line 2: 00B0 => *: the card is gone"},
+		{fake{}, "# nothing\n00B0", "line 2: …: there is no card yet"},
+		{fake{}, "card A\n00B0 {x}", "line 2: … {x}: no variable x"},
+		{fake{answer: []byte{0x90}}, "card A\n00B0", "line 2: …: an answer of 1 bytes"},
+		{fake{answer: []byte{0x90, 0}}, "card A\n00B0 => {x} 9000", "line 2: …: no variable x"},
+		{fake{err: gone}, "card A\n00B0 => *", "line 2: …: the card is gone"},
 		{fake{err: gone}, "card A\ncut", "line 2: cut: the card is gone"},
 		{fake{answer: []byte{0x6A, 0x82}}, "card A\nsm on 3des", "line 2: sm on 3des: device certificate: file, key or application not found (6A82)"},
 		{fake{answer: []byte{0x90, 0}}, "card A\nlet a = 01\nlet b = Lc({a|head 2})", "line 3: let b = Lc({a|head 2}): {a|head 2}: too few bytes"},

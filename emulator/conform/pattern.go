@@ -3,7 +3,7 @@ package conform
 import (
 	"bytes"
 	"encoding/hex"
-	"fmt"
+	"errors"
 	"regexp"
 	"strconv"
 	"strings"
@@ -22,7 +22,7 @@ import (
 func Match(text string, answer []byte, v Vars) (bool, error) {
 	p, err := parsePattern(text)
 	if err != nil {
-		return false, err
+		return false, inColumn(text, err)
 	}
 	return p.match(answer, v)
 }
@@ -37,22 +37,27 @@ type part struct {
 	variable *variable
 	length   int
 	name     string // the variable that keeps it
+	text     bool   // a literal that was written in characters
 }
+
+// errNoPattern says that a text is none of an answer; what stands there is not told.
+var errNoPattern = errors.New("not understood: an answer has pairs of capital hexadecimal digits, \"text\", .., * and {variables}")
 
 var patternTokens = regexp.MustCompile(`^\s*(?:([0-9A-F]{2})|(\.\.)|(\*)|\{([A-Za-z0-9]+):(\d+|\*)\}|\{([^}]+)\}|"([^"]*)")`)
 
+// parsePattern reads a pattern. Errors are misplaced.
 func parsePattern(text string) (pattern, error) {
 	p := pattern{}
 	for rest := text; strings.TrimSpace(rest) != ""; {
 		m := patternTokens.FindStringSubmatch(rest)
 		if m == nil {
-			return nil, fmt.Errorf("%s: not understood: %s", strings.TrimSpace(text), strings.TrimSpace(rest))
+			return nil, &misplaced{placeOf(text, rest), errNoPattern}
 		}
-		rest = rest[len(m[0]):]
 		one, err := parsePart(m)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", strings.TrimSpace(text), err)
+			return nil, &misplaced{placeOf(text, rest), err}
 		}
+		rest = rest[len(m[0]):]
 		p = append(p, one)
 	}
 	return p, nil
@@ -71,12 +76,15 @@ func parsePart(m []string) (part, error) {
 		return part{length: -1, name: m[4]}, nil
 	case m[4] != "":
 		n, err := strconv.ParseUint(m[5], 10, 16)
+		if err != nil {
+			err = errors.New("{NAME:N} takes a number of bytes, or *") // strconv quotes it
+		}
 		return part{length: int(n), name: m[4]}, err
 	case m[6] != "":
 		v, err := parseVariable(m[6])
 		return part{variable: v}, err
 	}
-	return part{literal: []byte(m[7])}, nil
+	return part{literal: []byte(m[7]), text: true}, nil
 }
 
 // match compares an answer with the pattern. The names of the pattern are kept

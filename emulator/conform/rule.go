@@ -388,7 +388,7 @@ func (b *ruleBook) read(file, text string) {
 		case words[0] == "setup" && len(words) == 2:
 			part, name = "setup", words[1]
 			if had, twice := b.setups[name]; twice {
-				err = fmt.Errorf("setup %s stands at %s:%d already", name, had.file, had.line)
+				err = fmt.Errorf("a setup of this name stands at %s:%d already", had.file, had.line)
 			}
 			if b.setups == nil {
 				b.setups = map[string]setup{}
@@ -402,7 +402,7 @@ func (b *ruleBook) read(file, text string) {
 				r.texts[part] = &section{}
 			}
 		default:
-			err = fmt.Errorf("neither rule, setup, before, steps nor after: %s", words[0])
+			err = errors.New("neither rule, setup, before, steps nor after; what belongs to one of them is indented")
 		}
 		if err != nil {
 			b.wrong(file, line, err)
@@ -424,7 +424,7 @@ func (b *ruleBook) begin(file string, line int, words []string) error {
 	version, found := strings.CutPrefix(words[1], "v")
 	n, err := strconv.ParseUint(version, 10, 16)
 	if !found || err != nil || n == 0 {
-		return fmt.Errorf("a version is v1, v2, …: %s", words[1])
+		return errors.New("a version is v1, v2, …")
 	}
 	own.ID, own.Version = words[0], int(n)
 	if i, twice := b.at[own.ID]; twice {
@@ -437,8 +437,14 @@ func (b *ruleBook) begin(file string, line int, words []string) error {
 	return nil
 }
 
+// headerWords begin the lines of a rule's header.
+var headerWords = []string{"says", "clause", "evidence", "applies", "costs", "breaks", "link", "withdrawn", "power", "setup"}
+
 // header reads a line of a rule's header.
 func (r *Rule) header(word, text string) error {
+	if !slices.Contains(headerWords, word) { // it may be a command that stands too high, with a PIN in it
+		return fmt.Errorf("no word of a rule: there are %s", strings.Join(headerWords, ", "))
+	}
 	if text == "" {
 		return fmt.Errorf("%s takes words behind it", word)
 	}
@@ -456,20 +462,20 @@ func (r *Rule) header(word, text string) error {
 		r.Setup = text
 	case "power":
 		if text != "at every save" {
-			return fmt.Errorf("power at every save, not %s", text)
+			return errors.New("power at every save")
 		}
 		r.Cuts = true
 	case "clause":
 		for one := range strings.SplitSeq(text, ",") {
 			if one = strings.TrimSpace(one); !clauseID.MatchString(one) {
-				return fmt.Errorf("a statement of docs/protocol is called as PIN-12: %s", one)
+				return errors.New("a statement of docs/protocol is called as PIN-12")
 			}
 			r.Clauses = append(r.Clauses, one)
 		}
 	case "evidence":
 		grade, source, _ := strings.Cut(text, ":")
 		if !slices.Contains(grades, Grade(grade)) {
-			return fmt.Errorf("evidence is one of %q: %s", grades, grade)
+			return fmt.Errorf("evidence is one of %q", grades)
 		}
 		if Grade(grade) == Hardware && !strings.Contains(source, "://") && r.Withdrawn == "" {
 			return fmt.Errorf("what was %s has an address behind a colon", Hardware)
@@ -490,11 +496,9 @@ func (r *Rule) header(word, text string) error {
 			}
 		}
 		if r.Costs != (Costs{}) && slices.Contains(strings.Fields(strings.ReplaceAll(text, ",", " ")), "nothing") {
-			return fmt.Errorf("a rule that costs something does not cost nothing: %s", text)
+			return errors.New("a rule that costs something does not cost nothing")
 		}
 		r.texts["costs"] = &section{}
-	default:
-		return fmt.Errorf("no word of a rule: %s", word)
 	}
 	return nil
 }
@@ -509,7 +513,7 @@ func (c *Costs) add(text string) error {
 	case m != nil:
 		n, err := strconv.ParseUint(m[1], 10, 8)
 		if err != nil || n == 0 || n > 15 {
-			return fmt.Errorf("tries are 1 to 15: %s", text)
+			return errors.New("tries are 1 to 15")
 		}
 		if m[2] == "user" {
 			c.UserTries = int(n)
@@ -526,7 +530,7 @@ func (c *Costs) add(text string) error {
 	case text == "all data":
 		c.AllData = true
 	default:
-		return fmt.Errorf("a rule costs nothing, N user tries, N SO tries, a user lockout, an SO lockout, own objects, all data; not %s", text)
+		return errors.New("a rule costs nothing, N user tries, N SO tries, a user lockout, an SO lockout, own objects, all data")
 	}
 	return nil
 }
@@ -558,7 +562,7 @@ func (b *ruleBook) finish(r *Rule) {
 		}
 	}
 	if _, known := b.setups[r.Setup]; r.Setup != "" && !known {
-		b.wrong(r.File, r.Line, fmt.Errorf("no setup %s", r.Setup))
+		b.wrong(r.File, r.Line, errors.New("there is no setup of the name that it gives"))
 	}
 	before := b.script(r.Setup).steps
 	r.Before.steps = append(before[:len(before):len(before)], b.parse(r.File, r.texts["before"]).steps...)
@@ -588,7 +592,7 @@ func (b *ruleBook) variables(r *Rule) {
 		file := cmp.Or(one.file, r.File)
 		for name := range one.uses() {
 			if _, given := b.given[name]; !given && !kept[name] {
-				b.wrong(file, one.line, fmt.Errorf("rule %s: no variable %s", r.ID, name))
+				b.wrong(file, one.line, fmt.Errorf("rule %s: no variable %s", r.ID, named(name)))
 			}
 		}
 		for name := range one.keeps() {

@@ -15,7 +15,9 @@ type Script struct {
 	steps []step
 }
 
-// SyntaxError says in which line of a script something is not understood.
+// SyntaxError says in which line of a script something is not understood, and where
+// that is known in which column, in characters from 1. It quotes nothing of the line
+// but keywords.
 type SyntaxError struct {
 	Line int // from 1
 	Err  error
@@ -48,11 +50,13 @@ type step struct {
 const observed = "<=!~"
 
 // arrow is a command with its answer in one line.
-var arrow = regexp.MustCompile(`^(.*?)\s*=>\s*(.*?)(?:\s*!(\d+))?$`)
+var arrow = regexp.MustCompile(`^(.*?)\s*=>\s*(.*?)(?:\s*!(\d{1,3}))?$`)
 
 var suites = map[string]sm.Suite{"3des": sm.TripleDES, "aes128": sm.AES128, "aes192": sm.AES192, "aes256": sm.AES256}
 
-// selection is the command that select stands for.
+// selectWord is the line that stands for the command selection.
+const selectWord = "select"
+
 const selection = "00 A4 04 0C Lc(E82B0601040181C31F0201)"
 
 // success is the answer that a command has if none is written.
@@ -80,7 +84,7 @@ func Parse(text string) (Script, error) {
 			open = trimmed != "" && (trimmed[0] == '>' || one.suite != 0)
 		}
 		if err != nil {
-			return Script{}, &SyntaxError{i + 1, err}
+			return Script{}, &SyntaxError{i + 1, inColumn(l, within(strings.Index(l, trimmed), err))}
 		}
 	}
 	return s, nil
@@ -94,6 +98,7 @@ func (s *step) see(line string) (err error) {
 		}
 		s.wanted = strings.TrimSpace(answer)
 		s.want, err = parseAnswers(s.wanted)
+		err = within(len(line)-len(s.wanted), err)
 		line = "< " + s.wanted
 	}
 	s.seen = append(s.seen, line)
@@ -120,7 +125,7 @@ func parseStep(text string) (step, error) {
 		return s, count(0, 0)
 	case "differ":
 		return s, count(2, 2)
-	case "select":
+	case selectWord:
 		if err = count(0, 0); err != nil {
 			return step{}, err
 		}
@@ -142,7 +147,7 @@ func parseStep(text string) (step, error) {
 		}
 		s.args = []string{name}
 		s.command, err = parseExpression(value)
-		return s, err
+		return s, within(len(text)-len(value), err)
 	}
 	return parseCommand(text)
 }
@@ -151,15 +156,19 @@ func parseStep(text string) (step, error) {
 func parseCommand(text string) (s step, err error) {
 	s = step{verb: "send", wanted: success}
 	command, longer := strings.CutPrefix(text, ">")
+	first, answer := len(text)-len(command), 0 // where they begin
 	s.oneLine = !longer
-	if m := arrow.FindStringSubmatch(text); m != nil && s.oneLine {
-		command, s.wanted, s.saves = m[1], m[2], m[3]
+	if m := arrow.FindStringSubmatchIndex(text); m != nil && s.oneLine {
+		command, answer, s.wanted = text[m[2]:m[3]], m[4], text[m[4]:m[5]]
+		if m[6] >= 0 {
+			s.saves = text[m[6]:m[7]]
+		}
 	}
 	if s.want, err = parseAnswers(s.wanted); err != nil {
-		return step{}, err
+		return step{}, within(answer, err)
 	}
 	s.command, err = parseExpression(command)
-	return s, err
+	return s, within(first, err)
 }
 
 // String is the text that the script was read from, up to spaces around the lines

@@ -283,7 +283,7 @@ func TestJudge_Verdicts(t *testing.T) {
 	r, err := conform.Judge(t.Context(), l, initialised(t).target(), options())
 	require.NoError(t, err)
 	require.Equal(t, []conform.Verdict{conform.Review, conform.Broken, conform.Differs, conform.NotJudged, conform.NotJudged, conform.NotJudged}, verdicts(r))
-	require.Equal(t, []conform.Failure{{File: "f.txt", Line: 24, Text: "00 20 00 81 => 63C7", Want: "63C7", Got: "63C3"}}, r.Results[1].Failures)
+	require.Equal(t, []conform.Failure{{File: "f.txt", Line: 24, Text: "00200081", Want: "63C7", Got: "63C3"}}, r.Results[1].Failures)
 	require.Equal(t, "on 3.1", r.Results[2].Failures[0].Seen)
 	require.Contains(t, r.Results[3].Why, "the card could not be prepared: ")
 	require.Equal(t, "withdrawn: was wrong", r.Results[4].Why)
@@ -472,7 +472,7 @@ func TestJudge_KeepsTriesOfTheSOPIN(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, want, r.Results[0].Verdict, "%d tries: %s", tries, r.Results[0].Why)
 		if want == conform.NotJudged {
-			require.Equal(t, "line 15: 00 20 00 88 Lc({so-pin}): the SO-PIN has 5 tries left, and 5 have to be kept", r.Results[0].Why)
+			require.Equal(t, "line 15: 00200088 Lc({so-pin}): the SO-PIN has 5 tries left, and 5 have to be kept", r.Results[0].Why)
 			require.Equal(t, before, card.presented())
 		}
 	}
