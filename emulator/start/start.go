@@ -12,18 +12,22 @@ package start
 import (
 	"bytes"
 	"context"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
+	"hsmemu/applet"
 	"hsmemu/applet/apdu"
 	"hsmemu/emulator"
+	"hsmemu/emulator/broken"
+	"hsmemu/emulator/chip"
 	"hsmemu/emulator/conform"
 	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/store"
@@ -144,8 +148,8 @@ func capitals(text string) string {
 			continue
 		}
 		lines[i] = fmt.Sprintf("%X", b)
-		if is {
-			lines[i] += " =>" + answer
+		if is { // in the column where it was, which errors tell
+			lines[i] = fmt.Sprintf("%-*s=>%s", utf8.RuneCountInString(command), lines[i], answer)
 		}
 	}
 	return strings.Join(lines, "\n")
@@ -203,7 +207,7 @@ func parseOrder(text []byte) (statedir.Order, error) {
 		member := name.(string) //nolint:forcetypeassert // the decoder lets nothing else be there
 		m, known := forms[member]
 		if !known {
-			return statedir.Order{}, at(fmt.Errorf("there is no member %q", member))
+			return statedir.Order{}, at(unknownMember(member))
 		}
 		if lines[member] > 0 {
 			return statedir.Order{}, at(fmt.Errorf("%s is there twice", member))
@@ -211,7 +215,8 @@ func parseOrder(text []byte) (statedir.Order, error) {
 		lines[member] = line(int(d.InputOffset()))
 		err = d.Decode(m.to)
 		if kind := (*json.UnmarshalTypeError)(nil); errors.As(err, &kind) {
-			err = fmt.Errorf("%s has to be %s, and not %s", member, m.form, kind.Value)
+			is, _, _ := strings.Cut(kind.Value, " ") // the value may follow
+			err = fmt.Errorf("%s has to be %s, and not %s", member, m.form, is)
 		}
 		if err != nil {
 			return statedir.Order{}, at(err)
@@ -228,9 +233,44 @@ func parseOrder(text []byte) (statedir.Order, error) {
 	}
 	o, err := said.Order()
 	if its := (*WordError)(nil); errors.As(err, &its) {
-		err = &lineError{lines[its.Word], its}
+		member := its.Word
+		if lines[member] == 0 {
+			member = "like" // which may give the firmware
+		}
+		err = &lineError{lines[member], &WordError{member, unquoted(its.Err)}}
 	}
 	return o, err
+}
+
+var memberName = regexp.MustCompile(`^[A-Za-z_]+$`)
+
+// unknownMember is the error for a member that card.json does not have. One that looks
+// like none may be a value in the wrong place.
+func unknownMember(name string) error {
+	if memberName.MatchString(name) {
+		return fmt.Errorf("there is no member %q", name)
+	}
+	return errors.New("there is no member of this name")
+}
+
+// unquoted is what is wrong with a word, without its value: a file may have a PIN where
+// none belongs, and what is said of it goes into logs.
+func unquoted(err error) error {
+	var firmware *FirmwareError
+	switch {
+	case errors.As(err, &firmware):
+		return fmt.Errorf("there is none called so, the nearest is %s", firmware.Nearest)
+	case errors.As(err, new(*ContradictionError)):
+		return errors.New("its firmware contradicts the member firmware")
+	case errors.Is(err, applet.ErrAnswer):
+		return fmt.Errorf("each is one of %s", strings.Join(applet.AnswerWords(), ", "))
+	}
+	for _, plain := range []error{chip.ErrSerial, broken.ErrUnknown} {
+		if errors.Is(err, plain) {
+			return plain
+		}
+	}
+	return err // of a situation, which quotes names alone
 }
 
 // Make makes the card in a folder, and keeps it as the first of the sealers says
@@ -238,19 +278,6 @@ func parseOrder(text []byte) (statedir.Order, error) {
 // with the file and the line what a scenario wants that the card does not do.
 func (s *State) Make(ctx context.Context, d *statedir.Dir, card string, opt store.Options, w emulator.World) error {
 	return d.MakeBy(card, s.order, opt, w, func(c *emulator.Card) error { return s.play(ctx, c) })
-}
-
-// head is a command without its data, in which PINs may be: its header, where a line
-// begins with one in hexadecimal, or else its first word.
-func head(text string) string {
-	command, _, _ := strings.Cut(text, "=>")
-	words := strings.Fields(command)
-	if header := strings.Join(words, ""); len(header) >= 8 {
-		if b, err := hex.DecodeString(header[:8]); err == nil {
-			return fmt.Sprintf("%X", b)
-		}
-	}
-	return words[0]
 }
 
 // play plays the scenarios, each from power on.
@@ -264,7 +291,7 @@ func (s *State) play(ctx context.Context, c *emulator.Card) error {
 		player.Current = &conform.Host{Card: c}
 		err := player.Play(ctx, script)
 		if m := (*conform.Mismatch)(nil); errors.As(err, &m) {
-			err = &lineError{m.Line, fmt.Errorf("%s: the card answers %s, and not %s", head(m.Text), strings.TrimLeft(m.Got, "< "), strings.TrimLeft(m.Want, "< "))}
+			err = &lineError{m.Line, fmt.Errorf("%s: the card answers %s, and not %s", m.Text, strings.TrimLeft(m.Got, "< "), strings.TrimLeft(m.Want, "< "))}
 		}
 		if err != nil {
 			return s.about(names[i], err)

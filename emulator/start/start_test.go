@@ -79,9 +79,47 @@ func TestMake_SaysNoPIN(t *testing.T) {
 		s, err := start.Read(folder(t, map[string]string{"card.json": `{"like": "user=3"}`, "lab.txt": "select\n" + line + "\n"}), "lab")
 		require.NoError(t, err)
 		err = s.Make(t.Context(), d, "lab", opt, emulator.System())
-		require.ErrorContains(t, err, "lab.txt: line 2: 00200081: the card answers 63C2, and not 9000")
+		require.ErrorContains(t, err, "lab.txt: line 2: 00200081 ")
+		require.ErrorContains(t, err, ": the card answers 63C2, and not 9000")
 		require.NotContains(t, err.Error(), "648218")
 		require.NotContains(t, err.Error(), "38323138")
+	}
+}
+
+// Neither is one that stands where none belongs, in a scenario or in card.json, with the
+// line and what is wrong.
+func TestRead_SaysNoPIN(t *testing.T) {
+	t.Parallel()
+	for _, pin := range []string{"731946", "373331393436", "9182736455463728"} {
+		for _, c := range []struct{ file, text, says string }{
+			{"a.txt", "select\n0020008106 373331393436 => 90x\n" + pin + "x", "line 2: column 30: not understood: an answer"},
+			{"a.txt", "select\n0020008106" + pin + "x", "line 2: column "},
+			{"a.txt", "select\n00 20 00 81 Lc(\"" + pin + ")", "line 2: column 16: not understood: a command"},
+			{"a.txt", "select\n\npin " + pin, "line 3: column 1: not understood: a command"},
+			{"a.txt", "select " + pin, "line 1: select takes other words behind it"},
+			{"card.json", "{\n\"" + pin + "\": 1}", "line 2: there is no member of this name"},
+			{"card.json", "{\n\"serial\": \"" + pin + "\"}", "line 2: serial: two capital letters"},
+			{"card.json", "{\n\"serial\": " + pin + "}", "line 2: serial has to be text, and not number"},
+			{"card.json", "{\n\"seed\": -" + pin + "}", "line 2: seed has to be"},
+			{"card.json", "{\n\"seed\": \"" + pin + "\"}", "line 2: seed has to be"},
+			{"card.json", "{\n\"firmware\": \"" + pin + "\"}", "line 2: firmware: there is none called so"},
+			{"card.json", "{\"firmware\": \"" + pin + "\",\n\"like\": \"firmware=4.1\"}", "line 2: like: its firmware contradicts"},
+			{"card.json", "{\n\"broken\": \"" + pin + "\"}", "line 2: broken: no such defect"},
+			{"card.json", "{\n\"answers\": [\"" + pin + "=6700\"]}", "line 2: answers: each is one of"},
+			{"card.json", "{\n\"like\": \"user=" + pin + "\"}", "line 2: like: user: a number from 0 to 10"},
+			{"card.json", "{\n\"like\": \"user=1/" + pin + "\"}", "line 2: like: user: a number from 0 to 10"},
+			{"card.json", "{\n\"like\": \"pin=" + pin + "\"}", "line 2: like: there is no word \"pin\""},
+			{"card.json", "{\n\"like\": \"" + pin + "\"}", "line 2: like: there is no such word"},
+			{"card.json", "{\n\"like\": \"state=" + pin + "\"}", "line 2: like: state: one of"},
+			{"card.json", "{\n\"like\": \"options=" + pin + "\"}", "line 2: like: options: four"},
+			{"card.json", "{\n\"like\": \"firmware=" + pin + "\"}", "line 2: like: there is none called so"},
+			{"card.json", "{\n\"key_pool\": \"" + pin + "\"}", "line 2: key_pool has to be"},
+			{"card.json", "{\n" + pin + "}", "line 2: "},
+		} {
+			_, err := start.Read(folder(t, map[string]string{c.file: c.text}), "lab")
+			require.ErrorContains(t, err, c.file+": "+c.says, c.text)
+			require.NotContains(t, err.Error(), pin)
+		}
 	}
 }
 
@@ -105,7 +143,7 @@ func TestMake_AllOrNothing(t *testing.T) {
 	d, opt := state(t)
 	for text, says := range map[string]string{
 		login + "00200081 => 63C1\n":       "lab.txt: line 3: 00200081: the card answers 9000, and not 63C1",
-		"select\ncard B 4.1\n":             "lab.txt: line 2: card B 4.1: " + start.ErrCards.Error(),
+		"select\ncard B 4.1\n":             "lab.txt: line 2: card: " + start.ErrCards.Error(),
 		"select\n00A40000 Lc({nothing})\n": "lab.txt: line 2: 00A40000 Lc({nothing}): no variable nothing",
 	} {
 		s, err := start.Read(folder(t, map[string]string{"card.json": `{"like": "user=3"}`, "lab.txt": text}), "lab")
@@ -123,7 +161,7 @@ func TestRead_MistakesHaveALine(t *testing.T) {
 	for name, c := range map[string]struct{ file, text, says string }{
 		"unknown member": {"card.json", "{\n  \"seed\": 1,\n  \"sed\": 2\n}", `card.json: line 3: there is no member "sed"`},
 		"another type":   {"card.json", "{\n\n\"seed\": \"x\"}", "card.json: line 3: seed has to be a whole number that is not negative, and not string"},
-		"negative":       {"card.json", "{\n\"seed\": -1}", "card.json: line 2: seed has to be a whole number that is not negative, and not number -1"},
+		"negative":       {"card.json", "{\n\"seed\": -1}", "card.json: line 2: seed has to be a whole number that is not negative, and not number"},
 		"one in a list":  {"card.json", "{\"answers\": [\n1]}", "card.json: line 2: answers has to be a list of texts, and not number"},
 		"another case":   {"card.json", "{\"SEED\": 1}", `card.json: line 1: there is no member "SEED"`},
 		"said twice":     {"card.json", "{\"seed\": 1,\n\"seed\": 2}", "card.json: line 2: seed is there twice"},
@@ -137,12 +175,12 @@ func TestRead_MistakesHaveALine(t *testing.T) {
 		"no comma":       {"card.json", "{\"seed\": 1\n\"serial\": \"\"}", "card.json: line 2: invalid character"},
 		"a comma more":   {"card.json", "{\"seed\": 1,\n}", "card.json: line 2: invalid character"},
 		"defect":         {"card.json", "{\n\"broken\": \"x\"}", "card.json: line 2: broken: "},
-		"contradiction":  {"card.json", "{\"firmware\": \"3.4\",\n\"like\": \"firmware=4.1,user=3\"}", `card.json: line 2: like: firmware=4.1 contradicts firmware "3.4"`},
+		"contradiction":  {"card.json", "{\"firmware\": \"3.4\",\n\"like\": \"firmware=4.1,user=3\"}", `card.json: line 2: like: its firmware contradicts the member firmware`},
 		"no JSON":        {"card.json", "{\n\"seed\": 1\n,}", "card.json: line 3: invalid character"},
 		"an open end":    {"card.json", "{\n\"seed\": 1\n", "card.json: line 3: the object has no end"},
 		"more":           {"card.json", "{}\n{}", "card.json: line"},
-		"situation":      {"card.json", "{\"seed\": 1,\n\"like\": \"so=16\"}", "card.json: line 2: like: so=16: a number from 0 to 15"},
-		"firmware":       {"card.json", "{\n\"firmware\": \"9\"}", `card.json: line 2: firmware: there is none called "9", the nearest is 4.1`},
+		"situation":      {"card.json", "{\"seed\": 1,\n\"like\": \"so=16\"}", "card.json: line 2: like: so: a number from 0 to 15"},
+		"firmware":       {"card.json", "{\n\"firmware\": \"9\"}", `card.json: line 2: firmware: there is none called so, the nearest is 4.1`},
 		"serial":         {"card.json", "{\n\"serial\": \"x\"}", "card.json: line 2: serial: "},
 		"answer":         {"card.json", "{\n\"answers\": [\"x=6700\"]}", "card.json: line 2: answers: "},
 		"no command":     {"a.txt", "# one\n\nnonsense\n", "a.txt: line 3: "},
@@ -171,7 +209,7 @@ func TestWords_SayWhatIsWrong(t *testing.T) {
 		words start.Words
 		says  string
 	}{
-		"like":     {start.Words{Like: []string{"so=16"}}, "like: so=16: a number from 0 to 15"},
+		"like":     {start.Words{Like: []string{"so=16"}}, "like: so: a number from 0 to 15"},
 		"firmware": {start.Words{Like: []string{"firmware=3.9"}}, `firmware: there is none called "3.9", the nearest is `},
 		"serial":   {start.Words{Serial: "1"}, "serial: "},
 		"broken":   {start.Words{Broken: "melts"}, `broken: no such defect: "melts"`},

@@ -71,8 +71,8 @@ func SituationHelp() [][2]string {
 // ParseSituation reads what is said of somebody's card, as in "so=7", "user=2",
 // "options=0001", and the firmware if that is said. What is left out is as after
 // an initialisation with the usual numbers, see chip.Usual. The errors are for
-// people: an unknown word, with the nearest one, a value that it cannot have, and
-// words that contradict each other.
+// people: an unknown word, with the nearest one, a word whose value cannot be, and words
+// that contradict each other. They quote no value: somebody may have written a PIN.
 func ParseSituation(words []string) (s chip.Situation, firmware string, err error) {
 	said := map[string]string{}
 	for _, w := range words {
@@ -93,7 +93,7 @@ func ParseSituation(words []string) (s chip.Situation, firmware string, err erro
 	for _, w := range likeWords {
 		if value, is := said[w.name]; is {
 			if err := w.read(&all, value); err != nil {
-				return s, "", fmt.Errorf("%s=%s: %w", w.name, value, err)
+				return s, "", fmt.Errorf("%s: %w", w.name, err)
 			}
 		}
 	}
@@ -209,6 +209,9 @@ func unknownWord(name string) error {
 	}
 	if name == "" {
 		return fmt.Errorf("a word is missing beside a comma (there are %s)", strings.Join(names, ", "))
+	}
+	if strings.ContainsAny(name, "0123456789") { // a value in the wrong place
+		return fmt.Errorf("there is no such word (there are %s)", strings.Join(names, ", "))
 	}
 	return fmt.Errorf("there is no word %q%s (there are %s)", name, nearest(name, names), strings.Join(names, ", "))
 }

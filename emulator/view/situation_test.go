@@ -66,17 +66,19 @@ func shortly(c view.Card) string {
 func TestSituation_Refused(t *testing.T) {
 	t.Parallel()
 	for said, why := range map[string]string{
-		"so=16":                            "so=16: a number from 0 to 15",
-		"user=4":                           "user=4: a user PIN has 3 tries unless more are stated, as in user=4/5",
-		"user=4/3":                         "user=4/3: more tries left than there are",
+		"so=16":                            "so: a number from 0 to 15",
+		"user=4":                           "user: a user PIN has 3 tries unless more are stated, as in user=4/5",
+		"user=4/3":                         "user: more tries left than there are",
 		"sso=7":                            `there is no word "sso", did you mean so? (there are firmware, options, so, user, pka, shares, domains, state)`,
 		"user_pin=1":                       `there is no word "user_pin", did you mean user?`,
 		"colour=1":                         `there is no word "colour" (there are`,
+		"user=731946":                      "user: a number from 0 to 10",
+		"731946":                           "there is no such word (there are",
 		"so":                               "so wants a value",
 		"so=1,so=2":                        "so is said twice",
-		"options=1":                        "options=1: four hexadecimal digits",
-		"pka=3/2":                          "pka=3/2: how many of how many",
-		"state=blocked":                    "state=blocked: one of",
+		"options=1":                        "options: four hexadecimal digits",
+		"pka=3/2":                          "pka: how many of how many",
+		"state=blocked":                    "state: one of",
 		"state=operationl":                 "did you mean operational?",
 		"state=operational,user=0":         "contradicts",
 		"state=user-pin-blocked,user=2":    "contradicts",
@@ -86,5 +88,6 @@ func TestSituation_Refused(t *testing.T) {
 	} {
 		_, _, err := view.ParseSituation(strings.Split(said, ","))
 		require.ErrorContains(t, err, why, said)
+		require.NotContains(t, err.Error(), "731946")
 	}
 }
