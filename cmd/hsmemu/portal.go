@@ -40,6 +40,7 @@ func newPortalCommand(a *app) *cobra.Command {
 type serving struct {
 	listen, data             string
 	updateAny                bool
+	cardsOfAddress           uint16
 	certificate, key         string
 	mail, from, user, secret string
 	names                    []string
@@ -78,6 +79,7 @@ func newPortalServeCommand(a *app) *cobra.Command {
 	f.StringVar(&s.listen, "listen", "127.0.0.1:8080", "wait for browsers and cards at `HOST:PORT`")
 	f.StringVar(&s.data, "data", "", "`FOLDER` of the portal's records (default portal in the folder of the cards)")
 	f.BoolVar(&s.updateAny, "update-any", false, "update every card that connects, whoever it belongs to")
+	f.Uint16Var(&s.cardsOfAddress, "cards-per-address", ram.SourceMax, "let `N` cards from one address be connected at a time")
 	f.StringSliceVar(&s.names, "name", nil, "further host `NAME` of this machine, the first of which is printed; may be repeated")
 	f.BoolVar(&s.tls, "tls", false, "serve HTTPS, by default with a certificate that the portal makes itself")
 	f.StringVar(&s.hsm, "hsm-listen", "", "let programs sign with connected cards at `HOST:PORT`, by HTTPS")
@@ -122,6 +124,9 @@ func (a *app) servePortal(ctx context.Context, s serving) (err error) {
 	}
 	if s.clients != "" && s.hsm == "" {
 		return commandline.Usage(errors.New("--hsm-clients goes with --hsm-listen"))
+	}
+	if s.cardsOfAddress == 0 {
+		return commandline.Usage(errors.New("--cards-per-address is 1 at least"))
 	}
 	clients, err := s.authorities()
 	if err != nil {
@@ -171,7 +176,7 @@ func (a *app) servePortal(ctx context.Context, s serving) (err error) {
 	}
 	p, err := site.Open(ctx, s.data, site.Options{
 		Records: kept, Mail: mail, TLS: s.encrypted(), Names: append([]string{host}, s.names...), URL: at,
-		UpdateAny: s.updateAny, Updated: func(d portal.Done) {
+		CardsOfAddress: int(s.cardsOfAddress), UpdateAny: s.updateAny, Updated: func(d portal.Done) {
 			say("chip %s: %s", d.Chip, became(d))
 		},
 		Ended: func(_ string, err error) {

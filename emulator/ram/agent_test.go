@@ -450,6 +450,7 @@ func TestRAM_AThousandCards(t *testing.T) {
 		}
 		return card.Notify(ctx, ram.Notice{Number: int(binary.BigEndian.Uint32(number))})
 	})
+	s.LimitOfSource = cards
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	var agents sync.WaitGroup

@@ -118,6 +118,79 @@ func TestServer_StolenNames(t *testing.T) {
 	requireStatus(t, s.post(t, "/rt/paas/web", cookie, truth), http.StatusGatewayTimeout)
 }
 
+// Whoever connects cards that say nothing takes his own room, and not that of others;
+// it is free again when they are gone, and his own card may take the place of another.
+func TestServer_LimitOfASource(t *testing.T) {
+	t.Parallel()
+	const words = "Too many cards are connected from your address. Try again later."
+	s := &ram.Server{Services: map[string]ram.Service{"paas": hello}, Known: func(id string) bool { return id == "web" }}
+	open := func(from, cookie string) *http.Response {
+		r := httptest.NewRequest(http.MethodPost, "/rt/paas", bytes.NewReader(unhex(t, theOpening)))
+		r.RemoteAddr = from
+		r.Header.Set("Content-Type", typeOfResult)
+		r.Header.Set("Cookie", cookie)
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		return w.Result()
+	}
+	var cookies []string
+	for port := range ram.SourceMax {
+		w := open(fmt.Sprintf("192.0.2.1:%d", 1000+port), "")
+		requireRequest(t, w, theNotice)
+		cookies = append(cookies, cookieOf(w))
+	}
+	for _, cookie := range []string{"", "JSESSIONID=made-up", "JSESSIONID=web"} {
+		w := open("192.0.2.1:999", cookie)
+		requireNotice(t, w, words)
+		require.Empty(t, cookieOf(w))
+	}
+	require.Equal(t, ram.SourceMax, s.Connections())
+	requireRequest(t, open("192.0.2.2:1000", ""), theNotice)
+	requireRequest(t, open("192.0.2.1:999", cookies[0]), theNotice) // in its own place
+	requireNotice(t, open("192.0.2.1:999", cookies[0]), words)      // which is another's now
+	other := cookieOf(open("192.0.2.2:1001", "JSESSIONID=web"))
+	requireNotice(t, open("192.0.2.1:999", "JSESSIONID=web"), words) // a place of another source is none more of his
+	require.NotEmpty(t, other)
+	require.Equal(t, ram.SourceMax+2, s.Connections())
+
+	gone := httptest.NewRequest(http.MethodPost, "/rt/paas", bytes.NewReader(unhex(t, "AB0DE1060C0474657374800100")))
+	gone.Header.Set("Content-Type", typeOfResult)
+	gone.Header.Set("Cookie", cookies[1])
+	s.ServeHTTP(httptest.NewRecorder(), gone)
+	requireRequest(t, open("192.0.2.1:999", ""), theNotice)
+	requireNotice(t, open("192.0.2.1:999", ""), words)
+	require.NoError(t, s.Close())
+	require.Zero(t, s.Connections())
+
+	s = &ram.Server{Services: map[string]ram.Service{"paas": hello}, LimitOfSource: 1, Source: func(*http.Request) string { return "all" }}
+	requireRequest(t, open("192.0.2.1:1", ""), theNotice)
+	requireNotice(t, open("192.0.2.2:1", ""), words)
+	require.NoError(t, s.Close())
+}
+
+// What a client gives as its reason is in the server's log, whatever it is.
+func TestServer_ReasonOfAClient(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"Cancelled by user":                             "Cancelled by user",
+		"a\r\nhsmemu: ready\x1b[2J\u202e\u00a0\x00\xff": "a��hsmemu: ready�[2J����",
+		strings.Repeat("x", 60000):                      strings.Repeat("x", 197) + "…",
+		strings.Repeat("ä", 30000):                      strings.Repeat("ä", 98) + "…",
+		strings.Repeat("x", 197):                        strings.Repeat("x", 197),
+	} {
+		s := serve(t, hello)
+		cookie := cookieOf(s.post(t, "/rt/paas", "", theOpening))
+		body, err := ram.Result{Closed: true, Text: text}.Bytes()
+		require.NoError(t, err)
+		requireStatus(t, s.post(t, "/rt/paas", cookie, fmt.Sprintf("%X", body)), http.StatusNoContent)
+		err = s.end(t)
+		var closed *ram.ClosedError
+		require.ErrorAs(t, err, &closed)
+		require.Equal(t, want, closed.Text)
+		require.Less(t, len(err.Error()), 300)
+	}
+}
+
 // A client may send what it likes, wherever in the protocol: nobody panics, no
 // connection outlives its service, and every answer is one of the protocol.
 func FuzzServer(f *testing.F) {

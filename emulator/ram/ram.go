@@ -70,7 +70,7 @@ var (
 // ClosedError means that the client ended the connection, usually since its card
 // failed.
 type ClosedError struct {
-	// Text is the client's reason, possibly empty.
+	// Text is the client's reason, possibly empty: at most 200 bytes of it, and printable.
 	Text string
 }
 

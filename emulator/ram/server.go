@@ -1,12 +1,14 @@
 package ram
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"mime"
+	"net"
 	"net/http"
 	"runtime/debug"
 	"strconv"
@@ -25,6 +27,16 @@ const (
 	// ConnectionsMax is how many cards are connected at a time, if a server does not
 	// say otherwise.
 	ConnectionsMax = 4096
+	// SourceMax is how many cards of one source are connected at a time, if a server
+	// does not say otherwise.
+	SourceMax = 256
+)
+
+// What a client is told whose card is not served. A status would tell the person there
+// no more than that something is wrong.
+const (
+	textFull       = "As many cards are connected as this server serves. Try again later."
+	textSourceFull = "Too many cards are connected from your address. Try again later."
 )
 
 // Service does something with a card that has connected. The client is told that
@@ -47,13 +59,18 @@ type Server struct {
 	Known func(session string) bool
 	// Ended is told what a service returned, when it did; nil for nobody.
 	Ended func(service string, card *Session, err error)
-	// Limit is how many cards are connected at a time; 0 for ConnectionsMax.
-	Limit int
+	// Limit is how many cards are connected at a time, and LimitOfSource how many of
+	// one source, so that nobody takes the room of all; 0 for ConnectionsMax and
+	// SourceMax. Further ones get a notice of −1 that says so.
+	Limit, LimitOfSource int
+	// Source tells clients from each other; nil for their addresses without the port.
+	Source func(*http.Request) string
 
 	mu          sync.Mutex
 	closed      bool
 	connections map[string]*Session // by the name in the cookie
 	sessions    map[string]*Session // by the caller's session
+	sources     map[string]int      // connections of each
 	running     sync.WaitGroup
 }
 
@@ -183,6 +200,7 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request, o opening) {
 		o.session = o.cookie
 	}
 	c := newSession(o)
+	c.source = s.source(r)
 	c.forget = func() { s.forget(c) }
 	s.mu.Lock()
 	if s.closed {
@@ -194,18 +212,15 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request, o opening) {
 	if o.session != "" {
 		older = s.sessions[o.session]
 	}
-	limit := s.Limit
-	if limit == 0 {
-		limit = ConnectionsMax
-	}
-	if older == nil && len(s.connections) >= limit {
+	if full := s.full(older, c.source); full != "" {
 		s.mu.Unlock()
-		status(w, http.StatusServiceUnavailable)
+		refuse(w, full)
 		return
 	}
 	if s.connections == nil {
-		s.connections, s.sessions = map[string]*Session{}, map[string]*Session{}
+		s.connections, s.sessions, s.sources = map[string]*Session{}, map[string]*Session{}, map[string]int{}
 	}
+	s.sources[c.source]++
 	s.connections[c.name] = c
 	if c.id != "" {
 		s.sessions[c.id] = c
@@ -230,6 +245,38 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request, o opening) {
 	c.next(w, r)
 }
 
+// full is why there is no room for one more connection of a source, in place of an
+// older one or of none; empty if there is.
+func (s *Server) full(older *Session, source string) string {
+	switch {
+	case older == nil && len(s.connections) >= cmp.Or(s.Limit, ConnectionsMax):
+		return textFull
+	case (older == nil || older.source != source) && s.sources[source] >= cmp.Or(s.LimitOfSource, SourceMax):
+		return textSourceFull
+	}
+	return ""
+}
+
+// source is what tells the client of a request from others.
+func (s *Server) source(r *http.Request) string {
+	if s.Source != nil {
+		return s.Source(r)
+	}
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}
+
+// refuse tells a client why its card is not served. There is no connection to which it
+// could come back.
+func refuse(w http.ResponseWriter, why string) {
+	o, _ := Notice{Number: -1, Text: why}.object() // it is short
+	body, _ := Request{o}.Bytes()
+	_ = write(w, body) // a client that has gone needs no reason
+}
+
 // serve runs a service; a panic of its is an error of this connection alone.
 func (s *Server) serve(service Service, c *Session) (err error) {
 	defer func() {
@@ -244,7 +291,13 @@ func (s *Server) serve(service Service, c *Session) (err error) {
 func (s *Server) forget(c *Session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.connections[c.name] != c {
+		return
+	}
 	delete(s.connections, c.name)
+	if s.sources[c.source]--; s.sources[c.source] == 0 {
+		delete(s.sources, c.source)
+	}
 	if s.sessions[c.id] == c {
 		delete(s.sessions, c.id)
 	}

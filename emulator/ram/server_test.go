@@ -104,6 +104,22 @@ func requireRequest(t testing.TB, w *http.Response, want string) {
 	require.EqualValues(t, len(b), w.ContentLength)
 }
 
+// requireNotice is the last thing that a client hears, in words that it shows (PORTAL
+// protocol, rules for a server, 6: a negative notice, and nothing after it).
+func requireNotice(t testing.TB, w *http.Response, words string) {
+	t.Helper()
+	require.Equal(t, http.StatusOK, w.StatusCode)
+	b, err := io.ReadAll(w.Body)
+	require.NoError(t, err)
+	request, err := ram.ParseRequest(b)
+	require.NoError(t, err)
+	require.Len(t, request, 1)
+	require.Equal(t, ram.TagNotice, request[0].Tag)
+	n, err := ram.ParseNotice(request[0].Value)
+	require.NoError(t, err)
+	require.Equal(t, ram.Notice{Number: -1, Text: words}, n)
+}
+
 func requireStatus(t testing.TB, w *http.Response, code int) {
 	t.Helper()
 	require.Equal(t, code, w.StatusCode)
@@ -288,7 +304,9 @@ func TestServer_RefusesOtherRequests(t *testing.T) {
 	for range 2 {
 		requireRequest(t, s.post(t, "/rt/paas", "", theOpening), theNotice)
 	}
-	requireStatus(t, s.post(t, "/rt/paas", "", theOpening), http.StatusServiceUnavailable)
+	full := s.post(t, "/rt/paas", "", theOpening)
+	requireNotice(t, full, "As many cards are connected as this server serves. Try again later.")
+	require.Empty(t, cookieOf(full))
 	require.NoError(t, s.Close())
 	requireStatus(t, s.post(t, "/rt/paas", "", theOpening), http.StatusServiceUnavailable)
 }

@@ -4,9 +4,12 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"hsmemu/applet/tlv"
 )
@@ -16,6 +19,7 @@ import (
 // call is one request to the client.
 type Session struct {
 	id, name, service string
+	source            string // of the client
 	atr               atomic.Pointer[[]byte]
 
 	ctx    context.Context // ends with the connection
@@ -187,7 +191,7 @@ func (c *Session) drop(why error) {
 // take is a client's result, and answers with the next request.
 func (c *Session) take(w http.ResponseWriter, r *http.Request, result Result) {
 	if result.Closed {
-		c.drop(&ClosedError{result.Text})
+		c.drop(&ClosedError{told(result.Text)})
 		status(w, http.StatusNoContent)
 		return
 	}
@@ -215,6 +219,23 @@ func (c *Session) take(w http.ResponseWriter, r *http.Request, result Result) {
 	}
 	x.reply <- result
 	c.next(w, r)
+}
+
+// told is what is kept of a text that a client sent: 200 bytes, and nothing that is not
+// seen or that a terminal obeys. It may be in a log.
+func told(text string) string {
+	const most, more = 200, "…"
+	var b strings.Builder
+	for _, r := range text {
+		if !unicode.IsPrint(r) {
+			r = unicode.ReplacementChar
+		}
+		if b.Len()+utf8.RuneLen(r)+len(more) > most {
+			return b.String() + more
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
 }
 
 // next answers a client when the service asks for something, when it has returned,

@@ -36,6 +36,9 @@ type Options struct {
 	// UpdateAny tells that every card that connects without a session is updated, if the
 	// rules allow it, whoever it belongs to.
 	UpdateAny bool
+	// CardsOfAddress is how many cards are connected from one address at a time; 0 for
+	// ram.SourceMax.
+	CardsOfAddress int
 	// Updated is told of every update that has come to its end, Ended how a connection of
 	// a card ended, and Failed of what fails without one: records, mail and the
 	// certificate service; nil for nobody.
@@ -96,7 +99,7 @@ func Open(ctx context.Context, folder string, o Options) (*Portal, error) {
 	p.cards = &ram.Server{
 		Services: map[string]ram.Service{"paas": p.serveCard, "hsm": p.hsms.Serve}, Known: p.Accounts.Known,
 		Ended: func(service string, _ *ram.Session, err error) { p.ended(service, err) },
-		Limit: CardsMax,
+		Limit: CardsMax, LimitOfSource: o.CardsOfAddress, Source: source,
 	}
 	p.pages = newSite(config{
 		Accounts: p.Accounts, Service: p.Service, Records: kept, HSMs: p.hsms, LocalOutbox: o.Mail == nil, TLS: o.TLS, Names: o.Names,
