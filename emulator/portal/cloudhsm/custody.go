@@ -91,7 +91,7 @@ func (h *hsm) challenged(ctx context.Context) (challenge []byte, keys []client.R
 }
 
 // Authenticate has the card of a custodian answer for a key that is registered on an HSM
-// (spec 06 §6): the custodian's card proves that it is a device, its user PIN has to be
+// (PORTAL-19): the custodian's card proves that it is a device, its user PIN has to be
 // verified there already, and it signs the challenge of the HSM. before is told which key
 // of which device answers, before the HSM is shown the answer; its error ends the attempt.
 // No PIN is asked for or passed on. When enough custodians have answered, the HSM is

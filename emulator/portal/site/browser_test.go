@@ -50,6 +50,14 @@ func TestSite_Browser(t *testing.T) {
 	submit(b, "Save")
 	b.Until("document.title.startsWith('Home')")
 	b.Accessible()
+	// A menu opens and closes by the keyboard.
+	for range 2 {
+		const open = "document.querySelector('nav details:nth-of-type(1)').open"
+		before := browsertest.Value[bool](b, open)
+		b.Do(chromedp.Evaluate[chromedp.Void]("document.querySelector('nav summary').focus()"), chromedp.KeyEvent("\r"))
+		b.Until(fmt.Sprintf("%s === %t", open, !before))
+		b.Accessible()
+	}
 
 	blocked := card(t, "DENK0000002", "4.1")
 	k := client.New(blocked)

@@ -205,6 +205,4 @@ func (s *site) hsmsPage(w http.ResponseWriter, r *http.Request, p account.Sessio
 }
 
 // operates reports whether an account is an Operator somewhere.
-func operates(a account.Account) bool {
-	return slices.ContainsFunc(a.Grants, func(g account.Grant) bool { return a.May(account.UnlockToken, g.Subject) })
-}
+func operates(a account.Account) bool { return somewhere(account.UnlockToken)(a) }

@@ -122,6 +122,8 @@ func (s *site) routes() {
 	read("/se/requests/{id}/events", s.as(s.look, s.events))
 	read("/se/requests/{id}/certificate.pem", s.in(s.certificate))
 	read("/se/subjects", s.in(s.subjects))
+	read("/se/enroll", s.in(s.choose("Enroll person", account.EnrolPerson, "enroll")))
+	read("/se/roles", s.in(s.choose("Manage role", account.GrantRole, "roles")))
 	read("/se/subjects/{id}", s.in(s.subject))
 	read("/se/subjects/{id}/tokens", s.in(s.centerTokens))
 	change("/se/subjects/{id}/tokens/{what}", s.in(s.changeTokens))
@@ -146,43 +148,15 @@ const pathHome = "/se/paas"
 type view struct {
 	Title, Path string
 	Person      account.Session
-	Menu        []choice
+	Menu        []menu
 	Error       string
 }
 
 // choice is one of several, or a line of a table of two columns.
 type choice struct{ Value, Text, Path string }
 
-// menu is what a person is offered (PORTAL-16).
-func menu(a account.Account) []choice {
-	list := []choice{
-		{Text: "Home", Path: pathHome},
-		{Text: "Service Requests", Path: "/se/requests"},
-		{Text: "Subjects", Path: "/se/subjects"},
-		{Text: "Tokens", Path: "/se/tokens"},
-		{Text: "Device issuers", Path: "/se/issuers"},
-		{Text: "Mail", Path: "/se/preferences"},
-	}
-	if operates(a) {
-		list = append(list, choice{Text: "Connected HSMs", Path: "/se/hsms"})
-	}
-	for _, c := range []struct {
-		do account.Action
-		choice
-	}{
-		{account.SendNotice, choice{Text: "Security notice", Path: "/se/notice"}},
-		{account.SeeOutbox, choice{Text: "Outbox", Path: "/se/outbox"}},
-		{account.SeeAudit, choice{Text: "Audit", Path: "/se/audit"}},
-	} {
-		if a.May(c.do, 0) {
-			list = append(list, c.choice)
-		}
-	}
-	return list
-}
-
 func (s *site) view(r *http.Request, p account.Session, title string) view {
-	return view{Title: title, Path: r.URL.Path, Person: p, Menu: menu(p.Account)}
+	return view{Title: title, Path: r.URL.Path, Person: p, Menu: menusOf(p.Account)}
 }
 
 // show writes a page.

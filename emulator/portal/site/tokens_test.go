@@ -91,7 +91,7 @@ func (p *portal) hsm(c *emulator.Card) {
 }
 
 // A trust center's token is unlocked by two of three custodians, each with a card and a
-// session of their own: spec 7.2.6 and 06 §6.
+// session of their own: PORTAL-19.
 func TestCenterTokens(t *testing.T) {
 	t.Parallel()
 	p := open(t)
