@@ -183,8 +183,12 @@ func attempt(tx *records.Tx, what, who string, r Rate) error {
 	return err
 }
 
-// Sweep removes what has outlived its use: sessions and codes that have ended, attempts
-// that no longer count, and devices that nobody registered. What a clock wrote down that
+// mailKept is how long mail is in the outbox, whether it was sent or not.
+const mailKept = 30 * 24 * time.Hour
+
+// Sweep removes what has outlived its use: sessions and codes that have ended, the mails
+// that brought a code which cannot be entered any more, other mails after thirty days,
+// attempts that no longer count, and devices that nobody registered. What a clock wrote down that
 // was ahead does not wait for that time. It returns how many sessions went.
 func (a *Accounts) Sweep(ctx context.Context) (sessions int64, err error) {
 	err = a.store.Write(ctx, func(tx *records.Tx) error {
@@ -206,6 +210,8 @@ func (a *Accounts) Sweep(ctx context.Context) (sessions int64, err error) {
 		}{
 			{"DELETE FROM codes WHERE expires <= ?", []any{now}},
 			{"DELETE FROM attempts WHERE at <= ? OR at > ?", []any{now - int64(longest/time.Second), now + correction}},
+			{"DELETE FROM mails WHERE code IS NOT NULL AND code NOT IN (SELECT id FROM codes WHERE tries_left > 0)", nil},
+			{"DELETE FROM mails WHERE created <= ?", []any{now - int64(mailKept/time.Second)}},
 			{"UPDATE mails SET created = ?1, due = ?1 WHERE sent IS NULL AND due IS NOT NULL AND created > ?2", []any{now, now + correction}},
 			{`DELETE FROM tokens WHERE account IS NULL AND status = 'removed' AND id NOT IN (SELECT token FROM sessions WHERE token IS NOT NULL)
 				AND id NOT IN (SELECT identified FROM sessions WHERE identified IS NOT NULL) AND id NOT IN (SELECT unlocks FROM sessions WHERE unlocks IS NOT NULL)

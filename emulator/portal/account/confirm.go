@@ -88,10 +88,15 @@ func (a *Accounts) sendCode(tx *records.Tx, source, purpose, subject, address st
 	if err != nil {
 		return fmt.Errorf("draw an activation code: %w", err)
 	}
-	if err := a.keepCode(tx, purpose, subject, address, salt, secret); err != nil {
+	code, err := a.keepCode(tx, purpose, subject, address, salt, secret)
+	if err != nil {
 		return err
 	}
-	_, err = Queue(tx, mail(secret))
+	id, err := Queue(tx, mail(secret))
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec("UPDATE mails SET code = ? WHERE id = ?", code, id)
 	return err
 }
 
@@ -105,19 +110,19 @@ func (a *Accounts) attemptCode(tx *records.Tx, address, source string) error {
 
 // keepCode stores a code in place of an older one of the same purpose and subject. The
 // salt goes into its hash.
-func (a *Accounts) keepCode(tx *records.Tx, purpose, subject, address string, salt []byte, secret string) error {
+func (a *Accounts) keepCode(tx *records.Tx, purpose, subject, address string, salt []byte, secret string) (id int64, err error) {
 	if _, err := tx.Exec("DELETE FROM codes WHERE purpose = ? AND subject = ?", purpose, subject); err != nil {
-		return err
+		return 0, err
 	}
-	id, err := tx.Insert("INSERT INTO codes (purpose, subject, email, code_hash, tries_left, expires) VALUES (?, ?, ?, x'', ?, ?)",
+	id, err = tx.Insert("INSERT INTO codes (purpose, subject, email, code_hash, tries_left, expires) VALUES (?, ?, ?, x'', ?, ?)",
 		purpose, subject, address, codeTries, tx.Now().Add(a.o.Code).Unix())
 	if err != nil {
-		return err
+		return 0, err
 	}
 	sealed, err := tx.Seal(codePlace(id), hashCode(salt, address, secret))
 	if err != nil {
-		return err
+		return 0, err
 	}
 	_, err = tx.Exec("UPDATE codes SET code_hash = ? WHERE id = ?", sealed, id)
-	return err
+	return id, err
 }

@@ -72,7 +72,7 @@ func open(t testing.TB, o account.Options) *site {
 	require.NoError(t, err)
 	s.Accounts = account.New(s.store, o)
 	s.ram = &ram.Server{
-		Services: map[string]ram.Service{"paas": s.Login}, Known: s.Known, Limit: 1 << 16,
+		Services: map[string]ram.Service{"paas": s.Login}, Known: s.Known, Limit: 1 << 16, LimitOfSource: 1 << 16,
 		Ended: func(_ string, _ *ram.Session, err error) { s.ended <- err },
 	}
 	h := httptest.NewServer(s.ram)

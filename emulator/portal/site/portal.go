@@ -115,15 +115,15 @@ func Open(ctx context.Context, folder string, o Options) (*Portal, error) {
 // Handler serves the portal.
 func (p *Portal) Handler() http.Handler { return p.handler }
 
-// Look sends the mail that is due, removes what has outlived its use and renews
+// Look removes what has outlived its use, sends the mail that is due and renews
 // revocation lists that end soon. Serve calls it every few seconds.
 func (p *Portal) Look(ctx context.Context) error {
 	var failed []error
+	_, err := p.Accounts.Sweep(ctx) // first: a code that is too old is not mailed
 	if p.mail != nil {
 		_, err := p.Accounts.Deliver(ctx, p.mail)
 		failed = append(failed, err)
 	}
-	_, err := p.Accounts.Sweep(ctx)
 	_, ending := p.Service.RenewLists(ctx)
 	return errors.Join(append(failed, err, ending)...)
 }
