@@ -46,7 +46,7 @@ var variables = commandline.Variables{
 		"snapshot-passphrase-file": {In: "card new", Flag: "from", Refused: true}, "file-passphrase-file": {In: "card new", Flag: "from", Refused: true},
 	},
 	Secrets: map[string]string{
-		"HSMEMU_PASSPHRASE":          "passphrase of the card",
+		"HSMEMU_PASSPHRASE":          "passphrase of the card, or of the portal's records",
 		"HSMEMU_NEW_PASSPHRASE":      "new passphrase of the card, for `card reseal`",
 		"HSMEMU_FILE_PASSPHRASE":     "passphrase of an exported file",
 		"HSMEMU_SNAPSHOT_PASSPHRASE": "passphrase that the card had when the snapshot was taken",

@@ -120,7 +120,7 @@ func newRootCommand(a *app) (*cobra.Command, *commandline.Line) {
 	root.SetErr(a.err)
 	root.PersistentFlags().StringVar(&a.state, "state", "", "folder of the cards (default $HSMEMU_STATE, $XDG_STATE_HOME/hsmemu or ~/.local/state/hsmemu)")
 	root.PersistentFlags().StringVar(&a.tpm, "tpm", "", "`ADDRESS` of the TPM: device, Unix socket or HOST:PORT (default $HSMEMU_TPM, else "+seal.DefaultTPM+")")
-	root.PersistentFlags().StringVar(&a.phraseFile, "passphrase-file", "", "file with the card's passphrase in its first line (default $HSMEMU_PASSPHRASE, else asked for)")
+	root.PersistentFlags().StringVar(&a.phraseFile, "passphrase-file", "", "file with the passphrase of the card, or of the portal's records, in its first line (default $HSMEMU_PASSPHRASE, else asked for)")
 	root.AddCommand(
 		newCardCommand(a), newExecCommand(a), newRunCommand(a), newAPDUCommand(a), newTraceCommand(a), newRAMCommand(a), newConformCommand(a), newStatusCommand(a),
 		newAttestCommand(a), newPortalCommand(a), newLessonCommand(a), newVersionCommand(a), newCapabilitiesCommand(a),

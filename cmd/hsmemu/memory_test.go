@@ -28,7 +28,7 @@ func TestMemory_PassphraseIsForgotten(t *testing.T) {
 		a := &app{in: strings.NewReader(""), out: &out, err: io.Discard, outside: emulator.System(), env: func(name string) string {
 			return map[string]string{"HSMEMU_STATE": h.dir, "HSMEMU_PASSPHRASE": leakPhrase}[name]
 		}}
-		phrase, err := a.passphrase()
+		phrase, err := a.passphrase(sealing{}.phrase())
 		require.NoError(t, err)
 		require.Equal(t, leakPhrase, string(phrase))
 		kept := a.phrase

@@ -54,7 +54,7 @@ type serving struct {
 func (s serving) encrypted() bool { return s.tls || s.certificate != "" }
 
 func newPortalServeCommand(a *app) *cobra.Command {
-	var s serving
+	s := serving{sealed: sealing{of: "portal's records"}}
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "serve the portal's pages, and the cards that connect",

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -14,14 +15,25 @@ import (
 	"hsmemu/keystore/seal"
 )
 
-// sealing is how a card's file is to be protected, as flags say it.
+// sealing is how a file is to be protected, as flags say it.
 type sealing struct {
 	kind string
 	pcrs []int
+	of   string // what is sealed, in messages; the card if it is empty
 }
 
+// ofCard is what is sealed where nothing else is said.
+const ofCard = "card"
+
+// phrase is what the passphrase is called where it is asked for.
+func (s sealing) phrase() string { return "passphrase of the " + cmp.Or(s.of, ofCard) }
+
 func (s *sealing) flags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&s.kind, "seal", seal.KindNone, "how the card's file is protected: none, passphrase or tpm")
+	what := "card's file is"
+	if s.of != "" {
+		what = s.of + " are"
+	}
+	cmd.Flags().StringVar(&s.kind, "seal", seal.KindNone, "how the "+what+" protected: none, passphrase or tpm")
 	cmd.Flags().IntSliceVar(&s.pcrs, "pcr", nil, "with --seal tpm: bind to these platform configuration registers")
 }
 
@@ -29,7 +41,7 @@ func (s *sealing) flags(cmd *cobra.Command) {
 func (a *app) sealers(s sealing) ([]seal.Sealer, error) {
 	all := []seal.Sealer{
 		seal.Insecure{},
-		seal.Passphrase{Ask: a.passphrase},
+		seal.Passphrase{Ask: func() ([]byte, error) { return a.passphrase(s.phrase()) }},
 		seal.TPM{Address: a.tpmAddress(), PCRs: s.pcrs},
 	}
 	if s.kind == "" {
@@ -59,10 +71,11 @@ func (a *app) tpmAddress() string {
 	return a.env("HSMEMU_TPM")
 }
 
-// passphrase is the one for the card's file. It is asked for once in a process.
-func (a *app) passphrase() ([]byte, error) {
+// passphrase is the one for the files of this process, called what it is of. It is asked
+// for once.
+func (a *app) passphrase(what string) ([]byte, error) {
 	if a.phrase == nil {
-		phrase, err := a.secret("passphrase of the card", a.phraseFile, "HSMEMU_PASSPHRASE")
+		phrase, err := a.secret(what, a.phraseFile, "HSMEMU_PASSPHRASE")
 		if err != nil {
 			return nil, err
 		}
@@ -78,11 +91,11 @@ func (a *app) forget() {
 	a.phrase = nil
 }
 
-// newSealers are those for the file of a new card.
+// newSealers are those for a new file.
 func (a *app) newSealers(s sealing) (store.Options, error) {
 	all, err := a.sealers(s)
 	if err == nil && s.kind == seal.KindPassphrase {
-		all[0] = seal.Passphrase{Ask: a.choice("passphrase of the card", a.phraseFile, "HSMEMU_PASSPHRASE")}
+		all[0] = seal.Passphrase{Ask: a.choice(s.phrase(), a.phraseFile, "HSMEMU_PASSPHRASE")}
 	}
 	return store.Options{Sealers: all}, err
 }
