@@ -134,10 +134,13 @@ func build(arch, binary, root, version string, at time.Time) (v1.Image, error) {
 	return mutate.ConfigFile(image, file)
 }
 
-// program writes the program, and the folders that it uses; usr, too, where no
-// other layer has it.
+// notices is the folder of the image with the licenses of what is in the program.
+const notices = "usr/share/doc/hsmemu/"
+
+// program writes the program with the licenses beside it, in BINARY.notices.txt,
+// and the folders that it uses; usr, too, where no other layer has it.
 func program(w *tar.Writer, binary string, alone bool, at time.Time) error {
-	all := folders
+	all := append([]tar.Header{{Name: "usr/share/", Mode: 0o755}, {Name: "usr/share/doc/", Mode: 0o755}, {Name: notices, Mode: 0o755}}, folders...)
 	if alone {
 		all = append([]tar.Header{{Name: "usr/", Mode: 0o755}, {Name: "usr/bin/", Mode: 0o755}}, all...)
 	}
@@ -147,15 +150,22 @@ func program(w *tar.Writer, binary string, alone bool, at time.Time) error {
 			return err
 		}
 	}
-	content, err := os.ReadFile(binary)
-	if err != nil {
-		return err
+	for _, f := range []struct {
+		from, to string
+		mode     int64
+	}{{binary, "usr/bin/hsmemu", 0o755}, {binary + ".notices.txt", notices + "notices.txt", 0o644}} {
+		content, err := os.ReadFile(f.from)
+		if err != nil {
+			return err
+		}
+		if err := w.WriteHeader(&tar.Header{Name: f.to, Mode: f.mode, Size: int64(len(content)), ModTime: at}); err != nil {
+			return err
+		}
+		if _, err := w.Write(content); err != nil {
+			return err
+		}
 	}
-	if err := w.WriteHeader(&tar.Header{Name: "usr/bin/hsmemu", Mode: 0o755, Size: int64(len(content)), ModTime: at}); err != nil {
-		return err
-	}
-	_, err = w.Write(content)
-	return err
+	return nil
 }
 
 // tree writes a folder as root's, in the order of the names, without set-user-ID
