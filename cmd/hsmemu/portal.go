@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hsmemu/applet/cvc"
 	"hsmemu/cmd/hsmemu/commandline"
 	"hsmemu/emulator/portal"
 	accounts "hsmemu/emulator/portal/account"
@@ -39,7 +40,7 @@ func newPortalCommand(a *app) *cobra.Command {
 // serving is what the flags of portal serve say.
 type serving struct {
 	listen, data             string
-	updateAny                bool
+	updateAny, allowDevHSM   bool
 	cardsOfAddress           uint16
 	certificate, key         string
 	mail, from, user, secret string
@@ -80,6 +81,7 @@ func newPortalServeCommand(a *app) *cobra.Command {
 	f.StringVar(&s.data, "data", "", "`FOLDER` of the portal's records (default portal in the folder of the cards)")
 	f.BoolVar(&s.updateAny, "update-any", false, "update every card that connects, whoever it belongs to")
 	f.Uint16Var(&s.cardsOfAddress, "cards-per-address", ram.SourceMax, "let `N` cards from one address be connected at a time")
+	f.BoolVar(&s.allowDevHSM, "allow-dev-hsm", false, "let the vendor's devices for developers, below its test root, log in; they are not updated")
 	f.StringSliceVar(&s.names, "name", nil, "further host `NAME` of this machine, the first of which is printed; may be repeated")
 	f.BoolVar(&s.tls, "tls", false, "serve HTTPS, by default with a certificate that the portal makes itself")
 	f.StringVar(&s.hsm, "hsm-listen", "", "let programs sign with connected cards at `HOST:PORT`, by HTTPS")
@@ -174,8 +176,13 @@ func (a *app) servePortal(ctx context.Context, s serving) (err error) {
 	if here, ok := l.Addr().(*net.TCPAddr); mail == nil && !(ok && here.IP.IsLoopback()) {
 		mail = printedMail(say)
 	}
+	var development cvc.Roots
+	if s.allowDevHSM {
+		development = site.DevelopmentRoots()
+	}
 	p, err := site.Open(ctx, s.data, site.Options{
-		Records: kept, Mail: mail, TLS: s.encrypted(), Names: append([]string{host}, s.names...), URL: at,
+		Development: development,
+		Records:     kept, Mail: mail, TLS: s.encrypted(), Names: append([]string{host}, s.names...), URL: at,
 		CardsOfAddress: int(s.cardsOfAddress), UpdateAny: s.updateAny, Updated: func(d portal.Done) {
 			say("chip %s: %s", d.Chip, became(d))
 		},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -39,6 +40,10 @@ type Options struct {
 	// CardsOfAddress is how many cards are connected from one address at a time; 0 for
 	// ram.SourceMax.
 	CardsOfAddress int
+	// Development are further roots: devices below them log in, are registered and are
+	// HSMs. They are not updated, produced or certified, as only the emulator's are.
+	// [DevelopmentRoots] are the vendor's.
+	Development cvc.Roots
 	// Updated is told of every update that has come to its end, Ended how a connection of
 	// a card ended, and Failed of what fails without one: records, mail and the
 	// certificate service; nil for nobody.
@@ -75,6 +80,10 @@ func Open(ctx context.Context, folder string, o Options) (*Portal, error) {
 	if err != nil {
 		return nil, err
 	}
+	roots := append(cvc.EmulatorRoots(), o.Development...)
+	if o.Account.Roots == nil {
+		o.Account.Roots = roots
+	}
 	p := &Portal{Records: kept, Accounts: account.New(kept, o.Account), mail: o.Mail, ended: o.Ended, failed: o.Failed}
 	if p.ended == nil {
 		p.ended = func(string, error) {}
@@ -87,7 +96,7 @@ func Open(ctx context.Context, folder string, o Options) (*Portal, error) {
 		Records: kept, Sessions: service.Accounts(p.Accounts), UpdateAny: o.UpdateAny, Updated: o.Updated, ListURL: list,
 	})
 	if err == nil {
-		p.hsms, err = cloudhsm.New(cloudhsm.Config{Roots: cvc.EmulatorRoots(), Admit: p.admit, Offered: p.offered, Rand: kept.Rand()})
+		p.hsms, err = cloudhsm.New(cloudhsm.Config{Roots: roots, Admit: p.admit, Offered: p.offered, Rand: kept.Rand()})
 	}
 	var caws http.Handler
 	if err == nil {
@@ -110,6 +119,12 @@ func Open(ctx context.Context, folder string, o Options) (*Portal, error) {
 	mux.Handle("/", p.pages.handler())
 	p.handler = mux
 	return p, nil
+}
+
+// DevelopmentRoots is the vendor's root for tests, below which are its devices for
+// developers: what its portal accepts with allowDevHSM.
+func DevelopmentRoots() cvc.Roots {
+	return slices.DeleteFunc(cvc.VendorRoots(), func(c cvc.Certificate) bool { return c.CHR != "UTSRCACC100001" })
 }
 
 // Handler serves the portal.
