@@ -42,9 +42,11 @@ without the code nothing happens.
 }
 
 // Confirm uses up the code that AskConfirmation mailed. A wrong one costs one of three
-// tries, which are counted before anything is said. Errors: ErrAddress, ErrCode, and
-// ErrNoCode where no code waits, or none that has a try left.
-func (a *Accounts) Confirm(ctx context.Context, email, entered string) error {
+// tries, which are counted before anything is said. What the code is for is done by
+// then, within the transaction: if that fails, the code can be entered again. Errors:
+// ErrAddress, ErrCode, ErrNoCode where no code waits, or none that has a try left, and
+// those of then.
+func (a *Accounts) Confirm(ctx context.Context, email, entered string, then func(*records.Tx) error) error {
 	address, err := ParseAddress(email)
 	if err != nil {
 		return err
@@ -69,7 +71,10 @@ func (a *Accounts) Confirm(ctx context.Context, email, entered string) error {
 		if _, err := tx.Exec("DELETE FROM codes WHERE id = ?", c.id); err != nil {
 			return err
 		}
-		return tx.Audit(records.Event{Action: "address confirmed", Object: address, Detail: "for a certificate"})
+		if err := tx.Audit(records.Event{Action: "address confirmed", Object: address, Detail: "for a certificate"}); err != nil {
+			return err
+		}
+		return then(tx)
 	})
 	if err == nil {
 		err = wrong

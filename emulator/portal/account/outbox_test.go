@@ -43,14 +43,14 @@ func TestSweep_Mail(t *testing.T) {
 	ask()
 	require.NoError(t, s.AskConfirmation(t.Context(), address, everySource))
 	require.Equal(t, []string{code}, s.swept(t), "one was replaced")
-	require.NoError(t, s.Confirm(t.Context(), address, s.code(t)))
+	require.NoError(t, s.Confirm(t.Context(), address, s.code(t), func(*records.Tx) error { return nil }))
 	require.Empty(t, s.swept(t), "it is used up")
 
 	ask()
 	wrong := s.notCode(t)
 	for range 3 {
 		require.Equal(t, []string{code}, s.swept(t))
-		require.ErrorIs(t, s.Confirm(t.Context(), address, wrong), account.ErrCode)
+		require.ErrorIs(t, s.Confirm(t.Context(), address, wrong, nil), account.ErrCode)
 	}
 	require.Empty(t, s.swept(t), "it has no try left")
 

@@ -36,31 +36,34 @@ func (s *Service) DevNetAuthority(ctx context.Context) (id int64, i *pki.Issuer,
 // can be revoked. That belongs to the account of the address, if there is one. The
 // device is the path of the card that made the key.
 func (s *Service) Record(ctx context.Context, c *x509.Certificate, device, email string) error {
-	return s.Records.Write(ctx, func(tx *records.Tx) error {
-		address, err := account.ParseAddress(email)
-		if err != nil {
-			return wrong(err)
-		}
-		var owner int64
-		err = tx.QueryRow("SELECT id FROM accounts WHERE email = ?", address).Scan(&owner)
-		if err != nil && !errors.Is(err, sql.ErrNoRows) {
-			return err
-		}
-		id, _, err := authority(tx, 0)
-		if err != nil {
-			return err
-		}
-		d := &deed{s: s, tx: tx, by: Actor{Token: device}, request: Request{
-			Type: DevNet, Word: Edit, Account: owner, Data: Data{CommonName: c.Subject.CommonName, Email: email},
-		}}
-		if err := d.insert(); err != nil {
-			return err
-		}
-		if err := d.keep(id, c); err != nil {
-			return err
-		}
-		return d.move(Completed, "Certificate issued")
-	})
+	return s.Records.Write(ctx, func(tx *records.Tx) error { return s.RecordIn(tx, c, device, email) })
+}
+
+// RecordIn is Record within a transaction that has more to write.
+func (s *Service) RecordIn(tx *records.Tx, c *x509.Certificate, device, email string) error {
+	address, err := account.ParseAddress(email)
+	if err != nil {
+		return wrong(err)
+	}
+	var owner int64
+	err = tx.QueryRow("SELECT id FROM accounts WHERE email = ?", address).Scan(&owner)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return err
+	}
+	id, _, err := authority(tx, 0)
+	if err != nil {
+		return err
+	}
+	d := &deed{s: s, tx: tx, by: Actor{Token: device}, request: Request{
+		Type: DevNet, Word: Edit, Account: owner, Data: Data{CommonName: c.Subject.CommonName, Email: email},
+	}}
+	if err := d.insert(); err != nil {
+		return err
+	}
+	if err := d.keep(id, c); err != nil {
+		return err
+	}
+	return d.move(Completed, "Certificate issued")
 }
 
 // keep stores a certificate that an authority issued for the request.

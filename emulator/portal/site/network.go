@@ -15,6 +15,7 @@ import (
 	"hsmemu/emulator/portal/account"
 	"hsmemu/emulator/portal/cloudhsm"
 	"hsmemu/emulator/portal/pki"
+	"hsmemu/emulator/portal/records"
 	"hsmemu/emulator/portal/service"
 	"hsmemu/emulator/portal/soap"
 	"hsmemu/emulator/web"
@@ -46,14 +47,7 @@ func (p *Portal) certify(ctx context.Context, url func(authority int64) string) 
 			_, i, err := p.Service.DevNetAuthority(ctx)
 			return i, err
 		},
-		Codes: codes{p.Accounts}, Roots: cvc.EmulatorRoots(), CRL: []string{url(id)}, Rand: p.Records.Rand(), Now: p.Records.Now,
-		Issued: func(ctx context.Context, i soap.Issued) error {
-			c, err := x509.ParseCertificate(i.Certificate)
-			if err != nil {
-				return err
-			}
-			return p.Service.Record(ctx, c, i.Device, i.Email)
-		},
+		Codes: codes{p.Accounts, p.Service}, Roots: cvc.EmulatorRoots(), CRL: []string{url(id)}, Rand: p.Records.Rand(), Now: p.Records.Now,
 		Ended: func(code soap.ReturnCode, err error) {
 			if code == soap.InternalError { // all others are the client's
 				p.failed(fmt.Errorf("certificate service: %w", err))
@@ -72,7 +66,10 @@ func (p *Portal) certify(ctx context.Context, url func(authority int64) string) 
 type sourceKey struct{}
 
 // codes are the activation codes of accounts as package soap asks for them.
-type codes struct{ *account.Accounts }
+type codes struct {
+	*account.Accounts
+	service *service.Service
+}
 
 // Ask implements soap.Codes.
 func (c codes) Ask(ctx context.Context, email string) error {
@@ -84,10 +81,21 @@ func (c codes) Ask(ctx context.Context, email string) error {
 	return err
 }
 
-// Check implements soap.Codes. Where no code waits any more, the client is to begin
+// Redeem implements soap.Codes. Where no code waits any more, the client is to begin
 // anew, and not to ask for another try.
-func (c codes) Check(ctx context.Context, email, code string) (soap.Verdict, error) {
-	switch err := c.Confirm(ctx, email, code); {
+func (c codes) Redeem(ctx context.Context, email, code string, issue func() (soap.Issued, error)) (soap.Verdict, error) {
+	err := c.Confirm(ctx, email, code, func(tx *records.Tx) error {
+		i, err := issue()
+		if err != nil {
+			return err
+		}
+		made, err := x509.ParseCertificate(i.Certificate)
+		if err != nil {
+			return err
+		}
+		return c.service.RecordIn(tx, made, i.Device, i.Email)
+	})
+	switch {
 	case err == nil:
 		return soap.CodeRight, nil
 	case errors.Is(err, account.ErrCode):

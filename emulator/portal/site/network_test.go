@@ -142,7 +142,7 @@ func TestPortal_CertificateService(t *testing.T) {
 	// Whoever has no account cannot revoke it, so a certification officer does.
 	require.Equal(t, []string{p.url + "/se/crl/1"}, got.CRLDistributionPoints)
 	require.Empty(t, admin.revoked("/se/crl/1"))
-	require.Contains(t, admin.get("/se/requests").text, "Request DevNet Certificate")
+	require.Contains(t, admin.get("/se/requests").text, `"/se/requests/1"`)
 	page := admin.post("/se/requests/1", "action", "Revoke Certificate", "reason", "1")
 	require.Contains(t, page.text, "Certificate revoked (Revoked)")
 	require.Equal(t, []string{got.SerialNumber.String()}, admin.revoked("/se/crl/1"))
@@ -155,7 +155,7 @@ func TestPortal_CertificateService(t *testing.T) {
 	// five codes an hour, one of which was for the registration.
 	owner := p.person()
 	owner.register(card(t, "DENK0000003", "4.1"), "owner@example.org")
-	require.NotContains(t, owner.get("/se/requests").text, "DevNet")
+	require.NotContains(t, owner.get("/se/requests").text, `"/se/requests/2"`)
 	for range 4 {
 		code, _ = p.ask(request, device, "owner@example.org", "")
 		require.Equal(t, soap.ActivationCodeRequired, code)
@@ -174,9 +174,35 @@ func TestPortal_CertificateService(t *testing.T) {
 	_, err = p.Accounts.AccountByEmail(t.Context(), "alice@example.org")
 	require.ErrorIs(t, err, account.ErrNoAccount, "a certificate makes no account")
 	require.NoError(t, p.Service.Record(t.Context(), root, "", "owner@example.org"))
-	require.Contains(t, owner.get("/se/requests").text, "DevNet")
+	require.Contains(t, owner.get("/se/requests").text, `"/se/requests/2"`)
 	require.Contains(t, owner.post("/se/requests/2", "action", "Revoke Certificate", "reason", "0").text, "Certificate revoked (Revoked)")
 	require.Len(t, admin.revoked("/se/crl/1"), 2)
+}
+
+// A certificate that cannot be kept is not handed out, and does not use up the code.
+func TestPortal_CertificateNotKept(t *testing.T) {
+	t.Parallel()
+	p := open(t)
+	request, device := keyOn(t, card(t, "DENK0000002", "4.1"))
+	code, _ := p.ask(request, device, "alice@example.org", "")
+	require.Equal(t, soap.ActivationCodeRequired, code)
+	mailed := digits.FindString(p.person().get("/se/outbox").text)
+	change := func(schema string) {
+		require.NoError(t, p.Records.Write(t.Context(), func(tx *records.Tx) error {
+			_, err := tx.Exec(schema)
+			return err
+		}))
+	}
+	change("CREATE TRIGGER full BEFORE INSERT ON certificates BEGIN SELECT RAISE(ABORT, 'no room'); END")
+	code, chain := p.ask(request, device, "alice@example.org", mailed)
+	require.Equal(t, soap.InternalError, code)
+	require.Empty(t, chain)
+	require.Zero(t, p.count("SELECT COUNT(*) FROM requests"))
+	change("DROP TRIGGER full")
+	code, chain = p.ask(request, device, "alice@example.org", mailed)
+	require.Equal(t, soap.OK, code)
+	require.Len(t, chain, 2)
+	require.Equal(t, 1, p.count("SELECT COUNT(*) FROM certificates WHERE request IS NOT NULL"))
 }
 
 // number is one in decimal.

@@ -18,6 +18,7 @@ package soap
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -62,7 +63,7 @@ type Verdict int
 // The verdicts on an activation code. The zero value refuses.
 const (
 	CodeWrong     Verdict = iota
-	CodeRight             // it is used up
+	CodeRight             // it is used up, and the certificate kept
 	CodeExcessive         // there were too many wrong ones
 )
 
@@ -75,9 +76,11 @@ var ErrExcessive = errors.New("too many activation codes")
 type Codes interface {
 	// Ask sends a new code to an address. The error may be ErrExcessive.
 	Ask(ctx context.Context, email string) error
-	// Check judges a code that somebody says was sent to an address, and counts a
-	// wrong one before it answers.
-	Check(ctx context.Context, email, code string) (Verdict, error)
+	// Redeem judges a code that somebody says was sent to an address, and counts a
+	// wrong one before it answers. For the right one it has issue make the certificate,
+	// and keeps that the code is used up and the certificate, both or neither: after an
+	// error, which may be that of issue, the code can be redeemed again.
+	Redeem(ctx context.Context, email, code string, issue func() (Issued, error)) (Verdict, error)
 }
 
 // Issued is a certificate that a request ended with.
@@ -100,9 +103,6 @@ type Config struct {
 	Profile pki.Profile
 	// CRL are the URLs of the issuer's revocation list.
 	CRL []string
-	// Issued is told of a certificate before the client gets it, which an error
-	// prevents; nil for nobody.
-	Issued func(context.Context, Issued) error
 	// Ended is told how each request ended, with the reason of a failure; nil for nobody.
 	Ended func(ReturnCode, error)
 	// URL is the service's address in its description; without it the description has
@@ -217,22 +217,21 @@ func (s *Service) request(ctx context.Context, o order) (ReturnCode, [][]byte, e
 	if err != nil {
 		return InternalError, nil, err
 	}
-	switch verdict, err := s.Codes.Check(ctx, o.email, o.code); {
+	var certificate *x509.Certificate
+	issue := func() (i Issued, err error) {
+		certificate, err = issuer.Issue(s.Rand, pki.Order{Profile: s.Profile, Request: key, Subject: subject, At: s.Now(), CRL: s.CRL})
+		if err != nil {
+			return Issued{}, err
+		}
+		return Issued{Certificate: certificate.Raw, Device: key.Attestation.Path(), Email: o.email}, nil
+	}
+	switch verdict, err := s.Codes.Redeem(ctx, o.email, o.code, issue); {
 	case err != nil:
-		return InternalError, nil, err
+		return codeOf(err), nil, err
 	case verdict == CodeExcessive:
 		return ExcessiveTries, nil, nil
 	case verdict != CodeRight:
 		return ActivationCodeWrong, nil, nil
-	}
-	certificate, err := issuer.Issue(s.Rand, pki.Order{Profile: s.Profile, Request: key, Subject: subject, At: s.Now(), CRL: s.CRL})
-	if err != nil {
-		return codeOf(err), nil, err
-	}
-	if s.Issued != nil {
-		if err := s.Issued(ctx, Issued{Certificate: certificate.Raw, Device: key.Attestation.Path(), Email: o.email}); err != nil {
-			return InternalError, nil, err
-		}
 	}
 	return OK, append([][]byte{certificate.Raw}, issuer.Bundle()...), nil
 }

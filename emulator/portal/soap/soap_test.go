@@ -63,6 +63,9 @@ type mailbox struct {
 	tries map[string]int
 	asked int
 	fails error
+	// issued are the certificates that were kept, while there is room.
+	issued []soap.Issued
+	full   error
 }
 
 func newMailbox() *mailbox { return &mailbox{codes: map[string]string{}, tries: map[string]int{}} }
@@ -78,7 +81,7 @@ func (m *mailbox) Ask(_ context.Context, email string) error {
 	return nil
 }
 
-func (m *mailbox) Check(_ context.Context, email, code string) (soap.Verdict, error) {
+func (m *mailbox) Redeem(_ context.Context, email, code string, issue func() (soap.Issued, error)) (soap.Verdict, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.fails != nil {
@@ -91,8 +94,13 @@ func (m *mailbox) Check(_ context.Context, email, code string) (soap.Verdict, er
 	if known := m.codes[email]; known == "" || known != code {
 		return soap.CodeWrong, nil
 	}
-	delete(m.codes, email)
 	m.tries[email] = 0
+	i, err := issue()
+	if err = errors.Join(err, m.full); err != nil {
+		return soap.CodeWrong, err
+	}
+	m.issued = append(m.issued, i)
+	delete(m.codes, email)
 	return soap.CodeRight, nil
 }
 
@@ -250,8 +258,6 @@ func TestService_CertifiesACardsKey(t *testing.T) {
 			t.Parallel()
 			mails := newMailbox()
 			c := config(mails)
-			var issued []soap.Issued
-			c.Issued = func(_ context.Context, i soap.Issued) error { issued = append(issued, i); return nil }
 			var ends []soap.ReturnCode
 			c.Ended = func(code soap.ReturnCode, _ error) { ends = append(ends, code) }
 			url := serve(t, c)
@@ -268,7 +274,7 @@ func TestService_CertifiesACardsKey(t *testing.T) {
 			code, ders = send(t, url, a.body())
 			require.Equal(t, soap.ActivationCodeWrong, code)
 			require.Empty(t, ders)
-			require.Empty(t, issued)
+			require.Empty(t, mails.issued)
 			a.code = mails.codes["alice@example.com"]
 			code, ders = send(t, url, a.body())
 			require.Equal(t, soap.OK, code)
@@ -276,15 +282,15 @@ func TestService_CertifiesACardsKey(t *testing.T) {
 			require.Equal(t, network().Certificate.Raw, ders[1])
 			require.NoError(t, card.WriteFile(t.Context(), pkcs15.File(pkcs15.PrefixCertificate, 1), ders[0]))
 			require.Equal(t, []soap.ReturnCode{soap.ActivationCodeRequired, soap.ActivationCodeWrong, soap.OK}, ends)
-			require.Len(t, issued, 1)
-			require.Equal(t, "alice@example.com", issued[0].Email)
-			require.True(t, strings.HasPrefix(issued[0].Device, "/UTSRCAEM1/UTDICAEM01/DENK99"), issued[0].Device)
+			require.Len(t, mails.issued, 1)
+			require.Equal(t, "alice@example.com", mails.issued[0].Email)
+			require.True(t, strings.HasPrefix(mails.issued[0].Device, "/UTSRCAEM1/UTDICAEM01/DENK99"), mails.issued[0].Device)
 			code, _ = send(t, url, a.body())
 			require.Equal(t, soap.ActivationCodeWrong, code, "a code is good for one certificate")
 
 			stored, err := card.ReadFile(t.Context(), pkcs15.File(pkcs15.PrefixCertificate, 1))
 			require.NoError(t, err)
-			require.Equal(t, issued[0].Certificate, stored)
+			require.Equal(t, mails.issued[0].Certificate, stored)
 			folder := t.TempDir()
 			require.NoError(t, os.WriteFile(filepath.Join(folder, "root.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ders[1]}), 0o600))
 			require.NoError(t, os.WriteFile(filepath.Join(folder, "card.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: stored}), 0o600))
@@ -420,11 +426,14 @@ func TestService_FailsWithoutLosses(t *testing.T) {
 	require.Empty(t, ders)
 	require.NotEmpty(t, mails.codes)
 	c = config(mails)
-	full := errors.New("no room on the disk")
-	c.Issued = func(context.Context, soap.Issued) error { return full }
+	mails.full = errors.New("no room on the disk")
 	code, ders = send(t, serve(t, c), a.body())
 	require.Equal(t, soap.InternalError, code)
-	require.Empty(t, ders)
+	require.Empty(t, ders, "it is not kept")
+	mails.full = nil
+	code, ders = send(t, serve(t, c), a.body())
+	require.Equal(t, soap.OK, code)
+	require.NotEmpty(t, ders)
 }
 
 // Bodies that are no envelope of SOAP 1.1, and the faults they get.
