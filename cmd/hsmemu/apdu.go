@@ -24,7 +24,7 @@ func newAPDUCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "apdu HEX...",
 		Short: "send command APDUs to a card in one session",
-		Long: "Sends each command APDU and prints it, the answer, and what both mean.\n" +
+		Long: "Sends each command APDU and prints it whole, with a PIN that is in it, the answer, and what both mean.\n" +
 			"A dash reads commands from standard input, one a line; blanks and lines that begin with # do not count.\n" +
 			"Each call is one power-on of the card, unless a process runs it: then commands go into the session that the\n" +
 			"programs of its reader share, and the card loses its power, and a login, some seconds after the last one.\n" +

@@ -122,6 +122,7 @@ func TestConsole_TranscriptHasNoSecretsAndReplays(t *testing.T) {
 	require.NotContains(t, text, "313131")
 	require.Contains(t, text, "# left out, since it has a secret: 0020008106............\n")
 	status, text := trainer.post(t, "/card/lab/transcript", "user", "648219", "so", "3537363231383830")
+	require.Contains(t, text, "# The PINs that were filled in stand in it")
 	require.Equal(t, http.StatusOK, status)
 	require.Contains(t, text, "\n"+right+"\n")
 	require.Contains(t, text, "\n0020008106303030303030\n")

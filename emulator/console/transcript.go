@@ -41,6 +41,9 @@ func transcript(w http.ResponseWriter, r *http.Request, k *card) {
 func written(name string, events []*happened, s secrets) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Commands of card %s. To replay them: hsmemu apdu --card NAME - < transcript.txt\n", view.Printable(name))
+	if len(s.user) > 0 || len(s.so) > 0 {
+		b.WriteString("# The PINs that were filled in stand in it, so that it can be replayed: keep it as you keep them.\n")
+	}
 	for _, e := range events {
 		fmt.Fprintf(&b, "# %s %s\n", e.At.Format(time.TimeOnly), e.String())
 		switch {
