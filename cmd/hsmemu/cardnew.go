@@ -1,11 +1,15 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -14,8 +18,10 @@ import (
 	"hsmemu/emulator/broken"
 	"hsmemu/emulator/chip"
 	"hsmemu/emulator/conform"
+	"hsmemu/emulator/portal/records"
 	"hsmemu/emulator/start"
 	"hsmemu/emulator/statedir"
+	"hsmemu/emulator/store"
 	"hsmemu/emulator/view"
 	"hsmemu/keystore/seal"
 )
@@ -23,7 +29,8 @@ import (
 // newCard is what `card new` is told.
 type newCard struct {
 	start.Words
-	seed string
+	seed   string
+	portal string // the folder of its records
 
 	pinFile, soPINFile   string
 	from, thenPhraseFile string
@@ -52,12 +59,17 @@ func newCardNewCommand(a *app) *cobra.Command {
 				return commandline.Usage(errors.New("--like takes a situation, as in so=7,user=2"))
 			}
 			if o.from != "" {
-				for _, other := range []string{"like", "firmware", "serial", "seed", "key-pool", "answer", "broken", "blank"} {
+				for _, other := range []string{"like", "firmware", "serial", "seed", "key-pool", "answer", "broken", "blank", "portal"} {
 					if cmd.Flags().Changed(other) {
 						return commandline.Usage(fmt.Errorf("--from and --%s exclude each other: the copy has what the card has", other))
 					}
 				}
 				return a.newFrom(args[0], o, cmd.Flags().Changed("seal"))
+			}
+			for _, other := range []string{"blank", "seed"} {
+				if cmd.Flags().Changed(other) && cmd.Flags().Changed("portal") {
+					return commandline.Usage(fmt.Errorf("--portal and --%s exclude each other: a portal certifies a device of its own choice", other))
+				}
 			}
 			switch {
 			case !cmd.Flags().Changed("firmware"):
@@ -65,7 +77,7 @@ func newCardNewCommand(a *app) *cobra.Command {
 			case o.Firmware == "":
 				return commandline.Usage(fmt.Errorf("no firmware %q (there are %s)", "", firmwareList()))
 			}
-			return a.newCard(args[0], o)
+			return a.newCard(cmd.Context(), args[0], o)
 		},
 	}
 	cmd.Flags().StringVar(&o.Firmware, "firmware", applet.DefaultFirmware, "firmware version: "+firmwareList())
@@ -74,6 +86,7 @@ func newCardNewCommand(a *app) *cobra.Command {
 	cmd.Flags().StringVar(&o.Broken, "broken", "", "break the card on purpose with a `DEFECT` of docs/conformance.md, to try a judge or a program on it")
 	cmd.Flags().StringVar(&o.seed, "seed", "", "derive everything random from this number, for tests only")
 	cmd.Flags().BoolVar(&o.Blank, "blank", false, "a chip without an application, of which a portal's production makes a device")
+	cmd.Flags().StringVar(&o.portal, "portal", "", "have the device certified by the portal with its records in this `FOLDER`, which does not run")
 	o.sealed.flags(cmd)
 	cmd.Flags().BoolVar(&o.KeyPool, "key-pool", false, "take RSA keys from a public pool instead of generating them, for tests only")
 	cmd.Flags().StringSliceVar(&o.Like, "like", nil, "the `SITUATION` of somebody's card, as in so=7,user=2,options=0001")
@@ -95,7 +108,7 @@ func situationTable() string {
 }
 
 // newCard makes a card as shipped, or one in a situation.
-func (a *app) newCard(name string, o newCard) error {
+func (a *app) newCard(ctx context.Context, name string, o newCard) error {
 	if o.seed != "" {
 		n, err := strconv.ParseUint(o.seed, 0, 64)
 		if err != nil {
@@ -119,6 +132,15 @@ func (a *app) newCard(name string, o newCard) error {
 	if err != nil {
 		return err
 	}
+	names, err := d.Names()
+	if err != nil {
+		return err
+	}
+	if o.portal != "" && !slices.Contains(names, name) { // a name that is taken costs no licence
+		if err := certifiedBy(ctx, o.portal, sealers, &order.Order); err != nil {
+			return fmt.Errorf("make card %q: %w", name, err)
+		}
+	}
 	err = d.Make(name, order, sealers, a.outside)
 	if errors.Is(err, chip.ErrSituation) {
 		return commandline.Usage(err)
@@ -127,6 +149,26 @@ func (a *app) newCard(name string, o newCard) error {
 		fmt.Fprintf(a.err, "hsmemu: card %q has %s\n", name, known)
 	}
 	return err
+}
+
+// certifiedBy has the portal with records in a folder certify what is ordered.
+func certifiedBy(ctx context.Context, folder string, key store.Options, o *chip.Order) (err error) {
+	p, err := records.Open(folder, records.Options{Now: time.Now, Key: key, Existing: true})
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return commandline.Hint(fmt.Errorf("no portal has its records in %s", folder), "hsmemu portal serve --data "+folder+" begins them")
+	case errors.Is(err, store.ErrLocked):
+		return commandline.Hint(err, "end the portal, or make a chip with --blank and have it produce the device")
+	case err != nil:
+		return err
+	}
+	defer func() { err = errors.Join(err, p.Close()) }()
+	issuer, name, err := p.Appoint(ctx, o.Serial)
+	if err != nil {
+		return err
+	}
+	o.Issuer, o.Serial = &issuer, string(name)[:len("DENK9900000")]
+	return nil
 }
 
 // wrong says by its flags what is wrong with the words of a new card.

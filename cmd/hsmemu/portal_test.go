@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -18,14 +19,17 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"hsmemu/applet/client"
+	"hsmemu/applet/cvc"
 	"hsmemu/emulator"
 	"hsmemu/emulator/chip"
 	"hsmemu/emulator/chiptest"
 	"hsmemu/emulator/portal"
+	"hsmemu/emulator/portal/records"
 	"hsmemu/emulator/ram"
 )
 
@@ -67,6 +71,63 @@ func TestPortal_Serve(t *testing.T) {
 	require.Equal(t, exitFailed, second.run(soon(t), []string{"portal", "serve", "--listen", "127.0.0.1:0"}))
 	require.Equal(t, exitDone, end())
 	require.Equal(t, "4.1", card.Durable().Firmware)
+}
+
+// The issuer of a new card is that of the portal that is named, if it does not run.
+func TestPortal_CertifiesNewCards(t *testing.T) {
+	t.Parallel()
+	state := t.TempDir()
+	folder := filepath.Join(state, "portal")
+	run := func(args ...string) (code int, said string) {
+		a := newApp(t, state)
+		var text bytes.Buffer
+		a.err = &text
+		code = a.run(soon(t), args)
+		return code, text.String()
+	}
+	code, said := run("card", "new", "early", "--portal", folder)
+	require.Equal(t, exitFailed, code)
+	require.Equal(t, "hsmemu: make card \"early\": no portal has its records in "+folder+"\nhint: hsmemu portal serve --data "+folder+" begins them\n", said)
+	require.NoDirExists(t, folder)
+	p, err := records.Open(folder, records.Options{Now: time.Now})
+	require.NoError(t, err)
+	code, said = run("card", "new", "early", "--portal", folder)
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, said, "end the portal, or make a chip with --blank and have it produce the device")
+	require.NoError(t, p.Close())
+	code, said = run("card", "new", "lab", "--portal", folder, "--like", "so=3", "--firmware", "3.5")
+	require.Equal(t, exitDone, code, said)
+	code, said = run("card", "new", "named", "--portal", folder, "--serial", "DENK0404144")
+	require.Equal(t, exitDone, code, said)
+	code, said = run("card", "new", "lab", "--portal", folder)
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, said, "exists")
+	code, said = run("card", "new", "other", "--portal", folder, "--serial", "DENK0404144")
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, said, "a device has that serial number already")
+	code, said = run("card", "new", "other", "--portal", folder, "--seed", "1")
+	require.Equal(t, exitUsage, code, said)
+	code, said = run("card", "new", "plain")
+	require.Equal(t, exitDone, code, said)
+
+	p, err = records.Open(folder, records.Options{Now: time.Now})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, p.Close()) }()
+	books, err := p.Ledger().Load("")
+	require.NoError(t, err)
+	require.Equal(t, 998, books.Authority.Issuers[0].Licences, "one for each that was made")
+	d, err := newApp(t, state).cards()
+	require.NoError(t, err)
+	for name, issuer := range map[string]string{"lab": "UTDICAEM02", "named": "UTDICAEM02", "plain": "UTDICAEM01"} {
+		made, _, err := d.Read(name)
+		require.NoError(t, err)
+		chain, err := cvc.ParseChain(made.Applet.Files[0].Data)
+		require.NoError(t, err)
+		require.Equal(t, issuer, chain.Issuer.CHR.Holder(), name)
+		require.Equal(t, made.Applet.Serial(), chain.Device.CHR.Holder())
+		_, err = chain.Verify(cvc.EmulatorRoots())
+		require.NoError(t, err)
+	}
 }
 
 // What became of a chip is told of one that was no device before, too.

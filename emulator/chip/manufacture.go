@@ -30,6 +30,9 @@ type Order struct {
 	// no application: a portal's production makes a device of it. It can be like
 	// nothing else.
 	Blank bool
+	// Issuer certifies the device; nil is cvc.EmulatorIssuer. It is below the
+	// emulator's root.
+	Issuer *cvc.Issuer
 }
 
 // ErrSerial says that no device has a serial number like that.
@@ -54,7 +57,7 @@ func (o Order) CheckSerial() error {
 const firstSequence = "00000"
 
 // Manufacture makes a card as shipped: never initialised, with a device key of
-// its own and its certificate from the emulator's issuer, dated env.Now. Then it
+// its own and its certificate from the issuer, dated env.Now. Then it
 // brings the card into the situation that is ordered, by commands alone.
 // Errors: an unknown firmware, ErrSituation, or env.Rand's.
 func Manufacture(env applet.Env, o Order) (Durable, error) {
@@ -80,7 +83,11 @@ func Manufacture(env applet.Env, o Order) (Durable, error) {
 	if env.Deterministic {
 		nonce = nil
 	}
-	ef, err := cvc.EmulatorIssuer().IssueDevice(key.ECPublic(), name, env.Now, nonce)
+	issuer := cvc.EmulatorIssuer()
+	if o.Issuer != nil {
+		issuer = *o.Issuer
+	}
+	ef, err := issuer.IssueDevice(key.ECPublic(), name, env.Now, nonce)
 	if err != nil {
 		return Durable{}, fmt.Errorf("manufacture: %w", err)
 	}

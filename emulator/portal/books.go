@@ -95,6 +95,43 @@ func (b *Books) charge(issuer cvc.Name, n int) error {
 	return nil
 }
 
+// ErrNameGiven says that a device was given that name before.
+var ErrNameGiven = errors.New("a device has that serial number already")
+
+// Appoint takes a licence of the issuer of new updates for a device that is made
+// elsewhere, and returns that issuer with the name of the device: that of a serial
+// number of 11 characters, or a random one if it is empty. Errors: a *Refusal of an
+// issuer that is not ready, ErrNameGiven, ErrAuthority and those of rand.
+func (b *Books) Appoint(rand io.Reader, serial string) (cvc.Issuer, cvc.Name, error) {
+	current, err := b.Authority.Current()
+	if err != nil {
+		return cvc.Issuer{}, "", err
+	}
+	i, issuer, err := b.Authority.find(current.CHR)
+	if err != nil {
+		return cvc.Issuer{}, "", err
+	}
+	if own := b.Authority.Issuers[i]; !own.Ready || own.Licences <= 0 {
+		return cvc.Issuer{}, "", notReady(current.CHR)
+	}
+	name := cvc.Name(serial + firstSequence)
+	if serial == "" {
+		name, err = b.name(rand, "")
+	} else if b.Given != nil {
+		var given bool
+		if given, err = b.Given(name); given {
+			err = ErrNameGiven
+		}
+	}
+	if err != nil {
+		return cvc.Issuer{}, "", err
+	}
+	return issuer, name, b.charge(current.CHR, 1)
+}
+
+// firstSequence ends the name of the first key of every device.
+const firstSequence = "00000"
+
 // release ends an update of a chip whose card is a device with that name. If it is still the
 // old one then nothing on it was changed, and what the update took is given back.
 func (b *Books) release(name cvc.Name) error {
@@ -139,7 +176,7 @@ func (b Books) name(rand io.Reader, not cvc.Name) (cvc.Name, error) {
 		if err != nil {
 			return "", err
 		}
-		n, given := cvc.Name("DENK99"+digits+"00000"), false
+		n, given := cvc.Name("DENK99"+digits+firstSequence), false
 		if b.Given != nil {
 			if given, err = b.Given(n); err != nil {
 				return "", err

@@ -70,6 +70,8 @@ type Options struct {
 	Rand io.Reader
 	// Now is the clock.
 	Now func() time.Time
+	// Existing refuses, with fs.ErrNotExist, a folder in which no records were begun.
+	Existing bool
 }
 
 // Store is a folder of records that this process has.
@@ -107,10 +109,15 @@ func Open(folder string, o Options) (*Store, error) {
 }
 
 func (s *Store) open(folder string) error {
+	database := filepath.Join(folder, fileDatabase)
+	if s.options.Existing {
+		if _, err := os.Stat(database); err != nil {
+			return err
+		}
+	}
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return err
 	}
-	database := filepath.Join(folder, fileDatabase)
 	var err error
 	if s.key, err = openKey(filepath.Join(folder, fileKey), database, s.options); err != nil {
 		return err
