@@ -29,7 +29,8 @@ type item struct {
 // its order. What they have besides is ours, as the last two are.
 var menus = []menu{
 	{"Home", []item{
-		{Text: "Home", Path: pathHome}, starting(service.TrustCenter), starting(service.Certificate), starting(service.FirmwareUpdate),
+		{Text: "Home", Path: pathHome},
+		starting(service.TrustCenter), starting(service.Certificate), starting(service.FirmwareUpdate),
 		starting(service.DevNet),
 	}},
 	{"Views", []item{
@@ -39,7 +40,9 @@ var menus = []menu{
 		{Text: "Connected HSMs", Path: "/se/hsms", may: operates},
 	}},
 	{"CA", []item{
-		starting(service.Signer), {Text: "Enroll person", Path: "/se/enroll", may: somewhere(account.EnrolPerson)}, starting(service.RevocationList),
+		starting(service.Signer),
+		{Text: "Enroll person", Path: "/se/enroll", may: somewhere(account.EnrolPerson)},
+		starting(service.RevocationList),
 		starting(service.Production),
 	}},
 	{"Subject", []item{{Text: "Manage role", Path: "/se/roles", may: somewhere(account.GrantRole)}}},
