@@ -254,6 +254,8 @@ const changePatience = 200 * time.Millisecond
 // a card, until it is solved. told is called with every verdict. Errors: those of Judge,
 // and that of ctx when it ends.
 func (s *Session) Watch(ctx context.Context, told func(Verdict)) error {
+	again := time.NewTicker(changePatience)
+	defer again.Stop()
 	for {
 		v, err := s.Judge(ctx)
 		if err != nil {
@@ -267,7 +269,7 @@ func (s *Session) Watch(ctx context.Context, told func(Verdict)) error {
 			select {
 			case <-ctx.Done():
 				return ctx.Err()
-			case <-time.After(changePatience):
+			case <-again.C:
 			}
 		}
 	}
