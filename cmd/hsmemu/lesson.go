@@ -18,8 +18,10 @@ import (
 
 	"hsmemu/cmd/hsmemu/commandline"
 	"hsmemu/emulator/capability"
+	"hsmemu/emulator/conform"
 	"hsmemu/emulator/lesson"
 	"hsmemu/emulator/program"
+	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/view"
 	"hsmemu/emulator/web"
 )
@@ -345,8 +347,8 @@ func (a *app) prove(ctx context.Context, lessons []string, limit time.Duration) 
 }
 
 func newLessonExpectCommand(a *app) *cobra.Command {
-	var card string
-	var seen []string
+	var card, takes string
+	var wanted lesson.Wanted
 	cmd := &cobra.Command{
 		Use:   "expect [EXPECTATION]...",
 		Short: "compare a card with what is expected, for scripts of lessons",
@@ -354,17 +356,23 @@ func newLessonExpectCommand(a *app) *cobra.Command {
 			"keys.*.label=first (any of the keys), keys.*.label=first,id=10 (a key that is both), keys.count>=1. = and != take\n" +
 			"patterns with * and ?; there are >= and <=.\n" +
 			"--seen wants an event of the card in this step that is as its words say, as `hsmemu trace --json` prints them:\n" +
-			"--seen 'subject=SO-PIN,sw=63C?'. Exit code 0 if all holds, 1 if not, and 2 for what cannot be understood.",
+			"--seen 'subject=SO-PIN,sw=63C?'. --unseen wants that there was none.\n" +
+			"--takes user-pin wants the card to take the user PIN in $HSMEMU_PIN, and --takes so-pin the SO-PIN in $HSMEMU_SO_PIN; a\n" +
+			"copy of the card is asked, so no try is spent and nobody is logged in.\n" +
+			"Exit code 0 if all holds, 1 if not, and 2 for what cannot be understood.",
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args)+len(seen) == 0 {
-				return commandline.Usage(errors.New("lesson expect takes an expectation or --seen"))
+			if wanted.Expectations = args; len(args)+len(wanted.Seen)+len(wanted.Unseen) == 0 && takes == "" {
+				return commandline.Usage(errors.New("lesson expect takes an expectation, --seen, --unseen or --takes"))
 			}
 			d, err := a.cards()
 			if err != nil {
 				return err
 			}
-			why, err := lesson.ExpectAll(cmd.Context(), d, card, a.env(lesson.EnvEvents), args, seen)
+			why, err := lesson.ExpectAll(cmd.Context(), d, card, a.env(lesson.EnvEvents), wanted)
+			if why == "" && err == nil && takes != "" {
+				why, err = a.refuses(cmd.Context(), d, card, takes)
+			}
 			switch {
 			case errors.Is(err, lesson.ErrExpectation):
 				return commandline.Usage(err)
@@ -377,8 +385,37 @@ func newLessonExpectCommand(a *app) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&card, "card", defaultCard, "name of the card")
-	cmd.Flags().StringSliceVar(&seen, "seen", nil, "want an event with this `MEMBER=PATTERN`; repeated or with commas, all in one event")
+	cmd.Flags().StringSliceVar(&wanted.Seen, "seen", nil, "want an event with this `MEMBER=PATTERN`; repeated or with commas, all in one event")
+	cmd.Flags().StringSliceVar(&wanted.Unseen, "unseen", nil, "want no event with this `MEMBER=PATTERN`; repeated or with commas, all in one event")
+	cmd.Flags().StringVar(&takes, "takes", "", "want the card to take the `PIN`, user-pin or so-pin, in $HSMEMU_PIN or $HSMEMU_SO_PIN")
 	return cmd
+}
+
+// refuses is why a card does not take a PIN of the environment, and empty if it does.
+func (a *app) refuses(ctx context.Context, d *statedir.Dir, card, which string) (string, error) {
+	pin, variable, what := lesson.UserPIN, "HSMEMU_PIN", "user PIN"
+	switch which {
+	case "user-pin":
+	case "so-pin":
+		pin, variable, what = lesson.SOPIN, "HSMEMU_SO_PIN", "SO-PIN"
+	default:
+		return "", commandline.Usage(errors.New("--takes is user-pin or so-pin"))
+	}
+	value := []byte(a.env(variable))
+	if len(value) == 0 {
+		return "", commandline.Usage(fmt.Errorf("--takes %s wants it in $%s", which, variable))
+	}
+	if pin == lesson.SOPIN {
+		var err error
+		if value, err = conform.ParseSOPIN(value); err != nil {
+			return "", commandline.Usage(fmt.Errorf("read $%s: %w", variable, err))
+		}
+	}
+	is, err := lesson.Takes(ctx, d, card, pin, value)
+	if is || err != nil {
+		return "", err
+	}
+	return "it does not take that " + what, nil
 }
 
 // classSize is how many students a class has at most.

@@ -39,7 +39,6 @@ for try in 1 2; do pkcs11-tool --login --pin 000000 -O > said 2>&1; done
 lesson undo
 ls said
 hsmemu lesson expect --card lab user_pin.tries_left=3 && echo undone
-sc-hsm-tool --initialize --so-pin 3537363231383830 --pin 648219 > /dev/null 2>&1
 for try in 1 2 3; do pkcs11-tool --login --pin 000000 -O > said 2>&1; done
 lesson check
 lesson next

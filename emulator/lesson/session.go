@@ -352,38 +352,65 @@ func (s *Session) Next() error {
 	return s.begin()
 }
 
-// ExpectAll compares a card with expectations, as Expect does with one, and what was
-// recorded of it in this step with the words of an event, as Seen does, if there are
-// any. events is the folder of EnvEvents. It returns why something does not hold, and
-// "" if all does.
-func ExpectAll(ctx context.Context, d *statedir.Dir, card, events string, expectations, seen []string) (string, error) {
+// Wanted is what ExpectAll wants of a card.
+type Wanted struct {
+	// Expectations are about the card, see Expect.
+	Expectations []string
+	// Seen are the words of an event that has to have happened in this step, see Seen,
+	// and Unseen those of one that must not have; nil for none.
+	Seen, Unseen []string
+}
+
+// ExpectAll compares a card, and what was recorded of it in this step, with what is
+// wanted. events is the folder of EnvEvents. It returns why something does not hold,
+// and "" if all does. Error: ErrExpectation.
+func ExpectAll(ctx context.Context, d *statedir.Dir, card, events string, w Wanted) (string, error) {
 	v, _, err := control.Show(ctx, d, card)
 	if err != nil {
 		return "", err
 	}
-	for _, e := range expectations {
+	for _, e := range w.Expectations {
 		if why, err := Expect(v, e); why != "" || err != nil {
 			return why, err
 		}
 	}
-	if len(seen) == 0 {
-		return "", nil
-	}
-	settled, cancel := context.WithTimeout(ctx, settling)
-	defer cancel()
-	again := time.NewTicker(settling / 10)
-	defer again.Stop()
 	since, err := begun(events)
 	if err != nil {
 		return "", err
 	}
-	for { // an event is written just after its answer
-		if found, err := Seen(filepath.Join(events, card+".jsonl"), since, seen); found || err != nil {
-			return "", err
+	file := filepath.Join(events, card+".jsonl")
+	if len(w.Seen) > 0 {
+		found, err := await(ctx, file, since, w.Seen)
+		if err == nil {
+			err = ctx.Err()
+		}
+		if !found || err != nil {
+			return "it has not happened in this step: " + strings.Join(w.Seen, " "), err
+		}
+	}
+	if len(w.Unseen) > 0 { // without waiting: it is earlier than what has changed the card or was seen
+		found, err := Seen(file, since, w.Unseen)
+		if found || err != nil {
+			return "this must not happen in this step, lesson undo takes it back: " + strings.Join(w.Unseen, " "), err
+		}
+	}
+	return "", nil
+}
+
+// await is Seen which waits for an event that is about to be written: that is done just
+// after its answer.
+func await(ctx context.Context, file string, since time.Time, words []string) (bool, error) {
+	settled, cancel := context.WithTimeout(ctx, settling)
+	defer cancel()
+	again := time.NewTicker(settling / 10)
+	defer again.Stop()
+	for {
+		if found, err := Seen(file, since, words); found || err != nil {
+			return found, err
 		}
 		select {
 		case <-settled.Done():
-			return "it has not happened in this step: " + strings.Join(seen, " "), ctx.Err()
+			return false, nil
 		case <-again.C:
 		}
 	}

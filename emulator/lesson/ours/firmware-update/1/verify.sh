@@ -1,2 +1,4 @@
 #!/bin/sh
-hsmemu lesson expect --card lab running.ejected=true --seen kind=cut-short && hsmemu lesson expect --card lab --seen command=LOAD
+set -e
+hsmemu lesson expect --card lab running.ejected=true state=no-application --seen kind=cut-short
+hsmemu lesson expect --card lab --seen command=LOAD

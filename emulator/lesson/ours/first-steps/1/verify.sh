@@ -1,2 +1,2 @@
 #!/bin/sh
-hsmemu lesson expect --card lab --seen command=SELECT
+hsmemu lesson expect --card lab --seen 'subject=SO-PIN,query=true'

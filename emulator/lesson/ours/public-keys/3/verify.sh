@@ -1,2 +1,7 @@
 #!/bin/sh
-hsmemu lesson expect --card vault --seen 'command=EXTERNAL AUTHENTICATE,subject=DENK0404181*,sw=9000' && hsmemu lesson expect --card vault --seen 'command=EXTERNAL AUTHENTICATE,subject=DENK0404183*,sw=9000'
+set -e
+for number in 1 3; do
+    hsmemu lesson expect --card vault --seen "command=EXTERNAL AUTHENTICATE,subject=DENK040418$number*,sw=9000"
+done
+# Both at once: only then the card says that the user is logged in.
+hsmemu lesson expect --card vault --seen 'subject=user PIN,query=true,sw=9000'

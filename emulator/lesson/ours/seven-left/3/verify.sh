@@ -1,2 +1,2 @@
 #!/bin/sh
-hsmemu lesson expect --card lab so_pin.tries_left=6 keys.count=1
+hsmemu lesson expect --card lab so_pin.tries_left=6 keys.*.label=wages --seen 'command=INITIALIZE DEVICE,sw=63C6'

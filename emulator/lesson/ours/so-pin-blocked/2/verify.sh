@@ -1,2 +1,4 @@
 #!/bin/sh
-hsmemu lesson expect --card spare keys.count=1 firmware=3.4 --seen 'command=GENERAL AUTHENTICATE'
+set -e
+hsmemu lesson expect --card spare keys.*.label=wages firmware=3.4 --seen 'command=GENERAL AUTHENTICATE'
+hsmemu lesson expect --card spare --seen 'command=ENUMERATE OBJECTS,secure=true'

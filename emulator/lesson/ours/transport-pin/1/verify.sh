@@ -1,2 +1,4 @@
 #!/bin/sh
-hsmemu lesson expect --card first --seen command=SELECT && hsmemu lesson expect --card second --seen command=SELECT
+set -e
+hsmemu lesson expect --card first --seen 'subject=transport PIN,query=true'
+hsmemu lesson expect --card second --seen 'subject=user PIN,query=true'

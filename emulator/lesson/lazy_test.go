@@ -1,0 +1,217 @@
+//go:build linux
+
+package lesson
+
+import (
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"hsmemu/emulator"
+)
+
+// What somebody tries who wants to get through our lessons without doing what the steps
+// ask for: copying files, doing something else, or the right thing with other secrets.
+// The key is a lesson, and the list is about its steps in their order.
+var lazy = map[string][][]string{
+	"attestation": {
+		{
+			"cp ada.pka mine.pka",
+			"pkcs11-tool --login --pin 648219 --keypairgen --key-type EC:secp256r1 --id 10 --label mine; cp ada.pka mine.pka",
+			"pkcs11-tool --login --pin 648219 --keypairgen --key-type EC:secp384r1 --id 10 --label mine; sc-hsm-tool --export-for-pub-key-auth mine.pka --key-reference 1",
+		},
+		{
+			"mkdir accepted refused; cp mine.pka accepted; touch refused/ben.pka",
+			"mkdir accepted refused; cp ada.pka accepted; touch refused/ben.pka",
+			"mkdir accepted refused; cp ada.pka ben.pka accepted; cp ada.pka ben.pka refused",
+			"mkdir accepted refused; cp ben.pka accepted; cp ada.pka refused",
+			"mkdir accepted refused; cp ada.pka accepted; cp ada.pka refused/ben.pka",
+		},
+		{
+			"sc-hsm-tool --initialize --so-pin 3537363231383830 --pin 648219",
+			"pkcs11-tool --login --pin 648219 --delete-object --type privkey --id 10; cp accepted/ada.pka mine.pka",
+			"cp accepted/ada.pka mine.pka",
+		},
+	},
+	"blocked-pin": {
+		{"sc-hsm-tool"},
+		{"sc-hsm-tool", "pkcs11-tool --list-objects"},
+		{
+			"pkcs11-tool --login --login-type so --so-pin 3537363231383830 --init-pin --new-pin 135790",
+			"sc-hsm-tool --initialize --so-pin 3537363231383830 --pin 648219; pkcs11-tool --login --login-type so --so-pin 3537363231383830 --init-pin --new-pin 648219",
+			`sc-hsm-tool --initialize --so-pin 3537363231383830 --pin 648219; pkcs11-tool --login --login-type so --so-pin 3537363231383830 --init-pin --new-pin 648219
+pkcs11-tool --login --pin 648219 --keypairgen --key-type EC:secp256r1 --id 10 --label wages`,
+		},
+	},
+	"dkek": {
+		{
+			"sc-hsm-tool --reader 1 --initialize --so-pin 3537363231383830 --pin 648219 --dkek-shares 2",
+			"sc-hsm-tool --reader 0 --initialize --so-pin 3537363231383830 --pin 135790 --dkek-shares 2",
+			"sc-hsm-tool --reader 0 --initialize --so-pin 3131313131313131 --pin 648219 --dkek-shares 2",
+			"sc-hsm-tool --reader 0 --initialize --so-pin 3537363231383830 --pin 648219 --dkek-shares 3",
+		},
+		{
+			`sc-hsm-tool --reader 0 --create-dkek-share one.pbe --password first; cp one.pbe two.pbe
+sc-hsm-tool --reader 0 --import-dkek-share one.pbe --password first; sc-hsm-tool --reader 0 --import-dkek-share two.pbe --password first`,
+		},
+		{
+			`pkcs11-tool --slot-index 0 --login --pin 648219 --keypairgen --key-type EC:secp256r1 --id 10 --label signing
+sc-hsm-tool --reader 0 --wrap-key other --key-reference 1 --pin 648219; cp one.pbe signing.wrap`,
+			`pkcs11-tool --slot-index 0 --login --pin 648219 --keypairgen --key-type EC:secp256r1 --id 11 --label signing
+sc-hsm-tool --reader 0 --wrap-key signing.wrap --key-reference 1 --pin 648219`,
+		},
+		{
+			`sc-hsm-tool --reader 1 --initialize --so-pin 3537363231383830 --pin 648219 --dkek-shares 2
+opensc-tool --reader 1 --send-apdu 8074019300`,
+		},
+		{
+			"pkcs11-tool --slot-index 1 --login --pin 648219 --keypairgen --key-type EC:secp256r1 --id 10 --label signing",
+		},
+	},
+	"firmware-update": {
+		{
+			"hsmemu card eject lab",
+			"hsmemu card fault lab remove after=3; sc-hsm-tool",
+			`hsmemu ram --reader DENK0404144 "$(head -n 1 portal.url)"; hsmemu card fault lab remove after=3; sc-hsm-tool`,
+		},
+		{"hsmemu card insert lab"},
+		{`hsmemu ram --reader DENK0404144 "$(head -n 1 portal.url)"`}, // and the version is not asked for
+	},
+	"first-steps": {
+		{"opensc-tool --card-driver default --send-apdu 00A4040000", "opensc-tool --name"},
+		{
+			"sc-hsm-tool --initialize --so-pin 3537363231383830 --pin 135790",
+			"sc-hsm-tool --initialize --so-pin 3131313131313131 --pin 648219",
+		},
+		{
+			"pkcs11-tool --login --pin 648219 --keypairgen --key-type EC:secp384r1 --id 10 --label first",
+			"pkcs11-tool --login --pin 648219 --keypairgen --key-type EC:secp256r1 --id 11 --label first",
+		},
+		{
+			`pkcs11-tool --login --pin 648219 --sign --mechanism ECDSA-SHA256 --signature-format openssl --id 10 --input-file order --output-file other
+openssl ecparam -name prime256v1 -genkey -noout -out own.pem; openssl ec -in own.pem -pubout -outform DER -out public.der; openssl dgst -sha256 -sign own.pem -out order.sig order`,
+			`echo 'pay 100 to Eve' > order
+pkcs11-tool --login --pin 648219 --sign --mechanism ECDSA-SHA256 --signature-format openssl --id 10 --input-file order --output-file order.sig
+pkcs11-tool --read-object --type pubkey --id 10 --output-file public.der`,
+		},
+	},
+	"n-of-m": {
+		{
+			"echo 'Share 3 of 3' > shown; echo share > dkek.pbe; opensc-tool --random 8",
+			"sc-hsm-tool --create-dkek-share dkek.pbe --password alone; echo 'Share 3 of 3' > shown",
+		},
+		{"sc-hsm-tool --initialize --so-pin 3537363231383830 --pin 648219 --dkek-shares 0"},
+		{
+			`pkcs11-tool --login --pin 648219 --keypairgen --key-type EC:secp256r1 --id 10 --label signing
+sc-hsm-tool --wrap-key key.wrap --key-reference 1 --pin 648219; sc-hsm-tool --unwrap-key key.wrap --key-reference 2 --pin 648219`,
+			"pkcs11-tool --login --pin 648219 --keypairgen --key-type EC:secp256r1 --id 10 --label signing",
+		},
+	},
+	"public-keys": {
+		{
+			"sc-hsm-tool --initialize --so-pin 3537363231383830 --pin 648219 --public-key-auth 3 --required-pub-keys 1",
+			"sc-hsm-tool --initialize --so-pin 3131313131313131 --pin 648219 --public-key-auth 3 --required-pub-keys 2",
+		},
+		{"for try in 1 2 3; do sc-hsm-tool --register-public-key carla.pka; done"},
+		{
+			"HSMEMU_PIN=648219 hsmemu card authenticate --card vault --with carla --with dora",
+			"for one in carla emil; do HSMEMU_PIN=648219 hsmemu card authenticate --card vault --with $one; hsmemu card reset vault; done",
+		},
+	},
+	"reading-a-trace": {
+		{"pkcs11-tool --login --pin 000000 --list-objects"},
+		{
+			"pkcs11-tool --login --login-type so --so-pin 3537363231383830 --init-pin --new-pin 648219",
+			"pkcs11-tool --login --login-type so --so-pin 3537363231383830 --init-pin --new-pin 648219; pkcs11-tool --login --pin 648219 --list-objects",
+			"sc-hsm-tool --initialize --so-pin 3537363231383830 --pin 648219; pkcs11-tool --login --pin 648219 --list-objects",
+		},
+		{
+			"pkcs11-tool --login --pin 648219 --sign --mechanism ECDSA-SHA256 --id 10 --input-file order --output-file order.sig",
+		},
+	},
+	"seven-left": {
+		{"pkcs11-tool --list-objects"},
+		{
+			"echo other > other; pkcs11-tool --login --pin 648219 --sign --mechanism ECDSA-SHA256 --id 10 --input-file other --output-file order.sig",
+			"pkcs11-tool --login --pin 648219 --sign --mechanism ECDSA-SHA256 --id 10 --input-file order --output-file other; cp order order.sig",
+		},
+		{"pkcs11-tool --login --login-type so --so-pin 0000000000000000 --init-pin --new-pin 648219"},
+		{
+			`pkcs11-tool --login --login-type so --so-pin "$(cat envelope)" --init-pin --new-pin 648219`,
+			`pkcs11-tool --login --login-type so --so-pin "$(cat envelope)" --init-pin --new-pin 975310`,
+			`sc-hsm-tool --initialize --so-pin "$(cat envelope)" --pin 135790
+pkcs11-tool --login --pin 135790 --keypairgen --key-type EC:secp256r1 --id 10 --label wages`,
+		},
+	},
+	"so-pin-blocked": {
+		{"sc-hsm-tool --reader 1 --initialize --so-pin 0000000000000000 --pin 648219"},
+		{`hsmemu ram --reader DENK0404144 "$(head -n 1 portal.url)"`},
+		{"hsmemu card new other --serial DENK0404146; hsmemu card copy other lab"},
+		{
+			"sc-hsm-tool --reader 1 --initialize --so-pin 3537363231383830 --pin 648219",
+			"sc-hsm-tool --reader 0 --initialize --so-pin 3537363231383830 --pin 135790",
+			"sc-hsm-tool --reader 0 --initialize --so-pin 3131313131313131 --pin 648219",
+		},
+	},
+	"so-pin-hex": {
+		{
+			"pkcs11-tool --login --login-type so --so-pin 5762188000000000 --init-pin --new-pin 648219",
+			"sc-hsm-tool --initialize --so-pin 3537363231383830 --pin 648219",
+		},
+		{
+			"pkcs11-tool --login --login-type so --so-pin 3537363231383830 --init-pin --new-pin 648219",
+			`sc-hsm-tool --initialize --so-pin 3537363231383830 --pin 135790
+pkcs11-tool --login --pin 135790 --keypairgen --key-type EC:secp256r1 --id 10 --label first`,
+		},
+		{"pkcs11-tool --login --login-type so --so-pin 3537363231383830 --change-pin --new-pin 3131313131313131"},
+	},
+	"transport-pin": {
+		{"sc-hsm-tool --reader 0; sc-hsm-tool --reader 0"},
+		{
+			"sc-hsm-tool --reader 0 --initialize --so-pin 3537363231383830 --pin 648219; pkcs11-tool --slot-index 0 --login --pin 648219 --change-pin --new-pin 648219",
+			`hsmemu apdu --card first --select "002400810C$(printf 123456135790 | od -An -tx1 | tr -d ' ')"`,
+		},
+		{
+			"sc-hsm-tool --reader 0 --initialize --so-pin 3537363231383830 --pin 648219",
+			"sc-hsm-tool --reader 1 --initialize --so-pin 3537363231383830 --pin 135790",
+		},
+	},
+}
+
+// TestOurs_Lazy has every way around a step of our lessons refused; TestOurs_Hold shows
+// that the solutions are not.
+func TestOurs_Lazy(t *testing.T) {
+	t.Parallel()
+	program := filepath.Join(t.TempDir(), "hsmemu")
+	out, err := exec.Command("go", "build", "-o", program, "../../cmd/hsmemu").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	for _, name := range Ours() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l, err := Own(name)
+			require.NoError(t, err)
+			require.Len(t, lazy[name], len(l.Steps))
+			p, err := Begin(t.Context(), l, Options{Program: program, World: emulator.System(), Limit: time.Minute})
+			require.NoError(t, err)
+			defer func() { require.NoError(t, p.Close()) }()
+			for _, ways := range lazy[name] {
+				require.NotEmpty(t, ways)
+				for _, way := range ways {
+					_, _, err := p.run(t.Context(), "", "set +e\n"+way, 10*time.Minute, false)
+					require.NoError(t, err)
+					v, err := p.Check(t.Context())
+					require.NoError(t, err, "step %d, %s", p.Number(), way)
+					require.False(t, v.Solved, "step %d takes %s", p.Number(), way)
+					t.Logf("step %d, %s: %s", p.Number(), way, v.Says)
+					require.NoError(t, p.Undo(t.Context()))
+				}
+				_, _, err := p.run(t.Context(), p.Step().Solution, "", 10*time.Minute, true)
+				require.NoError(t, err)
+				require.NoError(t, p.Next())
+			}
+		})
+	}
+}
