@@ -56,7 +56,12 @@ func printable(s string, longest int) bool {
 	return n > 0 && n <= longest
 }
 
-// Post tells a trainer's Class at a URL about a result.
+// poster follows no redirect: the address of a class is its only secret, and whoever is
+// redirected tells it on, as the Referer, together with the result.
+var poster = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+
+// Post tells a trainer's Class at a URL about a result, and nobody else: it follows no
+// redirect.
 func Post(ctx context.Context, url string, r Result) error {
 	body, err := json.Marshal(r)
 	if err != nil {
@@ -69,7 +74,7 @@ func Post(ctx context.Context, url string, r Result) error {
 		return err
 	}
 	q.Header.Set("Content-Type", "application/json")
-	a, err := http.DefaultClient.Do(q)
+	a, err := poster.Do(q)
 	if err != nil {
 		return err
 	}

@@ -5,7 +5,9 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -108,4 +110,22 @@ func TestPost_Nobody(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	require.ErrorIs(t, lesson.Post(ctx, s.URL, result("a", 1, true)), context.DeadlineExceeded)
+}
+
+// Whoever answers at the trainer's address cannot send the result on, nor the address,
+// which is the class's only secret.
+func TestPost_Redirected(t *testing.T) {
+	var told atomic.Int32
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		told.Add(1)
+		w.WriteHeader(http.StatusNoContent)
+	}))
+	defer other.Close()
+	for _, status := range []int{301, 302, 303, 307, 308} {
+		s := httptest.NewServer(http.RedirectHandler(other.URL, status))
+		err := lesson.Post(t.Context(), s.URL+"/class/secret", result("a", 1, true))
+		s.Close()
+		require.ErrorContains(t, err, strconv.Itoa(status))
+	}
+	require.Zero(t, told.Load())
 }
