@@ -5,6 +5,7 @@ package lesson
 import (
 	"os/exec"
 	"syscall"
+	"time"
 )
 
 // inGroup makes a program the leader of a process group.
@@ -12,3 +13,12 @@ func inGroup(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: tr
 
 // killGroup ends all processes of a group at once; there may be none left.
 func killGroup(group int) { _ = syscall.Kill(-group, syscall.SIGKILL) }
+
+// endGroup kills a group and waits until it is gone, so that nothing holds its files any
+// more; not for ever, since a process that nobody waits for stays as a zombie.
+func endGroup(group int) {
+	killGroup(group)
+	for late := time.Now().Add(500 * time.Millisecond); syscall.Kill(-group, 0) == nil && time.Now().Before(late); {
+		time.Sleep(5 * time.Millisecond)
+	}
+}

@@ -14,3 +14,6 @@ func killGroup(group int) {
 		_ = p.Kill() // it may have ended
 	}
 }
+
+// endGroup is killGroup.
+func endGroup(group int) { killGroup(group) }

@@ -249,3 +249,40 @@ func TestOurs_Lazy(t *testing.T) {
 		})
 	}
 }
+
+// TestOurs_Undone has every step solved again after undo: what runs beside a lesson has to
+// forget, too, what was done.
+func TestOurs_Undone(t *testing.T) {
+	t.Parallel()
+	program := filepath.Join(t.TempDir(), "hsmemu")
+	out, err := exec.Command("go", "build", "-o", program, "../../cmd/hsmemu").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	for _, name := range Ours() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l, err := Own(name)
+			require.NoError(t, err)
+			p, err := Begin(t.Context(), l, Options{Program: program, World: emulator.System(), Limit: time.Minute})
+			require.NoError(t, err)
+			defer func() { require.NoError(t, p.Close()) }()
+			for p.Step() != nil {
+				if p.Number() == len(l.Steps) && len(short[name]) > 0 {
+					break // its solution needs what the short ways have left out
+				}
+				for range 2 {
+					require.NoError(t, p.Undo(t.Context()))
+					solution, commands := p.Step().Solution, short[name][p.Number()]
+					if commands != "" {
+						solution, commands = "", "set +e\n"+commands
+					}
+					said, _, err := p.run(t.Context(), solution, commands, 10*time.Minute, true)
+					require.NoError(t, err)
+					v, err := p.Check(t.Context())
+					require.NoError(t, err)
+					require.True(t, v.Solved, "step %d: %s\n%s", p.Number(), v.Says, said)
+				}
+				require.NoError(t, p.Next())
+			}
+		})
+	}
+}

@@ -69,6 +69,9 @@ type Lesson struct {
 	Intro, Finish      string // texts
 	// Setup is a script that makes the lesson's cards; empty for none.
 	Setup string
+	// Serve is a script that starts what runs beside the lesson; empty for none. Undo ends
+	// that, and starts it again with the files of then.
+	Serve string
 	// Cards are the names of those that are in readers, in their order.
 	Cards []string
 	// Minutes is how long it takes, about.
@@ -199,6 +202,7 @@ func (r *reader) own(l *Lesson) {
 		Schema  int
 		Minutes int
 		Cards   []string
+		Serve   string
 		Steps   []struct{ Hints, Solution, Cost string }
 	}
 	if _, err := fs.Stat(r.files, ownFile); errors.Is(err, fs.ErrNotExist) {
@@ -224,6 +228,9 @@ func (r *reader) own(l *Lesson) {
 		r.fault(ownFile, r.line(ownFile, "minutes"), fmt.Sprintf("%d minutes", own.Minutes))
 	}
 	l.Cards, l.Minutes = own.Cards, own.Minutes
+	if own.Serve != "" {
+		l.Serve = r.script(ownFile, own.Serve)
+	}
 	if len(own.Steps) != len(l.Steps) {
 		r.fault(ownFile, 0, fmt.Sprintf("it is about %d steps, and %s has %d", len(own.Steps), indexFile, len(l.Steps)))
 		return

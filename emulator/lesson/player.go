@@ -1,7 +1,6 @@
 package lesson
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -9,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 
 	"hsmemu/emulator/control"
@@ -67,10 +67,13 @@ func Begin(ctx context.Context, l *Lesson, o Options) (p *Player, err error) {
 			return p, &Problem{File: l.Setup, What: err.Error()}
 		}
 	}
+	if err := p.Session.serve(ctx, func() error { return nil }); err != nil {
+		return p, err
+	}
 	if p.cards, err = statedir.Open(p.path("state"), unsealed()); err != nil {
 		return p, err
 	}
-	if err := p.serve(ctx, o); err != nil {
+	if err := p.connect(ctx, o); err != nil {
 		return p, err
 	}
 	return p, p.begin()
@@ -84,8 +87,8 @@ func (p *Player) Cards() []*control.Card {
 	return p.readers.Cards
 }
 
-// serve puts the lesson's cards into readers, and records what happens to them.
-func (p *Player) serve(ctx context.Context, o Options) error {
+// connect puts the lesson's cards into readers, and records what happens to them.
+func (p *Player) connect(ctx context.Context, o Options) error {
 	if len(p.Lesson.Cards) == 0 {
 		return nil
 	}
@@ -138,13 +141,13 @@ func (p *Player) serve(ctx context.Context, o Options) error {
 // Close ends the session: what its scripts have left running is killed, and its
 // folder removed.
 func (p *Player) Close() error {
-	if f, err := os.Open(p.path("groups")); err == nil {
-		for lines := bufio.NewScanner(f); lines.Scan(); {
-			if group, err := strconv.Atoi(lines.Text()); err == nil && group > 1 {
+	for _, file := range []string{"groups", serving} {
+		text, _ := os.ReadFile(p.path(file)) // it is not there where nothing was started
+		for _, line := range strings.Fields(string(text)) {
+			if group, err := strconv.Atoi(line); err == nil && group > 1 {
 				killGroup(group)
 			}
 		}
-		_ = f.Close() // only read
 	}
 	p.end()
 	var err error

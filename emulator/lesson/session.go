@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -170,10 +171,7 @@ func (s *Session) run(ctx context.Context, path, commands string, limit time.Dur
 			return "", 0, err
 		}
 	}
-	out, code, group, err := script{
-		shell: shellOf(text), path: path, dir: s.Work(), limit: limit, lasting: lasting,
-		env: append([]string{"HOME=" + s.Work(), "TMPDIR=" + os.TempDir(), "LC_ALL=C"}, s.Variables()...),
-	}.run(ctx)
+	out, code, group, err := s.start(ctx, path, text, limit, lasting)
 	if group != 0 {
 		f, failed := os.OpenFile(s.path("groups"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 		if failed == nil {
@@ -183,6 +181,47 @@ func (s *Session) run(ctx context.Context, path, commands string, limit time.Dur
 		err = errors.Join(err, failed)
 	}
 	return out, code, err
+}
+
+func (s *Session) start(ctx context.Context, path, text string, limit time.Duration, lasting bool) (out string, code, group int, err error) {
+	return script{
+		shell: shellOf(text), path: path, dir: s.Work(), limit: limit, lasting: lasting,
+		env: append([]string{"HOME=" + s.Work(), "TMPDIR=" + os.TempDir(), "LC_ALL=C"}, s.Variables()...),
+	}.run(ctx)
+}
+
+// serving is the file with the process group of what Lesson.Serve started last.
+const serving = "serving"
+
+// serve ends what runs beside the lesson, has between put files back, and starts it again.
+func (s *Session) serve(ctx context.Context, between func() error) error {
+	if s.Lesson.Serve == "" {
+		return between()
+	}
+	text, err := os.ReadFile(s.path(serving))
+	if group, bad := strconv.Atoi(string(text)); err == nil && bad == nil && group > 1 {
+		endGroup(group)
+	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := between(); err != nil {
+		return err
+	}
+	path := s.path("lesson", filepath.FromSlash(s.Lesson.Serve))
+	if text, err = os.ReadFile(path); err != nil {
+		return err
+	}
+	out, code, group, err := s.start(ctx, path, string(text), 10*s.progress.Limit, true)
+	if err == nil && code != 0 {
+		err = fmt.Errorf("%w: exit code %d: %s", ErrScript, code, out)
+	}
+	if err != nil {
+		if group != 0 {
+			killGroup(group)
+		}
+		return &Problem{File: s.Lesson.Serve, What: err.Error()}
+	}
+	return os.WriteFile(s.path(serving), []byte(strconv.Itoa(group)), 0o600)
 }
 
 // A Verdict is what a verify script found.

@@ -106,11 +106,14 @@ func (s *Session) restore(ctx context.Context, step int) error {
 			}
 		}
 	}
-	work, err := os.ReadDir(s.Work())
-	for _, e := range work {
-		err = errors.Join(err, os.RemoveAll(filepath.Join(s.Work(), e.Name())))
-	}
-	return errors.Join(err, copyFiles(os.DirFS(filepath.Join(kept, "work")), s.Work()), s.forget())
+	err = s.serve(ctx, func() error {
+		work, err := os.ReadDir(s.Work())
+		for _, e := range work {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(s.Work(), e.Name())))
+		}
+		return errors.Join(err, copyFiles(os.DirFS(filepath.Join(kept, "work")), s.Work()))
+	})
+	return errors.Join(err, s.forget())
 }
 
 // restoreCard puts a card back, in its reader and without faults.

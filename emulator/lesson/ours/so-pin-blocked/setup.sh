@@ -5,5 +5,3 @@ hsmemu card new spare --like so=15,user=3,options=0001,firmware=3.4 --serial DEN
 hsmemu exec --card lab --card spare -- sh -c 'for reader in 0 1; do
 pkcs11-tool --slot-index $reader --login --pin 648219 --keypairgen --key-type EC:secp256r1 --id 10 --label wages
 done'
-hsmemu portal serve --update-any --listen 127.0.0.1:0 --data portal > portal.url &
-until grep -qs ready portal.url; do sleep 0.05; done
