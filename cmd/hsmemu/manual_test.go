@@ -38,7 +38,7 @@ func TestManual(t *testing.T) {
 	require.NoError(t, err)
 	pages, err := filepath.Glob(filepath.Join(docs, "*.md"))
 	require.NoError(t, err)
-	played := 0
+	played, pictures := 0, 0
 	for _, page := range append(pages, filepath.Join(docs, "..", "README.md"), filepath.Join(docs, "..", "CONTRIBUTING.md")) {
 		text, err := os.ReadFile(page)
 		require.NoError(t, err)
@@ -51,18 +51,24 @@ func TestManual(t *testing.T) {
 				continue
 			}
 			played++
+			end := func(*testing.T, string) {}
+			if traced, whole := shareSequence.traced(steps); whole {
+				pictures++
+				steps, end = traced, func(t *testing.T, dir string) { shareSequence.compare(t, string(text), shareSequence.told(t, dir)) }
+			}
 			t.Run(fmt.Sprintf("%s:%d", filepath.Base(page), steps[0].line), func(t *testing.T) {
 				t.Parallel()
-				err := playManual(t, docs, steps)
+				err := playManual(t, docs, steps, end)
 				if errors.Is(err, errZerosLost) {
 					t.Log("once more: ", err)
-					err = playManual(t, docs, steps)
+					err = playManual(t, docs, steps, end)
 				}
 				require.NoError(t, err)
 			})
 		}
 	}
 	require.GreaterOrEqual(t, played, 2)
+	require.Equal(t, 1, pictures, "plays that "+shareSequence.file+" is drawn from")
 }
 
 // anotherShell parts a page where what follows needs nothing from before.
@@ -151,7 +157,8 @@ func (i instruction) check(said string, code int) error {
 	return err
 }
 
-func playManual(t *testing.T, docs string, steps []instruction) (err error) {
+// playManual plays steps in a new shell, and calls end with its folder if all went well.
+func playManual(t *testing.T, docs string, steps []instruction, end func(*testing.T, string)) (err error) {
 	t.Helper()
 	p, err := newPlay(t, docs, steps)
 	if err != nil {
@@ -163,6 +170,7 @@ func playManual(t *testing.T, docs string, steps []instruction) (err error) {
 			return err
 		}
 	}
+	end(t, p.shell.cmd.Dir)
 	return nil
 }
 

@@ -39,7 +39,7 @@ const (
 	genTool  = "pkcs11-tool --login --pin 648219 --keypairgen --key-type EC:secp256r1 --id 01 --label "
 )
 
-// sequences are the pictures of docs/ceremonies.md. Shares of the first come as the
+// sequences are the pictures of docs/ceremonies.md but shareSequence. Shares of the first come as the
 // commands that sc-hsm-tool sends, since it takes ten seconds to open each.
 var sequences = []sequence{
 	{
@@ -61,22 +61,6 @@ var sequences = []sequence{
 		},
 	},
 	{
-		file: "sequence-n-of-m.svg", title: "The password of a DKEK share is split among three keepers",
-		desc:   "The card gives random bytes for a share, whose password is split in three. Keepers 1 and 3 type their parts, and the share goes into the card.",
-		people: []string{"keeper 1", "keeper 2", "keeper 3", "owner"}, cards: []string{"alice"},
-		before: "hsmemu card new alice --serial DENK0404171",
-		acts: []act{
-			{"owner", "", initTool + " --dkek-shares 1"},
-			{"owner", "makes a share and a password in three parts", "yes '' | sc-hsm-tool --create-dkek-share share.pbe --pwd-shares-threshold 2 --pwd-shares-total 3 > shown"},
-			{"keeper 1", "writes part 1 down", ""},
-			{"keeper 2", "writes part 2 down", ""},
-			{"keeper 3", "writes part 3 down", ""},
-			{"keeper 1", "types part 1", "sed -n 's/^Prime *: //p' shown | head -n 1 > typed; echo >> typed"},
-			{"keeper 3", "types part 3", `grep -a -A 5 'Share [13] of 3' shown | sed -n 's/^Share ID *: //p; s/^Share value *: \(.*\)/\1\n/p' >> typed`},
-			{"owner", "two of three parts make the password", "sc-hsm-tool --import-dkek-share share.pbe --pwd-shares-total 2 < typed"},
-		},
-	},
-	{
 		file: "sequence-public-keys.svg", title: "Two of three custodians open a card with cards of their own",
 		desc:   "The vault is told of three public keys. Two custodians sign challenges with their cards, and the vault lets them in; then it takes commands that need a login.",
 		people: []string{"owner", "custodians"}, cards: []string{"vault", "carla", "emil"},
@@ -90,7 +74,66 @@ var sequences = []sequence{
 	},
 }
 
-// told are the commands that a picture has; others are reads, and what the tools ask
+// shareSequence is the picture that TestManual draws while it plays docs/ceremonies.md,
+// since each share takes long: a script in it is a part of a command that the page shows.
+var shareSequence = sequence{
+	file: "sequence-n-of-m.svg", title: "The password of a DKEK share is split among three keepers",
+	desc:   "The card gives random bytes for a share, whose password is split in three. Keepers 1 and 3 type their parts, and the share goes into the card.",
+	people: []string{"keeper 1", "keeper 2", "keeper 3", "owner"}, cards: []string{"alice"},
+	acts: []act{
+		{"owner", "", "--initialize --so-pin $SOPIN --pin $PIN --dkek-shares 2"},
+		{"owner", "makes a share and a password in three parts", "--create-dkek-share two.pbe"},
+		{"keeper 1", "writes part 1 down", ""},
+		{"keeper 2", "writes part 2 down", ""},
+		{"keeper 3", "writes part 3 down", ""},
+		{"keeper 1", "types part 1", ""},
+		{"keeper 3", "types part 3", ""},
+		{"owner", "two of three parts make the password", "--import-dkek-share two.pbe"},
+	},
+}
+
+// traced returns the steps with a trace of each that an act names, in the file act.N, and
+// reports whether there are steps for all acts.
+func (s sequence) traced(steps []instruction) ([]instruction, bool) {
+	steps = slices.Clone(steps)
+	for n, a := range s.acts {
+		i := slices.IndexFunc(steps, func(i instruction) bool { return a.script != "" && strings.Contains(i.command, a.script) })
+		if i < 0 && a.script != "" {
+			return nil, false
+		}
+		if i >= 0 {
+			steps[i].command = strings.Replace(steps[i].command, "hsmemu exec ", fmt.Sprintf("HSMEMU_TRACE=act.%d hsmemu exec ", n), 1)
+		}
+	}
+	return steps, true
+}
+
+// lined is a line of a trace: a command with what it is about, and what the answer means.
+var lined = regexp.MustCompile(`  [0-9A-F]{8}  (.*) → [0-9A-F]{4}, (.*)`)
+
+// told is what the traces in a folder tell of the one card of a sequence.
+func (s sequence) told(t *testing.T, dir string) (all []message) {
+	t.Helper()
+	for n, a := range s.acts {
+		if a.note != "" {
+			all = append(all, message{who: a.who, says: a.note})
+		}
+		if a.script == "" {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(dir, fmt.Sprintf("act.%d", n)))
+		require.NoError(t, err)
+		for _, line := range lined.FindAllStringSubmatch(string(text), -1) {
+			m := message{a.who, s.cards[0], line[1], lengths.ReplaceAllString(line[2], "")}
+			if toldCommands.MatchString(m.says) && !slices.Contains(all[max(0, len(all)-1):], m) {
+				all = append(all, m)
+			}
+		}
+	}
+	return all
+}
+
+// toldCommands are those that a picture has; others are reads, and what the tools ask
 // for themselves.
 var toldCommands = regexp.MustCompile(`^(INITIALIZE|GET CHALLENGE|MANAGE KEY DOMAIN \(import|GENERATE|WRAP|UNWRAP|MANAGE PUBLIC KEY AUTHENTICATION \((register|challenge)|EXTERNAL AUTHENTICATE|SIGN)`)
 
