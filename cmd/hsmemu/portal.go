@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -130,9 +129,13 @@ func (a *app) servePortal(ctx context.Context, s serving) (err error) {
 	if s.cardsOfAddress == 0 {
 		return commandline.Usage(errors.New("--cards-per-address is 1 at least"))
 	}
-	clients, err := s.authorities()
-	if err != nil {
-		return err
+	var clients *x509.CertPool // the portal's own
+	if s.clients != "" {
+		read, err := cloudhsm.ReadAuthorities(s.clients)
+		if err != nil {
+			return err
+		}
+		clients = read
 	}
 	mail, err := a.sender(s)
 	if err != nil {
@@ -267,20 +270,4 @@ func (s serving) url(l net.Listener) string {
 		scheme = "https"
 	}
 	return scheme + "://" + net.JoinHostPort(host, port)
-}
-
-// authorities are those of --hsm-clients; nil for the portal's own.
-func (s serving) authorities() (*x509.CertPool, error) {
-	if s.clients == "" {
-		return nil, nil //nolint:nilnil // none means the portal's
-	}
-	text, err := os.ReadFile(s.clients)
-	if err != nil {
-		return nil, fmt.Errorf("read the authorities of programs: %w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("read the authorities of programs: %s has no certificate in PEM", s.clients)
-	}
-	return pool, nil
 }

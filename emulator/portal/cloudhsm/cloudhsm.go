@@ -28,6 +28,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -100,6 +101,20 @@ func TLS(certificate tls.Certificate, clients *x509.CertPool) *tls.Config {
 	return &tls.Config{
 		Certificates: []tls.Certificate{certificate}, ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: clients, MinVersion: tls.VersionTLS12,
 	}
+}
+
+// ReadAuthorities are the certificates of authorities, for TLS, in a file in PEM. One that
+// has none is an error: no program could ever be let in.
+func ReadAuthorities(file string) (*x509.CertPool, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read the authorities of programs: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("read the authorities of programs: %s has no certificate in PEM", file)
+	}
+	return pool, nil
 }
 
 // hsm is a card that is connected. Its Serve alone speaks to it, since a channel has
