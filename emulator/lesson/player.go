@@ -149,6 +149,7 @@ func (p *Player) Close() error {
 			}
 		}
 	}
+	killMarked(markOf(p.dir))
 	p.end()
 	var err error
 	if p.readers != nil {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 )
@@ -23,6 +24,9 @@ type script struct {
 	env     []string
 	limit   time.Duration
 	lasting bool // what it leaves in the background goes on
+	// mark is a variable of the environment, NAME=VALUE, that no other script has; empty for
+	// none. What leaves the process group is known by it.
+	mark string
 }
 
 // shellOf is the shell that a script's first line asks for.
@@ -44,8 +48,22 @@ const (
 // ErrTooMuch says that a script printed more than 16 MB.
 var ErrTooMuch = errors.New("it printed more than 16 MB")
 
+// envScript is the variable that marks what a script of a session has started.
+const envScript = "HSMEMU_LESSON_SCRIPT"
+
+// markOf is what the marks of all scripts of a session begin with.
+func markOf(dir string) string { return envScript + "=" + dir + ":" }
+
+// kill ends what the script has started.
+func (s script) kill(group int) {
+	killGroup(group)
+	if s.mark != "" {
+		killMarked(s.mark)
+	}
+}
+
 // run returns what the script printed, and its exit code. When it took too long, or
-// the context ends, it and all processes of its group are killed. group, where it is
+// the context ends, it and all processes of its group and with its mark are killed. group, where it is
 // not 0, is the process group of what may go on. Errors: ErrTooLong, ErrTooMuch, that of the
 // context, and whatever hinders its start.
 func (s script) run(ctx context.Context) (out string, code, group int, err error) {
@@ -59,6 +77,9 @@ func (s script) run(ctx context.Context) (out string, code, group int, err error
 	}()
 	cmd := exec.Command(s.shell, s.path) //nolint:noctx // the group is killed, and not the process alone
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = s.dir, s.env, printed, printed
+	if s.mark != "" {
+		cmd.Env = append(slices.Clip(s.env), s.mark)
+	}
 	inGroup(cmd)
 	if err := cmd.Start(); err != nil {
 		return "", 0, 0, err
@@ -89,12 +110,12 @@ func (s script) run(ctx context.Context) (out string, code, group int, err error
 		case <-ctx.Done():
 			why = ctx.Err()
 		}
-		killGroup(group)
+		s.kill(group)
 		<-ended
 		err, done = why, true
 	}
 	if !s.lasting {
-		killGroup(group)
+		s.kill(group)
 		group = 0
 	}
 	var exit *exec.ExitError

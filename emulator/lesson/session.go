@@ -2,6 +2,7 @@ package lesson
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -185,7 +186,7 @@ func (s *Session) run(ctx context.Context, path, commands string, limit time.Dur
 
 func (s *Session) start(ctx context.Context, path, text string, limit time.Duration, lasting bool) (out string, code, group int, err error) {
 	return script{
-		shell: shellOf(text), path: path, dir: s.Work(), limit: limit, lasting: lasting,
+		shell: shellOf(text), path: path, dir: s.Work(), limit: limit, lasting: lasting, mark: markOf(s.dir) + rand.Text() + ".",
 		env: append([]string{"HOME=" + s.Work(), "TMPDIR=" + os.TempDir(), "LC_ALL=C"}, s.Variables()...),
 	}.run(ctx)
 }

@@ -1,0 +1,54 @@
+package lesson
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// leave is a script that leaves a process in a session of its own.
+const leave = "setsid sleep 1000 > other 2>&1 & echo $!\n"
+
+// A process in a session of its own ends with a verify script that has started it, and
+// when a script is stopped.
+func TestScript_LeavesItsGroup(t *testing.T) {
+	for _, c := range []struct {
+		text string
+		want error
+	}{{leave + "sleep 0.2\n", nil}, {leave + "sleep 1000\n", ErrTooLong}} {
+		s := newScript(t, c.text)
+		s.mark, s.limit = markOf(s.dir)+"1.", 2*time.Second
+		out, _, _, err := s.run(t.Context())
+		require.ErrorIs(t, err, c.want)
+		gone(t, strings.TrimSpace(out))
+	}
+}
+
+// What a solution leaves in a session of its own goes on until the lesson ends; what
+// somebody has started in a shell of the lesson, and other scripts, are not touched by the
+// end of a script.
+func TestSession_EndsWhatItsScriptsLeft(t *testing.T) {
+	l, err := Load(os.DirFS("ours/first-steps"))
+	require.NoError(t, err)
+	dir := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "work"), 0o700))
+	p := &Player{Session: &Session{Lesson: l, dir: dir}, end: func() {}, remove: func() error { return nil }}
+	out, _, err := p.run(t.Context(), "", leave+"sleep 0.2", time.Minute, true)
+	require.NoError(t, err)
+	shell := exec.Command("sleep", "1000") //nolint:noctx // ended below
+	shell.Env = append(os.Environ(), p.Variables()...)
+	require.NoError(t, shell.Start())
+	defer func() { require.Error(t, shell.Wait()) }()
+	defer func() { require.NoError(t, shell.Process.Kill()) }()
+	_, _, err = p.run(t.Context(), "", "true", time.Minute, false)
+	require.NoError(t, err)
+	require.Len(t, marked(markOf(dir)), 1)
+	require.NoError(t, p.Close())
+	gone(t, strings.TrimSpace(out))
+	require.Len(t, marked(EnvSession+"="+dir), 1)
+}
