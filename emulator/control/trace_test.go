@@ -67,6 +67,35 @@ func TestClient_Trace(t *testing.T) {
 	require.Equal(t, 1, strings.Count(out.String(), "00200081"), out.String())
 }
 
+// lost is a writer that loses an event, or what comes at the end.
+type lost struct{ event, end error }
+
+func (l lost) Event(string, view.Event) error { return l.event }
+
+func (l lost) End() error { return l.end }
+
+// A client's trace ends with the first event that could not be written, and tells that
+// and what could not be written at the end.
+func TestClient_TraceTellsWhatIsLost(t *testing.T) {
+	t.Parallel()
+	c := newControlled(t, t.TempDir())
+	event, end := errors.New("no event"), errors.New("no end")
+	ended, following := make(chan error, 1), make(chan struct{})
+	traced := c.dial(t)
+	go func() {
+		ended <- traced.Trace(soon(t), io.Discard, func(io.Writer) (view.Writer, error) {
+			close(following)
+			return lost{event, end}, nil
+		})
+	}()
+	<-following
+	_, err := c.dial(t).Transmit(soon(t), []byte{0x00, 0x20, 0x00, 0x81})
+	require.NoError(t, err)
+	err = <-ended
+	require.ErrorIs(t, err, event)
+	require.ErrorIs(t, err, end)
+}
+
 // calls counts the calls of a writer.
 type calls struct {
 	n int
