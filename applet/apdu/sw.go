@@ -89,6 +89,8 @@ func (sw SW) Meaning() string {
 		return "execution failed, nothing was changed"
 	case 0x65:
 		return "execution failed, something was changed"
+	case 0x66:
+		return "execution failed for reasons of security"
 	case 0x68:
 		return "function of the class byte not supported"
 	case 0x69:

@@ -112,15 +112,103 @@ func Parts(command []byte, e Event, quiet bool) []Part {
 	return parts
 }
 
+// classWords says what a class byte is, as ISO 7816-4 §5.4.1 tables 2 and 3 have it. Those
+// of the vendor with the same bits are read like the interindustry ones (APDU-9).
 func classWords(cla byte) string {
-	s := "command of ISO 7816-4"
+	words := "command of ISO 7816-4"
 	if cla&0x80 != 0 {
-		s = "command of the vendor"
+		words = "command of the vendor"
 	}
-	if cla&apdu.ClassSecure == apdu.ClassSecure {
-		s += ", in a secure channel"
+	channel, chained := 0, cla&0x10 != 0
+	switch {
+	case cla == 0xFF:
+		return "no class"
+	case cla&0xE0 == 0x20:
+		return "reserved by ISO 7816-4"
+	case cla&0xE0 == 0xA0 || cla&0xC0 == 0xC0:
+		return words
+	case cla&0x40 != 0:
+		channel = 4 + int(cla&0x0F)
+		if cla&0x20 != 0 {
+			words += ", in a secure channel, header not authenticated"
+		}
+	default:
+		channel = int(cla & 0x03)
+		words += [...]string{
+			"", ", in a secure channel of another kind than that of ISO 7816-4",
+			", in a secure channel, header not authenticated", ", in a secure channel, header authenticated",
+		}[cla>>2&0x03]
 	}
-	return s
+	if chained {
+		words += ", more of it follows in a further command"
+	}
+	if channel > 0 {
+		words += fmt.Sprintf(", logical channel %d", channel)
+	}
+	return words
+}
+
+// secured reports whether the data of a class are objects of secure messaging.
+func secured(cla byte) bool {
+	return cla&0x68 == 0x08 || cla&0xE0 == 0x60
+}
+
+// secureObjects are those of secure messaging, ISO 7816-4 §6.2. Values that are not
+// encrypted are not shown.
+var secureObjects = map[tlv.Tag]struct {
+	words string
+	plain bool
+}{
+	0x80: {"plain value", true}, 0x81: {"plain value", true}, 0xB0: {"plain objects", true}, 0xB1: {"plain objects", true},
+	0xB2: {"plain objects", true}, 0xB3: {"plain objects", true},
+	0x82: {"cryptogram of objects, some for secure messaging", false}, 0x83: {"cryptogram of objects, some for secure messaging", false},
+	0x84: {"cryptogram of objects", false}, 0x85: {"cryptogram of objects", false},
+	0x86: {"padding indicator and cryptogram", false}, 0x87: {"padding indicator and cryptogram", false},
+	0x89: {"header of the command", false}, 0x8E: {"checksum (MAC)", false},
+	0x96: {"Le of the command inside", false}, 0x97: {"Le of the command inside", false},
+	0x99: {"status word of the answer inside", false},
+}
+
+// messaging says what the objects of secure messaging are.
+func messaging(b []byte) []Part {
+	var parts []Part
+	for len(b) > 0 {
+		n, rest, err := tlv.NextBER(b)
+		if err != nil {
+			return append(parts, hidden(b, "no object of secure messaging", "SM-23"))
+		}
+		head := len(b) - len(rest) - len(n.Value)
+		of, is := secureObjects[n.Tag]
+		if !is {
+			of.words, of.plain = "an object that secure messaging does not have here", true
+		}
+		parts = append(parts, shown(b[:head], fmt.Sprintf("object %X: %s, %d bytes", uint32(n.Tag), of.words, len(n.Value)), "SM-11"))
+		value, words := n.Value, of.words
+		switch {
+		case len(value) == 0:
+		case of.plain:
+			parts = append(parts, hidden(value, words, "SM-11"))
+			value = nil
+		case n.Tag == 0x86 || n.Tag == 0x87:
+			padding := map[byte]string{0: "not said", 1: "80 00 …", 2: "none"}[value[0]]
+			if padding == "" {
+				padding = "of another kind"
+			}
+			parts = append(parts, shown(value[:1], "padding: "+padding, "SM-15"))
+			value, words = value[1:], "cryptogram"
+		case (n.Tag == 0x96 || n.Tag == 0x97) && len(value) <= 2:
+			if c, err := apdu.Parse(slices.Concat([]byte{0, 0, 0, 0}, make([]byte, len(value)-1), value)); err == nil {
+				words = fmt.Sprintf("Le: at most %d bytes are wanted back", c.Ne)
+			}
+		case n.Tag == 0x99 && len(value) == 2:
+			words = "status word: " + (apdu.SW(value[0])<<8 | apdu.SW(value[1])).Meaning()
+		}
+		if len(value) > 0 {
+			parts = append(parts, shown(value, words, "SM-11"))
+		}
+		b = rest
+	}
+	return parts
 }
 
 // parameters says what P1 and P2 are.
@@ -150,9 +238,12 @@ func parameters(p1, p2, ins byte) []Part {
 	case apdu.InsManageKeyDomain:
 		return each("what is to be done", fmt.Sprintf("key domain %d", p2), "DOM-37")
 	case apdu.InsSelect:
-		by := "by its identifier"
-		if p1 == apdu.SelectByName {
-			by = "an application by its name"
+		by := map[byte]string{
+			0: "by its identifier", 1: "a folder below the current one, by its identifier", 2: "a file in the current folder, by its identifier",
+			3: "the folder above", apdu.SelectByName: "an application by its name", 8: "by its path from the top", 9: "by its path from the current folder",
+		}[p1]
+		if by == "" {
+			by = "no way of ISO 7816-4 to select"
 		}
 		return each(by, "what the answer is to tell", "APDU-33")
 	}
@@ -164,7 +255,12 @@ func formWords(ins, p1 byte) string {
 	case ins == apdu.InsVerify && p1 == 1:
 		return "stay logged in after the channel"
 	case ins == apdu.InsResetRetryCounter:
-		return map[byte]string{0: "SO-PIN and a new PIN follow", 1: "the SO-PIN follows", 2: "a new PIN follows"}[p1]
+		if p1 > 3 {
+			return "no form of ISO 7816-4"
+		}
+		return [...]string{"SO-PIN and a new PIN follow", "the SO-PIN follows", "a new PIN follows", "nothing follows"}[p1]
+	case p1 != 0:
+		return "not the usual form"
 	}
 	return "the usual form"
 }
@@ -173,8 +269,8 @@ func formWords(ins, p1 byte) string {
 func data(c apdu.Command, e Event, quiet bool) []Part {
 	rule := instructionRules[c.INS].rule
 	switch {
-	case e.Secure || c.CLA&apdu.ClassSecure == apdu.ClassSecure:
-		return []Part{shown(c.Data, "data of secure messaging: encrypted and authenticated", "SM-20")}
+	case e.Secure || secured(c.CLA):
+		return messaging(c.Data)
 	case c.INS == apdu.InsInitializeDevice:
 		return initialization(c.Data)
 	case c.INS == apdu.InsVerify:
@@ -292,7 +388,7 @@ func AnswerParts(answer []byte, e Event, quiet bool) []Part {
 	switch {
 	case len(body) == 0:
 	case e.Secure:
-		parts = append(parts, shown(body, "answer of secure messaging: encrypted and authenticated", "SM-20"))
+		parts = append(parts, messaging(body)...)
 	case quiet:
 		parts = append(parts, hidden(body, "an answer that may be secret", rules.done))
 	case ins == apdu.InsEnumerateObjects:
