@@ -40,6 +40,9 @@ type Session struct {
 	// Renewed reports whether the session has got a new cookie since the log-in.
 	// Before that, whoever planted its cookie in the browser would be logged in, too.
 	Renewed bool
+	// Program reports whether a program began the session. Its cookie was told to that
+	// program alone, so it needs no renewal, and no browser may present it.
+	Program bool
 
 	hash []byte // of the cookie
 }
@@ -90,6 +93,15 @@ func hashed(id string) []byte {
 // whatever tells it from others. The cookie is what the browser has to present.
 // Error: *RateError.
 func (a *Accounts) Begin(ctx context.Context, source string) (cookie string, s Session, err error) {
+	return a.begin(ctx, source, false)
+}
+
+// BeginProgram does the same for a program, whose session is of no use in a browser.
+func (a *Accounts) BeginProgram(ctx context.Context, source string) (cookie string, s Session, err error) {
+	return a.begin(ctx, source, true)
+}
+
+func (a *Accounts) begin(ctx context.Context, source string, program bool) (cookie string, s Session, err error) {
 	if cookie, err = a.newCookie(); err != nil {
 		return "", Session{}, err
 	}
@@ -98,9 +110,9 @@ func (a *Accounts) Begin(ctx context.Context, source string) (cookie string, s S
 			return err
 		}
 		now := tx.Now()
-		s = Session{State: Anonymous, Created: now, Expires: now.Add(min(a.o.Idle, a.o.Whole)), hash: hashed(cookie)}
-		_, err := tx.Exec("INSERT INTO sessions (id_hash, ram_hash, state, created, expires) VALUES (?, ?, ?, ?, ?)",
-			s.hash, hashed(RAMID(cookie)), string(s.State), s.Created.Unix(), s.Expires.Unix())
+		s = Session{State: Anonymous, Program: program, Created: now, Expires: now.Add(min(a.o.Idle, a.o.Whole)), hash: hashed(cookie)}
+		_, err := tx.Exec("INSERT INTO sessions (id_hash, ram_hash, state, created, expires, program) VALUES (?, ?, ?, ?, ?, ?)",
+			s.hash, hashed(RAMID(cookie)), string(s.State), s.Created.Unix(), s.Expires.Unix(), s.Program)
 		return err
 	})
 	if err != nil {
@@ -128,8 +140,8 @@ const lasts = "expires > ? AND created <= ?"
 func session(tx *records.Tx, by string, hash []byte) (s Session, err error) {
 	var created, expires int64
 	var token, account sql.NullInt64
-	err = tx.QueryRow("SELECT id_hash, state, created, expires, token, account, renewed FROM sessions WHERE "+by+" = ? AND "+lasts, hash, tx.Now().Unix(), tx.Now().Unix()+correction).
-		Scan(&s.hash, &s.State, &created, &expires, &token, &account, &s.Renewed)
+	err = tx.QueryRow("SELECT id_hash, state, created, expires, token, account, renewed, program FROM sessions WHERE "+by+" = ? AND "+lasts, hash, tx.Now().Unix(), tx.Now().Unix()+correction).
+		Scan(&s.hash, &s.State, &created, &expires, &token, &account, &s.Renewed, &s.Program)
 	if errors.Is(err, sql.ErrNoRows) {
 		return Session{}, ErrNoSession
 	}

@@ -25,7 +25,7 @@ func (s *site) api() {
 		_, _ = w.Write(content)
 	})
 	change("/api/sessions", s.reply(func(r *http.Request) (int, any, error) {
-		cookie, _, err := s.Accounts.Begin(r.Context(), source(r))
+		cookie, _, err := s.Accounts.BeginProgram(r.Context(), source(r))
 		if err != nil {
 			return 0, nil, err
 		}
@@ -150,7 +150,7 @@ func (s *site) api() {
 		if s.LocalOutbox {
 			list, err = s.Accounts.LocalOutbox(r.Context(), most)
 		} else {
-			p, failed := s.Accounts.Session(r.Context(), bearer(r))
+			p, failed := s.ofProgram(r, bearer(r))
 			if failed != nil {
 				return 0, nil, failed
 			}
@@ -262,6 +262,17 @@ func bearer(r *http.Request) string {
 	return id
 }
 
+// ofProgram is the session that a program names: one that a program began, or one that
+// has got a new cookie since its log-in. Before that, whoever planted a cookie in a
+// browser would act for the person. Error: account.ErrNoSession.
+func (s *site) ofProgram(r *http.Request, id string) (account.Session, error) {
+	p, err := s.Accounts.Session(r.Context(), id)
+	if err == nil && !p.Program && !p.Renewed {
+		return account.Session{}, account.ErrNoSession
+	}
+	return p, err
+}
+
 // by finds the session of a request.
 func (s *site) by(f func(*http.Request, string, account.Session) (int, any, error)) func(*http.Request) (int, any, error) {
 	return func(r *http.Request) (int, any, error) {
@@ -269,7 +280,7 @@ func (s *site) by(f func(*http.Request, string, account.Session) (int, any, erro
 		if id == "" || id == "current" {
 			id = bearer(r)
 		}
-		p, err := s.Accounts.Session(r.Context(), id)
+		p, err := s.ofProgram(r, id)
 		if err != nil {
 			return 0, nil, err
 		}

@@ -233,6 +233,9 @@ func (s *site) outbox(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, p, err)
 		return
 	}
+	if !p.Renewed {
+		p = account.Session{State: account.Anonymous} // as for every other page
+	}
 	v := struct {
 		view
 		Mails []account.Mail

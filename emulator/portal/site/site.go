@@ -203,6 +203,10 @@ func (s *site) find(r *http.Request, by func(context.Context, string) (account.S
 		return "", account.Session{State: account.Anonymous}, account.ErrNoSession
 	}
 	p, err := by(r.Context(), c.Value)
+	if err == nil && p.Program {
+		// Whoever began it knows it, and has planted it in this browser.
+		return "", account.Session{State: account.Anonymous}, account.ErrNoSession
+	}
 	return c.Value, p, err
 }
 
