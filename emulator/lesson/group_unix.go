@@ -18,7 +18,12 @@ func killGroup(group int) { _ = syscall.Kill(-group, syscall.SIGKILL) }
 // more; not for ever, since a process that nobody waits for stays as a zombie.
 func endGroup(group int) {
 	killGroup(group)
-	for late := time.Now().Add(500 * time.Millisecond); syscall.Kill(-group, 0) == nil && time.Now().Before(late); {
-		time.Sleep(5 * time.Millisecond)
+	look := time.NewTicker(5 * time.Millisecond)
+	defer look.Stop()
+	for range 100 {
+		if syscall.Kill(-group, 0) != nil {
+			return
+		}
+		<-look.C
 	}
 }

@@ -109,7 +109,7 @@ func TestEvents_EndWithTheSession(t *testing.T) {
 			t.Parallel()
 			p := openWith(t, site.Options{Account: account.Options{Idle: c.idle}})
 			v, request := p.submitted(1)
-			ctx, end := context.WithTimeout(t.Context(), 20*time.Second)
+			ctx, end := context.WithTimeout(t.Context(), time.Minute)
 			defer end()
 			status, stream := v.listen(ctx, request)
 			require.Equal(t, http.StatusOK, status)
