@@ -160,6 +160,8 @@ func Load(files fs.FS) (*Lesson, error) {
 	if l.Title == "" {
 		r.fault(indexFile, 0, "it has no title")
 	}
+	r.plain(indexFile, "title", l.Title)
+	r.plain(indexFile, "description", l.Description)
 	l.Intro, l.Finish = r.text(indexFile, d.Intro.Text), r.text(indexFile, d.Finish.Text)
 	if d.Intro.Background != "" {
 		l.Setup = r.script(indexFile, d.Intro.Background)
@@ -167,7 +169,8 @@ func Load(files fs.FS) (*Lesson, error) {
 	if n := len(d.Steps); n == 0 || n > maxSteps {
 		r.fault(indexFile, 0, fmt.Sprintf("it has %d steps, and may have 1 to %d", n, maxSteps))
 	}
-	for _, s := range d.Steps {
+	for i, s := range d.Steps {
+		r.plain(indexFile, fmt.Sprintf("title of step %d", i+1), s.Title)
 		step := Step{Title: s.Title, Text: r.text(indexFile, s.Text), textFile: s.Text}
 		switch {
 		case s.Title == "":
@@ -194,6 +197,13 @@ func (r *reader) err() error { return errors.Join(r.problems...) }
 
 func (r *reader) fault(file string, line int, what string) {
 	r.problems = append(r.problems, &Problem{file, line, what})
+}
+
+// plain refuses what a terminal may take for a command in a member that is one line.
+func (r *reader) plain(file, member, text string) {
+	if strings.ContainsFunc(text, unicode.IsControl) {
+		r.fault(file, 0, "a control character in the "+member+", which a terminal may take for a command")
+	}
 }
 
 // own reads what stands beside the index.
@@ -238,6 +248,7 @@ func (r *reader) own(l *Lesson) {
 	for i, s := range own.Steps {
 		step := &l.Steps[i]
 		step.Cost, step.hintsFile = s.Cost, s.Hints
+		r.plain(ownFile, fmt.Sprintf("cost of step %d", i+1), s.Cost)
 		if s.Solution != "" {
 			step.Solution = r.script(ownFile, s.Solution)
 		}
