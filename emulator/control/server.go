@@ -146,7 +146,7 @@ func (c *Card) Serve(ctx context.Context, path string) (wait func(), err error) 
 				<-t.C
 				continue
 			}
-			if c.talking.Load() >= maxTalks || descriptors.KeptBack(conn) {
+			if c.talking.Load() >= maxTalks || descriptors.KeptBack(conn, 0) {
 				_ = json.NewEncoder(conn).Encode(reply{Version: Version, Error: coded(ErrBusy)})
 				_ = conn.Close()
 				continue

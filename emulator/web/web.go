@@ -24,6 +24,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"hsmemu/vsmartcard/descriptors"
@@ -129,7 +130,7 @@ func (s Server) Serve(ctx context.Context, l net.Listener) error {
 			_ = server.Close() // there is nobody to tell
 		}
 	})
-	err := server.Serve(sparing{l})
+	err := server.Serve(&sparing{Listener: l, log: s.Log})
 	if stop() { // it failed by itself
 		return fmt.Errorf("serve browsers: %w", errors.Join(err, server.Close()))
 	}
@@ -138,17 +139,26 @@ func (s Server) Serve(ctx context.Context, l net.Listener) error {
 }
 
 // sparing is a listener that hangs up on those for whom there is no room: some open
-// files of the process are kept for what it has to save.
-type sparing struct{ net.Listener }
+// files of the process are kept for what it has to save, and for programs that use cards.
+type sparing struct {
+	net.Listener
+	log  *slog.Logger
+	full sync.Once
+}
 
 // Accept waits for somebody for whom there is room.
-func (s sparing) Accept() (net.Conn, error) {
+func (s *sparing) Accept() (net.Conn, error) {
 	for {
 		conn, err := s.Listener.Accept()
-		if err != nil || !descriptors.KeptBack(conn) {
+		if err != nil || !descriptors.KeptBack(conn, descriptors.Clients) {
 			return conn, err
 		}
 		_ = conn.Close() // there is nobody to tell
+		s.full.Do(func() {
+			if s.log != nil {
+				s.log.Warn("browsers are turned away: the limit of open files leaves no more for them")
+			}
+		})
 	}
 }
 

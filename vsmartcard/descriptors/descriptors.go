@@ -4,9 +4,14 @@ package descriptors
 
 import "net"
 
+// Clients is how many file descriptors pages and other conveniences leave to those who
+// use cards, beside what saving takes: a daemon has 200 clients at most.
+const Clients = 256
+
 // KeptBack reports whether a connection that was just accepted has one of the
 // last file descriptors that this process may have. They are for saving cards:
 // who listens closes such a connection, so that however many come, no card is
-// kept from its disk. The system gives out the lowest number that is free, so the
-// number tells how many are taken.
-func KeptBack(conn net.Conn) bool { return keptBack(conn) }
+// kept from its disk. A listener that is less important than others leaves so many
+// more to them, but never more than half of what there is. The system gives out the
+// lowest number that is free, so the number tells how many are taken.
+func KeptBack(conn net.Conn, others uint64) bool { return keptBack(conn, others) }

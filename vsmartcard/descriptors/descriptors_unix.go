@@ -12,7 +12,7 @@ import (
 // holds a connection until it has been judged.
 const kept = 64
 
-func keptBack(conn net.Conn) bool {
+func keptBack(conn net.Conn, others uint64) bool {
 	c, ok := conn.(syscall.Conn)
 	if !ok {
 		return false
@@ -25,7 +25,8 @@ func keptBack(conn net.Conn) bool {
 	is := false
 	err = raw.Control(func(fd uintptr) {
 		most := uint64(limit.Cur) //nolint:unconvert // a signed number on FreeBSD
-		is = uint64(fd) >= most-min(kept, most/2)
+		left := most - min(kept, most/2)
+		is = uint64(fd) >= left-min(others, left/2)
 	})
 	return is && err == nil
 }

@@ -127,7 +127,7 @@ func (s *Server) ServeConn(stream net.Conn) {
 func (s *Server) join(stream net.Conn) (*conn, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || len(s.conns) >= ClientsMax || descriptors.KeptBack(stream) {
+	if s.closed || len(s.conns) >= ClientsMax || descriptors.KeptBack(stream, 0) {
 		_ = stream.Close()
 		return nil, false
 	}
