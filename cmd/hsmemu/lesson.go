@@ -437,7 +437,9 @@ func newLessonClassCommand(a *app) *cobra.Command {
 				exposure = web.Anybody
 			}
 			l, err := web.Listen(cmd.Context(), listen, exposure)
-			if err != nil {
+			if errors.Is(err, web.ErrExposed) {
+				return commandline.Hint(err, "--open lets other machines reach it, and their users read what crosses the network")
+			} else if err != nil {
 				return err
 			}
 			path := "/class/" + rand.Text()

@@ -245,7 +245,11 @@ func (c *Console) say(m message, feeds ...*web.Feed) {
 		return // of strings alone: it cannot be
 	}
 	for _, f := range feeds {
-		f.Say(m.kind(), string(b))
+		if m.kind() == "panel" {
+			f.Replace(m.Card+" "+m.ID, m.kind(), string(b))
+		} else {
+			f.Say(m.kind(), string(b))
+		}
 	}
 }
 

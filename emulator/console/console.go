@@ -74,6 +74,8 @@ const (
 	tellTime = 20 * time.Millisecond
 	// drawTime is how often what a card is like is drawn again at most.
 	drawTime = 80 * time.Millisecond
+	// resultsTime is how often the results of a class are told at most.
+	resultsTime = 500 * time.Millisecond
 )
 
 // New is a console for cards that run, which follows them from here on, until Serve
@@ -138,6 +140,9 @@ func (c *Console) Serve(ctx context.Context, l net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var telling sync.WaitGroup
 	telling.Go(func() { c.tell(ctx) })
+	if c.options.Results != nil {
+		telling.Go(func() { c.tellResults(ctx) })
+	}
 	if c.desk != nil {
 		telling.Go(func() { c.desk.follow(ctx) })
 	}

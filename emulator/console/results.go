@@ -1,9 +1,11 @@
 package console
 
 import (
+	"context"
 	"errors"
 	"html/template"
 	"net/http"
+	"time"
 
 	"hsmemu/emulator/lesson"
 )
@@ -16,7 +18,24 @@ func (c *Console) report(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c.options.Results.ServeHTTP(w, r)
-	c.say(message{ID: "results", HTML: c.resultsHTML()}, &c.staff)
+}
+
+// tellResults tells trainers how the class is doing whenever there are other results, but
+// not too often, since the whole table is told. It ends with the context.
+func (c *Console) tellResults(ctx context.Context) {
+	tick := time.NewTicker(resultsTime)
+	defer tick.Stop()
+	for told := 0; ; {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		if taken := c.options.Results.Taken(); taken != told {
+			told = taken
+			c.say(message{ID: "results", HTML: c.resultsHTML()}, &c.staff)
+		}
+	}
 }
 
 // resultsHTML is the table of the class.

@@ -54,3 +54,13 @@ func TestFind_TheLastThatGoesOn(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, left)
 }
+
+// A name that a trainer's program would refuse is refused before the lesson begins.
+func TestBegin_NameOfTheStudent(t *testing.T) {
+	l, err := lesson.Own("first-steps")
+	require.NoError(t, err)
+	for _, name := range []string{"", "a\x1b[2Jb", "two\nlines", strings.Repeat("x", 65)} {
+		_, err := lesson.Begin(t.Context(), l, lesson.Options{Student: name, Report: "http://localhost:1/", World: emulator.System()})
+		require.ErrorIs(t, err, lesson.ErrStudent, "%q", name)
+	}
+}

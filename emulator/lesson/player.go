@@ -27,8 +27,12 @@ type Player struct {
 }
 
 // Begin makes a session in a new folder, with its cards in the readers of a private
-// PC/SC daemon. Close ends it. A failure of the lesson's setup is a *Problem.
+// PC/SC daemon. Close ends it. A failure of the lesson's setup is a *Problem. Error:
+// ErrStudent.
 func Begin(ctx context.Context, l *Lesson, o Options) (p *Player, err error) {
+	if o.Report != "" && !printable(o.Student, longestName) {
+		return nil, ErrStudent
+	}
 	dir, err := os.MkdirTemp("", "hsmemu-lesson")
 	if err != nil {
 		return nil, err

@@ -29,13 +29,18 @@ type Result struct {
 	Tries   int    `json:"tries"` // checks of this step
 }
 
+// ErrStudent says that no trainer can be told of a student of that name.
+var ErrStudent = errors.New("student: 1 to 64 printable characters")
+
+const longestName = 64
+
 // check says what is wrong with a result.
 func (r Result) check() error {
 	switch {
 	case r.Schema != 1:
 		return fmt.Errorf("schema %d, and not 1", r.Schema)
-	case !printable(r.Student, 64):
-		return fmt.Errorf("student: 1 to 64 printable characters")
+	case !printable(r.Student, longestName):
+		return ErrStudent
 	case !printable(r.Lesson, 128):
 		return fmt.Errorf("lesson: 1 to 128 printable characters")
 	case r.Steps < 1 || r.Steps > maxSteps || r.Step < 1 || r.Step > r.Steps:
@@ -95,6 +100,15 @@ type Class struct {
 
 	mu       sync.Mutex
 	students map[string]*Standing
+	taken    int
+}
+
+// Taken is how many results it has taken, so that whoever shows them knows when there
+// are others.
+func (c *Class) Taken() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.taken
 }
 
 // A Standing is how it stands with a student and a lesson.
@@ -174,6 +188,7 @@ func (c *Class) add(r Result) bool {
 		s = &Standing{Student: r.Student, Lesson: r.Lesson, Steps: make([]Result, r.Steps)}
 		c.students[r.Student] = s
 	}
+	c.taken++
 	s.At = c.clock()
 	s.Steps[r.Step-1] = r
 	return true

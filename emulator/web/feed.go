@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -26,8 +27,8 @@ type Feed struct {
 	Patience time.Duration
 
 	mu        sync.Mutex
-	messages  [][]byte // the last ones as they are sent, the newest last
-	last      uint64   // number of the newest message, from 1
+	messages  []told // the last ones, the newest last
+	last      uint64 // number of the newest message, from 1
 	said      chan struct{}
 	listeners int
 }
@@ -43,16 +44,30 @@ func or[T int | time.Duration](n, usual T) T {
 	return n
 }
 
+// told is a message as it is sent, and what it tells of. One whose text is gone was
+// replaced by a later one.
+type told struct {
+	of   string
+	text []byte
+}
+
 // Say tells all listeners something: the name of a kind of event, one word, and text
 // that may have several lines.
-func (f *Feed) Say(name, text string) {
+func (f *Feed) Say(name, text string) { f.Replace("", name, text) }
+
+// Replace is Say for something of which only the newest is worth telling: an earlier
+// message of the same is no longer kept for those who are behind. Of "" all are.
+func (f *Feed) Replace(of, name, text string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.last++
 	if keep := or(f.Kept, 256); len(f.messages) >= keep {
 		f.messages = append(f.messages[:0:0], f.messages[len(f.messages)-keep+1:]...)
 	}
-	f.messages = append(f.messages, message(strconv.FormatUint(f.last, 10), name, text))
+	if i := slices.IndexFunc(f.messages, func(m told) bool { return of != "" && m.of == of }); i >= 0 {
+		f.messages[i] = told{}
+	}
+	f.messages = append(f.messages, told{of, message(strconv.FormatUint(f.last, 10), name, text)})
 	if f.said != nil {
 		close(f.said)
 		f.said = nil
@@ -96,7 +111,12 @@ func (f *Feed) since(number uint64) (pending [][]byte, last uint64, said <-chan 
 	if number > f.last || missing > uint64(len(f.messages)) {
 		return nil, f.last, f.said, false
 	}
-	return f.messages[uint64(len(f.messages))-missing:], f.last, f.said, true
+	for _, m := range f.messages[uint64(len(f.messages))-missing:] {
+		if m.text != nil {
+			pending = append(pending, m.text)
+		}
+	}
+	return pending, f.last, f.said, true
 }
 
 // Serve streams what is said from now on, or after the message that a browser had last

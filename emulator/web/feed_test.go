@@ -138,3 +138,30 @@ func TestFeed_DropsASlowListener(t *testing.T) {
 	require.Error(t, <-ended)
 	require.Zero(t, f.Listeners())
 }
+
+// Of what was replaced only the newest is kept for a listener that comes back, and the
+// rest in its order.
+func TestFeed_Replace(t *testing.T) {
+	t.Parallel()
+	f := &web.Feed{Kept: 8}
+	url, _ := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _ = f.Serve(w, r) }))
+	f.Say("row", "one")
+	for range 5 {
+		f.Replace("table", "panel", strings.Repeat("x", 10))
+	}
+	f.Say("row", "two")
+	f.Replace("table", "panel", "last")
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
+	require.NoError(t, err)
+	r.Header.Set("Last-Event-ID", "0")
+	answer, err := http.DefaultClient.Do(r)
+	require.NoError(t, err)
+	defer func() { _ = answer.Body.Close() }() // only read
+	var told []string
+	for lines := bufio.NewScanner(answer.Body); len(told) < 3 && lines.Scan(); {
+		if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
+			told = append(told, data)
+		}
+	}
+	require.Equal(t, []string{"one", "two", "last"}, told)
+}

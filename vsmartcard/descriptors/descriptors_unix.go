@@ -13,6 +13,9 @@ import (
 const kept = 64
 
 func keptBack(conn net.Conn, others uint64) bool {
+	if under, ok := conn.(interface{ NetConn() net.Conn }); ok { // TLS
+		conn = under.NetConn()
+	}
 	c, ok := conn.(syscall.Conn)
 	if !ok {
 		return false
