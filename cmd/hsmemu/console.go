@@ -129,7 +129,9 @@ func (l *live) show(ctx context.Context, cards []*control.Card) error {
 	if err != nil {
 		return err
 	}
-	ctx, l.end = context.WithCancel(ctx)
+	// The page ends with Close, after the readers: a command that it holds back is let go
+	// by nothing that ends them, and does not reach a card that can answer nobody.
+	ctx, l.end = context.WithCancel(context.WithoutCancel(ctx))
 	l.ended = make(chan error, 1)
 	go func() { l.ended <- page.Serve(ctx, l.listener) }()
 	fmt.Fprintf(l.out, "console %s\nclass %s\n", page.Address(l.listener), page.ClassAddress(l.listener))

@@ -123,4 +123,16 @@ func TestTap_HoldsCommandsBack(t *testing.T) {
 	close(goes)
 	require.Equal(t, []byte{0x63, 0xC2}, <-answered)
 	require.Equal(t, 2, *card.Show().UserPIN.TriesLeft)
+
+	// When the reader goes, and nobody is there for the answer any more, the card does not
+	// see the command.
+	goes = make(chan struct{})
+	go func() {
+		answer, _ := h.Transmit(t.Context(), []byte{0x00, 0x20, 0x00, 0x81, 0x06, '1', '3', '5', '7', '9', '2'})
+		answered <- answer
+	}()
+	<-held
+	require.NoError(t, p.Close())
+	require.Empty(t, <-answered)
+	require.Equal(t, 2, *card.Show().UserPIN.TriesLeft)
 }
