@@ -96,15 +96,21 @@ func (v *visitor) ask(ctx context.Context, method, at, kind string, body []byte,
 		}
 	}
 	text, err := io.ReadAll(w.Body)
+	if page, is := out.(*string); is {
+		*page, out = string(text), nil
+	}
 	if err != nil || out != nil && w.StatusCode < 400 && json.Unmarshal(text, out) != nil {
 		return 0
 	}
 	return w.StatusCode
 }
 
+var cardsURL = regexp.MustCompile(`http://[^ <"]*/rt/paas[^ <"]*`)
+
 var activation = regexp.MustCompile(`ACTIVATION CODE (\d{6})`)
 
-// visit registers a card, and returns its owner, whose session pages and programs take.
+// visit registers a card as a program does, and returns its owner, who has logged in to
+// the pages afterwards: programs may use that session, too.
 func visit(ctx context.Context, t *testing.T, at string) *visitor {
 	t.Helper()
 	v := &visitor{}
@@ -122,6 +128,12 @@ func visit(ctx context.Context, t *testing.T, at string) *visitor {
 	require.Equal(t, http.StatusOK, v.call(ctx, http.MethodGet, at+"/api/admin/outbox", nil, &mails))
 	code := activation.FindStringSubmatch(mails[0].Body)
 	require.Equal(t, http.StatusOK, v.call(ctx, http.MethodPost, session+"/activate", map[string]string{"code": code[1]}, nil))
+
+	v.session = ""
+	require.Equal(t, http.StatusSeeOther, v.post(ctx, at+"/se/begin", nil))
+	var page string
+	require.Equal(t, http.StatusOK, v.ask(ctx, http.MethodGet, at+"/se/paas", "", nil, &page))
+	require.NoError(t, (&ram.Agent{Card: card}).Run(ctx, cardsURL.FindString(page)))
 	require.Equal(t, http.StatusSeeOther, v.post(ctx, at+"/se/continue", nil))
 	return v
 }

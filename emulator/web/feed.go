@@ -23,6 +23,8 @@ type Feed struct {
 	// KeepAlive is the time after which a silent stream gets a comment, so that what
 	// is between does not give it up; 0 is 15 s.
 	KeepAlive time.Duration
+	// Recall has a new listener told what is kept, and not only what is said from then on.
+	Recall bool
 	// Patience is how long one write to a listener may take; 0 is 10 s.
 	Patience time.Duration
 
@@ -135,6 +137,9 @@ func (f *Feed) Serve(w http.ResponseWriter, r *http.Request) error {
 	h.Set("X-Accel-Buffering", "no") // a proxy that holds text back would hold back events
 	s := stream{w: w, control: http.NewResponseController(w), keep: or(f.KeepAlive, 15*time.Second), patience: or(f.Patience, 10*time.Second)}
 	_, at, _, _ := f.since(0) // before the listener knows that it listens
+	if f.Recall {
+		at = 0
+	}
 	if err := s.write([]byte("retry: 2000\n\n")); err != nil {
 		return err
 	}

@@ -165,3 +165,17 @@ func TestFeed_Replace(t *testing.T) {
 	}
 	require.Equal(t, []string{"one", "two", "last"}, told)
 }
+
+// What was said before anybody listened is told, where that is wanted.
+func TestFeed_Recall(t *testing.T) {
+	t.Parallel()
+	for _, recall := range []bool{true, false} {
+		f := &web.Feed{Recall: recall}
+		url, _ := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _ = f.Serve(w, r) }))
+		f.Say("row", "before")
+		l := listen(t, url, "")
+		f.Say("row", "after")
+		want := map[bool]string{true: "data: before", false: "data: after"}
+		require.Equal(t, want[recall], l.wait(t, "data: "))
+	}
+}

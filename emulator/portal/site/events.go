@@ -74,7 +74,7 @@ func (s *site) events(w http.ResponseWriter, r *http.Request, p account.Session)
 		return nil
 	}
 	defer s.streams.leave(p.Account.ID)
-	var feed web.Feed
+	feed := web.Feed{Recall: true} // how it stands may be said before anybody listens
 	say := func(percent int, word service.Word, text string) {
 		line, _ := json.Marshal(struct { // strings and numbers
 			Percent int          `json:"percent"`
@@ -113,7 +113,9 @@ func (s *site) events(w http.ResponseWriter, r *http.Request, p account.Session)
 			}
 		}
 	}()
-	_ = feed.Serve(w, r.WithContext(ctx)) // the listener has gone, or is too slow: its browser comes again
+	listener := r.Clone(ctx)
+	listener.Header.Del("Last-Event-ID") // of another stream, with numbers of its own
+	_ = feed.Serve(w, listener)          // the listener has gone, or is too slow: its browser comes again
 	return nil
 }
 

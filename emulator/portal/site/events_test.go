@@ -13,10 +13,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"hsmemu/emulator/portal/account"
 	"hsmemu/emulator/portal/records"
 	"hsmemu/emulator/portal/service"
-	"hsmemu/emulator/portal/site"
 )
 
 // listen begins a stream of events of a request, and reads until the first event.
@@ -84,18 +82,22 @@ func TestEvents_LimitOfAnAccount(t *testing.T) {
 func TestEvents_EndWithTheSession(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		idle time.Duration
-		end  func(*portal, *person, string)
+		end func(*portal, *person, string)
 	}{
-		"log-out": {0, func(p *portal, v *person, request string) {
+		"log-out": {func(p *portal, v *person, request string) {
 			require.Equal(p.t, http.StatusOK, v.post("/se/logout").status)
 			id, err := strconv.ParseInt(path.Base(request), 10, 64)
 			require.NoError(p.t, err)
 			_, err = p.Service.Do(p.t.Context(), service.Actor{Account: 1}, id, service.DoCancel, service.Data{})
 			require.NoError(p.t, err)
 		}},
-		"expiry": {4 * time.Second, func(*portal, *person, string) {}},
-		"no longer the person's": {0, func(p *portal, _ *person, _ string) {
+		"expiry": {func(p *portal, _ *person, _ string) {
+			require.NoError(p.t, p.Records.Write(p.t.Context(), func(tx *records.Tx) error {
+				_, err := tx.Exec("UPDATE sessions SET expires = expires - 1000000")
+				return err
+			}))
+		}},
+		"no longer the person's": {func(p *portal, _ *person, _ string) {
 			require.NoError(p.t, p.Records.Write(p.t.Context(), func(tx *records.Tx) error {
 				_, err := tx.Exec("UPDATE requests SET account = NULL")
 				if err == nil {
@@ -107,7 +109,7 @@ func TestEvents_EndWithTheSession(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := openWith(t, site.Options{Account: account.Options{Idle: c.idle}})
+			p := open(t)
 			v, request := p.submitted(1)
 			ctx, end := context.WithTimeout(t.Context(), time.Minute)
 			defer end()
