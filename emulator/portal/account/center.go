@@ -279,9 +279,9 @@ func centerOf(tx *records.Tx, token int64) (center int64, err error) {
 }
 
 // KnownToken is the device of a path that somebody has registered, or that a trust
-// center has, and that center, 0 for none. Errors: ErrNoToken, ErrOtherKey for one that
+// center has, with that center, 0 for none. Errors: ErrNoToken, ErrOtherKey for one that
 // has the path and not the key.
-func (a *Accounts) KnownToken(ctx context.Context, path string, key []byte) (center int64, err error) {
+func (a *Accounts) KnownToken(ctx context.Context, path string, key []byte) (known Token, center int64, err error) {
 	err = a.store.Read(ctx, func(tx *records.Tx) error {
 		list, err := tokens(tx, "path = ? AND (status = 'active' OR id IN (SELECT token FROM center_tokens))", path)
 		if err != nil {
@@ -292,35 +292,40 @@ func (a *Accounts) KnownToken(ctx context.Context, path string, key []byte) (cen
 		}
 		for _, t := range list {
 			if bytes.Equal(t.Key, key) {
+				known = t
 				center, err = centerOf(tx, t.ID)
 				return err
 			}
 		}
 		return ErrOtherKey
 	})
-	return center, err
+	return known, center, err
 }
 
 // Unlocking writes into the audit log that the card of a custodian, which has proven
 // that it is a device, answers for a key that is registered on a token of a trust center,
 // and ends the waiting of the session that it connected in. It is called before the
-// answer is shown to the token. Errors: ErrNoSession, ErrForbidden, ErrNoToken, also
-// where the session has begun to await something else.
+// answer is shown to the token. Errors: ErrNoSession, ErrNoToken for one that was removed
+// meanwhile, ErrForbidden, also where the session has begun to await something else.
 func (a *Accounts) Unlocking(ctx context.Context, ramID string, token Token, custodian, key string) error {
 	return a.store.Write(ctx, func(tx *records.Tx) error {
 		s, err := session(tx, byRAM, hashed(ramID))
 		if err != nil {
 			return err
 		}
-		w, err := awaited(tx, s.hash)
-		if err == nil && (w.Purpose != Authenticate || w.Token.ID != token.ID) {
+		center, err := centerOf(tx, token.ID)
+		if err == nil && center == 0 { // which has ended the waiting, too
 			err = ErrNoToken
 		}
+		var w Awaited
 		if err == nil {
-			err = inTrustCenter(tx, s.Actor(), AuthenticateToken, w.Center)
+			w, err = awaited(tx, s.hash)
+		}
+		if err == nil && (w.Purpose != Authenticate || w.Token.ID != token.ID || w.Center != center) {
+			err = ErrForbidden
 		}
 		if err == nil {
-			_, err = centerToken(tx, w.Center, token.ID)
+			err = inTrustCenter(tx, s.Actor(), AuthenticateToken, center)
 		}
 		if err != nil {
 			return err

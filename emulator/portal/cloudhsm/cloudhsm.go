@@ -27,6 +27,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"slices"
@@ -44,10 +45,17 @@ import (
 // vendor's.
 const TextFailed = "Failure talking to card. Is this a SmartCard-HSM ?"
 
+// TextRemoved is what the person at a card is told that was connected and is not admitted
+// any more.
+const TextRemoved = "This token was removed, or belongs elsewhere now: connect it again where it may be used"
+
 // Errors of cards and of what is asked of them.
 var (
 	// ErrOtherDevice says that another device was expected. It is for Admit.
 	ErrOtherDevice = errors.New("another device was expected")
+	// ErrNotAdmitted says that a device is not admitted, or not any more. It is for Admit:
+	// an error that is this one ends the connection.
+	ErrNotAdmitted = errors.New("the token is no longer there")
 	// ErrUnknown says that no HSM of a name is connected.
 	ErrUnknown = errors.New("no such HSM is connected")
 	// ErrGone says that an HSM went away, or did not answer in time.
@@ -61,8 +69,12 @@ type Config struct {
 	// Admit refuses a device that proved its key, by its path, such as
 	// /UTSRCAEM1/UTDICAEM01/DENK0404144, by the key, an uncompressed point with its
 	// leading 04, and by the session in the URL or the cookie that it connected in,
-	// empty for none; nil admits all.
-	Admit func(ctx context.Context, session, path string, key []byte) error
+	// empty for none; nil admits all. right names what it is admitted for, such as a
+	// trust center. Admit is asked when a card connects and again before every use. The
+	// connection ends, and its login before, when the error is ErrNotAdmitted or right is
+	// another than at first: what was unlocked for one is not for another. Any other error
+	// refuses that use alone.
+	Admit func(ctx context.Context, session, path string, key []byte) (right string, err error)
 	// Offered tells which cards, by their paths, a program may use that makes a request;
 	// nil for all. The others are as if they were not connected. Its error is answered
 	// 500.
@@ -125,8 +137,14 @@ type hsm struct {
 	// domain is the default key domain.
 	domain string
 	jobs   chan job
-	// replaced is closed when the device connects anew, and gone when Serve ends.
-	replaced, gone chan struct{}
+	// replaced is closed when the device connects anew, refused when it is not admitted any
+	// more, and gone when Serve ends.
+	replaced, refused, gone chan struct{}
+	refuse                  func() // closes refused, once
+	// right is what Admit names now.
+	right func() (string, error)
+	// first is what it named when the card connected.
+	first string
 
 	// challenge is what custodians answer until enough have. Serve's alone.
 	challenge []byte
@@ -176,8 +194,12 @@ func (s *Service) Serve(ctx context.Context, card *ram.Session) error {
 	if err == nil {
 		err = s.keep(ctx, c, h)
 	}
+	text := TextFailed
+	if h != nil && errors.Is(err, ErrNotAdmitted) { // which it was at first
+		text = TextRemoved
+	}
 	// If it is the connection that failed, nobody hears it.
-	_ = card.Notify(ctx, ram.Notice{Number: -1, Text: TextFailed})
+	_ = card.Notify(ctx, ram.Notice{Number: -1, Text: text})
 	return err
 }
 
@@ -194,17 +216,35 @@ func (s *Service) meet(ctx context.Context, c *client.Client, session string) (*
 	if err != nil {
 		return nil, err
 	}
+	right := func() (string, error) { return "", nil }
 	if s.Admit != nil {
-		if err := s.Admit(ctx, session, device.Path(), point.Bytes()); err != nil {
-			return nil, fmt.Errorf("device %s: %w", device.Path(), err)
-		}
+		right = func() (string, error) { return s.Admit(ctx, session, device.Path(), point.Bytes()) }
 	}
+	first, err := right()
+	if err != nil {
+		return nil, fmt.Errorf("device %s: %w", device.Path(), err)
+	}
+	refused := make(chan struct{})
 	h := &hsm{
 		id: Name(device.Path()), path: device.Path(), device: device.Device.CHR,
 		domain: hexOf(point.Bytes()[1 : 1+point.Curve().FieldLen()]),
 		jobs:   make(chan job), replaced: make(chan struct{}), gone: make(chan struct{}),
+		refused: refused, refuse: sync.OnceFunc(func() { close(refused) }), right: right, first: first,
 	}
 	return h, h.look(ctx, c)
+}
+
+// admitted asks again whether a card may be used, and has its connection end where it may
+// not any more. Errors: ErrNotAdmitted, and Admit's.
+func (h *hsm) admitted() error {
+	right, err := h.right()
+	if err == nil && right != h.first {
+		err = ErrNotAdmitted
+	}
+	if errors.Is(err, ErrNotAdmitted) {
+		h.refuse()
+	}
+	return err
 }
 
 // Name is what programs call the HSM of a path: without the first slash, and with dots in
@@ -243,14 +283,19 @@ func (h *hsm) set(loggedIn bool, domains []domain, keys []key) {
 	h.loggedIn, h.domains, h.keys = loggedIn, domains, keys
 }
 
-// keep works off jobs until the connection ends, or the channel is broken. A status
-// word is an answer of the card, and ends nothing.
+// keep works off jobs until the connection ends, the channel is broken, or the card is not
+// admitted any more, which is asked before each job. A status word is an answer of the
+// card, and ends nothing.
 func (s *Service) keep(ctx context.Context, c *client.Client, h *hsm) error {
 	s.add(h)
 	defer s.remove(h)
 	for {
 		select {
 		case j := <-h.jobs:
+			if err := h.admitted(); err != nil {
+				j.done <- fmt.Errorf("%w: %w", ErrGone, err)
+				continue // to where refused ends it
+			}
 			err := j.run(ctx, c)
 			if err == nil || errors.As(err, new(apdu.SW)) {
 				j.done <- err
@@ -260,6 +305,9 @@ func (s *Service) keep(ctx context.Context, c *client.Client, h *hsm) error {
 			return err
 		case <-h.replaced:
 			return ram.ErrReplaced
+		case <-h.refused:
+			_, err := c.Select(ctx) // so that it is not logged in when it connects again
+			return cmp.Or(err, fmt.Errorf("device %s: %w", h.path, ErrNotAdmitted))
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -285,14 +333,12 @@ func (s *Service) remove(h *hsm) {
 	}
 }
 
-// connected are the cards, in the order of their names.
+// connected are the cards that are still admitted, in the order of their names.
 func (s *Service) connected() []*hsm {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	var all []*hsm
-	for _, h := range s.hsms {
-		all = append(all, h)
-	}
+	all := slices.Collect(maps.Values(s.hsms))
+	s.mu.Unlock()
+	all = slices.DeleteFunc(all, func(h *hsm) bool { return h.admitted() != nil })
 	slices.SortFunc(all, func(a, b *hsm) int { return cmp.Compare(a.id, b.id) })
 	return all
 }
@@ -343,12 +389,16 @@ func (s *Service) Login(ctx context.Context, id string, pin []byte) error {
 	})
 }
 
-// hsm is a card that is connected. Error: ErrUnknown.
+// hsm is a card that is connected and still admitted. Error: ErrUnknown.
 func (s *Service) hsm(id string) (*hsm, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if h := s.hsms[id]; h != nil {
-		return h, nil
+	h := s.hsms[id]
+	s.mu.Unlock()
+	if h == nil {
+		return nil, fmt.Errorf("%w: %q", ErrUnknown, id)
 	}
-	return nil, fmt.Errorf("%w: %q", ErrUnknown, id)
+	if err := h.admitted(); err != nil {
+		return nil, fmt.Errorf("%w: %q: %w", ErrUnknown, id, err)
+	}
+	return h, nil
 }

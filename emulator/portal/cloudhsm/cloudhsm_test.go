@@ -22,6 +22,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -591,11 +592,11 @@ func TestService_RefusesCards(t *testing.T) {
 		"a foreign root":     {mine, cloudhsm.Config{Roots: cvc.VendorRoots()}, "/rt/hsm", cvc.ErrUnknownRoot},
 		"another's identity": {lying{mine.Copy(), other.Copy()}, cloudhsm.Config{}, "/rt/hsm", portal.ErrNotTrusted},
 		"no SmartCard-HSM":   {mute{}, cloudhsm.Config{}, "/rt/hsm", nil},
-		"another device": {other.Copy(), cloudhsm.Config{Admit: func(_ context.Context, session, path string, _ []byte) error {
+		"another device": {other.Copy(), cloudhsm.Config{Admit: func(_ context.Context, session, path string, _ []byte) (string, error) {
 			if session != "one" || path != "/UTSRCAEM1/UTDICAEM01/DENK9900000" {
-				return fmt.Errorf("%w: %s in %q", cloudhsm.ErrOtherDevice, path, session)
+				return "", fmt.Errorf("%w: %s in %q", cloudhsm.ErrOtherDevice, path, session)
 			}
-			return nil
+			return "", nil
 		}}, "/rt/hsm/one", cloudhsm.ErrOtherDevice},
 	} {
 		house := newHouse(t, c.config)
@@ -613,11 +614,11 @@ func TestService_RefusesCards(t *testing.T) {
 		require.Empty(t, house.service.Connections(), name)
 	}
 	// The one that is expected gets in.
-	house := newHouse(t, cloudhsm.Config{Admit: func(_ context.Context, session, path string, _ []byte) error {
+	house := newHouse(t, cloudhsm.Config{Admit: func(_ context.Context, session, path string, _ []byte) (string, error) {
 		if session != "one" || !strings.HasPrefix(path, "/UTSRCAEM1/UTDICAEM01/DENK99") {
-			return cloudhsm.ErrOtherDevice
+			return "", cloudhsm.ErrOtherDevice
 		}
-		return nil
+		return "", nil
 	}})
 	house.connect(t.Context(), newCard(t, "expected"), "/rt/hsm/one")
 	house.wait(t, 1)
@@ -626,6 +627,96 @@ func TestService_RefusesCards(t *testing.T) {
 }
 
 func errorOf(_ *cloudhsm.Service, err error) error { return err }
+
+// A card is asked for again before every use: one that is not admitted any more, or for
+// something else, is gone for every way of using it, and is logged out. Where nobody can
+// tell, that use alone is refused.
+func TestService_AdmitsAgain(t *testing.T) {
+	t.Parallel()
+	type answer struct {
+		right string
+		err   error
+	}
+	other := newCard(t, "custodian")
+	sum := sha256.Sum256(nil)
+	for what, use := range map[string]func(*house, *program, string) bool{
+		"list": func(h *house, _ *program, _ string) bool { return len(h.service.Connections()) > 0 },
+		"keys": func(_ *house, p *program, _ string) bool { return len(get[[]cloudhsm.Key](t, p, "keys")) > 0 },
+		"sign": func(_ *house, p *program, _ string) bool {
+			status, _ := p.sign(t, "keys/A001", sum[:], "ECDSA")
+			return status == http.StatusOK
+		},
+		"login":  func(h *house, _ *program, id string) bool { return h.service.Login(t.Context(), id, pin) == nil },
+		"logout": func(h *house, _ *program, id string) bool { return h.service.Logout(t.Context(), id) == nil },
+		"authenticate": func(h *house, _ *program, id string) bool {
+			_, err := h.service.Authenticate(t.Context(), id, other.Copy(), nil)
+			return !errors.Is(err, cloudhsm.ErrUnknown) // it has no custodians
+		},
+	} {
+		for name, later := range map[string]answer{"removed": {"", cloudhsm.ErrNotAdmitted}, "another's": {"two", nil}} {
+			var now atomic.Pointer[answer]
+			now.Store(&answer{"one", nil})
+			house := newHouse(t, cloudhsm.Config{Admit: func(context.Context, string, string, []byte) (string, error) { return now.Load().right, now.Load().err }})
+			card := newCard(t, "asked", ec(1, "secp256r1", client.KeySpec{}))
+			house.connect(t.Context(), card, "/rt/hsm")
+			house.wait(t, 1)
+			p, id := newProgram(t, house.service), house.service.Connections()[0].ID
+			now.Store(&answer{"", errors.New("the disk is full")})
+			require.False(t, use(house, p, id), what)
+			now.Store(&answer{"one", nil})
+			require.True(t, use(house, p, id), what)
+
+			now.Store(&later)
+			require.False(t, use(house, p, id), "%s: %s", what, name)
+			require.ErrorIs(t, <-house.ended, cloudhsm.ErrNotAdmitted)
+			now.Store(&answer{"one", nil})
+			require.Empty(t, house.service.Connections(), "%s: %s", what, name)
+			house.connect(t.Context(), card, "/rt/hsm")
+			house.wait(t, 1)
+			require.False(t, house.service.Connections()[0].LoggedIn, "%s: %s", what, name)
+			require.NoError(t, house.server.Close())
+		}
+	}
+}
+
+// A use that waits for the card is asked for when its turn comes.
+func TestService_AdmitsWhenTheTurnComes(t *testing.T) {
+	t.Parallel()
+	var removed atomic.Bool
+	var asked atomic.Int32
+	house := newHouse(t, cloudhsm.Config{Admit: func(context.Context, string, string, []byte) (string, error) {
+		now := removed.Load()
+		asked.Add(1)
+		if now {
+			return "", cloudhsm.ErrNotAdmitted
+		}
+		return "", nil
+	}})
+	signing, goOn := make(chan struct{}, 1), make(chan struct{})
+	card := breaking{newCard(t, "turn", ec(1, "secp256r1", client.KeySpec{})), func() error { signing <- struct{}{}; <-goOn; return nil }}
+	house.connect(t.Context(), card, "/rt/hsm")
+	house.wait(t, 1)
+	order := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/se/api/keys/A001/signhash",
+		strings.NewReader(fmt.Sprintf(`{"hash":"%x","algo":"ECDSA"}`, sha256.Sum256(nil))))
+	order.Header.Set("Content-Type", "application/json")
+	statuses := make(chan int, 1)
+	go func() {
+		w := httptest.NewRecorder()
+		house.service.ServeHTTP(w, order)
+		statuses <- w.Code
+	}()
+	<-signing
+	id := house.service.Connections()[0].ID
+	before, waits := asked.Load(), make(chan error, 1)
+	go func() { waits <- house.service.Login(t.Context(), id, pin) }()
+	require.Eventually(t, func() bool { return asked.Load() > before }, 10*time.Second, time.Millisecond)
+	removed.Store(true)
+	close(goOn)
+	require.Equal(t, http.StatusOK, <-statuses, "it had begun")
+	require.Error(t, <-waits)
+	require.ErrorIs(t, <-house.ended, cloudhsm.ErrNotAdmitted)
+	require.NoError(t, house.server.Close())
+}
 
 // A device that connects anew takes the place of its older connection.
 func TestService_Reconnects(t *testing.T) {

@@ -28,7 +28,7 @@ var (
 // Plain is what the person at a custodian's card may know of an error of Authenticate.
 func Plain(err error) string {
 	for _, known := range []error{
-		ErrServed, ErrAnew, ErrLocked, ErrUnknown, ErrGone, client.ErrNotRegistered, client.ErrNoKeyAuthentication, portal.ErrNotTrusted,
+		ErrNotAdmitted, ErrServed, ErrAnew, ErrLocked, ErrUnknown, ErrGone, client.ErrNotRegistered, client.ErrNoKeyAuthentication, portal.ErrNotTrusted,
 	} {
 		if errors.Is(err, known) {
 			return known.Error()

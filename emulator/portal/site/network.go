@@ -108,10 +108,18 @@ func (c codes) Redeem(ctx context.Context, email, code string, issue func() (soa
 }
 
 // admit lets a card be an HSM that is registered or is a token of a trust center, and with
-// the key that it has there.
-func (p *Portal) admit(ctx context.Context, _, path string, key []byte) error {
-	_, err := p.Accounts.KnownToken(ctx, path, key)
-	return err
+// the key that it has there. The trust center counts where it is both, or else the account.
+func (p *Portal) admit(ctx context.Context, _, path string, key []byte) (right string, err error) {
+	t, center, err := p.Accounts.KnownToken(ctx, path, key)
+	switch {
+	case errors.Is(err, account.ErrNoToken), errors.Is(err, account.ErrOtherKey):
+		return "", fmt.Errorf("%w: %w", cloudhsm.ErrNotAdmitted, err)
+	case err != nil:
+		return "", err
+	case center != 0:
+		return fmt.Sprint("trust center ", center), nil
+	}
+	return fmt.Sprint("account ", t.Account), nil
 }
 
 // offered are the cards that a program may use: with a certificate of the portal those

@@ -2,6 +2,7 @@ package site
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -37,7 +38,11 @@ func (p *Portal) serveCard(ctx context.Context, card *ram.Session) error {
 // trust center.
 func (p *Portal) unlock(ctx context.Context, card *ram.Session, token account.Token) error {
 	now, err := p.hsms.Authenticate(ctx, cloudhsm.Name(token.Path), card, func(device string, key cvc.Name) error {
-		return p.Accounts.Unlocking(ctx, card.ID(), token, device, string(key))
+		err := p.Accounts.Unlocking(ctx, card.ID(), token, device, string(key))
+		if errors.Is(err, account.ErrNoToken) {
+			return fmt.Errorf("%w: %w", cloudhsm.ErrNotAdmitted, err)
+		}
+		return err
 	})
 	if err != nil {
 		_ = card.Notify(ctx, ram.Notice{Number: -1, Text: textNotUnlocked + cloudhsm.Plain(err)}) // the client may have gone

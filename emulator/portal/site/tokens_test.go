@@ -5,17 +5,20 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"hsmemu/applet/apdu"
 	"hsmemu/applet/client"
 	"hsmemu/applet/cvc"
 	"hsmemu/applet/pkcs15"
 	"hsmemu/emulator"
 	"hsmemu/emulator/chip"
 	"hsmemu/emulator/portal/account"
+	"hsmemu/emulator/portal/records"
 	"hsmemu/emulator/ram"
 	"hsmemu/keystore/curve"
 )
@@ -82,12 +85,71 @@ func (p *portal) enrolled(c *emulator.Card, email string) *program {
 	return v
 }
 
-// hsm connects a card at /rt/hsm, until the end of the test.
-func (p *portal) hsm(c *emulator.Card) {
+// hsm connects a card at /rt/hsm, until the end of the test, and tells what it was told
+// last when that ends.
+func (p *portal) hsm(c *emulator.Card) <-chan string {
 	ctx, end := context.WithCancel(p.t.Context())
-	gone := make(chan struct{})
-	go func() { _ = (&ram.Agent{Card: c}).Run(ctx, p.url+"/rt/hsm"); close(gone) }()
+	ended, gone := make(chan string, 1), make(chan struct{})
+	go func() {
+		var last ram.Notice
+		_ = (&ram.Agent{Card: c, Notice: func(n ram.Notice) { last = n }}).Run(ctx, p.url+"/rt/hsm")
+		ended <- last.Text
+		close(gone)
+	}()
 	p.t.Cleanup(func() { end(); <-gone })
+	return ended
+}
+
+// interrupted is a card before whose signatures something happens.
+type interrupted struct {
+	*emulator.Card
+	first func()
+}
+
+func (i *interrupted) Transmit(ctx context.Context, command []byte) ([]byte, error) {
+	if len(command) > 1 && command[1] == apdu.InsSign {
+		i.first()
+	}
+	return i.Card.Transmit(ctx, command)
+}
+
+// A card that is registered is an HSM until its owner removes it, or a firmware update
+// elsewhere makes another device of it.
+func TestRegisteredToken_Gone(t *testing.T) {
+	t.Parallel()
+	for name, remove := range map[string]func(p *portal, owner *person, token account.Token){
+		"removed": func(p *portal, owner *person, token account.Token) {
+			owner.post(fmt.Sprintf("/se/tokens/%d/remove", token.ID), "last", "yes") // which ends the session, too
+		},
+		"superseded": func(p *portal, _ *person, token account.Token) {
+			require.NoError(t, p.Records.Write(t.Context(), func(tx *records.Tx) error { return account.Supersede(tx, token.Path) }))
+		},
+	} {
+		p := open(t)
+		owner, c := p.person(), card(t, "DENK0000001", "4.1")
+		owner.register(c, "owner@example.org")
+		ended := p.hsm(c)
+		const path = "/UTSRCAEM1/UTDICAEM01/DENK0000001"
+		require.Eventually(t, func() bool { return len(paths(p)) == 1 }, 10*time.Second, 10*time.Millisecond)
+		token, err := p.Accounts.TokenByPath(t.Context(), path)
+		require.NoError(t, err)
+		remove(p, owner, token)
+		_, err = p.Accounts.TokenByPath(t.Context(), path)
+		require.ErrorIs(t, err, account.ErrNoToken)
+		require.Empty(t, paths(p), name)
+		require.Contains(t, <-ended, "This token was removed", name)
+		state, err := client.New(c).PINStatus(t.Context(), client.UserPIN)
+		require.NoError(t, err)
+		require.NotEqual(t, client.Verified, state.State, name)
+	}
+}
+
+// paths are the HSMs that are connected, for programs that may use all.
+func paths(p *portal) (list []string) {
+	for _, c := range p.Connections() {
+		list = append(list, c.Path)
+	}
+	return list
 }
 
 // A trust center's token is unlocked by two of three custodians, each with a card and a
@@ -138,7 +200,7 @@ func TestCenterTokens(t *testing.T) {
 	manager.call(http.StatusNotFound, "POST", at+"/add", object{}, nil)
 
 	// It is connected, and waits for its custodians.
-	p.hsm(token)
+	ended := p.hsm(token)
 	see := func() shown {
 		var now shown
 		officer.call(http.StatusOK, "GET", at, nil, &now)
@@ -205,9 +267,23 @@ func TestCenterTokens(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 1, see().Tokens[0].Authenticated)
 
+	// It is removed while a custodian answers, who would have been the second: he reads why
+	// nothing came of it, and it is an HSM no longer, locked again.
+	require.Equal(t, []string{path}, paths(p))
 	officer.call(http.StatusForbidden, "POST", at+"/remove", choice, nil)
-	manager.call(http.StatusOK, "POST", at+"/remove", choice, &now)
+	manager.call(http.StatusOK, "POST", at+"/authenticate", choice, &now)
+	var told ram.Notice
+	err = (&ram.Agent{Card: &interrupted{custodians[0], sync.OnceFunc(func() {
+		manager.call(http.StatusOK, "POST", at+"/remove", choice, &now)
+	})}, Notice: func(n ram.Notice) { told = n }}).Run(t.Context(), now.RAMURL)
+	require.Error(t, err)
+	require.Equal(t, "The key was not authenticated: the token is no longer there", told.Text)
 	require.Empty(t, now.Tokens)
+	require.Empty(t, paths(p))
+	require.Contains(t, <-ended, "This token was removed")
+	status, err := client.New(token).KeyAuthentication(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, status.Authenticated)
 	officer.call(http.StatusNotFound, "POST", at+"/authenticate", choice, nil)
 	officer.call(http.StatusNotFound, "POST", at+"/logout", choice, nil)
 
