@@ -58,9 +58,22 @@ func Find(folder string) (*Session, error) {
 		if !errors.Is(err, ErrNoSession) {
 			return s, err
 		}
+		if err := clearUp(string(dir)); err != nil {
+			return nil, err
+		}
 		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
 	}
 	return nil, ErrNoSession
+}
+
+// clearUp ends what the scripts of a killed session have left running, and removes its
+// folder.
+func clearUp(dir string) error {
+	if !strings.HasPrefix(filepath.Base(dir), folderName) {
+		return nil // no session's
+	}
+	killMarked(markOf(dir))
+	return os.RemoveAll(dir)
 }

@@ -4,6 +4,7 @@ package lesson_test
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -63,4 +64,29 @@ func TestBegin_NameOfTheStudent(t *testing.T) {
 		_, err := lesson.Begin(t.Context(), l, lesson.Options{Student: name, Report: "http://localhost:1/", World: emulator.System()})
 		require.ErrorIs(t, err, lesson.ErrStudent, "%q", name)
 	}
+}
+
+// What is left of a session whose process was killed is no session, and is removed.
+func TestFind_Killed(t *testing.T) {
+	files := folder()
+	files["lesson.json"].Data = []byte(strings.Replace(folderText("lesson.json"), `"cards": ["lab"],`, "", 1))
+	l, err := lesson.Load(files)
+	require.NoError(t, err)
+	p, err := lesson.Begin(t.Context(), l, lesson.Options{Program: "hsmemu", World: emulator.System()})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, p.Close()) })
+	home, left := t.TempDir(), filepath.Join(t.TempDir(), "hsmemu-lesson1")
+	require.NoError(t, os.CopyFS(left, os.DirFS(p.Dir())))
+	kept := filepath.Join(left, "progress.json")
+	text, err := os.ReadFile(kept)
+	require.NoError(t, err)
+	require.Contains(t, string(text), `"Socket":""`)
+	require.NoError(t, os.WriteFile(kept, []byte(strings.Replace(string(text), `"Socket":""`, `"Socket":"/nobody/listens"`, 1)), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(home, "1.lesson"), []byte(left), 0o600))
+	_, err = lesson.Join(left)
+	require.ErrorIs(t, err, lesson.ErrNoSession)
+	_, err = lesson.Find(home)
+	require.ErrorIs(t, err, lesson.ErrNoSession)
+	require.NoDirExists(t, left)
+	require.NoFileExists(t, filepath.Join(home, "1.lesson"))
 }

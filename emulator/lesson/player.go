@@ -26,6 +26,9 @@ type Player struct {
 	remove  func() error // the socket's folder
 }
 
+// folderName begins the name of a session's folder.
+const folderName = "hsmemu-lesson"
+
 // Begin makes a session in a new folder, with its cards in the readers of a private
 // PC/SC daemon. Close ends it. A failure of the lesson's setup is a *Problem. Error:
 // ErrStudent.
@@ -33,7 +36,7 @@ func Begin(ctx context.Context, l *Lesson, o Options) (p *Player, err error) {
 	if o.Report != "" && !printable(o.Student, longestName) {
 		return nil, ErrStudent
 	}
-	dir, err := os.MkdirTemp("", "hsmemu-lesson")
+	dir, err := os.MkdirTemp("", folderName)
 	if err != nil {
 		return nil, err
 	}

@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"hsmemu/emulator"
@@ -75,12 +77,16 @@ type progress struct {
 // ErrNoSession says that a folder has no session.
 var ErrNoSession = errors.New("no lesson is going on here")
 
-// Join takes up the session in a folder. Error: ErrNoSession.
+// Join takes up the session in a folder. Error: ErrNoSession, also where the process that
+// has its cards was killed.
 func Join(dir string) (*Session, error) {
 	s := &Session{dir: dir, clock: emulator.System().Clock}
 	err := s.read()
 	if err != nil {
 		return nil, err
+	}
+	if s.progress.Socket != "" && !answers(s.progress.Socket) {
+		return nil, ErrNoSession
 	}
 	if s.Lesson, err = Load(os.DirFS(s.path("lesson"))); err != nil {
 		return nil, err
@@ -88,6 +94,16 @@ func Join(dir string) (*Session, error) {
 	s.progress.Step = min(max(s.progress.Step, 0), len(s.Lesson.Steps))
 	s.cards, err = statedir.Open(s.path("state"), unsealed())
 	return s, err
+}
+
+// answers reports whether a process listens at a socket.
+func answers(socket string) bool {
+	conn, err := net.DialTimeout("unix", socket, time.Second)
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ECONNREFUSED)
+	}
+	_ = conn.Close() // nothing was said
+	return true
 }
 
 // read reads the progress. Error: ErrNoSession.
