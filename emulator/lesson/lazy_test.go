@@ -205,10 +205,9 @@ pkcs11-tool --login --pin 135790 --keypairgen --key-type EC:secp256r1 --id 10 --
 	},
 }
 
-// TestOurs_Lazy has every way around a step of our lessons refused; TestOurs_Hold shows
-// that the solutions are not.
-func TestOurs_Lazy(t *testing.T) {
-	t.Parallel()
+// inEach begins each of our lessons, and plays something in it.
+func inEach(t *testing.T, play func(t *testing.T, name string, l *Lesson, p *Player)) {
+	t.Helper()
 	program := filepath.Join(t.TempDir(), "hsmemu")
 	out, err := exec.Command("go", "build", "-o", program, "../../cmd/hsmemu").CombinedOutput()
 	require.NoError(t, err, "%s", out)
@@ -217,72 +216,70 @@ func TestOurs_Lazy(t *testing.T) {
 			t.Parallel()
 			l, err := Own(name)
 			require.NoError(t, err)
-			require.Len(t, lazy[name], len(l.Steps))
 			p, err := Begin(t.Context(), l, Options{Program: program, World: emulator.System(), Limit: time.Minute})
 			require.NoError(t, err)
 			defer func() { require.NoError(t, p.Close()) }()
-			for _, ways := range lazy[name] {
-				require.NotEmpty(t, ways)
-				for _, way := range ways {
-					_, _, err := p.run(t.Context(), "", "set +e\n"+way, 10*time.Minute, false)
-					require.NoError(t, err)
-					v, err := p.Check(t.Context())
-					require.NoError(t, err, "step %d, %s", p.Number(), way)
-					require.False(t, v.Solved, "step %d takes %s", p.Number(), way)
-					t.Logf("step %d, %s: %s", p.Number(), way, v.Says)
-					require.NoError(t, p.Undo(t.Context()))
-				}
-				solution, commands := p.Step().Solution, short[name][p.Number()]
-				switch {
-				case p.Number() == len(l.Steps): // nothing comes after it
-					continue
-				case commands != "":
-					solution, commands = "", "set +e\n"+commands
-				}
-				_, _, err := p.run(t.Context(), solution, commands, 10*time.Minute, true)
-				require.NoError(t, err)
-				v, err := p.Check(t.Context())
-				require.NoError(t, err)
-				require.True(t, v.Solved, "step %d: %s", p.Number(), v.Says)
-				require.NoError(t, p.Next())
-			}
+			play(t, name, l, p)
 		})
 	}
+}
+
+// TestOurs_Lazy has every way around a step of our lessons refused; TestOurs_Hold shows
+// that the solutions are not.
+func TestOurs_Lazy(t *testing.T) {
+	t.Parallel()
+	inEach(t, func(t *testing.T, name string, l *Lesson, p *Player) {
+		require.Len(t, lazy[name], len(l.Steps))
+		for _, ways := range lazy[name] {
+			require.NotEmpty(t, ways)
+			for _, way := range ways {
+				_, _, err := p.run(t.Context(), "", "set +e\n"+way, 10*time.Minute, false)
+				require.NoError(t, err)
+				v, err := p.Check(t.Context())
+				require.NoError(t, err, "step %d, %s", p.Number(), way)
+				require.False(t, v.Solved, "step %d takes %s", p.Number(), way)
+				t.Logf("step %d, %s: %s", p.Number(), way, v.Says)
+				require.NoError(t, p.Undo(t.Context()))
+			}
+			solution, commands := p.Step().Solution, short[name][p.Number()]
+			switch {
+			case p.Number() == len(l.Steps): // nothing comes after it
+				continue
+			case commands != "":
+				solution, commands = "", "set +e\n"+commands
+			}
+			_, _, err := p.run(t.Context(), solution, commands, 10*time.Minute, true)
+			require.NoError(t, err)
+			v, err := p.Check(t.Context())
+			require.NoError(t, err)
+			require.True(t, v.Solved, "step %d: %s", p.Number(), v.Says)
+			require.NoError(t, p.Next())
+		}
+	})
 }
 
 // TestOurs_Undone has every step solved again after undo: what runs beside a lesson has to
 // forget, too, what was done.
 func TestOurs_Undone(t *testing.T) {
 	t.Parallel()
-	program := filepath.Join(t.TempDir(), "hsmemu")
-	out, err := exec.Command("go", "build", "-o", program, "../../cmd/hsmemu").CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	for _, name := range Ours() {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			l, err := Own(name)
-			require.NoError(t, err)
-			p, err := Begin(t.Context(), l, Options{Program: program, World: emulator.System(), Limit: time.Minute})
-			require.NoError(t, err)
-			defer func() { require.NoError(t, p.Close()) }()
-			for p.Step() != nil {
-				if p.Number() == len(l.Steps) && len(short[name]) > 0 {
-					break // its solution needs what the short ways have left out
-				}
-				for range 2 {
-					require.NoError(t, p.Undo(t.Context()))
-					solution, commands := p.Step().Solution, short[name][p.Number()]
-					if commands != "" {
-						solution, commands = "", "set +e\n"+commands
-					}
-					said, _, err := p.run(t.Context(), solution, commands, 10*time.Minute, true)
-					require.NoError(t, err)
-					v, err := p.Check(t.Context())
-					require.NoError(t, err)
-					require.True(t, v.Solved, "step %d: %s\n%s", p.Number(), v.Says, said)
-				}
-				require.NoError(t, p.Next())
+	inEach(t, func(t *testing.T, name string, l *Lesson, p *Player) {
+		for p.Step() != nil {
+			if p.Number() == len(l.Steps) && len(short[name]) > 0 {
+				break // its solution needs what the short ways have left out
 			}
-		})
-	}
+			for range 2 {
+				require.NoError(t, p.Undo(t.Context()))
+				solution, commands := p.Step().Solution, short[name][p.Number()]
+				if commands != "" {
+					solution, commands = "", "set +e\n"+commands
+				}
+				said, _, err := p.run(t.Context(), solution, commands, 10*time.Minute, true)
+				require.NoError(t, err)
+				v, err := p.Check(t.Context())
+				require.NoError(t, err)
+				require.True(t, v.Solved, "step %d: %s\n%s", p.Number(), v.Says, said)
+			}
+			require.NoError(t, p.Next())
+		}
+	})
 }
