@@ -48,7 +48,7 @@ func (c *numbered) Reset() error {
 func (c *numbered) Transmit(ctx context.Context, command []byte) ([]byte, error) {
 	if c.during != nil {
 		c.during(ctx)
-		return nil, ctx.Err()
+		return c.answer, ctx.Err()
 	}
 	if c.fails != nil {
 		return nil, c.fails

@@ -5,12 +5,15 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -22,63 +25,67 @@ import (
 // no connection of a card with them, and leave nothing behind.
 func TestServer_LyingRequests(t *testing.T) {
 	t.Parallel()
-	s := &ram.Server{Services: map[string]ram.Service{"paas": hello}}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	h := ram.NewHTTPServer(s)
-	h.ReadTimeout, h.ReadHeaderTimeout = 300*time.Millisecond, 300*time.Millisecond
-	go func() { _ = h.Serve(l) }()
-	defer func() { require.NoError(t, h.Close()) }()
-	defer func() { require.NoError(t, s.Close()) }()
-	host := l.Addr().String()
+	const host = "localhost"
 	head := "POST /rt/paas HTTP/1.1\r\nHost: " + host + "\r\nContent-Type: " + typeOfResult + "\r\n"
 	body := string(unhex(t, theOpening))
 	for name, c := range map[string]struct {
 		text string
-		wait bool // until the server gives up
 		want []int
 	}{
-		"longer than it is":     {head + "Content-Length: 5000\r\n\r\n" + body, true, []int{400, 408}},
-		"shorter than it is":    {head + fmt.Sprintf("Content-Length: %d\r\n\r\n", len(body)-1) + body, false, []int{400, 504}},
-		"negative":              {head + "Content-Length: -1\r\n\r\n" + body, false, []int{400}},
-		"two lengths":           {head + "Content-Length: 1\r\nContent-Length: 2\r\n\r\n" + body, false, []int{400}},
-		"length and chunks":     {head + "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", false, []int{400}},
-		"chunk without end":     {head + "Transfer-Encoding: chunked\r\n\r\nFFFFFFFF\r\n" + strings.Repeat("x", 70000), false, []int{413, 400}},
-		"half a head":           {head, true, []int{0, 400, 408}},
-		"head of a megabyte":    {head + "X: " + strings.Repeat("x", 1<<20) + "\r\n\r\n", false, []int{431}},
-		"ten thousand headers":  {head + strings.Repeat("X: y\r\n", 10000) + "\r\n", false, []int{431}},
-		"a header with newline": {head + "X: a\n b\r\n\r\n", false, []int{400}},
-		"not HTTP":              {"\x16\x03\x01\x02\x00\x01\x00\x01\xFC\x03\x03\r\n\r\n", false, []int{400}},
+		"longer than it is":     {head + "Content-Length: 5000\r\n\r\n" + body, []int{400, 408}},
+		"shorter than it is":    {head + fmt.Sprintf("Content-Length: %d\r\n\r\n", len(body)-1) + body, []int{400, 504}},
+		"negative":              {head + "Content-Length: -1\r\n\r\n" + body, []int{400}},
+		"two lengths":           {head + "Content-Length: 1\r\nContent-Length: 2\r\n\r\n" + body, []int{400}},
+		"length and chunks":     {head + "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", []int{400}},
+		"chunk without end":     {head + "Transfer-Encoding: chunked\r\n\r\nFFFFFFFF\r\n" + strings.Repeat("x", 70000), []int{413, 400}},
+		"half a head":           {head, []int{0, 400, 408}},
+		"head of a megabyte":    {head + "X: " + strings.Repeat("x", 1<<20) + "\r\n\r\n", []int{431}},
+		"ten thousand headers":  {head + strings.Repeat("X: y\r\n", 10000) + "\r\n", []int{431}},
+		"a header with newline": {head + "X: a\n b\r\n\r\n", []int{400}},
+		"not HTTP":              {"\x16\x03\x01\x02\x00\x01\x00\x01\xFC\x03\x03\r\n\r\n", []int{400}},
 	} {
-		conn, err := net.Dial("tcp", host)
-		require.NoError(t, err)
-		require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
-		began := time.Now()
-		_, _ = conn.Write([]byte(c.text)) // it may be sent off before it has said all
-		status := 0
-		if w, err := http.ReadResponse(bufio.NewReader(conn), nil); err == nil {
-			status = w.StatusCode
-			_ = w.Body.Close()
-		}
-		require.Contains(t, c.want, status, name)
-		require.Less(t, time.Since(began), patience/2, name)
-		require.NoError(t, conn.Close())
-		require.Zero(t, s.Connections(), name)
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, l := piping(t)
+				conn, err := l.dial(t.Context())
+				require.NoError(t, err)
+				start := time.Now()
+				var client sync.WaitGroup
+				client.Go(func() { _, _ = io.WriteString(conn, c.text) }) // it may be sent off before it has said all
+				status := 0
+				if w, err := http.ReadResponse(bufio.NewReader(conn), nil); err == nil {
+					status = w.StatusCode
+					require.NoError(t, w.Body.Close())
+				}
+				require.NoError(t, conn.Close())
+				client.Wait()
+				require.Contains(t, c.want, status)
+				require.LessOrEqual(t, time.Since(start), ram.IdleTime)
+				require.Zero(t, s.Connections())
+			})
+		})
 	}
-	// A byte at a time: it is sent off, however much it goes on.
-	conn, err := net.Dial("tcp", host)
-	require.NoError(t, err)
-	defer conn.Close()
-	require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
-	_, err = conn.Write([]byte(head + "Content-Length: 60000\r\n\r\n"))
-	require.NoError(t, err)
-	began := time.Now()
-	for err == nil {
-		_, err = conn.Write([]byte{0xAB})
-		<-time.After(10 * time.Millisecond) // a slow client
-	}
-	require.Less(t, time.Since(began), patience/2)
-	require.NoError(t, (&ram.Agent{Card: &numbered{}}).Run(soon(t), "http://"+host+"/rt/paas"), "it serves others as before")
+	t.Run("a byte at a time", func(t *testing.T) { // it is sent off, however much it goes on
+		synctest.Test(t, func(t *testing.T) {
+			_, l := piping(t)
+			conn, err := l.dial(t.Context())
+			require.NoError(t, err)
+			var client sync.WaitGroup
+			client.Go(func() { _, _ = io.Copy(io.Discard, conn) })
+			start := time.Now()
+			_, err = io.WriteString(conn, head+"Content-Length: 60000\r\n\r\n")
+			require.NoError(t, err)
+			for err == nil {
+				_, err = conn.Write([]byte{0xAB})
+				<-time.After(10 * time.Millisecond) // a slow client
+			}
+			client.Wait()
+			require.NoError(t, conn.Close())
+			require.WithinRange(t, time.Now(), start.Add(ram.IdleTime), start.Add(ram.IdleTime+time.Second))
+			agent := &ram.Agent{Card: &numbered{}, Transport: l.transport(new(atomic.Int32))}
+			require.NoError(t, agent.Run(t.Context(), "http://"+host+"/rt/paas"), "it serves others as before")
+		})
+	})
 }
 
 // Whoever does not have the cookie of a connection cannot answer for its card, with

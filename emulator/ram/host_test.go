@@ -2,39 +2,14 @@ package ram_test
 
 import (
 	"context"
-	"net"
 	"net/http"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"hsmemu/emulator/ram"
 )
-
-// A service that takes its time is waited for also behind a server whose limits are those
-// of web pages: net/http ends a request when the time for reading it is over, although it
-// was read long ago.
-func TestServer_BehindShortLimits(t *testing.T) {
-	t.Parallel()
-	ended := make(chan error, 1)
-	s := &ram.Server{
-		Services: map[string]ram.Service{"paas": func(ctx context.Context, card *ram.Session) error {
-			<-time.After(600 * time.Millisecond) // longer than the server's limits
-			return hello(ctx, card)
-		}},
-		Ended: func(_ string, _ *ram.Session, err error) { ended <- err },
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	h := &http.Server{Handler: s, ReadTimeout: 200 * time.Millisecond, WriteTimeout: 300 * time.Millisecond}
-	go func() { _ = h.Serve(l) }()
-	defer func() { require.NoError(t, h.Close()) }()
-	defer func() { require.NoError(t, s.Close()) }()
-	require.NoError(t, (&ram.Agent{Card: &numbered{}}).Run(soon(t), "http://"+l.Addr().String()+"/rt/paas"))
-	require.NoError(t, <-ended)
-}
 
 // A session that ends, or gets another name, while a card is connected in it takes
 // nothing from the card: what it is in the midst of comes to its end. Another card does

@@ -75,11 +75,11 @@ type Server struct {
 }
 
 // NewHTTPServer is a server of HTTP with limits for a [Server]: clients that are
-// slow or long-winded are sent off.
+// slow or long-winded are sent off, and have time to read why.
 func NewHTTPServer(h http.Handler) *http.Server {
 	return &http.Server{
 		Handler: h, MaxHeaderBytes: 16 << 10,
-		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: IdleTime, WriteTimeout: IdleTime, IdleTimeout: IdleTime,
+		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: IdleTime, WriteTimeout: 2 * IdleTime, IdleTimeout: IdleTime,
 	}
 }
 
@@ -138,11 +138,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		status(w, http.StatusBadRequest)
 		return
 	}
-	// The times of the server are for its pages: reading has ended, and the answer may
-	// take as long as the client waits. Not every ResponseWriter has times.
-	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Time{})
-	_ = control.SetWriteDeadline(time.Now().Add(AnswerTime)) //nolint:forbidigo // the connection's clock is the system's
+	// The times of the server are for its pages. That for reading is over, and net/http
+	// has taken it away; the answer may take as long as the client waits. Not every
+	// ResponseWriter has times.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(AnswerTime)) //nolint:forbidigo // the connection's clock is the system's
 	if atr, err := ParseOpening(body); err == nil {
 		if c != nil && session != "" && !s.knows(session) {
 			status(w, http.StatusNotFound)

@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,7 +24,7 @@ import (
 var _ vsmartcard.Card = (*ram.Session)(nil)
 
 // patience is far more than anything takes that does not wait for a time-out.
-const patience = 20 * time.Second
+const patience = 2 * time.Minute
 
 const typeOfResult = "application/org.openscdp-content-mgt-response;version=1.0"
 
@@ -484,30 +483,4 @@ func TestSession_TheClientGoesAway(t *testing.T) {
 	cancel()
 	require.ErrorIs(t, s.end(t), ram.ErrLost)
 	client.Wait()
-}
-
-// A body that comes too slowly is not waited for, and nobody else waits either.
-func TestServer_SlowRequests(t *testing.T) {
-	t.Parallel()
-	s := &ram.Server{Services: map[string]ram.Service{"paas": hello}}
-	h := httptest.NewUnstartedServer(nil)
-	h.Config = ram.NewHTTPServer(s)
-	require.NotZero(t, h.Config.ReadHeaderTimeout)
-	h.Config.ReadTimeout, h.Config.ReadHeaderTimeout = 200*time.Millisecond, 200*time.Millisecond
-	h.Start()
-	defer h.Close()
-	for _, sent := range []string{
-		"POST /rt/pa",
-		"POST /rt/paas HTTP/1.1\r\nHost: x\r\nContent-Type: " + typeOfResult + "\r\nContent-Length: 28\r\n\r\n\xE8\x1A\xC0",
-	} {
-		conn, err := net.Dial("tcp", h.Listener.Addr().String())
-		require.NoError(t, err)
-		defer conn.Close()
-		require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
-		_, err = io.WriteString(conn, sent)
-		require.NoError(t, err)
-		_, err = io.Copy(io.Discard, conn)
-		require.NoError(t, err, "the server closes it")
-	}
-	require.Zero(t, s.Connections())
 }

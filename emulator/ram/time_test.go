@@ -3,9 +3,13 @@ package ram_test
 import (
 	"bytes"
 	"context"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -132,4 +136,148 @@ func TestAgent_StaysWithASlowServer(t *testing.T) {
 		require.NoError(t, a.Run(t.Context(), "http://localhost/rt/paas"))
 		require.Equal(t, "Hi", strings.Join(notices, ","))
 	})
+}
+
+// piped is a listener whose connections are pipes, so that a server of HTTP with all its
+// limits runs in a bubble of synctest, on the clock of that.
+type piped struct {
+	conns chan net.Conn
+	once  sync.Once
+	ended chan struct{}
+}
+
+func newPiped() *piped { return &piped{conns: make(chan net.Conn), ended: make(chan struct{})} }
+
+func (l *piped) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.ended:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *piped) Close() error {
+	l.once.Do(func() { close(l.ended) })
+	return nil
+}
+
+func (*piped) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }
+
+// dial is the client's end of a connection that has been accepted.
+func (l *piped) dial(ctx context.Context) (net.Conn, error) {
+	client, server := net.Pipe()
+	select {
+	case l.conns <- server:
+		return client, nil
+	case <-l.ended:
+		return nil, net.ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// transport is HTTP over such connections; dials counts them.
+func (l *piped) transport(dials *atomic.Int32) *http.Transport {
+	return &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		dials.Add(1)
+		return l.dial(ctx)
+	}}
+}
+
+// piping is a server whose connections are pipes.
+func piping(t *testing.T) (*ram.Server, *piped) {
+	t.Helper()
+	s := &ram.Server{Services: map[string]ram.Service{"paas": hello}}
+	l, h := newPiped(), ram.NewHTTPServer(s)
+	go func() { _ = h.Serve(l) }()
+	t.Cleanup(func() {
+		require.NoError(t, s.Close())
+		require.NoError(t, h.Close())
+		time.Sleep(time.Minute) // net/http lingers over a connection that it ends
+	})
+	return s, l
+}
+
+// A service that takes its time is waited for also behind a server whose limits are those
+// of web pages: net/http counts the time for an answer from when the request was read.
+func TestServer_BehindShortLimits(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ended := make(chan error, 1)
+		s := &ram.Server{
+			Services: map[string]ram.Service{"paas": func(ctx context.Context, card *ram.Session) error {
+				time.Sleep(ram.KeepAlive - time.Second) // longer than the server's limits, and one answer
+				return hello(ctx, card)
+			}},
+			Ended: func(_ string, _ *ram.Session, err error) { ended <- err },
+		}
+		l := newPiped()
+		h := &http.Server{Handler: s, ReadTimeout: 2 * time.Second, WriteTimeout: 3 * time.Second}
+		go func() { _ = h.Serve(l) }()
+		defer func() { require.NoError(t, h.Close()) }()
+		defer func() { require.NoError(t, s.Close()) }()
+		start := time.Now()
+		var dials atomic.Int32
+		require.NoError(t, (&ram.Agent{Card: &numbered{}, Transport: l.transport(&dials)}).Run(t.Context(), "http://localhost/rt/paas"))
+		require.NoError(t, <-ended)
+		require.Equal(t, ram.KeepAlive-time.Second, time.Since(start))
+		require.EqualValues(t, 1, dials.Load())
+	})
+}
+
+// A server that closes a connection while the card works is reached by a new one, as by
+// libcurl (PORTAL protocol, 2.3: a closed connection is simply reopened), and the card's
+// name there is in the cookie.
+func TestAgent_IdleConnectionIsClosed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ended := make(chan error, 1)
+		s := &ram.Server{
+			Services: map[string]ram.Service{"paas": func(ctx context.Context, card *ram.Session) error {
+				for range 3 {
+					if _, err := card.Transmit(ctx, []byte{0, 0x46, 0, 0}); err != nil {
+						return err
+					}
+				}
+				return nil
+			}},
+			Ended: func(_ string, _ *ram.Session, err error) { ended <- err },
+		}
+		l := newPiped()
+		h := ram.NewHTTPServer(s)
+		h.IdleTimeout = 5 * time.Second
+		go func() { _ = h.Serve(l) }()
+		defer func() { require.NoError(t, h.Close()) }()
+		defer func() { require.NoError(t, s.Close()) }()
+		card := &numbered{during: func(context.Context) { time.Sleep(30 * time.Second) }, answer: []byte{0x90, 0}}
+		var dials atomic.Int32
+		require.NoError(t, (&ram.Agent{Card: card, Transport: l.transport(&dials)}).Run(t.Context(), "http://localhost/rt/paas"))
+		require.NoError(t, <-ended)
+		require.EqualValues(t, 4, dials.Load())
+	})
+}
+
+// A head or a body that comes too slowly is not waited for.
+func TestServer_SlowRequests(t *testing.T) {
+	t.Parallel()
+	for sent, most := range map[string]time.Duration{
+		"POST /rt/pa": 10 * time.Second,
+		"POST /rt/paas HTTP/1.1\r\nHost: x\r\nContent-Type: " + typeOfResult + "\r\nContent-Length: 28\r\n\r\n\xE8\x1A\xC0": ram.IdleTime,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s, l := piping(t)
+			conn, err := l.dial(t.Context())
+			require.NoError(t, err)
+			defer conn.Close()
+			start := time.Now()
+			require.NoError(t, conn.SetDeadline(start.Add(time.Hour)))
+			_, err = io.WriteString(conn, sent)
+			require.NoError(t, err)
+			_, err = io.Copy(io.Discard, conn)
+			require.NoError(t, err, "the server closes it")
+			require.WithinRange(t, time.Now(), start.Add(most), start.Add(most+time.Second))
+			require.Zero(t, s.Connections())
+		})
+	}
 }
