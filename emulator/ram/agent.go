@@ -154,7 +154,10 @@ func (c *connection) run(ctx context.Context, body []byte) error {
 	}
 }
 
-// post sends one body and reads what comes back.
+// post sends one body and reads what comes back. A connection that the server has closed
+// meanwhile is replaced by a new one. If that crosses with the body, post fails: a result
+// has no number, so that one that is sent again could be taken for the answer to the next
+// request.
 func (c *connection) post(ctx context.Context, body []byte, patience time.Duration) (status int, answer []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()

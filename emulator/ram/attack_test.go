@@ -46,9 +46,8 @@ func TestServer_LyingRequests(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s, l := piping(t)
-				conn, err := l.dial(t.Context())
-				require.NoError(t, err)
+				s, l := pipes(t, hello)
+				conn := l.dial()
 				start := time.Now()
 				var client sync.WaitGroup
 				client.Go(func() { _, _ = io.WriteString(conn, c.text) }) // it may be sent off before it has said all
@@ -67,13 +66,12 @@ func TestServer_LyingRequests(t *testing.T) {
 	}
 	t.Run("a byte at a time", func(t *testing.T) { // it is sent off, however much it goes on
 		synctest.Test(t, func(t *testing.T) {
-			_, l := piping(t)
-			conn, err := l.dial(t.Context())
-			require.NoError(t, err)
+			_, l := pipes(t, hello)
+			conn := l.dial()
 			var client sync.WaitGroup
 			client.Go(func() { _, _ = io.Copy(io.Discard, conn) })
 			start := time.Now()
-			_, err = io.WriteString(conn, head+"Content-Length: 60000\r\n\r\n")
+			_, err := io.WriteString(conn, head+"Content-Length: 60000\r\n\r\n")
 			require.NoError(t, err)
 			for err == nil {
 				_, err = conn.Write([]byte{0xAB})

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -138,58 +137,47 @@ func TestAgent_StaysWithASlowServer(t *testing.T) {
 	})
 }
 
-// piped is a listener whose connections are pipes, so that a server of HTTP with all its
-// limits runs in a bubble of synctest, on the clock of that.
-type piped struct {
-	conns chan net.Conn
-	once  sync.Once
-	ended chan struct{}
-}
+// piped is a listener whose connections are pipes, the servers' ends of which it is sent,
+// so that a server of HTTP with all its limits runs in a bubble of synctest, on the clock
+// of that.
+type piped chan net.Conn
 
-func newPiped() *piped { return &piped{conns: make(chan net.Conn), ended: make(chan struct{})} }
-
-func (l *piped) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.conns:
+func (l piped) Accept() (net.Conn, error) {
+	if c, ok := <-l; ok {
 		return c, nil
-	case <-l.ended:
-		return nil, net.ErrClosed
 	}
+	return nil, net.ErrClosed
 }
 
-func (l *piped) Close() error {
-	l.once.Do(func() { close(l.ended) })
+func (l piped) Close() error {
+	close(l)
 	return nil
 }
 
-func (*piped) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }
+func (piped) Addr() net.Addr { return &net.TCPAddr{} }
 
 // dial is the client's end of a connection that has been accepted.
-func (l *piped) dial(ctx context.Context) (net.Conn, error) {
+func (l piped) dial() net.Conn {
 	client, server := net.Pipe()
-	select {
-	case l.conns <- server:
-		return client, nil
-	case <-l.ended:
-		return nil, net.ErrClosed
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
+	l <- server
+	return client
 }
 
 // transport is HTTP over such connections; dials counts them.
-func (l *piped) transport(dials *atomic.Int32) *http.Transport {
-	return &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+func (l piped) transport(dials *atomic.Int32) *http.Transport {
+	return &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
 		dials.Add(1)
-		return l.dial(ctx)
+		return l.dial(), nil
 	}}
 }
 
-// piping is a server whose connections are pipes.
-func piping(t *testing.T) (*ram.Server, *piped) {
+// pipes is a server of one service whose connections are pipes, and what the service
+// returned.
+func pipes(t *testing.T, service ram.Service) (*served, piped) {
 	t.Helper()
-	s := &ram.Server{Services: map[string]ram.Service{"paas": hello}}
-	l, h := newPiped(), ram.NewHTTPServer(s)
+	s := &served{Server: &ram.Server{Services: map[string]ram.Service{"paas": service}}, url: "http://localhost", ended: make(chan error, 1)}
+	s.Ended = func(_ string, _ *ram.Session, err error) { s.ended <- err }
+	l, h := make(piped), ram.NewHTTPServer(s)
 	go func() { _ = h.Serve(l) }()
 	t.Cleanup(func() {
 		require.NoError(t, s.Close())
@@ -212,7 +200,7 @@ func TestServer_BehindShortLimits(t *testing.T) {
 			}},
 			Ended: func(_ string, _ *ram.Session, err error) { ended <- err },
 		}
-		l := newPiped()
+		l := make(piped)
 		h := &http.Server{Handler: s, ReadTimeout: 2 * time.Second, WriteTimeout: 3 * time.Second}
 		go func() { _ = h.Serve(l) }()
 		defer func() { require.NoError(t, h.Close()) }()
@@ -244,7 +232,7 @@ func TestAgent_IdleConnectionIsClosed(t *testing.T) {
 			}},
 			Ended: func(_ string, _ *ram.Session, err error) { ended <- err },
 		}
-		l := newPiped()
+		l := make(piped)
 		h := ram.NewHTTPServer(s)
 		h.IdleTimeout = 5 * time.Second
 		go func() { _ = h.Serve(l) }()
@@ -266,13 +254,12 @@ func TestServer_SlowRequests(t *testing.T) {
 		"POST /rt/paas HTTP/1.1\r\nHost: x\r\nContent-Type: " + typeOfResult + "\r\nContent-Length: 28\r\n\r\n\xE8\x1A\xC0": ram.IdleTime,
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			s, l := piping(t)
-			conn, err := l.dial(t.Context())
-			require.NoError(t, err)
+			s, l := pipes(t, hello)
+			conn := l.dial()
 			defer conn.Close()
 			start := time.Now()
 			require.NoError(t, conn.SetDeadline(start.Add(time.Hour)))
-			_, err = io.WriteString(conn, sent)
+			_, err := io.WriteString(conn, sent)
 			require.NoError(t, err)
 			_, err = io.Copy(io.Discard, conn)
 			require.NoError(t, err, "the server closes it")
@@ -280,4 +267,36 @@ func TestServer_SlowRequests(t *testing.T) {
 			require.Zero(t, s.Connections())
 		})
 	}
+}
+
+// An agent that is ended while the card works tells the server, which need not wait
+// for a minute; and while it waits, the server notices.
+func TestAgent_Interrupted(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		s, l := pipes(t, func(ctx context.Context, card *ram.Session) error {
+			_, err := card.Transmit(ctx, []byte{0, 0x20, 0, 0x81})
+			return err
+		})
+		card := &numbered{during: func(ctx context.Context) {
+			cancel()
+			<-ctx.Done()
+		}}
+		a := &ram.Agent{Card: card, Transport: l.transport(new(atomic.Int32))}
+		require.ErrorIs(t, a.Run(ctx, s.url+"/rt/paas"), context.Canceled)
+		var closed *ram.ClosedError
+		require.ErrorAs(t, s.end(t), &closed)
+	})
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		s, l := pipes(t, func(ctx context.Context, _ *ram.Session) error {
+			cancel()
+			<-ctx.Done()
+			return context.Cause(ctx)
+		})
+		a := &ram.Agent{Card: &numbered{}, Transport: l.transport(new(atomic.Int32))}
+		require.ErrorIs(t, a.Run(ctx, s.url+"/rt/paas"), context.Canceled)
+		require.ErrorIs(t, s.end(t), ram.ErrLost)
+	})
 }
