@@ -128,6 +128,42 @@ func TestPINs(t *testing.T) {
 	status(client.PINStatus{State: client.Transport})
 }
 
+// foreign is a card that has another application, and keeps what it is sent.
+type foreign struct{ seen [][]byte }
+
+func (f *foreign) Transmit(_ context.Context, command []byte) ([]byte, error) {
+	f.seen = append(f.seen, bytes.Clone(command))
+	return []byte{0x6A, 0x82}, nil
+}
+
+// A card is unlocked for others, and a PIN goes to no other application than the one it
+// is for.
+func TestUnlock(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	c := initialised(t, "4.1", client.Setup{})
+	require.NoError(t, c.card.Reset())
+	require.NoError(t, c.Unlock(ctx, pin))
+	s, err := client.New(c.card).PINStatus(ctx, client.UserPIN)
+	require.NoError(t, err)
+	require.Equal(t, client.Verified, s.State)
+	err = c.Unlock(ctx, []byte("000000"))
+	left, known := client.TriesLeft(err)
+	require.True(t, known, err)
+	require.Equal(t, 2, left)
+	s, err = client.New(c.card).PINStatus(ctx, client.UserPIN)
+	require.NoError(t, err)
+	require.Equal(t, client.Ready, s.State, "the login before has ended")
+
+	err = shipped(t, "4.1").Unlock(ctx, pin)
+	require.ErrorIs(t, err, client.ErrNoPIN)
+	require.EqualError(t, err, "verify the user PIN: there is none: referenced data not found (6A88)")
+	other := &foreign{}
+	require.ErrorIs(t, client.New(other).Unlock(ctx, pin), client.ErrNoApplication)
+	require.Len(t, other.seen, 1)
+	require.NotContains(t, string(other.seen[0]), string(pin))
+}
+
 func TestFiles(t *testing.T) {
 	ctx := t.Context()
 	c := initialised(t, "3.5", client.Setup{})

@@ -86,15 +86,39 @@ func (c *Client) PINStatus(ctx context.Context, p PIN) (PINStatus, error) {
 	return PINStatus{}, fmt.Errorf("status of the %v: %w", p, sw)
 }
 
-// VerifyPIN presents a PIN once. A wrong one costs a try, see [TriesLeft].
+// ErrNoPIN says that a card does not have the PIN: it was not initialised, or without it.
+var ErrNoPIN = errors.New("there is none")
+
+// VerifyPIN presents a PIN once. A wrong one costs a try, see [TriesLeft]. Error:
+// ErrNoPIN.
 func (c *Client) VerifyPIN(ctx context.Context, p PIN, value []byte) error {
 	if len(value) == 0 {
 		return fmt.Errorf("verify the %v: %w", p, ErrNothing)
 	}
-	if _, err := c.Send(ctx, apdu.Command{INS: apdu.InsVerify, P2: byte(p), Data: value}); err != nil {
+	_, err := c.Send(ctx, apdu.Command{INS: apdu.InsVerify, P2: byte(p), Data: value})
+	if is(err, apdu.ReferenceNotFound) {
+		err = fmt.Errorf("%w: %w", ErrNoPIN, err)
+	}
+	if err != nil {
 		return fmt.Errorf("verify the %v: %w", p, err)
 	}
 	return nil
+}
+
+// ErrNoApplication says that a card does not have the application: it is no
+// SmartCard-HSM.
+var ErrNoApplication = errors.New("not a SmartCard-HSM")
+
+// Unlock selects the application, which ends a login, and presents the user PIN for
+// whoever uses the card after this client. No other application sees the PIN. Errors:
+// ErrNoApplication, and those of VerifyPIN.
+func (c *Client) Unlock(ctx context.Context, pin []byte) error {
+	if _, err := c.Select(ctx); errors.As(err, new(apdu.SW)) {
+		return fmt.Errorf("%w: %w", ErrNoApplication, err)
+	} else if err != nil {
+		return err
+	}
+	return c.VerifyPIN(ctx, UserPIN, pin)
 }
 
 // KeepLogin unbinds the login from the secure channel that it was made in:

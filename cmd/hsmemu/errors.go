@@ -13,6 +13,7 @@ import (
 	"hsmemu/emulator"
 	"hsmemu/emulator/capability"
 	"hsmemu/emulator/control"
+	"hsmemu/emulator/portal/cloudhsm"
 	"hsmemu/emulator/ram"
 	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/store"
@@ -76,6 +77,11 @@ var advices = []advice{
 	{is: ram.CodeURL, hint: "a portal's services have URLs as http://localhost:8080/rt/paas"},
 	{is: ram.CodeNotInTime, hint: "its log may have the reason"},
 	{is: ram.CodeAborted, hint: "its log may have the reason"},
+	{
+		is:   ram.NoticeError{Number: -1, Text: cloudhsm.TextFailed},
+		hint: "a portal says so at /rt/hsm of a card that is not registered there: log in with it at the portal's page first",
+	},
+	{is: client.ErrNoPIN, hint: "initialisation sets it, and erases the card: sc-hsm-tool --initialize"},
 	{is: web.ErrExposed, hint: "--console-open lets other machines reach it, and their users read what crosses the network"},
 	{is: capability.ErrOwnService, hint: "`hsmemu run --vpcd HOST:PORT` reaches a virtual reader of that service; `hsmemu apdu` needs none"},
 	{is: vsmartcard.ErrNoReader, hint: "is pcscd running, with the vpcd driver configured for this port?"},

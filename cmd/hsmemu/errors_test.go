@@ -17,6 +17,7 @@ import (
 	"hsmemu/emulator"
 	"hsmemu/emulator/capability"
 	"hsmemu/emulator/control"
+	"hsmemu/emulator/portal/cloudhsm"
 	"hsmemu/emulator/ram"
 	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/store"
@@ -67,7 +68,12 @@ func TestExplained(t *testing.T) {
 		{client.ErrIncomplete, "it is not complete", "sc-hsm-tool --import-dkek-share FILE"},
 		{cvc.ErrNoRequest, "there is no request for it", "the request is in EF CExx from generation until a certificate replaces it"},
 		{fmt.Errorf("connect: %w", &ram.Error{Code: ram.CodeURL}), "connect: there is no service at this URL", "a portal's services have URLs as http://localhost:8080/rt/paas"},
-		{&ram.Error{Code: ram.CodeURL, Noticed: true}, "the server ended it with notice -10", ""},
+		{ram.NoticeError{Number: -10, Text: "no"}, "the server ended it with notice -10", ""},
+		{
+			fmt.Errorf("connect: %w", ram.NoticeError{Number: -1, Text: cloudhsm.TextFailed}), "connect: the server ended it with notice -1",
+			"a portal says so at /rt/hsm of a card that is not registered there: log in with it at the portal's page first",
+		},
+		{fmt.Errorf("verify the user PIN: %w", client.ErrNoPIN), "verify the user PIN: there is none", "initialisation sets it, and erases the card: sc-hsm-tool --initialize"},
 		{&ram.Error{Code: ram.CodeNotInTime}, "the server sent no request in its time", "its log may have the reason"},
 		{&ram.Error{Code: ram.CodeAborted}, "the server gave up", "its log may have the reason"},
 		{fmt.Errorf("listen for browsers at :80: %w", web.ErrExposed), "listen for browsers at :80: address is not a loopback one", "--console-open lets other machines reach it, and their users read what crosses the network"},

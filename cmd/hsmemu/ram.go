@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"hsmemu/applet/apdu"
 	"hsmemu/applet/client"
 	"hsmemu/cmd/hsmemu/commandline"
 	"hsmemu/emulator/control"
@@ -107,23 +106,20 @@ func (a *app) power(ctx context.Context, card, reader string) (powered, error) {
 	return powered{c, fmt.Sprintf("reader %q", c.Reader), func() error { return c.Close(ctx, pcscd.Unpower) }}, nil
 }
 
-// presentPIN selects the application and presents the user PIN to it; a card that
-// does not have the application is told of, and no more.
+// presentPIN presents the user PIN; a card that is no SmartCard-HSM is told of, and no
+// more.
 func (a *app) presentPIN(ctx context.Context, p powered, file string) error {
 	pin, err := a.secret("user PIN", file, "HSMEMU_PIN")
 	if err != nil {
 		return err
 	}
 	defer clear(pin)
-	c := client.New(p)
-	if _, err := c.Select(ctx); err != nil {
-		if errors.As(err, new(apdu.SW)) {
-			fmt.Fprintf(a.err, "hsmemu: %s: not a SmartCard-HSM, no PIN presented\n", p.what)
-			return nil
-		}
-		return err
+	err = client.New(p).Unlock(ctx, pin)
+	if errors.Is(err, client.ErrNoApplication) {
+		fmt.Fprintf(a.err, "hsmemu: %s: %v, no PIN presented\n", p.what, client.ErrNoApplication)
+		return nil
 	}
-	return c.VerifyPIN(ctx, client.UserPIN, pin)
+	return err
 }
 
 // tell prints what a server has to say, as ram-client does; every line begins with

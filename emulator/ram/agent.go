@@ -202,10 +202,10 @@ func (c *connection) carryOut(ctx context.Context, request Request) (result Resu
 				c.Notice(n)
 			}
 			if Code(n.Number) == CodeCard {
-				return result, false, &Error{Code: CodeCard, Noticed: true}
+				return result, false, NoticeError(n)
 			}
 			if n.Number < 0 {
-				return result, true, &Error{Code: Code(n.Number), Noticed: true}
+				return result, true, NoticeError(n)
 			}
 			continue
 		}

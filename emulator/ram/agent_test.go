@@ -137,14 +137,16 @@ func TestAgent_Codes(t *testing.T) {
 			t.Parallel()
 			at, got := script(t, c.steps...)
 			err := (&ram.Agent{Card: &numbered{fails: c.fails}}).Run(soon(t), at)
-			if c.code == 0 {
+			switch noticed := (ram.NoticeError{}); {
+			case c.code == 0:
 				require.NoError(t, err)
-			} else {
-				var e *ram.Error
-				require.ErrorAs(t, err, &e)
-				require.Equal(t, c.code, e.Code)
+			case errors.As(err, &noticed):
+				require.Equal(t, ram.NoticeError{Number: int(c.code), Text: "no"}, noticed)
 				require.EqualError(t, err, c.words)
-				require.Equal(t, !e.Noticed, errors.Is(err, c.code))
+				require.NotErrorIs(t, err, c.code)
+			default:
+				require.ErrorIs(t, err, c.code)
+				require.EqualError(t, err, c.words)
 			}
 			var want []string
 			for _, w := range c.got {

@@ -136,37 +136,35 @@ func (c Code) ClientText() string {
 	return fmt.Sprintf("Error %d", int(c))
 }
 
-// Error is how an [Agent] ended, other than well. It wraps its Code.
+// Error is how an [Agent] ended, other than well and by a [NoticeError]. It wraps its Code.
 type Error struct {
 	// Code is that of ram-client in the same situation.
 	Code Code
-	// Noticed is set where the server chose the code, as the number of a notice: then
-	// the meaning that ram-client has for it does not hold.
-	Noticed bool
 	// Err says more, or is nil.
 	Err error
 }
 
 // Error says how it ended, and why, where that is known.
 func (e *Error) Error() string {
-	words := e.Code.Error()
-	if e.Noticed {
-		words = fmt.Sprintf("the server ended it with notice %d", int(e.Code))
-	}
 	if e.Err == nil {
-		return words
+		return e.Code.Error()
 	}
-	return words + ": " + e.Err.Error()
+	return e.Code.Error() + ": " + e.Err.Error()
 }
 
 // Unwrap returns the code, and what says more.
 func (e *Error) Unwrap() []error {
-	var all []error
-	if !e.Noticed {
-		all = append(all, e.Code)
+	if e.Err == nil {
+		return []error{e.Code}
 	}
-	if e.Err != nil {
-		all = append(all, e.Err)
-	}
-	return all
+	return []error{e.Code, e.Err}
+}
+
+// NoticeError is the last notice of a server that ended the connection by it. Its number
+// is what ram-client exits with, whose meanings for numbers do not hold there.
+type NoticeError Notice
+
+// Error tells the number. The text has been shown.
+func (e NoticeError) Error() string {
+	return fmt.Sprintf("the server ended it with notice %d", e.Number)
 }

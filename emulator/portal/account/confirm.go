@@ -51,7 +51,7 @@ func (a *Accounts) Confirm(ctx context.Context, email, entered string, then func
 	if err != nil {
 		return err
 	}
-	secret, wrong := ParseCode(entered)
+	secret, wrong := parseCode(entered)
 	err = a.store.Write(ctx, func(tx *records.Tx) error {
 		c, err := waiting(tx, purposeConfirm, address)
 		if err != nil {

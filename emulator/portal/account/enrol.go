@@ -124,8 +124,8 @@ func newCode(rand io.Reader) (string, error) {
 	}
 }
 
-// ParseCode reads a code as a person enters it, perhaps with spaces. Error: ErrCode.
-func ParseCode(text string) (string, error) {
+// parseCode reads a code as a person enters it, perhaps with spaces. Error: ErrCode.
+func parseCode(text string) (string, error) {
 	code := strings.Join(strings.Fields(text), "")
 	if len(code) != codeLen {
 		return "", ErrCode
@@ -243,7 +243,7 @@ without the code nothing happens.
 // an address without account where nobody enrols himself, and ErrOtherKey and
 // ErrTaken for a token that was registered by another meanwhile.
 func (a *Accounts) Activate(ctx context.Context, cookie, entered string) (s Session, err error) {
-	secret, wrong := ParseCode(entered)
+	secret, wrong := parseCode(entered)
 	err = a.store.Write(ctx, func(tx *records.Tx) error {
 		if s, err = registering(tx, cookie); err != nil {
 			return err

@@ -136,8 +136,8 @@ func (s *site) one(ctx context.Context, tr http.RoundTripper, c *chiptest.Card, 
 	}
 	err = (&ram.Agent{Card: c, Transport: tr}).Run(ctx, s.url+"/rt/paas/"+account.RAMID(cookie))
 	if loggedOut {
-		var ended *ram.Error
-		if !errors.As(err, &ended) || ended.Code != -1 {
+		var ended ram.NoticeError
+		if !errors.As(err, &ended) || ended.Number != -1 {
 			return fmt.Errorf("card %s: %w, in place of a refusal", c.Name, err)
 		}
 		return nil

@@ -126,6 +126,9 @@ const (
 	deliverMax = 100
 	// sendTries is how often a mail is tried: the last time after some two days.
 	sendTries = 12
+	// failedMax is how much of the reason for a failure is kept, in bytes. It is a mail
+	// server that words it.
+	failedMax = 1024
 )
 
 // Deliver sends the mails that are due, one after the other, and returns how many
@@ -166,7 +169,9 @@ func (m Mail) tried(tx *records.Tx, failed error) error {
 		return err
 	}
 	var tries int
-	if err := tx.QueryRow("UPDATE mails SET tries = tries + 1, failed = ? WHERE id = ? RETURNING tries", failed.Error(), m.ID).Scan(&tries); err != nil {
+	why := failed.Error()
+	why = strings.ToValidUTF8(why[:min(len(why), failedMax)], "")
+	if err := tx.QueryRow("UPDATE mails SET tries = tries + 1, failed = ? WHERE id = ? RETURNING tries", why, m.ID).Scan(&tries); err != nil {
 		return err
 	}
 	var due any = now.Add(time.Minute << tries).Unix()

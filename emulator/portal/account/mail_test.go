@@ -140,6 +140,7 @@ func TestDeliver(t *testing.T) {
 	require.Empty(t, box[1].Failed)
 
 	require.NoError(t, queue(t, s, account.Mail{To: "a@example.org", Subject: "once more"}))
+	full.Msg += strings.Repeat("ä", 1<<20)
 	for range 12 {
 		to.answers = []error{full}
 		deliver(0)
@@ -148,6 +149,9 @@ func TestDeliver(t *testing.T) {
 	sent := len(to.took)
 	deliver(0)
 	require.Len(t, to.took, sent, "given up")
+	box, err = s.Outbox(t.Context(), admin.Actor(), 1)
+	require.NoError(t, err)
+	require.Len(t, box[0].Failed, 1023, "cut between two characters")
 	_, err = s.Outbox(t.Context(), other.Actor(), 2)
 	require.ErrorIs(t, err, account.ErrForbidden)
 }

@@ -144,7 +144,11 @@ func NewRoot(rand io.Reader, r Root) (Authority, error) {
 	if err != nil {
 		return Authority{}, fmt.Errorf("make a root: %w", err)
 	}
-	return stored(der, nil, key)
+	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return Authority{}, err
+	}
+	return Authority{Certificate: der, Key: secret}, nil
 }
 
 // authorityTemplate is the certificate of an authority before it is signed.
@@ -162,14 +166,6 @@ func authorityTemplate(rand io.Reader, name Name, from, to time.Time, pathLength
 		BasicConstraintsValid: true, IsCA: true, MaxPathLen: pathLength, MaxPathLenZero: pathLength == 0,
 		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}, nil
-}
-
-func stored(der []byte, chain [][]byte, key crypto.Signer) (Authority, error) {
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return Authority{}, err
-	}
-	return Authority{Certificate: der, Chain: chain, Key: secret}, nil
 }
 
 // newSerial draws a serial number of 8 bytes whose top bit is clear, as the vendor's
@@ -263,33 +259,4 @@ func (i *Issuer) Bundle() [][]byte {
 		all = append(all, bytes.Clone(c.Raw))
 	}
 	return all
-}
-
-// Sub is what an authority below another is made of.
-type Sub struct {
-	// Subject is its distinguished name.
-	Subject string
-	Kind    Kind
-	At      time.Time
-	// CRL are the URLs of the revocation list of the authority above.
-	CRL []string
-}
-
-// NewSub makes an authority with a key of its own below this one, by the profile
-// SubCA: that of a trust center. Errors: ErrName, ErrPathLength, ErrTime, ErrKey, and
-// those of rand and of the signer.
-func (i *Issuer) NewSub(rand io.Reader, s Sub) (Authority, error) {
-	name, err := ParseName(s.Subject)
-	if err != nil {
-		return Authority{}, fmt.Errorf("make an authority: %w", err)
-	}
-	key, err := s.Kind.generate()
-	if err != nil {
-		return Authority{}, fmt.Errorf("make an authority: %w", err)
-	}
-	c, err := i.certify(rand, certificate{profile: profiles[0], name: name, key: key.Public(), at: s.At, crl: s.CRL})
-	if err != nil {
-		return Authority{}, fmt.Errorf("make an authority: %w", err)
-	}
-	return stored(c.Raw, i.Bundle(), key)
 }

@@ -32,8 +32,8 @@ type Request struct {
 // Key is the public key: an *rsa.PublicKey or an *ecdsa.PublicKey.
 func (r Request) Key() crypto.PublicKey { return r.key }
 
-// RequestMax is the longest request that is read, in bytes.
-const RequestMax = 16 << 10
+// requestMax is the longest request that is read, in bytes.
+const requestMax = 16 << 10
 
 // The keys that are accepted: RSA from rsaMin to rsaMax bits, with an exponent of at
 // least 65537, and the curves that crypto/x509 knows, from 256 bits on. Brainpool's
@@ -85,8 +85,8 @@ func accept(key crypto.PublicKey) error {
 // ParsePKCS10 reads a request in DER or PEM and verifies its signature. Errors:
 // ErrSyntax, ErrKey, ErrAlgorithm, ErrSignature.
 func ParsePKCS10(b []byte) (Request, error) {
-	if len(b) > RequestMax {
-		return Request{}, fmt.Errorf("%w: more than %d bytes", ErrSyntax, RequestMax)
+	if len(b) > requestMax {
+		return Request{}, fmt.Errorf("%w: more than %d bytes", ErrSyntax, requestMax)
 	}
 	if block, _ := pem.Decode(b); block != nil {
 		if block.Type != "CERTIFICATE REQUEST" && block.Type != "NEW CERTIFICATE REQUEST" {
@@ -146,8 +146,8 @@ func foreignCurve(b []byte) bool {
 // was made in that device and is there (CVC-33). Errors: ErrSyntax, ErrKey,
 // ErrAlgorithm, ErrSignature, ErrDevice.
 func ParseCard(request, device []byte, roots cvc.Roots) (Request, error) {
-	if len(request) > RequestMax || len(device) > RequestMax {
-		return Request{}, fmt.Errorf("%w: more than %d bytes", ErrSyntax, RequestMax)
+	if len(request) > requestMax || len(device) > requestMax {
+		return Request{}, fmt.Errorf("%w: more than %d bytes", ErrSyntax, requestMax)
 	}
 	a, err := cvc.Attest(request, device, roots)
 	if err != nil {

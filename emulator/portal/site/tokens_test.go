@@ -217,6 +217,11 @@ func TestCenterTokens(t *testing.T) {
 	require.NoError(t, p.grant("manager@example.org", "Operator", made.Data.Center))
 	manager.call(http.StatusOK, "POST", at+"/authenticate", choice, &now)
 	require.Equal(t, "authenticate", now.Awaits)
+	// Whoever cancels, cancels what the own session awaits.
+	stranger.call(http.StatusForbidden, "POST", at+"/cancel", object{}, nil)
+	officer.call(http.StatusOK, "POST", at+"/cancel", object{}, nil)
+	manager.call(http.StatusOK, "GET", at, nil, &now)
+	require.Equal(t, "authenticate", now.Awaits)
 	// A card whose key is not registered, and one whose PIN was not presented.
 	said, err = p.connect(card(t, "DENK0000004", "4.1"), now.RAMURL)
 	require.Error(t, err)

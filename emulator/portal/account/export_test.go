@@ -1,0 +1,4 @@
+package account
+
+// ParseCode is what reads codes that people enter.
+var ParseCode = parseCode

@@ -1,0 +1,4 @@
+package pki
+
+// RequestMax is the longest request that is read.
+const RequestMax = requestMax
