@@ -1,15 +1,11 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"regexp"
 	"runtime"
-	"slices"
 	"strings"
 	"time"
 
@@ -73,31 +69,26 @@ func newConformClientCommand(a *app) *cobra.Command {
 
 func (c *audition) run(ctx context.Context) error {
 	all := conform.Situations()
-	o := conform.Audition{Program: version(), Clock: c.outside.Clock}
-	var err error
-	switch {
-	case !slices.Contains(conform.Formats(), c.report):
-		return commandline.Usage(fmt.Errorf("--report %q: it is one of %s", c.report, strings.Join(conform.Formats(), ", ")))
-	case c.limit <= 0:
-		return commandline.Usage(errors.New("--timeout is more than no time"))
-	case c.situations != "":
-		if o.Only, err = regexp.Compile(c.situations); err != nil {
-			return commandline.Usage(fmt.Errorf("--situations: %w", err))
-		}
-		if !slices.ContainsFunc(all, func(s conform.Situation) bool { return o.Only.MatchString(s.ID) }) {
-			return commandline.Usage(fmt.Errorf("--situations %s: none is called so", c.situations))
-		}
+	var situations []listed
+	for _, s := range all {
+		situations = append(situations, listed{s.ID, fmt.Sprintf("%-14s %s", s.ID, s.Says)})
+	}
+	err := oneOf("--report", c.report, conform.Formats())
+	if err == nil && c.firmware != "" {
+		err = oneOf("--firmware", c.firmware, applet.Firmwares())
+	}
+	if err == nil && c.limit <= 0 {
+		err = commandline.Usage(errors.New("--timeout is more than no time"))
+	}
+	if err != nil {
+		return err
+	}
+	only, err := chosen("--situations", c.situations, "none", situations)
+	if err != nil {
+		return err
 	}
 	if c.list {
-		for _, s := range all {
-			if o.Only != nil && !o.Only.MatchString(s.ID) {
-				continue
-			}
-			if _, err := fmt.Fprintf(c.out, "%-14s %s\n", s.ID, s.Says); err != nil {
-				return err
-			}
-		}
-		return nil
+		return c.print(only, situations)
 	}
 	if err := capability.Check("conform client", runtime.GOOS); err != nil {
 		return err
@@ -105,28 +96,17 @@ func (c *audition) run(ctx context.Context) error {
 	if err := program.Find(c.args[0]); err != nil {
 		return c.notStarted(err, "")
 	}
-	o.Target, o.Firmware = "program "+filepath.Base(c.args[0]), cmp.Or(c.firmware, applet.DefaultFirmware)
-	if _, known := applet.ProfileOf(o.Firmware); !known {
-		return commandline.Usage(fmt.Errorf("--firmware %q: it is one of %s", c.firmware, firmwareList()))
-	}
 	if err := c.writable(); err != nil {
 		return err
 	}
-	report, err := conform.JudgeProgram(ctx, all, c.play, o)
+	of := trial.Trial{
+		World: c.outside, Firmware: c.firmware, Limit: c.limit, Args: c.args, Env: os.Environ(), Out: c.err,
+		Folders: []string{c.env("XDG_RUNTIME_DIR"), os.TempDir()},
+		Begin:   func(s conform.Situation) { fmt.Fprintf(c.err, "hsmemu: situation %s\n", s.ID) },
+	}
+	report, err := of.Judge(ctx, all, conform.Audition{Program: version(), Only: only})
 	if errors.Is(err, conform.ErrUnstarted) {
 		return c.notStarted(err, "")
 	}
 	return c.tell(report, err)
-}
-
-// play runs the program in a situation; what it prints comes behind the name of that.
-func (c *audition) play(ctx context.Context, s conform.Situation) (conform.Run, error) {
-	l, socket, remove, err := c.socketFor(socketFlags{})
-	if err != nil {
-		return conform.Run{}, err
-	}
-	fmt.Fprintf(c.err, "hsmemu: situation %s\n", s.ID)
-	of := trial.Trial{World: c.outside, Firmware: c.firmware, Limit: c.limit, Args: c.args, Env: os.Environ(), Out: c.err}
-	run, err := of.Play(ctx, s, l, socket)
-	return run, errors.Join(err, remove())
 }

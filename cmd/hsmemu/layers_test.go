@@ -106,7 +106,7 @@ var layers = map[string]layer{
 	"emulator/conform":     {imports: []string{"applet/apdu", "applet/client", "applet/tlv", "applet/cvc", "applet/pkcs15", "applet/sm", "keystore/curve", "pinstate", "vsmartcard"}},
 
 	"emulator/conform/trial": {imports: []string{
-		"emulator", "emulator/chip", "emulator/conform", "emulator/control", "emulator/program", "emulator/statedir", "emulator/view", "keystore", "pinstate", "vsmartcard", "vsmartcard/pcscd",
+		"applet", "emulator", "emulator/chip", "emulator/conform", "emulator/control", "emulator/program", "emulator/statedir", "emulator/view", "keystore", "pinstate", "vsmartcard", "vsmartcard/pcscd",
 	}},
 	"emulator/program": {},
 

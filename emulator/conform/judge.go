@@ -45,8 +45,9 @@ type Options struct {
 	// Destructive plays rules that cost something on somebody's card.
 	Destructive bool
 	// Confirm is asked before a rule is played that costs something on somebody's
-	// card, with what all of them cost at most. Its error ends the run.
-	Confirm func(s Statement, p Plan, most Costs) error
+	// card, with what all of them cost at most. It gives the serial number of the card
+	// that may be used so: any other than that of this one ends the run, as its error does.
+	Confirm func(s Statement, p Plan, most Costs) (serial string, err error)
 	// KeepSOTries is how many tries of the SO-PIN of somebody's card have to be left,
 	// at least 1.
 	KeepSOTries int
@@ -128,9 +129,15 @@ type Result struct {
 
 // Judge plays a library on a target. The report is of what was judged, also beside an
 // error: *GoneError if the target gives no answer before anything could be judged;
-// that of a card of another kind; the context's, if it ended.
-func Judge(ctx context.Context, l Library, t Target, o Options) (Report, error) {
-	r := Report{Schema: Schema, Program: o.Program, Target: t.Name, Seed: o.Seed}
+// that of a card of another kind; *SerialError; the context's, if it ended. Where there
+// are no results it names the target.
+func Judge(ctx context.Context, l Library, t Target, o Options) (r Report, err error) {
+	r = Report{Schema: Schema, Program: o.Program, Target: t.Name, Seed: o.Seed}
+	defer func() {
+		if err != nil && r.Results == nil {
+			err = fmt.Errorf("judge %s: %w", t.Name, err)
+		}
+	}()
 	timed := o.Seed == nil && o.Clock != nil
 	if timed {
 		r.Started = new(o.Clock().UTC())
@@ -138,7 +145,6 @@ func Judge(ctx context.Context, l Library, t Target, o Options) (Report, error) 
 	o.KeepSOTries = max(o.KeepSOTries, 1)
 	patient, stop := patience(ctx)
 	defer stop()
-	var err error
 	if r.Statement, r.Conflicts, err = state(patient, t); err != nil {
 		return r, err
 	}
@@ -157,8 +163,12 @@ func Judge(ctx context.Context, l Library, t Target, o Options) (Report, error) 
 		if o.Confirm == nil {
 			return r, errUnconfirmed
 		}
-		if err := o.Confirm(r.Statement, r.Plan, most); err != nil {
+		serial, err := o.Confirm(r.Statement, r.Plan, most)
+		if err != nil {
 			return r, err
+		}
+		if serial == "" || serial != r.Statement.Serial {
+			return r, &SerialError{r.Statement.Serial, serial}
 		}
 	}
 	b := bench{ctx: ctx, patient: patient, target: t, options: o, statement: r.Statement, most: most, usual: l.usual, found: r.Statement.Counters}
@@ -177,6 +187,12 @@ func Judge(ctx context.Context, l Library, t Target, o Options) (Report, error) 
 	}
 	return r, ctx.Err()
 }
+
+// SerialError says that another card was meant than the one that is there.
+type SerialError struct{ Is, Named string }
+
+// Error has both serial numbers.
+func (e *SerialError) Error() string { return fmt.Sprintf("the card is %q, not %q", e.Is, e.Named) }
 
 var errUnconfirmed = errors.New("the rules cost something, and nobody was asked")
 

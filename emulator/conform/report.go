@@ -53,6 +53,18 @@ func (r Report) Passed() bool {
 	return r.Judged() > 0 && r.Unexpected() == 0 && len(r.Conflicts) == 0 && len(r.Stale) == 0 && len(r.left()) == 0 && r.Stopped == "" && !r.Interrupted
 }
 
+// Err says in a line why the target has not passed; nil if it has.
+func (r Report) Err() error {
+	if r.Passed() {
+		return nil
+	}
+	outcome := "does not conform"
+	if r.Judged() == 0 && len(r.Conflicts) == 0 {
+		outcome = "was not judged"
+	}
+	return fmt.Errorf("%s %s: %s", r.Target, outcome, strings.Join(append(r.Remarks(), r.Summary()), "; "))
+}
+
 // left is what rules may have left on somebody's card.
 func (r Report) left() (all []string) {
 	for _, one := range r.Results {

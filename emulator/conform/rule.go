@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	"os"
 	"path"
 	"regexp"
 	"slices"
@@ -242,6 +243,19 @@ func Rules(further ...fs.FS) (Library, error) {
 		return Library{}, err
 	}
 	return LoadRules(append([]fs.FS{sub}, further...)...)
+}
+
+// RulesIn is Rules with folders named by their paths. Errors: also that one has no rules.
+func RulesIn(dirs ...string) (Library, error) {
+	var folders []fs.FS
+	for _, dir := range dirs {
+		folder := os.DirFS(dir)
+		if files, err := fs.Glob(folder, "*.txt"); err != nil || len(files) == 0 {
+			return Library{}, fmt.Errorf("no files *.txt in %s", dir)
+		}
+		folders = append(folders, folder)
+	}
+	return Rules(folders...)
 }
 
 // LoadRules reads the rules of all files NAME.txt of folders. Setups of one are known

@@ -114,6 +114,21 @@ func TestParseRules_Errors(t *testing.T) {
 	require.Equal(t, 2, strings.Count(err.Error(), "neither rule"), "files of all folders")
 }
 
+// Folders of one's own have rules in them, which come behind those of the library.
+func TestRulesIn(t *testing.T) {
+	t.Parallel()
+	mine := t.TempDir()
+	_, err := conform.RulesIn(mine)
+	require.EqualError(t, err, "no files *.txt in "+mine)
+	_, err = conform.RulesIn(filepath.Join(mine, "absent"))
+	require.EqualError(t, err, "no files *.txt in "+filepath.Join(mine, "absent"))
+	require.NoError(t, os.WriteFile(filepath.Join(mine, "own.txt"), []byte(heading+" costs all data\n setup operational\nsteps\n 00 => 6700\n"), 0o600))
+	l, err := conform.RulesIn(mine)
+	require.NoError(t, err)
+	require.Len(t, l.Rules, len(library(t).Rules)+1)
+	require.Equal(t, "X-R1", l.Rules[len(l.Rules)-1].ID)
+}
+
 // What a rule file says arrives, and its scenarios know in which line they stand.
 func TestParseRules(t *testing.T) {
 	t.Parallel()

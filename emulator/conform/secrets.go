@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 
@@ -72,18 +73,35 @@ const (
 	testSOPIN = "57621880"
 )
 
-// TestSecrets are the variables of a card that gets the secrets of tests, for
-// [Options]. Of a card in a reader none is guessed: it gets the user PIN alone, and
-// that only where all its data may be lost.
-func TestSecrets(inReader, destructive bool) (v Vars, pinIsNew bool) {
-	v = Vars{}
-	if !inReader || destructive {
-		v["pin"] = []byte(testPIN)
+// TakeSecrets sets Vars and PINIsNew: to what pin and soPIN give, the SO-PIN in
+// hexadecimal digits, and where one of them is nil to what cards get in tests. Of a card
+// in a reader none is guessed: it gets the user PIN alone, and that only where all its data
+// may be lost. Errors: those of pin and soPIN, ErrSOPIN.
+func (o *Options) TakeSecrets(inReader bool, pin, soPIN func() ([]byte, error)) (err error) {
+	o.Vars, o.PINIsNew = Vars{}, inReader && pin == nil
+	if !inReader || o.Destructive {
+		o.Vars["pin"] = []byte(testPIN)
 	}
 	if !inReader {
-		v["so-pin"] = []byte(testSOPIN)
+		o.Vars["so-pin"] = []byte(testSOPIN)
 	}
-	return v, inReader
+	if pin != nil {
+		if o.Vars["pin"], err = pin(); err != nil {
+			return err
+		}
+	}
+	if soPIN == nil {
+		return nil
+	}
+	text, err := soPIN()
+	if err != nil {
+		return err
+	}
+	defer clear(text)
+	if o.Vars["so-pin"], err = ParseSOPIN(text); err != nil {
+		return fmt.Errorf("read SO-PIN: %w", err)
+	}
+	return nil
 }
 
 // ErrSOPIN says that something is no SO-PIN in hexadecimal digits.

@@ -2,6 +2,7 @@ package conform_test
 
 import (
 	"encoding/hex"
+	"errors"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -9,23 +10,51 @@ import (
 	"hsmemu/emulator/conform"
 )
 
-// Of a card in a reader no secret is guessed.
-func TestTestSecrets(t *testing.T) {
+// What is given is taken, and of a card in a reader no secret is guessed.
+func TestOptions_TakeSecrets(t *testing.T) {
 	t.Parallel()
-	pin, so := []byte("648219"), []byte("57621880")
-	require.Equal(t, "3537363231383830", hex.EncodeToString(so), "the SO-PIN of everybody's documentation")
+	pin, so := "648219", "57621880"
+	require.Equal(t, "3537363231383830", hex.EncodeToString([]byte(so)), "the SO-PIN of everybody's documentation")
 	for _, c := range []struct {
-		inReader, destructive, isNew bool
-		want                         conform.Vars
+		inReader, destructive bool
+		givenPIN, givenSO     string
+		wantPIN, wantSO       string // empty for none
+		isNew                 bool
 	}{
-		{want: conform.Vars{"pin": pin, "so-pin": so}},
-		{inReader: true, isNew: true, want: conform.Vars{}},
-		{inReader: true, destructive: true, isNew: true, want: conform.Vars{"pin": pin}},
+		{wantPIN: pin, wantSO: so},
+		{destructive: true, wantPIN: pin, wantSO: so},
+		{givenPIN: "1234567", wantPIN: "1234567", wantSO: so},
+		{givenSO: "3132333435363738", wantPIN: pin, wantSO: "12345678"},
+		{inReader: true, isNew: true},
+		{inReader: true, destructive: true, isNew: true, wantPIN: pin},
+		{inReader: true, givenPIN: "1234567", wantPIN: "1234567"},
+		{inReader: true, givenSO: "3132333435363738", isNew: true, wantSO: "12345678"},
 	} {
-		vars, isNew := conform.TestSecrets(c.inReader, c.destructive)
-		require.Equal(t, c.want, vars)
-		require.Equal(t, c.isNew, isNew)
+		give := func(text string) func() ([]byte, error) {
+			if text == "" {
+				return nil
+			}
+			return func() ([]byte, error) { return []byte(text), nil }
+		}
+		o := conform.Options{Destructive: c.destructive}
+		require.NoError(t, o.TakeSecrets(c.inReader, give(c.givenPIN), give(c.givenSO)))
+		want := conform.Vars{}
+		for name, value := range map[string]string{"pin": c.wantPIN, "so-pin": c.wantSO} {
+			if value != "" {
+				want[name] = []byte(value)
+			}
+		}
+		require.Equal(t, want, o.Vars, "%+v", c)
+		require.Equal(t, c.isNew, o.PINIsNew, "%+v", c)
 	}
+	var o conform.Options
+	err := o.TakeSecrets(true, nil, func() ([]byte, error) { return []byte("12345678"), nil })
+	require.ErrorIs(t, err, conform.ErrSOPIN)
+	require.EqualError(t, err, "read SO-PIN: it is 16 hexadecimal digits")
+	none := errors.New("nobody types it")
+	fails := func() ([]byte, error) { return nil, none }
+	require.ErrorIs(t, o.TakeSecrets(true, fails, nil), none)
+	require.ErrorIs(t, o.TakeSecrets(true, nil, fails), none)
 }
 
 func TestParseSOPIN(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"encoding/xml"
 	"errors"
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -110,7 +111,7 @@ func verdicts(r conform.Report) (all []conform.Verdict) {
 	return all
 }
 
-func yes(conform.Statement, conform.Plan, conform.Costs) error { return nil }
+func yes(s conform.Statement, _ conform.Plan, _ conform.Costs) (string, error) { return s.Serial, nil }
 
 // On somebody's card nothing is played that costs anything, unless that is allowed
 // and confirmed; and never what blocks the SO-PIN or comes too near to it.
@@ -134,13 +135,21 @@ func TestJudge_SpendsNothingUnasked(t *testing.T) {
 	require.ErrorContains(t, err, "nobody was asked")
 	refused := errors.New("no")
 	var spends string
-	o.Confirm = func(s conform.Statement, _ conform.Plan, most conform.Costs) error {
+	o.Confirm = func(s conform.Statement, _ conform.Plan, most conform.Costs) (string, error) {
 		spends = most.Spends(s)
-		return refused
+		return s.Serial, refused
 	}
 	_, err = conform.Judge(t.Context(), l, card.target(), o)
 	require.ErrorIs(t, err, refused)
 	require.Equal(t, "spends up to 2 of 3 user PIN tries, spends up to 1 of 15 SO-PIN tries, erases all keys, certificates and files", spends)
+	for _, named := range []string{"", "DENK9999999"} { // another card, or none
+		o.Confirm = func(conform.Statement, conform.Plan, conform.Costs) (string, error) { return named, nil }
+		_, err = conform.Judge(t.Context(), l, card.target(), o)
+		var other *conform.SerialError
+		require.ErrorAs(t, err, &other)
+		require.Equal(t, named, other.Named)
+		require.EqualError(t, err, fmt.Sprintf("judge %s: the card is %q, not %q", card.target().Name, other.Is, named))
+	}
 	require.Zero(t, card.presented(), card.sent)
 
 	o.Confirm = yes
@@ -347,7 +356,7 @@ func TestJudge_Claims(t *testing.T) {
 
 	card.answer = func(string) []byte { return []byte{0x6A, 0x82} } // a card of another kind
 	_, err = conform.Judge(t.Context(), l, card.target(), options())
-	require.EqualError(t, err, "select the application: file, key or application not found (6A82)")
+	require.EqualError(t, err, "judge a reader: select the application: file, key or application not found (6A82)")
 }
 
 // Wherever the power is cut, no try is given back. A card that compares before it

@@ -4,16 +4,17 @@
 package trial
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
+	"hsmemu/applet"
 	"hsmemu/emulator"
 	"hsmemu/emulator/chip"
 	"hsmemu/emulator/conform"
@@ -38,6 +39,18 @@ type Trial struct {
 	// variables of a situation are added, and Out is for what it prints.
 	Args, Env []string
 	Out       io.Writer
+	// Begin is told of a situation before the program is run in it.
+	Begin func(conform.Situation)
+	// Folders are where the folder with the socket of a situation may be made, see
+	// [pcscd.ListenIn].
+	Folders []string
+}
+
+// Judge judges the program in situations, with Target, Firmware and Clock of o as it has
+// them itself. Errors: those of [conform.JudgeProgram].
+func (p Trial) Judge(ctx context.Context, all []conform.Situation, o conform.Audition) (conform.Report, error) {
+	o.Target, o.Firmware, o.Clock = "program "+filepath.Base(p.Args[0]), cmp.Or(p.Firmware, applet.DefaultFirmware), p.World.Clock
+	return conform.JudgeProgram(ctx, all, p.Play, o)
 }
 
 // part is a card in a situation.
@@ -52,10 +65,16 @@ const (
 	aStranger = "stranger"
 )
 
-// Play runs the program in a situation, once, at the socket of a private daemon of
-// which it owns the listener. Only one program can be run at a time. Errors:
-// conform.ErrUnstarted with a *program.StartError, those of the cards and the daemon.
-func (p Trial) Play(ctx context.Context, s conform.Situation, l net.Listener, socket string) (run conform.Run, err error) {
+// Play runs the program in a situation, once. Only one program can be run at a time.
+// Errors: conform.ErrUnstarted with a *program.StartError, those of the cards and the
+// daemon.
+func (p Trial) Play(ctx context.Context, s conform.Situation) (run conform.Run, err error) {
+	l, socket, remove, err := pcscd.ListenIn(p.Folders...)
+	if err != nil {
+		return run, fmt.Errorf("make the private socket: %w", err)
+	}
+	defer func() { err = errors.Join(err, remove()) }()
+	p.Begin(s)
 	secrets, err := conform.DrawSecrets(p.World.Rand)
 	if err != nil {
 		return run, errors.Join(fmt.Errorf("draw PINs: %w", err), l.Close())

@@ -4,13 +4,17 @@ package trial_test
 
 import (
 	"bytes"
+	"io"
 	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"hsmemu/applet"
 	"hsmemu/applet/apdu"
 	"hsmemu/applet/client"
 	"hsmemu/emulator"
@@ -18,6 +22,9 @@ import (
 	"hsmemu/emulator/conform"
 	"hsmemu/emulator/conform/trial"
 	"hsmemu/emulator/program"
+	"hsmemu/emulator/statedir"
+	"hsmemu/emulator/store"
+	"hsmemu/keystore/seal"
 	"hsmemu/vsmartcard/pcscd"
 )
 
@@ -27,13 +34,92 @@ func play(t *testing.T, id string, args ...string) (conform.Run, string, error) 
 	all := conform.Situations()
 	i := slices.IndexFunc(all, func(s conform.Situation) bool { return s.ID == id })
 	require.GreaterOrEqual(t, i, 0)
-	l, socket, remove, err := pcscd.ListenIn(os.TempDir())
-	require.NoError(t, err)
-	defer func() { require.NoError(t, remove()) }()
 	var out bytes.Buffer
-	of := trial.Trial{World: emulator.System(), Limit: 20 * time.Second, Args: args, Env: os.Environ(), Out: &out}
-	run, err := of.Play(t.Context(), all[i], l, socket)
+	of := trialOf(args...)
+	of.Out = &out
+	run, err := of.Play(t.Context(), all[i])
 	return run, out.String(), err
+}
+
+func trialOf(args ...string) trial.Trial {
+	return trial.Trial{
+		World: emulator.System(), Limit: 20 * time.Second, Args: args, Env: os.Environ(), Out: io.Discard,
+		Folders: []string{"", os.TempDir()}, Begin: func(conform.Situation) {},
+	}
+}
+
+// The report names the program and the firmware of its cards, and has the situations that
+// were asked for; of the socket's folder nothing is left.
+func TestTrial_Judge(t *testing.T) {
+	folder, err := os.MkdirTemp("", "t") //nolint:usetesting // a short path: the name of a socket has 107 characters at most
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(folder)) })
+	of := trialOf("/bin/true")
+	of.Firmware, of.Folders = "3.4", []string{folder}
+	var begun []string
+	of.Begin = func(s conform.Situation) { begun = append(begun, s.ID) }
+	r, err := of.Judge(t.Context(), conform.Situations(), conform.Audition{Program: "v0", Only: regexp.MustCompile("^(usual|one-try)$")})
+	require.NoError(t, err)
+	require.Equal(t, []string{"usual", "one-try"}, begun)
+	require.Equal(t, "program true", r.Target)
+	require.Equal(t, "3.4", r.Statement.Firmware)
+	require.EqualError(t, r.Err(), "program true was not judged: no situation was judged; 16 situations: 16 not judged")
+	left, err := os.ReadDir(folder)
+	require.NoError(t, err)
+	require.Empty(t, left)
+
+	of.Firmware, of.Args = "", []string{"./nosuch"}
+	r, err = of.Judge(t.Context(), conform.Situations(), conform.Audition{})
+	require.ErrorIs(t, err, conform.ErrUnstarted)
+	require.Equal(t, applet.DefaultFirmware, r.Statement.Firmware)
+	of.Folders = []string{folder + "/absent"}
+	r, err = of.Judge(t.Context(), conform.Situations()[:1], conform.Audition{})
+	require.NoError(t, err)
+	require.Contains(t, r.Results[0].Why, "make the private socket: ")
+}
+
+// New cards are those of a seed, and copies leave the card alone that they are of.
+func TestCopies(t *testing.T) {
+	t.Parallel()
+	transmit := func(target conform.Target) string {
+		card, err := target.Make()
+		require.NoError(t, err)
+		_, err = client.New(card).Select(t.Context())
+		require.NoError(t, err)
+		answer, err := card.Transmit(t.Context(), []byte{0, 0x84, 0, 0, 8})
+		require.NoError(t, err)
+		return string(answer)
+	}
+	seeded := func(n uint64) conform.Target {
+		target, err := trial.Made("4.1", &n, emulator.System())
+		require.NoError(t, err)
+		require.Equal(t, "a new card", target.Name)
+		return target
+	}
+	require.Equal(t, transmit(seeded(5)), transmit(seeded(5)))
+	require.NotEqual(t, transmit(seeded(5)), transmit(seeded(6)))
+	_, err := trial.Made("9.9", nil, emulator.System())
+	require.Error(t, err)
+
+	plain := store.Options{Sealers: []seal.Sealer{seal.Insecure{}}}
+	d, err := statedir.Open(filepath.Join(t.TempDir(), "state"), plain)
+	require.NoError(t, err)
+	require.NoError(t, d.Make("lab", statedir.Order{Order: chip.Order{Serial: "DENK9900091"}}, plain, emulator.System()))
+	before, _, err := d.Read("lab")
+	require.NoError(t, err)
+	target, err := trial.Copies(d, "lab", emulator.System())
+	require.NoError(t, err)
+	require.Equal(t, `copies of card "lab"`, target.Name)
+	card, err := target.Make()
+	require.NoError(t, err)
+	s, _, err := conform.ReadStatement(t.Context(), card)
+	require.NoError(t, err)
+	require.Equal(t, "DENK9900091", s.Serial)
+	after, _, err := d.Read("lab")
+	require.NoError(t, err)
+	require.Equal(t, before, after)
+	_, err = trial.Copies(d, "nobody", emulator.System())
+	require.ErrorIs(t, err, statedir.ErrNoCard)
 }
 
 // What the cards see of a program, and how it ended, is in the run; the counters are
