@@ -92,7 +92,7 @@ func openRecording(t *testing.T) *recording {
 	var handler http.Handler
 	h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler.ServeHTTP(w, r) }))
 	t.Cleanup(h.Close)
-	p, err := site.Open(t.Context(), t.TempDir(), site.Options{Records: records.Options{Now: time.Now}, URL: h.URL})
+	p, err := site.Open(t.Context(), t.TempDir(), site.Options{Records: records.Options{Now: time.Now}, Reach: site.Reach{URL: h.URL}})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, p.Close()) })
 	handler = p.Handler()

@@ -37,6 +37,15 @@ type Done struct {
 	Resumed bool
 }
 
+// String says what the chip was, and what it is.
+func (d Done) String() string {
+	was := "blank"
+	if d.Old.Name != "" {
+		was = fmt.Sprintf("firmware %s of %s", d.Old.Firmware, d.Old.Path)
+	}
+	return fmt.Sprintf("chip %s: %s became %s of %s", d.Chip, was, d.New.Firmware, d.New.Path)
+}
+
 // Text is what the person at the card is told at the end.
 func (d Done) Text() string {
 	if d.Old.Name == "" {

@@ -19,6 +19,19 @@ import (
 	"hsmemu/emulator/scp03"
 )
 
+// What became of a chip is told of one that was no device before, too.
+func TestDone_String(t *testing.T) {
+	t.Parallel()
+	done := portal.Done{
+		Chip: "0123456789AB",
+		Old:  portal.Device{Name: "DENK990000100000", Path: "/R/I/DENK9900001", Firmware: portal.Version{Major: 3, Minor: 5}},
+		New:  portal.Device{Name: "DENK990000200000", Path: "/R/I/DENK9900002", Firmware: portal.Version{Major: 3, Minor: 6}},
+	}
+	require.Equal(t, "chip 0123456789AB: firmware 3.5 of /R/I/DENK9900001 became 3.6 of /R/I/DENK9900002", done.String())
+	done.Old = portal.Device{}
+	require.Equal(t, "chip 0123456789AB: blank became 3.6 of /R/I/DENK9900002", done.String())
+}
+
 // A whole update of each generation, with its progress: UPDATE-5, UPDATE-7 and
 // UPDATE-11.
 func TestUpdate(t *testing.T) {

@@ -11,3 +11,6 @@ func (p *Portal) ReadPaths() []string { return slices.Clone(p.pages.paths) }
 
 // Connections are the HSMs that programs and pages see.
 func (p *Portal) Connections() []cloudhsm.Connection { return p.hsms.Connections() }
+
+// Hosts are the names for a certificate.
+var Hosts = hosts

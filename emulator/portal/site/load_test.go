@@ -57,7 +57,7 @@ func crowded(t testing.TB) *busy {
 	b.transport = &http.Transport{MaxIdleConnsPerHost: 512, MaxConnsPerHost: 512}
 	b.cards = &timed{RoundTripper: b.transport}
 	b.Portal, err = site.Open(t.Context(), t.TempDir(), site.Options{
-		Records: records.Options{Now: time.Now}, URL: b.url, Account: account.Options{Limits: unlimited}, CardsOfAddress: site.CardsMax,
+		Records: records.Options{Now: time.Now}, Reach: site.Reach{URL: b.url}, Account: account.Options{Limits: unlimited}, CardsOfAddress: site.CardsMax,
 		Ended: func(_ string, err error) {
 			if err != nil {
 				b.ended.Add(1)

@@ -21,9 +21,9 @@ import (
 	"hsmemu/emulator/web"
 )
 
-// PathRoot is where everybody downloads the certificate of the developer network's
+// pathRoot is where everybody downloads the certificate of the developer network's
 // authority, which certifies this portal's own TLS, too.
-const PathRoot = "/se/devnet.pem"
+const pathRoot = "/se/devnet.pem"
 
 // root downloads the certificate of the developer network's authority.
 func (s *site) root(w http.ResponseWriter, r *http.Request) {
@@ -150,7 +150,7 @@ func (p *Portal) offered(r *http.Request) (func(path string) bool, error) {
 func (p *Portal) ServeHSM(ctx context.Context, l net.Listener, own *tls.Config, clients *x509.CertPool) error {
 	p.named.Store(clients != nil)
 	if clients == nil {
-		_, issuer, err := p.Service.DevNetAuthority(ctx)
+		_, issuer, err := p.Service.DevNetAuthority(context.WithoutCancel(ctx)) // an end is no failure
 		if err != nil {
 			return errors.Join(err, l.Close())
 		}

@@ -131,7 +131,7 @@ func TestPortal_CertificateService(t *testing.T) {
 	require.Len(t, chain, 2)
 	got, err := x509.ParseCertificate(chain[0])
 	require.NoError(t, err)
-	block, _ := pem.Decode([]byte(p.person().get(site.PathRoot).text))
+	block, _ := pem.Decode([]byte(p.person().get("/se/devnet.pem").text))
 	require.Equal(t, chain[1], block.Bytes, "everybody may have the root")
 	root, err := x509.ParseCertificate(block.Bytes)
 	require.NoError(t, err)
@@ -356,7 +356,7 @@ func TestPortal_OwnCertificate(t *testing.T) {
 	t.Parallel()
 	folder, now := t.TempDir(), time.Now()
 	opened := func() *site.Portal {
-		p, err := site.Open(t.Context(), folder, site.Options{Records: records.Options{Now: func() time.Time { return now }}, URL: "https://portal.example.org"})
+		p, err := site.Open(t.Context(), folder, site.Options{Records: records.Options{Now: func() time.Time { return now }}, Reach: site.Reach{URL: "https://portal.example.org"}})
 		require.NoError(t, err)
 		return p
 	}
@@ -439,7 +439,7 @@ func TestSite_CreateSigner(t *testing.T) {
 func TestPortal_RenewsRevocationLists(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
-	p, err := site.Open(t.Context(), t.TempDir(), site.Options{Records: records.Options{Now: func() time.Time { return now }}, URL: "https://portal.example.org"})
+	p, err := site.Open(t.Context(), t.TempDir(), site.Options{Records: records.Options{Now: func() time.Time { return now }}, Reach: site.Reach{URL: "https://portal.example.org"}})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, p.Close()) }()
 	id, _, err := p.Service.DevNetAuthority(t.Context())

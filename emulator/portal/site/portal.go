@@ -25,15 +25,12 @@ import (
 type Options struct {
 	Records records.Options
 	Account account.Options
-	// Mail sends mail. Without it, mail is read on a page of the portal.
-	Mail account.Sender
-	// TLS tells that browsers come by HTTPS, and Names are further names of this
-	// machine under which they do.
-	TLS   bool
-	Names []string
-	// URL is how the portal is reached from outside, such as "http://localhost:8080",
-	// for addresses in certificates.
-	URL string
+	Reach
+	// Mail sends mail. Without it, mail is read on a page of the portal, or where other
+	// machines reach that page, on which everybody would read everybody's activation codes,
+	// Printed is told of it, as the log of the vendor's portal is.
+	Mail    account.Sender
+	Printed func(account.Mail)
 	// UpdateAny tells that every card that connects without a session is updated, if the
 	// rules allow it, whoever it belongs to.
 	UpdateAny bool
@@ -50,6 +47,19 @@ type Options struct {
 	Updated func(portal.Done)
 	Ended   func(service string, err error)
 	Failed  func(error)
+}
+
+// Reach is how a portal is reached.
+type Reach struct {
+	// URL is how it is reached from outside, such as "http://localhost:8080", for addresses
+	// in certificates.
+	URL string
+	// TLS tells that browsers come by HTTPS, and Names are further names of this machine
+	// under which they do.
+	TLS   bool
+	Names []string
+	// Exposed tells that other machines reach it.
+	Exposed bool
 }
 
 // CardsMax is how many cards are connected to a portal at a time. Each takes some 20
@@ -83,6 +93,9 @@ func Open(ctx context.Context, folder string, o Options) (*Portal, error) {
 	roots := append(cvc.EmulatorRoots(), o.Development...)
 	if o.Account.Roots == nil {
 		o.Account.Roots = roots
+	}
+	if o.Mail == nil && o.Exposed && o.Printed != nil {
+		o.Mail = printed(o.Printed)
 	}
 	p := &Portal{Records: kept, Accounts: account.New(kept, o.Account), mail: o.Mail, ended: o.Ended, failed: o.Failed}
 	if p.ended == nil {

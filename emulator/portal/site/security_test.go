@@ -57,7 +57,7 @@ func serve(t testing.TB, folder string, encrypted bool) *served {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	s := &served{t: t, folder: folder, at: "http://" + l.Addr().String(), ended: make(chan error, 1)}
-	o := site.Options{Records: records.Options{Now: time.Now}, URL: s.at, TLS: encrypted}
+	o := site.Options{Records: records.Options{Now: time.Now}, Reach: site.Reach{URL: s.at, TLS: encrypted}}
 	s.Portal, err = site.Open(t.Context(), folder, o)
 	require.NoError(t, err)
 	jar, err := cookiejar.New(nil)

@@ -2,18 +2,106 @@ package site
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"net"
 	"slices"
 	"strings"
+
+	"hsmemu/emulator/portal/account"
+	"hsmemu/emulator/portal/cloudhsm"
+	"hsmemu/emulator/ram"
+	"hsmemu/emulator/web"
 )
 
-// Hosts are the names and addresses by which a portal that listens at an address is
+// Address says where a portal is served, and how.
+type Address struct {
+	// Listen is HOST:PORT for people and cards, where port 0 is any free one.
+	Listen string
+	// Names are further names of this machine, the first of which is in URLs.
+	Names []string
+	// TLS serves HTTPS: with the certificates and the key in the PEM files Certificate and
+	// Key, or without these with a certificate that the portal makes.
+	TLS              bool
+	Certificate, Key string
+	// HSM is HOST:PORT for programs, which takes TLS; empty for nowhere. Clients is a PEM
+	// file with the authorities of their certificates; empty for the portal's own.
+	HSM, Clients string
+}
+
+// Listener listens at an address.
+type Listener struct {
+	Address
+	people, programs net.Listener
+	// own has the certificate of a file, and clients the authorities; nil for the portal's.
+	own     *tls.Config
+	clients *x509.CertPool
+}
+
+// Listen listens at an address. Errors: those of the files that it names, and of package
+// net.
+func Listen(ctx context.Context, a Address) (*Listener, error) {
+	l := &Listener{Address: a}
+	var err error
+	if a.Clients != "" {
+		if l.clients, err = cloudhsm.ReadAuthorities(a.Clients); err != nil {
+			return nil, err
+		}
+	}
+	if a.Certificate != "" {
+		pair, err := tls.LoadX509KeyPair(a.Certificate, a.Key)
+		if err != nil {
+			return nil, fmt.Errorf("use the certificate: %w", err)
+		}
+		l.own = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+	}
+	if l.people, err = web.Listen(ctx, a.Listen, web.Anybody); err != nil { // who names an address has told so
+		return nil, err
+	}
+	if a.HSM != "" {
+		if l.programs, err = web.Listen(ctx, a.HSM, web.Anybody); err != nil {
+			l.Close()
+			return nil, err
+		}
+	}
+	return l, nil
+}
+
+// Close ends listening, also where Serve has ended it.
+func (l *Listener) Close() {
+	_ = l.people.Close()
+	if l.programs != nil {
+		_ = l.programs.Close()
+	}
+}
+
+// Reach is how a portal is reached at the listener.
+func (l *Listener) Reach() Reach {
+	host, _, _ := net.SplitHostPort(l.Listen) // Listen has read it
+	at, ok := l.people.Addr().(*net.TCPAddr)
+	return Reach{URL: l.url(l.people), TLS: l.TLS, Names: append([]string{host}, l.Names...), Exposed: !ok || !at.IP.IsLoopback()}
+}
+
+// url is how one of the listeners is reached from outside.
+func (l *Listener) url(of net.Listener) string {
+	host, port, _ := net.SplitHostPort(of.Addr().String()) // it is one of TCP
+	if len(l.Names) > 0 {
+		host = l.Names[0]
+	}
+	scheme := "http"
+	if l.TLS {
+		scheme = "https"
+	}
+	return scheme + "://" + net.JoinHostPort(host, port)
+}
+
+// hosts are the names and addresses by which a portal that listens at an address is
 // reached, each once: names, and those of the address, for a certificate. An address
 // for every interface stands for this machine alone, whose others are in names.
-func Hosts(listen string, names []string) []string {
+func hosts(listen string, names []string) []string {
 	host, _, err := net.SplitHostPort(listen)
 	if err != nil {
 		host = listen
@@ -35,22 +123,69 @@ func Hosts(listen string, names []string) []string {
 	return once
 }
 
-// ServeBoth serves people and cards at one listener, by TLS where own is not nil, and
-// programs at another one where that is not nil, as Serve and ServeHSM do: until the
-// context ends, or either of them fails, which ends both. It owns both listeners.
-func (p *Portal) ServeBoth(ctx context.Context, l, programs net.Listener, own *tls.Config, clients *x509.CertPool) (err error) {
+// printed is how mail goes out that somebody is told of.
+type printed func(account.Mail)
+
+// Send implements account.Sender.
+func (tell printed) Send(_ context.Context, m account.Mail) error {
+	tell(m)
+	return nil
+}
+
+// Served is a portal that is ready at a listener.
+type Served struct {
+	// Cards, Pages and Programs are the URLs for each of them; Programs is empty where
+	// they are not served.
+	Cards, Pages, Programs string
+	// Root is where browsers get the root that the portal's own certificate is below, and
+	// Sum is the root's SHA-256; Root is empty where the certificate is not its own.
+	Root string
+	Sum  [sha256.Size]byte
+
+	portal *Portal
+	at     *Listener
+	own    *tls.Config // nil for not encrypted
+}
+
+// At makes the portal ready at a listener, with the certificate for it. Errors: those of
+// the records.
+func (p *Portal) At(ctx context.Context, l *Listener) (*Served, error) {
+	at := l.url(l.people)
+	s := &Served{Cards: at + ram.Prefix + "paas", Pages: at + pathHome, portal: p, at: l, own: l.own}
+	if l.programs != nil {
+		s.Programs = l.url(l.programs) + cloudhsm.Prefix
+	}
+	if !l.TLS || l.own != nil {
+		return s, nil
+	}
+	var err error
+	if s.own, err = p.TLS(ctx, hosts(l.Listen, l.Names)); err != nil {
+		return nil, fmt.Errorf("make a certificate for the server: %w", err)
+	}
+	_, root, err := p.Service.DevNetAuthority(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.Root, s.Sum = at+pathRoot, sha256.Sum256(root.Certificate.Raw)
+	return s, nil
+}
+
+// Serve serves people, cards and programs, until the context ends, or either listener
+// fails, which ends both. It owns them.
+func (s *Served) Serve(ctx context.Context) (err error) {
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	ended := make(chan error, 2)
 	n := 1
-	if programs != nil {
+	if s.at.programs != nil {
 		n++
-		go func() { ended <- p.ServeHSM(ctx, programs, own, clients) }()
+		go func() { ended <- s.portal.ServeHSM(ctx, s.at.programs, s.own, s.at.clients) }()
 	}
-	if own != nil {
-		l = tls.NewListener(l, own)
+	people := s.at.people
+	if s.own != nil {
+		people = tls.NewListener(people, s.own)
 	}
-	go func() { ended <- p.Serve(ctx, l) }()
+	go func() { ended <- s.portal.Serve(ctx, people) }()
 	for range n {
 		err = errors.Join(err, <-ended)
 		end()

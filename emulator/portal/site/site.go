@@ -130,7 +130,7 @@ func (s *site) routes() {
 	change("/se/subjects/{id}/{what}", s.in(s.changeSubject))
 	read("/se/authorities/{file}", s.in(s.authority))
 	read("/se/crl/{id}", s.crl)
-	read(PathRoot, s.root)
+	read(pathRoot, s.root)
 	read("/se/hsms", s.in(s.hsmsPage))
 
 	read("/se/issuers", s.in(s.issuers))
