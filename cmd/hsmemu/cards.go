@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 
 	"hsmemu/applet/client"
 	"hsmemu/emulator"
 	"hsmemu/emulator/control"
+	"hsmemu/emulator/start"
 	"hsmemu/emulator/statedir"
+	"hsmemu/emulator/store"
 	"hsmemu/emulator/view"
 	"hsmemu/vsmartcard/pcscd"
 )
@@ -52,23 +55,34 @@ func (a *app) hold(name string, missing absent) (*statedir.Card, error) {
 
 // opened opens a card in some way, and makes it before that where it may.
 func opened[T any](a *app, name string, missing absent, open func(*statedir.Dir) (T, error)) (card T, err error) {
+	o, err := a.opener()
+	if err != nil {
+		return card, err
+	}
+	if missing != makeDefault {
+		o.Default = ""
+	}
+	return start.FirstUse(o, name, func() (T, error) { return open(o.Dir) })
+}
+
+// opener opens cards of the state folder, and says which it has made.
+func (a *app) opener() (start.Opener, error) {
 	d, err := a.cards()
-	if err != nil {
-		return card, err
-	}
-	card, err = open(d)
-	if !errors.Is(err, statedir.ErrNoCard) || missing != makeDefault || name != defaultCard {
-		return card, err
-	}
-	sealers, err := a.newSealers(sealing{})
-	if err != nil {
-		return card, err
-	}
-	if err := d.Make(name, statedir.Order{}, sealers, a.outside); err != nil {
-		return card, err
-	}
-	fmt.Fprintf(a.err, "hsmemu: made card %q in %s\n", name, d.Path())
-	return open(d)
+	return start.Opener{
+		Dir: d, World: a.world, Default: defaultCard,
+		New: func() (store.Options, error) { return a.newSealers(sealing{}) },
+		In:  statedir.Sealers{Snapshot: a.options(), File: transfer{}.in(a)},
+		Made: func(card string, files []string) {
+			how := "in " + d.Path()
+			if files != nil {
+				how = "with " + strings.Join(files, ", ")
+			}
+			fmt.Fprintf(a.err, "hsmemu: made card %q %s\n", card, how)
+		},
+		Left: func(card string) {
+			fmt.Fprintf(a.err, "hsmemu: card %q is there, and left as it is: --init is for new ones\n", card)
+		},
+	}, err
 }
 
 // ask asks something of the process that runs a card.
@@ -142,14 +156,4 @@ func (s *session) about(err error) error {
 		return nil
 	}
 	return fmt.Errorf("%s: %w", s.what, err)
-}
-
-// placement is a card on its way into a reader of this process.
-func (a *app) placement(card *statedir.Card, reader string) (control.Placement, error) {
-	socket := ""
-	d, err := a.cards()
-	if err == nil {
-		socket, err = d.Socket(card.Name)
-	}
-	return control.Placement{Name: card.Name, Card: card.Card, Kept: card, Reader: reader, Socket: socket, Start: card.Start, Release: card.Close}, err
 }

@@ -18,6 +18,7 @@ import (
 
 	"hsmemu/emulator"
 	"hsmemu/emulator/control"
+	"hsmemu/emulator/start"
 	"hsmemu/emulator/statedir"
 	"hsmemu/vsmartcard/pcscd"
 )
@@ -47,7 +48,7 @@ func runningCard(t *testing.T, a *app, name string) (end func()) {
 	socket := filepath.Join(dir, pcscd.SocketName)
 	l, err := pcscd.ListenOver(socket, pcscd.Access{})
 	require.NoError(t, err)
-	d, err := a.private(context.Background(), l, socket, []filling{{card: name}}, needed)
+	d, err := a.private(context.Background(), l, socket, []start.Wanted{{Card: name}}, needed)
 	require.NoError(t, err)
 	ended := false
 	end = func() {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -85,6 +86,7 @@ var advices = []advice{
 	{is: web.ErrExposed, hint: "--console-open lets other machines reach it, and their users read what crosses the network"},
 	{is: capability.ErrOwnService, hint: "`hsmemu run --vpcd HOST:PORT` reaches a virtual reader of that service; `hsmemu apdu` needs none"},
 	{is: vsmartcard.ErrNoReader, hint: "is pcscd running, with the vpcd driver configured for this port?"},
+	{is: context.Canceled, why: errInterrupted.Error()},
 }
 
 // oneLine is what an error says in one line. A stack stays as it is: that is for

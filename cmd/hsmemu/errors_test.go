@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -80,6 +81,7 @@ func TestExplained(t *testing.T) {
 		{capability.Check("exec", "darwin"), "exec needs programs that use pcsc-lite, as on Linux and FreeBSD: those of macOS speak to its own smart-card service", "`hsmemu run --vpcd HOST:PORT` reaches a virtual reader of that service; `hsmemu apdu` needs none"},
 		{fmt.Errorf("find the state folder: %w", statedir.ErrNoHome), "find the state folder: no home folder", "name one with --state or $HSMEMU_STATE"},
 		{vsmartcard.ErrNoReader, "no vpcd reader answers", "is pcscd running, with the vpcd driver configured for this port?"},
+		{about("make", context.Canceled), `make card "alice": interrupted`, ""},
 		{about("open", &store.LockedError{PID: 7}), `card "alice" is in use by process 7`, ""},
 		{about("open", &store.LockedError{}), `card "alice" is in use by another process`, ""},
 		{commandline.Hint(errors.New("no"), "try this"), "no", "try this"},

@@ -20,7 +20,6 @@ import (
 	"hsmemu/emulator/control"
 	"hsmemu/emulator/program"
 	"hsmemu/emulator/start"
-	"hsmemu/emulator/statedir"
 	"hsmemu/vsmartcard/pcscd"
 )
 
@@ -71,12 +70,12 @@ func newExecCommand(a *app) *cobra.Command {
 			if from != "" && at.path != "" {
 				return commandline.Usage(errors.New("--from and --socket exclude each other: a throw-away card is for the program alone"))
 			}
-			fillings, err := fill(cards, readerNames, init)
+			wanted, err := start.Want(cards, readerNames, init)
 			if err != nil {
 				return execError{err}
 			}
-			fillings[0].from = from
-			return a.exec(cmd.Context(), execution{at, fillings, faults, keepGoing, trace, page, args})
+			wanted[0].From = from
+			return a.exec(cmd.Context(), execution{at, wanted, faults, keepGoing, trace, page, args})
 		},
 	}
 	cmd.Flags().SetInterspersed(false)
@@ -93,37 +92,10 @@ func newExecCommand(a *app) *cobra.Command {
 	return cmd
 }
 
-// filling is a card for a reader, the reader's name if the user has chosen one,
-// the snapshot or file that a throw-away card begins with, and the start state of
-// one that is not there yet, nil for that of a card as shipped.
-type filling struct {
-	card, reader, from string
-	start              *start.State
-}
-
-// fill pairs cards with the names of their readers, and with their start states in
-// the folder init where that is not empty. Those are read before any card is made,
-// also if the card is there: a mistake is to be seen every time.
-func fill(cards, readerNames []string, init string) (_ []filling, err error) {
-	all := make([]filling, len(cards))
-	for i, card := range cards {
-		all[i].card = card
-		if init != "" {
-			if all[i].start, err = start.Read(init, card); err != nil {
-				return nil, err
-			}
-		}
-		if i < len(readerNames) {
-			all[i].reader = readerNames[i]
-		}
-	}
-	return all, nil
-}
-
 // execution is what the command line of exec asks for.
 type execution struct {
 	at        socketFlags
-	cards     []filling
+	cards     []start.Wanted
 	faults    []string
 	keepGoing bool
 	trace     string // a file or onStderr; empty for none
@@ -184,7 +156,7 @@ func (a *app) exec(making context.Context, x execution) (err error) {
 	cmd := exec.Command(x.args[0], x.args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = a.in, a.out, a.err
 	cmd.Env = program.With(os.Environ(), pcscd.EnvSocket, socket)
-	if x.cards[0].from != "" {
+	if x.cards[0].From != "" {
 		cmd.Env = program.With(cmd.Env, "HSMEMU_STATE", filepath.Dir(socket))
 	}
 	ended := x.explain(a, signals.Run(cmd, isTerminal(a.in)))
@@ -235,18 +207,6 @@ func setFaults(cards []*control.Card, faults []string) error {
 	return nil
 }
 
-// taken is the card for a reader, powered on.
-func (a *app) taken(ctx context.Context, f filling) (*statedir.Card, error) {
-	if f.from == "" {
-		return a.begin(ctx, f)
-	}
-	d, err := a.cards()
-	if err != nil {
-		return nil, err
-	}
-	return d.Borrow(f.card, f.from, statedir.Sealers{Snapshot: a.options(), File: transfer{}.in(a)}, a.world(f.card))
-}
-
 // socketFor makes the socket for a program: where others find it, too, or in a
 // folder of its own, which remove removes.
 func (a *app) socketFor(at socketFlags) (l net.Listener, path string, remove func() error, err error) {
@@ -273,35 +233,21 @@ func explainSocket(err error, advice string) error {
 	return err
 }
 
-// places are cards on their way into readers, in the order given; the passphrase that
-// they had in common is forgotten. Where a card cannot be had, without says whether it
-// does without it: nil, or an error that ends all. socket is that of a daemon for one
-// program, which may have a throw-away card beside the running one of that name.
-func (a *app) places(ctx context.Context, cards []filling, socket string, without func(error) error) (all control.Places, err error) {
-	for _, f := range cards {
-		var place control.Placement
-		h, err := a.taken(ctx, f)
-		if err == nil {
-			place, err = a.placement(h, f.reader)
-			all = append(all, place)
-		} else if err = without(err); err == nil {
-			continue
-		}
-		if err != nil {
-			return nil, errors.Join(err, all.Release())
-		}
-		if f.from != "" {
-			all[len(all)-1].Socket = filepath.Join(filepath.Dir(socket), filepath.Base(place.Socket))
-		}
+// places are cards on their way into readers, as [start.Opener.Places] has them; the
+// passphrase that they had in common is forgotten.
+func (a *app) places(ctx context.Context, cards []start.Wanted, socket string, without func(error) error) (control.Places, error) {
+	o, err := a.opener()
+	if err != nil {
+		return nil, err
 	}
-	a.forget()
-	return all, nil
+	defer a.forget()
+	return o.Places(ctx, cards, socket, without)
 }
 
 // private starts a private daemon on a listener, which it owns, with cards in its
 // readers, as places has them. The context is that of making them: the daemon goes
 // on until it is closed.
-func (a *app) private(ctx context.Context, l net.Listener, socket string, cards []filling, without func(error) error) (*control.Private, error) {
+func (a *app) private(ctx context.Context, l net.Listener, socket string, cards []start.Wanted, without func(error) error) (*control.Private, error) {
 	places, err := a.places(ctx, cards, socket, without)
 	if err != nil {
 		return nil, errors.Join(err, l.Close())
@@ -314,7 +260,7 @@ func (a *app) serveSocket(ctx context.Context, at socketFlags, cards []string, i
 	if err := capability.Check("run", runtime.GOOS); err != nil {
 		return err
 	}
-	fillings, err := fill(cards, nil, init)
+	wanted, err := start.Want(cards, nil, init)
 	if err != nil {
 		return err
 	}
@@ -322,7 +268,7 @@ func (a *app) serveSocket(ctx context.Context, at socketFlags, cards []string, i
 	if err != nil {
 		return a.busy(err, cards)
 	}
-	d, err := a.private(ctx, l, socket, fillings, needed)
+	d, err := a.private(ctx, l, socket, wanted, needed)
 	if err != nil {
 		return a.busy(err, nil)
 	}

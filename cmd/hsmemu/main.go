@@ -96,7 +96,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 		}
 		return exitUsage
 	}
-	if errors.Is(err, errInterrupted) {
+	if errors.Is(err, errInterrupted) || errors.Is(err, context.Canceled) {
 		return exitInterrupted
 	}
 	if hint != "" {

@@ -11,6 +11,7 @@ import (
 
 	"hsmemu/cmd/hsmemu/commandline"
 	"hsmemu/emulator/control"
+	"hsmemu/emulator/start"
 	"hsmemu/vsmartcard"
 )
 
@@ -69,6 +70,10 @@ func newRunCommand(a *app) *cobra.Command {
 	return cmd
 }
 
+func initFlag(cmd *cobra.Command, folder *string) {
+	cmd.Flags().StringVar(folder, "init", "", "make cards that are not there yet in the start state of the folder `DIR`")
+}
+
 // repeated is a name that occurs more than once, empty if there is none.
 func repeated(names []string) string {
 	for i, name := range names {
@@ -94,13 +99,13 @@ func (a *app) serveVPCD(ctx context.Context, names []string, dial, listen, init 
 	})
 }
 
-// serveEach keeps cards running until the context ends, each as start does it.
-func (a *app) serveEach(ctx context.Context, names []string, init string, shown *live, start func(context.Context, int, control.Placement) (control.Running, error)) error {
-	fillings, err := fill(names, nil, init)
+// serveEach keeps cards running until the context ends, each as begin does it.
+func (a *app) serveEach(ctx context.Context, names []string, init string, shown *live, begin func(context.Context, int, control.Placement) (control.Running, error)) error {
+	wanted, err := start.Want(names, nil, init)
 	if err != nil {
 		return err
 	}
-	places, err := a.places(ctx, fillings, "", needed)
+	places, err := a.places(ctx, wanted, "", needed)
 	if err != nil {
 		return err
 	}
@@ -108,7 +113,7 @@ func (a *app) serveEach(ctx context.Context, names []string, init string, shown 
 	var failed error
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	k := control.Keeping{Start: start, Ready: func() {
+	k := control.Keeping{Start: begin, Ready: func() {
 		if failed = shown.files().show(ctx, cards); failed != nil {
 			cancel()
 			return
