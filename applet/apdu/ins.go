@@ -40,6 +40,7 @@ const (
 	InsGetData                       byte = 0xCA // ISO 7816-4; the card manager's alone
 	InsReadBinary                    byte = 0xB1 // ISO 7816-4, with odd instruction byte
 	InsUpdateBinary                  byte = 0xD7 // ISO 7816-4, with odd instruction byte
+	InsPutKey                        byte = 0xD8 // GlobalPlatform; the card manager's alone
 	InsDeleteFile                    byte = 0xE4 // ISO 7816-9
 )
 

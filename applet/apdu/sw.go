@@ -35,6 +35,8 @@ const (
 	InstructionNotSupported SW = 0x6D00
 	ClassNotSupported       SW = 0x6E00
 	Internal                SW = 0x6F00
+	KeyTypeNotSupported     SW = 0x9484 // the card manager's alone, as the next
+	WrongKeyCheckValue      SW = 0x9485
 )
 
 const (
@@ -129,4 +131,6 @@ var meanings = map[SW]string{
 	InstructionNotSupported: "instruction not supported",
 	ClassNotSupported:       "class not supported",
 	Internal:                "internal error",
+	KeyTypeNotSupported:     "algorithm of a key not supported",
+	WrongKeyCheckValue:      "key check value wrong",
 }

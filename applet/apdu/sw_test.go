@@ -42,6 +42,8 @@ func TestSW_ValuesAndMeanings(t *testing.T) {
 		{apdu.InstructionNotSupported, "instruction not supported (6D00)"},
 		{apdu.ClassNotSupported, "class not supported (6E00)"},
 		{apdu.Internal, "internal error (6F00)"},
+		{apdu.KeyTypeNotSupported, "algorithm of a key not supported (9484)"},
+		{apdu.WrongKeyCheckValue, "key check value wrong (9485)"},
 		{apdu.TriesLeft(3), "verification failed, 3 tries left (63C3)"},
 		{apdu.TriesLeft(1), "verification failed, 1 try left (63C1)"},
 		{apdu.TriesLeft(0), "verification failed, 0 tries left (63C0)"},

@@ -23,6 +23,7 @@ import (
 	"hsmemu/applet/apdu"
 	"hsmemu/emulator/chip"
 	"hsmemu/emulator/chiptest"
+	"hsmemu/emulator/scp03"
 	"hsmemu/emulator/store"
 	"hsmemu/keystore"
 	"hsmemu/keystore/curve"
@@ -36,7 +37,7 @@ var writeGolden = flag.Bool("golden", false, "write a missing golden file")
 // goldenForm counts the forms that a card has had. A form that only adds what
 // may be missing is read like the one before it, and the file keeps its version:
 // a program that does not know what was added says so by its name.
-const goldenForm = 4
+const goldenForm = 5
 
 // goldenFolder has a card of every form that was ever written, with every kind
 // of content that the form knew. The newest stands from its first release on.
@@ -62,7 +63,10 @@ func goldenCard(t *testing.T) chip.Durable {
 	require.NoError(t, err)
 	seed := uint64(1<<64 - 1)
 	d.Seed, d.KeyPool, d.Broken = &seed, true, "reads-keys"
-	d.Manager = chip.Manager{Chip: []byte("\x00chip\xFF"), Counter: 77}
+	d.Manager = chip.Manager{Chip: []byte("\x00chip\xFF"), Counter: 77, KeySets: []chip.KeySet{
+		{Version: chip.KeyVersion, Keys: scp03.Derive(chip.MasterKey, scp03.Diversification{9: 1})},
+		{Version: 0x7F, Keys: scp03.NewKeys([16]byte{0: 0xFF}, [16]byte{15: 1}, [16]byte(goldenSecret))},
+	}}
 	d.Applet.PINs = pinstate.Card{
 		Initialised: true, Options: pinstate.OptionResetEnabled | pinstate.OptionTransportPIN | pinstate.OptionReplaceKeys | 0x8000,
 		SO:   pinstate.Reference{Value: pinstate.Value("\x57\x62\x18\x80\x00\xFF<&"), Left: 11, Max: 15},

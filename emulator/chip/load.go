@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -121,10 +122,17 @@ func cardData(o *operation, c apdu.Command) ([]byte, error) {
 // initializeUpdate is INITIALIZE UPDATE. The counter is durable before anything
 // that depends on it is said.
 func initializeUpdate(o *operation, c apdu.Command) ([]byte, error) {
+	sets := o.d.keySets()
+	at := ofVersion(sets, c.P1)
+	switch {
+	case at < 0 && o.session.channel.Active():
+		return nil, apdu.IncorrectP1P2
+	case at < 0:
+		return nil, errUnasked
+	}
 	o.session = managerSession{}
 	div := o.d.diversification()
-	keys := scp03.Derive(MasterKey, div)
-	channel, answer, err := keys.Begin(div, KeyVersion, o.d.Manager.Counter+1, []byte(cardManager), scp03.Challenge(c.Data))
+	channel, answer, err := sets[at].Keys.Begin(div, c.P1, o.d.Manager.Counter+1, []byte(cardManager), scp03.Challenge(c.Data))
 	if errors.Is(err, scp03.ErrLength) {
 		return nil, apdu.ConditionsNotSatisfied // used up
 	}
@@ -150,6 +158,38 @@ func externalAuthenticate(o *operation, c apdu.Command) ([]byte, error) {
 // done is the answer data of commands that have none to give (GlobalPlatform
 // Card Specification §11).
 var done = []byte{0}
+
+// putKey is PUT KEY of a set of three keys: in place of the set whose version is in P1, or
+// beside those that there are if that is 0. It is one change, so a cut leaves the old set
+// or the new one. The channel it came through goes on with the keys that it has.
+func putKey(o *operation, c apdu.Command) ([]byte, error) {
+	if c.P1 > scp03.MaxVersion { // more commands would follow
+		return nil, apdu.IncorrectP1P2
+	}
+	version, keys, answer, err := o.session.channel.NewKeys(c.Data)
+	if err != nil {
+		return nil, err
+	}
+	sets := o.d.keySets()
+	at, same := ofVersion(sets, c.P1), ofVersion(sets, version)
+	switch {
+	case c.P1 != 0 && at < 0:
+		return nil, apdu.ReferenceNotFound
+	case same >= 0 && same != at:
+		return nil, apdu.WrongData
+	case at < 0 && len(sets) == maxKeySets:
+		return nil, apdu.NotEnoughMemory
+	}
+	o.subject = fmt.Sprintf("keys of version %02X", version)
+	next := KeySet{version, keys}
+	if sets = slices.Clone(sets); at < 0 {
+		sets = append(sets, next)
+	} else {
+		sets[at] = next
+	}
+	o.change().Manager.KeySets = sets
+	return answer, nil
+}
 
 // deletePackage is DELETE of the application with its package. From here on the
 // card is no device until a firmware was loaded.
@@ -179,7 +219,7 @@ func deletePackage(o *operation, c apdu.Command) ([]byte, error) {
 // is, and the device's name until it has another.
 func (d Durable) remove(counter uint32) Durable {
 	device, _ := d.Applet.File(pkcs15.FileDevice)
-	d.Manager = Manager{Chip: d.chip(), Counter: counter, Stage: Empty}
+	d.Manager = Manager{Chip: d.chip(), Counter: counter, KeySets: d.Manager.KeySets, Stage: Empty}
 	d.Applet = applet.Durable{
 		Firmware: d.Applet.Firmware, Answers: d.Applet.Answers, Device: d.Applet.Device, Files: []applet.File{device},
 	}
@@ -386,6 +426,6 @@ func finalise(o *operation, _ apdu.Command) ([]byte, error) {
 	}
 	o.subject = "device " + device.Serial()
 	d := o.change()
-	d.Applet, d.Manager = device, Manager{Chip: m.Chip, Counter: m.Counter}
+	d.Applet, d.Manager = device, Manager{Chip: m.Chip, Counter: m.Counter, KeySets: m.KeySets}
 	return nil, nil
 }

@@ -21,8 +21,18 @@ var MasterKey = [scp03.KeyLen]byte{
 	0x40, 0x41, 0x42, 0x43, 0x44, 0x45, 0x46, 0x47, 0x48, 0x49, 0x4A, 0x4B, 0x4C, 0x4D, 0x4E, 0x4F,
 }
 
-// KeyVersion is the version of the card manager's keys.
+// KeyVersion is the version of the card manager's keys, until PUT KEY makes others.
 const KeyVersion = 0x30
+
+// maxKeySets is how many sets of keys the card manager has room for.
+const maxKeySets = 3
+
+// KeySet is one set of the card manager's keys.
+type KeySet struct {
+	// Version is what INITIALIZE UPDATE names the set by, 01 to 7F.
+	Version byte       `json:"version"`
+	Keys    scp03.Keys `json:"keys"`
+}
 
 // Package is the name of the load file, a beginning of the application's.
 const Package = "\xE8\x2B\x06\x01\x04\x01\x81\xC3\x1F\x02"
@@ -46,7 +56,10 @@ type Manager struct {
 	Chip []byte `json:"chip,omitempty"`
 	// Counter is the sequence counter of the last secure channel.
 	Counter uint32 `json:"counter,omitempty"`
-	Stage   Stage  `json:"stage,omitempty"`
+	// KeySets are the keys that PUT KEY left, of versions that differ; none before
+	// the first, as long as the only set is derived from MasterKey.
+	KeySets []KeySet `json:"key_sets,omitempty"`
+	Stage   Stage    `json:"stage,omitempty"`
 	// Firmware is what was loaded; empty while Operational or Empty.
 	Firmware string `json:"firmware,omitempty"`
 	// Key and Name are the device key that was made in Production, and
@@ -58,7 +71,7 @@ type Manager struct {
 
 // IsZero reports whether the card manager has nothing to keep.
 func (m Manager) IsZero() bool {
-	return m.Chip == nil && m.Counter == 0 && m.Stage == Operational && m.Firmware == "" && m.Key.IsZero() && m.Name == "" && m.Certificate == nil
+	return m.Chip == nil && m.Counter == 0 && len(m.KeySets) == 0 && m.Stage == Operational && m.Firmware == "" && m.Key.IsZero() && m.Name == "" && m.Certificate == nil
 }
 
 // chipLen is the length of a chip's serial number in bytes.
@@ -81,6 +94,8 @@ func (m Manager) check(firmware string) error {
 		return errors.New("a chip without its serial number")
 	case m.Chip != nil && m.Counter == 0:
 		return errors.New("a firmware update without a secure channel")
+	case len(m.KeySets) > 0 && m.Counter == 0, len(m.KeySets) > maxKeySets, !distinct(m.KeySets):
+		return errors.New("keys of the card manager that no command makes")
 	case !slices.Contains([]Stage{Operational, Empty, Loaded, Production}, m.Stage):
 		return fmt.Errorf("an application in a stage %q", m.Stage)
 	case (m.Stage == Loaded || production) != (m.Firmware != ""):
@@ -98,6 +113,21 @@ func (m Manager) check(firmware string) error {
 	return nil
 }
 
+// distinct reports whether all sets have keys, and a version of their own.
+func distinct(sets []KeySet) bool {
+	for i, s := range sets {
+		if s.Version == 0 || s.Version > scp03.MaxVersion || s.Keys.IsZero() || ofVersion(sets, s.Version) != i {
+			return false
+		}
+	}
+	return true
+}
+
+// ofVersion is the index of the set with a version, -1 if there is none.
+func ofVersion(sets []KeySet, version byte) int {
+	return slices.IndexFunc(sets, func(s KeySet) bool { return s.Version == version })
+}
+
 // chip is the serial number of the chip. It is told from the first device on it.
 func (d Durable) chip() []byte {
 	if d.Manager.Chip != nil {
@@ -110,6 +140,14 @@ func (d Durable) chip() []byte {
 // diversification is what makes the keys of this chip.
 func (d Durable) diversification() scp03.Diversification {
 	return scp03.Diversification(append([]byte{0x00, 0x00, 0x55, 0x4D}, d.chip()...))
+}
+
+// keySets are the sets of keys that open a secure channel. They are not to be changed.
+func (d Durable) keySets() []KeySet {
+	if len(d.Manager.KeySets) > 0 {
+		return d.Manager.KeySets
+	}
+	return []KeySet{{KeyVersion, scp03.Derive(MasterKey, d.diversification())}}
 }
 
 // newest is the newest profile of the generation of a firmware. Each generation
@@ -157,7 +195,9 @@ type managerRow struct {
 	// open rows are there without a secure channel; of all others nobody hears
 	// without one.
 	open bool
-	run  func(*operation, apdu.Command) ([]byte, error)
+	// quiet rows have data that no trace shows.
+	quiet bool
+	run   func(*operation, apdu.Command) ([]byte, error)
 }
 
 type form = command.Form[place]
@@ -176,13 +216,14 @@ const (
 var managerRows = []managerRow{
 	{name: "GET DATA", open: true, Form: form{INS: apdu.InsGetData, P1: []byte{0x9F}, P2: []byte{0x7F}, Data: command.NoData, Feature: place.managers}, run: productionData},
 	{name: "GET DATA", open: true, Form: form{INS: apdu.InsGetData, P1: []byte{0x00}, P2: []byte{0xCF, 0x66}, Data: command.NoData, Feature: place.managers}, run: cardData},
-	{name: "INITIALIZE UPDATE", open: true, Form: form{INS: scp03.InsInitializeUpdate, P1: []byte{KeyVersion}, P2: []byte{0}, Data: command.Size{Least: scp03.ChallengeLen, Most: scp03.ChallengeLen}}, run: initializeUpdate},
+	{name: "INITIALIZE UPDATE", open: true, Form: form{INS: scp03.InsInitializeUpdate, P2: []byte{0}, Data: command.Size{Least: scp03.ChallengeLen, Most: scp03.ChallengeLen}}, run: initializeUpdate},
 	{name: "EXTERNAL AUTHENTICATE", open: true, Form: form{INS: scp03.InsExternalAuthenticate, P2: []byte{0}, Data: command.Size{Least: 16, Most: 16}}, run: externalAuthenticate},
 	{name: "DELETE", Form: form{INS: apdu.InsDeleteFile, P1: []byte{0x00}, P2: []byte{0x80}, Data: command.SomeOf, Feature: place.managers}, run: deletePackage},
 	{name: "INSTALL (for load)", Form: form{INS: insInstall, P1: []byte{0x02}, P2: []byte{0x00}, Data: command.SomeOf, Feature: place.managers}, run: installForLoad},
 	{name: "INSTALL (for install)", Form: form{INS: insInstall, P1: []byte{0x0C}, P2: []byte{0x00}, Data: command.SomeOf, Feature: place.managers}, run: installApplication},
 	{name: "LOAD", Form: form{INS: insLoad, P1: []byte{0x00, lastBlock}, Data: command.SomeOf, Feature: place.managers}, run: load},
 	{name: "GET STATUS", Form: form{INS: insGetStatus, P1: []byte{ofManager, ofApplications, ofFiles, ofFilesWithModules}, P2: []byte{inTLV}, Data: command.SomeOf, Feature: place.managers}, run: getStatus},
+	{name: "PUT KEY", quiet: true, Form: form{INS: apdu.InsPutKey, P2: []byte{0x81}, Data: command.SomeOf, Feature: place.managers}, run: putKey},
 	{name: "GENERATE ASYMMETRIC KEY PAIR", Form: form{INS: apdu.InsGenerateKeyPair, P1: []byte{0x00}, P2: []byte{0x00}, Data: command.SomeOf, Feature: place.applications}, run: generateDeviceKey},
 	{name: "UPDATE BINARY", Form: form{INS: apdu.InsUpdateBinary, P1: []byte{byte(pkcs15.FileDevice >> 8)}, P2: []byte{byte(pkcs15.FileDevice & 0xFF)}, Data: command.SomeOf, Feature: place.applications}, run: storeCertificate},
 	{name: "FINALISE", Form: form{INS: insFinalise, P1: []byte{0x00}, P2: []byte{0x00}, Data: command.NoData, Feature: place.applications}, run: finalise},
@@ -231,6 +272,12 @@ func word(err error) apdu.SW {
 		return apdu.IncorrectP1P2
 	case errors.Is(err, scp03.ErrLength):
 		return apdu.WrongLength
+	case errors.Is(err, scp03.ErrKeyData):
+		return apdu.WrongData
+	case errors.Is(err, scp03.ErrKeyType):
+		return apdu.KeyTypeNotSupported
+	case errors.Is(err, scp03.ErrKeyCheck):
+		return apdu.WrongKeyCheckValue
 	case errors.Is(err, scp03.ErrClosed), errors.Is(err, scp03.ErrTurn):
 		return apdu.ConditionsNotSatisfied
 	}
@@ -238,16 +285,16 @@ func word(err error) apdu.SW {
 }
 
 // starts reports whether a command begins a channel anew, inside of one or not.
-func starts(c apdu.Command) bool {
-	return c.CLA == apdu.ClassProprietary && c.INS == scp03.InsInitializeUpdate && c.P1 == KeyVersion
+func (d Durable) starts(c apdu.Command) bool {
+	return c.CLA == apdu.ClassProprietary && c.INS == scp03.InsInitializeUpdate && ofVersion(d.keySets(), c.P1) >= 0
 }
 
 // serve answers a command that no application in use takes. Without a secure
 // channel only the open rows exist, and every other command is answered
 // otherwise, as on a card that has no card manager to speak of.
 func (s State) serve(env applet.Env, at place, c apdu.Command, otherwise Result) (State, Result) {
-	secure := s.session.channel.Active() && !starts(c)
 	o := &operation{env: env, d: s.Durable(), session: s.session}
+	secure := s.session.channel.Active() && !o.d.starts(c)
 	row, data, err := o.dispatch(at, c, secure)
 	if errors.Is(err, errUnasked) {
 		return s, otherwise
@@ -258,7 +305,7 @@ func (s State) serve(env applet.Env, at place, c apdu.Command, otherwise Result)
 	}
 	event := applet.Event{
 		Header: [4]byte{c.CLA, c.INS, c.P1, c.P2}, Command: fmt.Sprintf("INS %02X", c.INS), Subject: o.subject, SW: response.SW,
-		Meaning: response.SW.Meaning(), Sent: len(c.Data), Received: len(response.Data), Secure: secure, Quiet: row == nil,
+		Meaning: response.SW.Meaning(), Sent: len(c.Data), Received: len(response.Data), Secure: secure, Quiet: row == nil || row.quiet,
 	}
 	if row != nil {
 		event.Command = row.name

@@ -28,6 +28,10 @@ type loader struct {
 	card
 	host scp03.Host
 	kept *[]chip.Durable // what the card saved, if anybody wants to know
+	// version and keys are those that begin opens a channel with; none are those that
+	// a card has before PUT KEY.
+	version byte
+	keys    func(scp03.Diversification) scp03.Keys
 }
 
 // send keeps what the card saves.
@@ -48,10 +52,19 @@ func (l *loader) ok(t require.TestingT, c apdu.Command) []byte {
 
 // begin opens a channel with whatever is selected.
 func (l *loader) begin(t require.TestingT, level scp03.Level) {
+	if l.keys == nil {
+		l.version, l.keys = chip.KeyVersion, newKeys(string(chip.MasterKey[:]))
+	}
+	l.beginWith(t, l.version, l.keys, level)
+}
+
+// beginWith is begin with the keys of a version.
+func (l *loader) beginWith(t require.TestingT, version byte, keys func(scp03.Diversification) scp03.Keys, level scp03.Level) {
 	challenge := scp03.Challenge{1, 2, 3, 4, 5, 6, 7, 8}
-	a, err := scp03.ParseAnswer(l.ok(t, scp03.Begin(chip.KeyVersion, challenge)))
+	a, err := scp03.ParseAnswer(l.ok(t, scp03.Begin(version, challenge)))
 	require.NoError(t, err)
-	host, err := scp03.Derive(chip.MasterKey, a.Diversification).Open(challenge, a)
+	require.Equal(t, version, a.Version)
+	host, err := keys(a.Diversification).Open(challenge, a)
 	require.NoError(t, err)
 	c, host, err := host.Authenticate(level)
 	require.NoError(t, err)
@@ -621,6 +634,178 @@ func TestManager_Status(t *testing.T) {
 	expect(0x20, "", file)
 }
 
+// newKeys are keys that a master key of somebody makes of a name.
+func newKeys(name string) func(scp03.Diversification) scp03.Keys {
+	return func(d scp03.Diversification) scp03.Keys { return scp03.Derive([16]byte([]byte(name)[:16]), d) }
+}
+
+// putting is PUT KEY for the channel that is open, and its answer.
+func (l *loader) putting(t require.TestingT, replaced, version byte, keys func(scp03.Diversification) scp03.Keys) (apdu.Command, []byte) {
+	div := l.must(t, apdu.Command{CLA: 0x80, INS: 0xCA, P2: 0xCF, Ne: 256})
+	c, answer, err := l.host.PutKey(replaced, version, keys(scp03.Diversification(div[2:])))
+	require.NoError(t, err)
+	return c, answer
+}
+
+// refusesVersion asserts that no channel can be opened with keys of a version.
+func (l *loader) refusesVersion(t *testing.T, version byte) {
+	t.Helper()
+	r := l.send(scp03.Begin(version, scp03.Challenge{}))
+	require.Equal(t, l.State.Applet.Profile().NotSelected, r.SW)
+	require.Empty(t, l.Result.Commits)
+}
+
+// PUT KEY replaces the card manager's keys, or adds some, for good: UPDATE-29, UPDATE-30.
+func TestManager_PutKey(t *testing.T) {
+	t.Parallel()
+	first, second := newKeys("the issuer's own keys"), newKeys("those of next year")
+	for _, level := range []scp03.Level{scp03.MAC, scp03.All} {
+		l := &loader{card: manufacture(t, "4.0", "A")}
+		l.ok(t, selectManager)
+		div := scp03.Diversification(l.ok(t, apdu.Command{CLA: 0x80, INS: 0xCA, P2: 0xCF, Ne: 256})[2:])
+		l.begin(t, level)
+		before := l.State.Durable()
+		c, answer := l.putting(t, chip.KeyVersion, 0x31, first)
+		require.Equal(t, answer, l.must(t, c))
+		require.Len(t, answer, 10)
+		require.Len(t, l.Result.Commits, 1, "all three keys at once")
+		after := l.State.Durable()
+		require.Equal(t, "PUT KEY keys of version 31 (secure messaging) → 9000, done", l.Result.Event.String())
+		require.True(t, l.Result.Event.Quiet)
+		require.NoError(t, after.Check())
+		require.Equal(t, before.Manager.Counter, after.Manager.Counter)
+
+		// The channel goes on, and the key that new keys are encrypted with is its own.
+		c, answer = l.putting(t, 0, 0x32, second)
+		require.Equal(t, answer, l.must(t, c))
+
+		// A cut before it, behind it, and behind the second.
+		for _, cut := range []struct {
+			d        chip.Durable
+			versions map[byte]func(scp03.Diversification) scp03.Keys
+		}{
+			{before, map[byte]func(scp03.Diversification) scp03.Keys{chip.KeyVersion: newKeys(string(chip.MasterKey[:]))}},
+			{after, map[byte]func(scp03.Diversification) scp03.Keys{0x31: first}},
+			{l.State.Durable(), map[byte]func(scp03.Diversification) scp03.Keys{0x31: first, 0x32: second}},
+		} {
+			var read chip.Durable
+			require.NoError(t, json.Unmarshal([]byte(stored(t, cut.d)), &read))
+			again := &loader{card: boot(read, "after the cut")}
+			again.ok(t, selectManager)
+			for _, version := range []byte{0x00, chip.KeyVersion, 0x31, 0x32, 0x33} {
+				if keys, has := cut.versions[version]; has {
+					again.beginWith(t, version, keys, level)
+					continue
+				}
+				again.cut()
+				again.refusesVersion(t, version)
+			}
+		}
+		// Who has the old keys alone is known at once.
+		l.cut()
+		challenge := scp03.Challenge{1}
+		a, err := scp03.ParseAnswer(l.ok(t, scp03.Begin(0x31, challenge)))
+		require.NoError(t, err)
+		_, err = scp03.Derive(chip.MasterKey, div).Open(challenge, a)
+		require.ErrorIs(t, err, scp03.ErrCryptogram)
+		require.Equal(t, byte(0x31), a.Version)
+		// Nothing that describes the card shows keys.
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x"} {
+			keys, err := json.Marshal(first(div))
+			require.NoError(t, err)
+			text := fmt.Sprintf(verb, l.State.Durable()) + fmt.Sprintf(verb, l.State)
+			require.NotContains(t, text, string(keys[1:33]))
+		}
+	}
+}
+
+// Keys stay in a firmware update, they are the chip's: UPDATE-30.
+func TestManager_PutKeyStaysInAnUpdate(t *testing.T) {
+	t.Parallel()
+	own := newKeys("the issuer's own keys")
+	l := &loader{card: manufacture(t, "4.0", "A")}
+	l.ok(t, selectManager)
+	l.begin(t, scp03.All)
+	put, _ := l.putting(t, chip.KeyVersion, 0x31, own)
+	l.must(t, put)
+	sets := l.State.Durable().Manager.KeySets
+	var kept []chip.Durable
+	l.kept = &kept
+	l.keys, l.version = own, 0x31
+	l.update(t, "4.1", newName)
+	require.Greater(t, len(kept), 8)
+	for _, d := range kept {
+		require.NoError(t, d.Check())
+		require.Equal(t, sets, d.Manager.KeySets)
+	}
+	require.Equal(t, "4.1", l.Durable().Firmware)
+	l.ok(t, selectManager)
+	l.refusesVersion(t, chip.KeyVersion)
+	l.begin(t, scp03.All)
+}
+
+// What PUT KEY refuses, and that it changes nothing: UPDATE-30.
+func TestManager_PutKeyRefusals(t *testing.T) {
+	t.Parallel()
+	l := &loader{card: manufacture(t, "4.0", "A")}
+	l.ok(t, selectManager)
+	l.begin(t, scp03.All)
+	right, _ := l.putting(t, chip.KeyVersion, 0x31, newKeys("the issuer's own keys"))
+	at := func(i int, b byte) apdu.Command {
+		c := right
+		c.Data = bytes.Clone(c.Data)
+		c.Data[i] = b
+		return c
+	}
+	with := func(change func(*apdu.Command)) apdu.Command { c := right; change(&c); return c }
+	before := stored(t, l.State.Durable())
+	for name, c := range map[string]struct {
+		c    apdu.Command
+		want apdu.SW
+	}{
+		"no such version":       {with(func(c *apdu.Command) { c.P1 = 0x29 }), apdu.ReferenceNotFound},
+		"its own version, anew": {with(func(c *apdu.Command) { c.P1, c.Data = 0, at(0, chip.KeyVersion).Data }), apdu.WrongData},
+		"more would follow":     {with(func(c *apdu.Command) { c.P1 |= 0x80 }), apdu.IncorrectP1P2},
+		"one key":               {with(func(c *apdu.Command) { c.P2 = 0x01 }), apdu.IncorrectP1P2},
+		"another number":        {with(func(c *apdu.Command) { c.P2 = 0x82 }), apdu.IncorrectP1P2},
+		"no data":               {with(func(c *apdu.Command) { c.Data = nil }), apdu.WrongLength},
+		"version 00":            {at(0, 0), apdu.WrongData},
+		"version 80":            {at(0, 0x80), apdu.WrongData},
+		"a key for DES":         {at(1, 0x80), apdu.KeyTypeNotSupported},
+		"the third for DES":     {at(47, 0x80), apdu.KeyTypeNotSupported},
+		"a longer key":          {at(3, 0x18), apdu.WrongData},
+		"no check value":        {at(20, 0), apdu.WrongData},
+		"wrong check value":     {at(21, right.Data[21]^1), apdu.WrongKeyCheckValue},
+		"the third's is wrong":  {at(69, right.Data[69]^1), apdu.WrongKeyCheckValue},
+		"another encrypted key": {at(30, right.Data[30]^1), apdu.WrongKeyCheckValue},
+		"two keys":              {with(func(c *apdu.Command) { c.Data = c.Data[:47] }), apdu.WrongData},
+		"cut short":             {with(func(c *apdu.Command) { c.Data = c.Data[:69] }), apdu.WrongData},
+		"version alone":         {with(func(c *apdu.Command) { c.Data = c.Data[:1] }), apdu.WrongData},
+		"more than three":       {with(func(c *apdu.Command) { c.Data = append(bytes.Clone(c.Data), 0) }), apdu.WrongData},
+	} {
+		require.Equal(t, c.want, l.say(t, c.c).SW, name)
+		require.Empty(t, l.Result.Commits, name)
+		require.Equal(t, before, stored(t, l.State.Durable()), name)
+	}
+	// There is room for three sets.
+	for version := byte(0x31); version < 0x33; version++ {
+		l.must(t, with(func(c *apdu.Command) { c.P1, c.Data = 0, at(0, version).Data }))
+	}
+	require.Equal(t, apdu.NotEnoughMemory, l.say(t, with(func(c *apdu.Command) { c.P1, c.Data = 0, at(0, 0x33).Data })).SW)
+	require.Equal(t, apdu.WrongData, l.say(t, with(func(c *apdu.Command) { c.P1 = 0x32 })).SW, "31 is another's")
+	l.must(t, with(func(c *apdu.Command) { c.P1, c.Data = 0x32, at(0, 0x33).Data }))
+	require.Len(t, l.State.Durable().Manager.KeySets, 3)
+	// Without a channel, and to the application in production, it is not there.
+	l.cut()
+	require.Equal(t, apdu.InstructionNotSupported, l.send(right).SW)
+	l.begin(t, scp03.All)
+	l.must(t, deleting)
+	l.load(t, "4.1")
+	l.ok(t, selectApplication)
+	l.begin(t, scp03.All)
+	require.Equal(t, apdu.InstructionNotSupported, l.say(t, right).SW)
+}
+
 // A state that no update leads to is none.
 func TestManager_Check(t *testing.T) {
 	t.Parallel()
@@ -631,6 +816,7 @@ func TestManager_Check(t *testing.T) {
 	l.must(t, requesting(newName))
 	good := l.State.Durable()
 	require.NoError(t, good.Check())
+	own := newKeys("the issuer's own keys")(scp03.Diversification{})
 	pins := manufacture(t, "4.0", "A")
 	pins.ok(t, selectApplication)
 	pins.ok(t, setup(0x0001, userPIN, soPIN, 3))
@@ -652,6 +838,14 @@ func TestManager_Check(t *testing.T) {
 		"key of a kind":          func(d *chip.Durable) { d.Manager.Key = goldenKeys(t, l.Env)[1] },
 		"PINs of a gone one":     func(d *chip.Durable) { d.Applet.PINs = pins.Durable().PINs },
 		"an application not one": func(d *chip.Durable) { d.Applet.Files = nil },
+		"keys of no version":     func(d *chip.Durable) { d.Manager.KeySets = []chip.KeySet{{0, own}} },
+		"keys of version 80":     func(d *chip.Durable) { d.Manager.KeySets = []chip.KeySet{{0x80, own}} },
+		"a version without keys": func(d *chip.Durable) { d.Manager.KeySets = []chip.KeySet{{Version: 0x30}} },
+		"a version twice":        func(d *chip.Durable) { d.Manager.KeySets = []chip.KeySet{{0x30, own}, {0x31, own}, {0x30, own}} },
+		"four sets of keys":      func(d *chip.Durable) { d.Manager.KeySets = []chip.KeySet{{1, own}, {2, own}, {3, own}, {4, own}} },
+		"keys without a channel": func(d *chip.Durable) {
+			d.Manager = chip.Manager{KeySets: []chip.KeySet{{0x31, own}}}
+		},
 	} {
 		d := good
 		change(&d)
@@ -698,6 +892,12 @@ func FuzzManager(f *testing.F) {
 			l.begin(f, scp03.BothMAC)
 		}
 		starts[i] = l
+	}
+	for i, l := range starts[:3] { // all of the same chip, with the same keys
+		replace, _ := l.putting(f, chip.KeyVersion, 0x31, newKeys("the issuer's own keys"))
+		beside, _ := l.putting(f, 0, 0x32, newKeys("those of next year"))
+		back, _ := l.putting(f, 0x31, chip.KeyVersion, newKeys("the issuer's own keys"))
+		seed(byte(i), replace, beside, deleting, back)
 	}
 	f.Fuzz(func(t *testing.T, session []byte) {
 		if len(session) == 0 {

@@ -23,6 +23,12 @@
 //	command, host, err := host.Authenticate(level)
 //	protected, host, err := host.Wrap(command)
 //	response, host, err := host.Unwrap(received)
+//
+// New keys are sent through a channel, encrypted once more with the third of the keys that
+// it was opened with:
+//
+//	command, check, err := host.PutKey(replaced, version, keys)
+//	version, keys, check, err := card.NewKeys(plain.Data)
 package scp03
 
 import (
@@ -56,6 +62,13 @@ var (
 	// ErrMAC says that a message is not protected as the level asks, or was
 	// altered (6988).
 	ErrMAC = errors.New("message authentication code is wrong")
+	// ErrKeyData says that new keys are not in the form that they are sent in (6A80).
+	ErrKeyData = errors.New("keys are not in the form for PUT KEY")
+	// ErrKeyType says that a new key is not one for AES (9484).
+	ErrKeyType = errors.New("a key is not one for AES")
+	// ErrKeyCheck says that a new key does not have its check value (9485): it was
+	// altered, or encrypted with another key than this channel's.
+	ErrKeyCheck = errors.New("check value of a key is wrong")
 )
 
 // Level says what of the messages after EXTERNAL AUTHENTICATE is protected.
@@ -120,28 +133,6 @@ const (
 	option   = 0x70
 )
 
-// Keys are the static keys of a card. Printing them, in whatever way, shows
-// none.
-type Keys struct{ k *staticKeys }
-
-// staticKeys are behind a pointer, and each once more: a verb that does not suit
-// a pointer makes fmt follow it, but only once.
-type staticKeys struct{ enc, mac *[KeyLen]byte }
-
-// String tells that there are keys, and not which.
-func (k Keys) String() string { return fmt.Sprint(k) }
-
-// Format implements [fmt.Formatter], so that no verb shows the keys.
-func (k Keys) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "card keys") }
-
-// Derive makes the keys of one card from a master key: AES-CMAC of the number of
-// the key (1 for encryption, 2 for codes) and the diversification data. How the
-// vendor does it is not public; this is this project's choice.
-func Derive(master [KeyLen]byte, d Diversification) Keys {
-	one := func(n byte) *[KeyLen]byte { return (*[KeyLen]byte)(sum(master[:], []byte{n}, d[:])) }
-	return Keys{&staticKeys{one(1), one(2)}}
-}
-
 // sum is the AES-CMAC of several parts.
 func sum(key []byte, parts ...[]byte) []byte {
 	var message []byte
@@ -180,22 +171,29 @@ func derive(key []byte, what byte, length int, context ...[]byte) []byte {
 type sessionKeys struct {
 	block          cipher.Block
 	mac, answerMAC *[KeyLen]byte
-	card, host     Challenge // cryptograms, which are no secrets
+	forKeys        cipher.Block // the static key for new keys; a session has none of its own
+	card, host     Challenge    // cryptograms, which are no secrets
 }
 
 func (k Keys) session(host, card Challenge) *sessionKeys {
-	block, err := aes.NewCipher(derive(k.k.enc[:], forEncryption, KeyLen, host[:], card[:]))
-	if err != nil {
-		panic("a derived key has the wrong size")
-	}
 	s := &sessionKeys{
-		block:     block,
+		block:     blocks(derive(k.k.enc[:], forEncryption, KeyLen, host[:], card[:])),
+		forKeys:   blocks(k.k.dek[:]),
 		mac:       (*[KeyLen]byte)(derive(k.k.mac[:], forMAC, KeyLen, host[:], card[:])),
 		answerMAC: (*[KeyLen]byte)(derive(k.k.mac[:], forAnswerMAC, KeyLen, host[:], card[:])),
 	}
 	s.card = Challenge(derive(s.mac[:], forCardCryptogram, ChallengeLen, host[:], card[:]))
 	s.host = Challenge(derive(s.mac[:], forHostCryptogram, ChallengeLen, host[:], card[:]))
 	return s
+}
+
+// blocks is AES with a key of this package.
+func blocks(key []byte) cipher.Block {
+	b, err := aes.NewCipher(key)
+	if err != nil {
+		panic("a key of this package has the wrong size")
+	}
+	return b
 }
 
 // stage is what the next message of an end has to be.

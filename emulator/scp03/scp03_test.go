@@ -388,6 +388,7 @@ func TestEnds_PrintNoKeys(t *testing.T) {
 	secrets := []string{
 		"404142434445464748494A4B4C4D4E4F", "7B75A059F5A7404AA1B68413F94EDE41", "0A2D5E8B07A133D9E2F34F562775BB63",
 		"96CBC63324DF1219324E3154D5FC1444", "91795966A95A02951545105FE8083B95", "1952A551F5E9CD7AAB0A3E8FABE3E414",
+		"3F677349CC13A1FCEDF6B8E56E137999",
 	}
 	card, host := open(t, scp03.All)
 	for _, v := range []any{scp03.Derive(master, diversity), card, host, &card, &host, struct{ c scp03.Card }{card}, []scp03.Host{host}} {

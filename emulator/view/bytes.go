@@ -59,6 +59,7 @@ var instructionRules = map[byte]struct{ rule, done, refused string }{
 	apdu.InsReadBinary:                    {"FILE-17", "FILE-17", "FILE-16"},
 	apdu.InsUpdateBinary:                  {"FILE-24", "FILE-27", "FILE-29"},
 	apdu.InsDeleteFile:                    {"FILE-31", "FILE-31", "FILE-32"},
+	apdu.InsPutKey:                        {"UPDATE-29", "UPDATE-29", "UPDATE-30"},
 }
 
 // wordRules are the statements about status words that mean the same everywhere.
@@ -235,6 +236,12 @@ func parameters(p1, p2, ins byte) []Part {
 		return each(fmt.Sprintf("number of the new key, %d", p1), fmt.Sprintf("%02X: key that signs the request, or algorithm", p2), "KEY-13")
 	case apdu.InsWrapKey, apdu.InsUnwrapKey:
 		return each(fmt.Sprintf("key reference %d", p1), "92 wraps, 93 unwraps", "DOM-20")
+	case apdu.InsPutKey:
+		replaced := fmt.Sprintf("the keys of version %02X are replaced", p1)
+		if p1 == 0 {
+			replaced = "no keys are replaced"
+		}
+		return each(replaced, "81 is several keys, the first of which has number 1", "UPDATE-29")
 	case apdu.InsManageKeyDomain:
 		return each("what is to be done", fmt.Sprintf("key domain %d", p2), "DOM-37")
 	case apdu.InsSelect:
@@ -269,7 +276,11 @@ func formWords(ins, p1 byte) string {
 func data(c apdu.Command, e Event, quiet bool) []Part {
 	rule := instructionRules[c.INS].rule
 	switch {
-	case e.Secure || secured(c.CLA):
+	case c.INS == apdu.InsPutKey:
+		return newKeys(c.Data, c.CLA)
+	case e.Secure && !secured(c.CLA):
+		return channel(c.Data, c.CLA)
+	case secured(c.CLA):
 		return messaging(c.Data)
 	case c.INS == apdu.InsInitializeDevice:
 		return initialization(c.Data)
@@ -291,6 +302,61 @@ func data(c apdu.Command, e Event, quiet bool) []Part {
 		return []Part{shown(c.Data, "what is signed: a hash, a DigestInfo or a message, as the algorithm has it", rule)}
 	}
 	return dataObjects(c.Data, rule, 0)
+}
+
+// Of a command in GlobalPlatform's secure channel: the bit of its class byte, and the length
+// of the code behind its data.
+const (
+	channelBit = 0x04
+	codeLen    = 8
+)
+
+// channel says what the data of a command in GlobalPlatform's secure channel are. Whether
+// they are encrypted the command does not tell.
+func channel(b []byte, cla byte) []Part {
+	n := len(b)
+	if cla&channelBit != 0 {
+		n = max(n-codeLen, 0)
+	}
+	parts := []Part{hidden(b[:n], "data in the card manager's secure channel", "UPDATE-16"), shown(b[n:], "code of the command (C-MAC)", "UPDATE-16")}
+	return slices.DeleteFunc(parts, func(p Part) bool { return p.Bytes == 0 })
+}
+
+// newKeys says what the data of PUT KEY are, for three keys of AES-128. What is in another
+// form, or encrypted as a whole, is not shown at all.
+func newKeys(b []byte, cla byte) []Part {
+	const (
+		rule            = "UPDATE-29"
+		keyLen, keyRest = 16, 16 + 1 + 3 // the key, and its check value behind its length
+	)
+	rest := b
+	if cla&channelBit != 0 {
+		rest = b[:max(len(b)-codeLen, 0)]
+	}
+	if len(rest) == 0 {
+		return channel(b, cla)
+	}
+	code := b[len(rest):]
+	parts := []Part{shown(rest[:1], "version of the new keys", rule)}
+	rest = rest[1:]
+	for n := 1; n <= 3; n++ {
+		head := 2 // type and length, and the length of the key
+		if len(rest) > 2 && rest[1] == keyLen+1 && rest[2] == keyLen {
+			head = 3
+		}
+		if len(rest) < head+keyRest || rest[head-1] != keyLen || rest[head+keyLen] != keyRest-keyLen-1 {
+			return channel(b, cla)
+		}
+		parts = append(parts,
+			shown(rest[:head], fmt.Sprintf("key %d: type, 88 is AES, and length", n), rule),
+			hidden(rest[head:head+keyLen], fmt.Sprintf("key %d, encrypted", n), rule),
+			shown(rest[head+keyLen:head+keyRest], fmt.Sprintf("key %d: check value behind its length", n), rule))
+		rest = rest[head+keyRest:]
+	}
+	if len(rest) > 0 {
+		return channel(b, cla)
+	}
+	return append(parts, channel(code, cla)...)
 }
 
 func nameWords(name []byte) string {
@@ -387,6 +453,8 @@ func AnswerParts(answer []byte, e Event, quiet bool) []Part {
 	var parts []Part
 	switch {
 	case len(body) == 0:
+	case e.Secure && !secured(e.class()):
+		parts = append(parts, hidden(body, "answer in the card manager's secure channel", "UPDATE-16"))
 	case e.Secure:
 		parts = append(parts, messaging(body)...)
 	case quiet:

@@ -2,6 +2,7 @@ package view_test
 
 import (
 	"encoding/hex"
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -33,6 +34,32 @@ func whole(parts []view.Part) (text string, n int) {
 	return text, n
 }
 
+// putKey is PUT KEY of three keys, with a code behind its data; keyHidden is what is shown
+// of each.
+func putKey(cla, code string) string {
+	one := "881110" + strings.Repeat("6B", 16) + "03" + "504A77"
+	return fmt.Sprintf("%sD83081%02X31%s%s00", cla, 0x46+len(code)/2, strings.Repeat(one, 3), code)
+}
+
+var keyHidden = "881110" + strings.Repeat("..", 16) + "03504A77"
+
+// What goes through the card manager's channel is no object of ISO 7816-4.
+func TestParts_CardManagersChannel(t *testing.T) {
+	command := unhex(t, "84E80000100102030405060708A1A2A3A4A5A6A7A8")
+	e := view.Coming(command)
+	e.Secure = true
+	text, _ := whole(view.Parts(command, e, false))
+	require.Equal(t, "84E8000010"+"................"+"A1A2A3A4A5A6A7A8", text)
+	text, _ = whole(view.AnswerParts(unhex(t, "870201029000"), e, false))
+	require.Equal(t, "........9000", text)
+	command = unhex(t, "80E800000401020304")
+	e = view.Coming(command)
+	e.Secure = true // at level 00
+	text, n := whole(view.Parts(command, e, false))
+	require.Equal(t, len(command), n)
+	require.NotContains(t, text, "0102")
+}
+
 func TestParts_EveryByteOnceAndNoSecret(t *testing.T) {
 	for _, c := range []struct{ command, shows string }{
 		{"00200081", "00200081"},
@@ -46,6 +73,11 @@ func TestParts_EveryByteOnceAndNoSecret(t *testing.T) {
 		{"00D7CF010754020000530199", "00D7CF01075402000053 01.."},
 		{"805200000401020304", "8052000004........"},
 		{"806801730401020304FF", "806801730401020304FF"},
+		{putKey("80", ""), "80D8308146" + "31" + keyHidden + keyHidden + keyHidden + "00"},
+		{putKey("84", "0102030405060708"), "84D830814E" + "31" + keyHidden + keyHidden + keyHidden + "0102030405060708" + "00"},
+		{strings.ReplaceAll(putKey("80", ""), "881110", "881010"), "80D8308146" + strings.Repeat("..", 0x46) + "00"}, // keys in another form
+		{"84D8308158" + strings.Repeat("AB", 0x50) + "0102030405060708" + "00", "84D8308158" + strings.Repeat("..", 0x50) + "0102030405060708" + "00"},
+		{"80D83081088811106BC1BEE22E", "80D8308108" + strings.Repeat("..", 8)},
 		{"8062010221" + strings.Repeat("AB", 33), "8062010221" + strings.Repeat("..", 33)},
 	} {
 		command := unhex(t, c.command)

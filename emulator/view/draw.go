@@ -123,6 +123,16 @@ func (e Event) instruction() string {
 	return (*e.Header)[2:4]
 }
 
+// class is the class byte of the command, 0 if it is none.
+func (e Event) class() byte {
+	if e.instruction() == "" {
+		return 0
+	}
+	var cla byte
+	_, _ = fmt.Sscanf((*e.Header)[:2], "%X", &cla)
+	return cla
+}
+
 // reads reports whether nothing came of the event but an answer that was read. To ask
 // for the status of what has no retry counter here, as clients do of a biometric
 // template, is a read as well.
