@@ -75,21 +75,9 @@ func newCardListCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			names, err := d.Names()
+			views, err := control.List(cmd.Context(), d, inWords)
 			if err != nil {
 				return err
-			}
-			views := []view.Card{}
-			for _, name := range names {
-				v, refused, err := control.Summary(cmd.Context(), d, name)
-				if err != nil {
-					why, _ := explained(err)
-					v = view.Broken(name, why)
-				}
-				if refused != nil {
-					v.Refused = new(refusal(refused))
-				}
-				views = append(views, v)
 			}
 			if asJSON {
 				return a.printJSON(views)

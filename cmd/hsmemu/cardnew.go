@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -124,19 +123,14 @@ func (a *app) newCard(ctx context.Context, name string, o newCard) error {
 	if err != nil {
 		return err
 	}
-	sealers, err := a.newSealers(o.sealed)
+	d, sealers, err := a.making(o.sealed)
 	if err != nil {
 		return err
 	}
-	d, err := a.cards()
-	if err != nil {
+	if err := d.Vacant(name); err != nil { // before it costs a licence
 		return err
 	}
-	names, err := d.Names()
-	if err != nil {
-		return err
-	}
-	if o.portal != "" && !slices.Contains(names, name) { // a name that is taken costs no licence
+	if o.portal != "" {
 		if err := certifiedBy(ctx, o.portal, sealers, &order.Order); err != nil {
 			return fmt.Errorf("make card %q: %w", name, err)
 		}
@@ -152,23 +146,16 @@ func (a *app) newCard(ctx context.Context, name string, o newCard) error {
 }
 
 // certifiedBy has the portal with records in a folder certify what is ordered.
-func certifiedBy(ctx context.Context, folder string, key store.Options, o *chip.Order) (err error) {
-	p, err := records.Open(folder, records.Options{Now: time.Now, Key: key, Existing: true})
+func certifiedBy(ctx context.Context, folder string, key store.Options, o *chip.Order) error {
+	issuer, serial, err := records.Certify(ctx, folder, records.Options{Now: time.Now, Key: key}, o.Serial)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return commandline.Hint(fmt.Errorf("no portal has its records in %s", folder), "hsmemu portal serve --data "+folder+" begins them")
 	case errors.Is(err, store.ErrLocked):
 		return commandline.Hint(err, "end the portal, or make a chip with --blank and have it produce the device")
-	case err != nil:
-		return err
 	}
-	defer func() { err = errors.Join(err, p.Close()) }()
-	issuer, name, err := p.Appoint(ctx, o.Serial)
-	if err != nil {
-		return err
-	}
-	o.Issuer, o.Serial = &issuer, string(name)[:len("DENK9900000")]
-	return nil
+	o.Issuer, o.Serial = &issuer, serial
+	return err
 }
 
 // wrong says by its flags what is wrong with the words of a new card.

@@ -100,11 +100,7 @@ func (a *app) show(ctx context.Context, name string) (view.Card, error) {
 	if err != nil {
 		return view.Card{}, err
 	}
-	v, refused, err := control.Show(ctx, d, name)
-	if refused != nil {
-		v.Refused = new(refusal(refused))
-	}
-	return v, err
+	return control.Show(ctx, d, name)
 }
 
 // session is a client of a card.

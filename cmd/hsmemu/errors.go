@@ -34,8 +34,6 @@ type advice struct {
 	// hint is one thing to do about it; %s is the name of the card, or of the file
 	// that was read.
 	hint string
-	// reason is set where a card is refused for the error.
-	reason view.Reason
 }
 
 // fileError is an error about a file that somebody has named.
@@ -58,9 +56,9 @@ var advices = []advice{
 	{is: syscall.EROFS, hint: "mount a volume there that can be written, or name another place"},
 	{is: statedir.ErrReadOnly, hint: "mount a volume there, or name another folder with --state or $HSMEMU_STATE"},
 	{is: statedir.ErrNoSnapshot, hint: "hsmemu card snapshots %s"},
-	{is: store.ErrRolledBack, why: "this file is older than the card's counter", hint: acceptHint, reason: view.OlderThanCounter},
-	{is: store.ErrAhead, why: "this file is newer than the card's counter, which was turned back", hint: acceptHint, reason: view.NewerThanCounter},
-	{is: seal.ErrNoCounter, why: "the card's counter is gone from the TPM", hint: acceptHint, reason: view.CounterGone},
+	{is: store.ErrRolledBack, hint: acceptHint},
+	{is: store.ErrAhead, hint: acceptHint},
+	{is: seal.ErrNoCounter, hint: acceptHint},
 	{is: seal.ErrPassphrase, why: "wrong passphrase"},
 	{is: statedir.ErrNoHome, hint: "name one with --state or $HSMEMU_STATE"},
 	{is: seal.ErrNoTPM, hint: "name the TPM with --tpm or $HSMEMU_TPM"},
@@ -139,22 +137,18 @@ func explained(err error) (message, hint string) {
 	default:
 		return message, ""
 	}
-	if a.why != "" && named != nil {
-		why := a.why
-		if a.reason != "" {
-			why = "refused: " + why
-		}
+	why := a.why
+	if refused := control.RefusalOf(err); refused.Reason != view.CounterFailed {
+		why = "refused: " + refused.Text
+	}
+	if why != "" && named != nil {
 		message = fmt.Sprintf("%s card %q: %s", named.Op, named.Card, why)
 	}
 	return message, hint
 }
 
-// refusal says why a file does not fit its counter.
-func refusal(err error) view.Refusal {
-	for _, a := range advices {
-		if a.reason != "" && errors.Is(err, a.is) {
-			return view.Refusal{Reason: a.reason, Text: a.why}
-		}
-	}
-	return view.Refusal{Reason: view.CounterFailed, Text: oneLine(err.Error())}
+// inWords is the message about an error, without the hint.
+func inWords(err error) string {
+	message, _ := explained(err)
+	return message
 }

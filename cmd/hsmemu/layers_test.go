@@ -59,7 +59,7 @@ var layers = map[string]layer{
 
 	"emulator": {imports: []string{"emulator/broken", "emulator/chip", "applet", "applet/apdu", "keystore", "vsmartcard"}}, // keystore: a seeded card's generator
 	"emulator/control": {imports: []string{
-		"applet", "applet/apdu", "emulator", "emulator/chip", "emulator/statedir", "emulator/view", "keystore/seal", "vsmartcard", "vsmartcard/descriptors", "vsmartcard/pcscd",
+		"applet", "applet/apdu", "emulator", "emulator/chip", "emulator/statedir", "emulator/store", "emulator/view", "keystore/seal", "vsmartcard", "vsmartcard/descriptors", "vsmartcard/pcscd",
 	}},
 	"emulator/lesson":   {imports: []string{"applet/apdu", "emulator", "emulator/control", "emulator/statedir", "emulator/store", "emulator/view", "keystore/seal", "vsmartcard/pcscd"}},
 	"emulator/statedir": {imports: []string{"emulator", "emulator/chip", "emulator/store", "keystore/seal"}},

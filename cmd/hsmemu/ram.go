@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"strings"
 	"sync"
 
@@ -38,25 +37,17 @@ func newRAMCommand(a *app) *cobra.Command {
 			if card != "" && reader != "" {
 				return commandline.Usage(errors.New("name a card or a reader: one of them"))
 			}
-			if err := ram.CheckURL(args[0]); err != nil {
+			host, err := ram.Host(args[0])
+			if err != nil {
 				return commandline.Usage(err)
 			}
-			return a.connectRAM(cmd.Context(), card, reader, pinFile, args[0])
+			return a.connectRAM(cmd.Context(), card, reader, pinFile, args[0], host)
 		},
 	}
 	cmd.Flags().StringVar(&card, "card", defaultCard, "name of the card")
 	cmd.Flags().StringVar(&reader, "reader", "", "connect the card in the PC/SC reader whose `NAME` contains this")
 	cmd.Flags().StringVar(&pinFile, "pin-file", "", "file with the user PIN (default $HSMEMU_PIN, else none is presented)")
 	return cmd
-}
-
-// host is where a URL leads, without the rest: that may name somebody's session.
-func host(at string) string {
-	u, err := url.Parse(at)
-	if err != nil {
-		return "server"
-	}
-	return view.Printable(u.Host)
 }
 
 // powered is a card with power, for as long as a command has it.
@@ -67,7 +58,7 @@ type powered struct {
 }
 
 // connectRAM runs one connection of a card, or of the card in a reader.
-func (a *app) connectRAM(ctx context.Context, card, reader, pinFile, at string) (err error) {
+func (a *app) connectRAM(ctx context.Context, card, reader, pinFile, at, host string) (err error) {
 	p, err := a.power(ctx, card, reader)
 	if err != nil {
 		return err
@@ -84,7 +75,7 @@ func (a *app) connectRAM(ctx context.Context, card, reader, pinFile, at string) 
 		return errInterrupted
 	}
 	if err != nil {
-		return fmt.Errorf("connect %s to %s: %w", p.what, host(at), err)
+		return fmt.Errorf("connect %s to %s: %w", p.what, host, err)
 	}
 	return nil
 }
@@ -132,7 +123,8 @@ func tell(out io.Writer, prefix string, n ram.Notice) {
 
 // serveRAM keeps cards connected to a server until the context ends.
 func (a *app) serveRAM(ctx context.Context, names []string, at, init string, shown *live) error {
-	if err := ram.CheckURL(at); err != nil {
+	host, err := ram.Host(at)
+	if err != nil {
 		return commandline.Usage(err)
 	}
 	var printing sync.Mutex
@@ -144,7 +136,7 @@ func (a *app) serveRAM(ctx context.Context, names []string, at, init string, sho
 				tell(a.out, "card "+place.Name+": ", n)
 			}}
 			if err := agent.Run(ctx, at); err != nil {
-				return fmt.Errorf("connect to %s: %w", host(at), err)
+				return fmt.Errorf("connect to %s: %w", host, err)
 			}
 			return nil
 		}
@@ -155,6 +147,6 @@ func (a *app) serveRAM(ctx context.Context, names []string, at, init string, sho
 				fmt.Fprintf(a.err, "hsmemu: card %q: %s\n", place.Name, oneLine(err.Error()))
 			}
 		}
-		return control.StartRemote(ctx, connect, host(at), ended, place)
+		return control.StartRemote(ctx, connect, view.Printable(host), ended, place)
 	})
 }

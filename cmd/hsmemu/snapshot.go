@@ -46,19 +46,9 @@ func newCardSnapshotsCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			list, err := d.Snapshots(args[0])
+			views, err := control.Snapshots(d, args[0], inWords)
 			if err != nil {
 				return err
-			}
-			views := make([]view.Snapshot, len(list))
-			for i, one := range list {
-				views[i] = view.Snapshot{Schema: view.Schema, Tag: one.Tag}
-				if one.Err != nil {
-					why, _ := explained(one.Err)
-					views[i].Refused = &view.Refusal{Reason: view.Unreadable, Text: why}
-				} else {
-					views[i].Generation, views[i].Seal = &one.Generation, &one.Seal
-				}
 			}
 			if asJSON {
 				return a.printJSON(views)

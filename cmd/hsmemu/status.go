@@ -77,8 +77,7 @@ func (a *app) status(ctx context.Context, card, socket string, wait time.Duratio
 	s.Schema, s.Answers = view.Schema, err == nil
 	if asJSON {
 		if err != nil {
-			why, _ := explained(err)
-			s.Why = &why
+			s.Why = new(inWords(err))
 		}
 		if failed := a.printJSON(s); failed != nil || err == nil {
 			return failed

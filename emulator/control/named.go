@@ -3,10 +3,12 @@ package control
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"hsmemu/emulator"
 	"hsmemu/emulator/chip"
 	"hsmemu/emulator/statedir"
+	"hsmemu/emulator/store"
 	"hsmemu/emulator/view"
 	"hsmemu/keystore/seal"
 )
@@ -52,35 +54,92 @@ func ShowRunning(ctx context.Context, d *statedir.Dir, card string) (v view.Card
 }
 
 // Show describes a card of a folder as the process that runs it does, or as its
-// file says. refused is why that file would not be run, nil if it would. Errors:
-// those of Reach but ErrNobody, and of statedir.Dir.Read.
-func Show(ctx context.Context, d *statedir.Dir, card string) (v view.Card, refused, err error) {
-	v, err = ShowRunning(ctx, d, card)
+// file says, and why that file would not be run. Errors: those of Reach but ErrNobody,
+// and of statedir.Dir.Read.
+func Show(ctx context.Context, d *statedir.Dir, card string) (view.Card, error) {
+	v, err := ShowRunning(ctx, d, card)
 	if !errors.Is(err, ErrNobody) {
-		return v, nil, err
+		return v, err
 	}
 	state, info, err := d.Read(card)
 	if err != nil {
-		return view.Card{}, nil, err
+		return view.Card{}, err
 	}
-	return view.Of(card, state, info.Seal, info.Generation), info.Refusal, nil
+	v = view.Of(card, state, info.Seal, info.Generation)
+	if info.Refusal != nil {
+		v.Refused = new(RefusalOf(info.Refusal))
+	}
+	return v, nil
+}
+
+// refusals are why a file does not fit its counter.
+var refusals = []struct {
+	is error
+	view.Refusal
+}{
+	{store.ErrRolledBack, view.Refusal{Reason: view.OlderThanCounter, Text: "this file is older than the card's counter"}},
+	{store.ErrAhead, view.Refusal{Reason: view.NewerThanCounter, Text: "this file is newer than the card's counter, which was turned back"}},
+	{seal.ErrNoCounter, view.Refusal{Reason: view.CounterGone, Text: "the card's counter is gone from the TPM"}},
+}
+
+// RefusalOf says why a file that can be read is refused. An error that does not say how
+// the file and its counter differ is of the counter itself: view.CounterFailed.
+func RefusalOf(err error) view.Refusal {
+	for _, r := range refusals {
+		if errors.Is(err, r.is) {
+			return r.Refusal
+		}
+	}
+	return view.Refusal{Reason: view.CounterFailed, Text: view.Printable(strings.ReplaceAll(err.Error(), "\n", "; "))}
 }
 
 // Summary is Show for lists: it asks for no passphrase and no TPM, so that of a card
 // that nobody runs and that is sealed there is only what anybody can see. Errors: those
 // of statedir.Dir.Inspect and Show.
-func Summary(ctx context.Context, d *statedir.Dir, card string) (v view.Card, refused, err error) {
+func Summary(ctx context.Context, d *statedir.Dir, card string) (view.Card, error) {
 	info, err := d.Inspect(card)
 	if err == nil || errors.Is(err, statedir.ErrUnkept) {
 		shown, failed := ShowRunning(ctx, d, card)
 		switch {
 		case failed == nil:
-			return shown, nil, nil
+			return shown, nil
 		case err == nil && info.Seal == seal.KindNone:
 			return Show(ctx, d, card)
 		}
 	}
-	return view.Closed(card, info.Seal, info.Generation), nil, err
+	return view.Closed(card, info.Seal, info.Generation), err
+}
+
+// List is Summary of every card of a folder, in the order of their names. One that cannot
+// be read hides no other; inWords is why.
+func List(ctx context.Context, d *statedir.Dir, inWords func(error) string) ([]view.Card, error) {
+	names, err := d.Names()
+	if err != nil {
+		return nil, err
+	}
+	list := make([]view.Card, len(names))
+	for i, name := range names {
+		if list[i], err = Summary(ctx, d, name); err != nil {
+			list[i] = view.Broken(name, inWords(err))
+		}
+	}
+	return list, nil
+}
+
+// Snapshots describes what is kept of a card of a folder, as List does.
+func Snapshots(d *statedir.Dir, card string, inWords func(error) string) ([]view.Snapshot, error) {
+	kept, err := d.Snapshots(card)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]view.Snapshot, len(kept))
+	for i, one := range kept {
+		list[i] = view.Snapshot{Schema: view.Schema, Tag: one.Tag, Generation: &one.Generation, Seal: &one.Seal}
+		if one.Err != nil {
+			list[i] = view.Snapshot{Schema: view.Schema, Tag: one.Tag, Refused: &view.Refusal{Reason: view.Unreadable, Text: inWords(one.Err)}}
+		}
+	}
+	return list, nil
 }
 
 // Restore puts a card of a folder into another state, in the reader of the process

@@ -4,6 +4,8 @@ package control_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -93,18 +95,17 @@ func TestOpen_GoesToWhoeverHasTheCard(t *testing.T) {
 func TestShow_AsksWhoeverHasTheCard(t *testing.T) {
 	t.Parallel()
 	d := newFolder(t)
-	fromFile, refused, err := control.Show(soon(t), d, "alice")
+	fromFile, err := control.Show(soon(t), d, "alice")
 	require.NoError(t, err)
-	require.NoError(t, refused)
+	require.Nil(t, fromFile.Refused)
 	require.Nil(t, fromFile.Running)
 	_, err = control.ShowRunning(soon(t), d, "alice")
 	require.ErrorIs(t, err, control.ErrNobody)
 	require.EqualError(t, err, `show card "alice": no process runs this card`)
 
 	_, end := run(t, d)
-	running, refused, err := control.Show(soon(t), d, "alice")
+	running, err := control.Show(soon(t), d, "alice")
 	require.NoError(t, err)
-	require.NoError(t, refused)
 	require.NotNil(t, running.Running)
 	require.Equal(t, os.Getpid(), running.Running.Process)
 	require.Equal(t, fromFile.Serial, running.Serial)
@@ -112,7 +113,7 @@ func TestShow_AsksWhoeverHasTheCard(t *testing.T) {
 	require.EqualError(t, err, `eject card "alice": the reader is stuck`)
 	end()
 
-	_, _, err = control.Show(soon(t), d, "bob")
+	_, err = control.Show(soon(t), d, "bob")
 	require.EqualError(t, err, `open card "bob": there is no such card`)
 }
 
@@ -160,9 +161,8 @@ func TestSummary(t *testing.T) {
 	asked := store.Options{Sealers: []seal.Sealer{seal.Passphrase{Ask: func() ([]byte, error) { return []byte("one"), nil }}}}
 	require.NoError(t, d.Make("safe", statedir.Order{}, asked, emulator.System()))
 	at := func(card string) view.Card {
-		v, refused, err := control.Summary(soon(t), d, card)
+		v, err := control.Summary(soon(t), d, card)
 		require.NoError(t, err)
-		require.NoError(t, refused)
 		return v
 	}
 	alone := at("alice")
@@ -171,6 +171,48 @@ func TestSummary(t *testing.T) {
 	_, end := run(t, d)
 	require.NotEqual(t, alone, at("alice"), "it is in a reader")
 	end()
-	_, _, err := control.Summary(soon(t), d, "nobody")
+	_, err := control.Summary(soon(t), d, "nobody")
 	require.ErrorIs(t, err, statedir.ErrNoCard)
+}
+
+// What cannot be read is listed with the reason, and hides no other.
+func TestList(t *testing.T) {
+	t.Parallel()
+	d := newFolder(t)
+	why := func(err error) string { return "why: " + err.Error() }
+	require.NoError(t, d.Snapshot("alice", "b"))
+	require.NoError(t, os.WriteFile(filepath.Join(d.Path(), "bad.card"), []byte("x"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(d.Path(), "snapshots", "alice", "a.card"), []byte("x"), 0o600))
+	cards, err := control.List(soon(t), d, why)
+	require.NoError(t, err)
+	require.Len(t, cards, 2)
+	require.Equal(t, []string{"alice", "bad"}, []string{cards[0].Name, cards[1].Name})
+	require.Nil(t, cards[0].Refused)
+	require.Equal(t, view.Unreadable, cards[1].Refused.Reason)
+	require.Contains(t, cards[1].Refused.Text, "why: ")
+
+	kept, err := control.Snapshots(d, "alice", why)
+	require.NoError(t, err)
+	require.Len(t, kept, 2)
+	require.Equal(t, []string{"a", "b"}, []string{kept[0].Tag, kept[1].Tag})
+	require.Contains(t, kept[0].Refused.Text, "why: ")
+	require.Nil(t, kept[0].Generation)
+	require.Equal(t, "none", *kept[1].Seal)
+	_, err = control.Snapshots(d, "nobody", why)
+	require.ErrorIs(t, err, statedir.ErrNoCard)
+}
+
+// Why a file is refused, for programs and for people.
+func TestRefusalOf(t *testing.T) {
+	t.Parallel()
+	for reason, err := range map[view.Reason]error{
+		view.OlderThanCounter: fmt.Errorf("%w: x.card: generation 1, counter 2", store.ErrRolledBack),
+		view.NewerThanCounter: fmt.Errorf("x: %w", store.ErrAhead),
+		view.CounterGone:      seal.ErrNoCounter,
+	} {
+		r := control.RefusalOf(err)
+		require.Equal(t, reason, r.Reason)
+		require.NotContains(t, r.Text, "x")
+	}
+	require.Equal(t, view.Refusal{Reason: view.CounterFailed, Text: "one; t\uFFFDo"}, control.RefusalOf(errors.New("one\nt\x1bo")))
 }

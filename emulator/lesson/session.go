@@ -421,7 +421,7 @@ type Wanted struct {
 // wanted. events is the folder of EnvEvents. It returns why something does not hold,
 // and "" if all does. Error: ErrExpectation.
 func ExpectAll(ctx context.Context, d *statedir.Dir, card, events string, w Wanted) (string, error) {
-	v, _, err := control.Show(ctx, d, card)
+	v, err := control.Show(ctx, d, card)
 	if err != nil {
 		return "", err
 	}

@@ -45,27 +45,27 @@ type Agent struct {
 	Transport http.RoundTripper
 }
 
-// CheckURL reports whether a server can be reached by a URL, one of http or https
-// with a host. Error: CodeURL.
-func CheckURL(at string) error {
+// Host is where a URL leads, HOST or HOST:PORT, without the rest, in which a session may
+// be named. Error: CodeURL, for what is no URL of http or https with a host.
+func Host(at string) (string, error) {
 	u, err := url.Parse(at)
 	if err != nil {
 		var of *url.Error
 		if errors.As(err, &of) {
-			err = of.Err // without the URL, in which a session may be named
+			err = of.Err // without the URL
 		}
-		return &Error{Code: CodeURL, Err: err}
+		return "", &Error{Code: CodeURL, Err: err}
 	}
 	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return &Error{Code: CodeURL, Err: errors.New("a URL of http or https with a host is needed")}
+		return "", &Error{Code: CodeURL, Err: errors.New("a URL of http or https with a host is needed")}
 	}
-	return nil
+	return u.Host, nil
 }
 
 // Run connects to the server at a URL and does what it asks for, until it says that
 // this is all, which is nil. The error is an [Error], or the one of ctx.
 func (a *Agent) Run(ctx context.Context, at string) error {
-	if err := CheckURL(at); err != nil {
+	if _, err := Host(at); err != nil {
 		return err
 	}
 	atr := a.Card.ATR()

@@ -157,6 +157,14 @@ func TestAgent_Codes(t *testing.T) {
 	}
 }
 
+// Where a URL leads is told without what stands for somebody in it.
+func TestHost(t *testing.T) {
+	t.Parallel()
+	host, err := ram.Host("https://user:secret@portal.example.org:8443/rt/paas/session?x")
+	require.NoError(t, err)
+	require.Equal(t, "portal.example.org:8443", host)
+}
+
 // What ram-client prints (sc-hsm-embedded, ram-client.c).
 func TestCode_TextsOfTheClient(t *testing.T) {
 	t.Parallel()

@@ -119,11 +119,8 @@ func (d *Dir) MakeFrom(o Origin, in Sealers, card string, opt store.Options) err
 	if o.File != "" {
 		op = "import"
 	}
-	if err := checkName("card name", card); err != nil {
+	if err := d.vacant(op, card); err != nil { // before anybody is asked for a passphrase
 		return err
-	}
-	if d.exists(card) { // before anybody is asked for a passphrase
-		return failed(op, card, ErrCardExists)
 	}
 	state, err := d.ReadOrigin(o, in)
 	if o.File != "" {

@@ -236,6 +236,17 @@ func (d *Dir) exists(card string) bool {
 	return err == nil
 }
 
+// Vacant returns nil where a card can be made by a name. Errors: ErrName, ErrCardExists.
+func (d *Dir) Vacant(card string) error { return d.vacant("make", card) }
+
+func (d *Dir) vacant(op, card string) error {
+	err := CheckName(card)
+	if err == nil && d.exists(card) {
+		err = failed(op, card, ErrCardExists)
+	}
+	return err
+}
+
 // failed is an Error about an existing card. A passphrase's file may be what is
 // missing, and not the card's.
 func (d *Dir) failed(op, card string, err error) error {
@@ -265,11 +276,8 @@ func (d *Dir) Make(card string, o Order, opt store.Options, w emulator.World) er
 // powered on for it, in memory alone, and kept only if it succeeds. Errors: those of
 // Make, and that of do.
 func (d *Dir) MakeBy(card string, o Order, opt store.Options, w emulator.World, do func(*emulator.Card) error) error {
-	if err := checkName("card name", card); err != nil {
+	if err := d.vacant("make", card); err != nil { // before anybody is asked for a passphrase
 		return err
-	}
-	if d.exists(card) { // before anybody is asked for a passphrase
-		return failed("make", card, ErrCardExists)
 	}
 	made, err := w.For(chip.Durable{Seed: o.Seed, KeyPool: o.KeyPool}).Manufacture(o.Order)
 	if err != nil {
@@ -519,11 +527,8 @@ func (d *Dir) Rename(card, to string) error {
 // tell the two apart. Snapshots stay with the other one. opt is how the copy is
 // sealed. Errors: ErrName, ErrNoCard, ErrCardExists.
 func (d *Dir) Copy(card, to string, opt store.Options) error {
-	if err := checkName("card name", to); err != nil {
+	if err := d.vacant("copy", to); err != nil { // before anybody is asked for a passphrase
 		return err
-	}
-	if d.exists(to) { // before anybody is asked for a passphrase
-		return failed("copy", to, ErrCardExists)
 	}
 	state, _, err := d.Read(card)
 	if err != nil {

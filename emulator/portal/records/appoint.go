@@ -2,6 +2,7 @@ package records
 
 import (
 	"context"
+	"errors"
 
 	"hsmemu/applet/cvc"
 	"hsmemu/emulator/portal"
@@ -27,4 +28,18 @@ func (s *Store) Appoint(ctx context.Context, serial string) (issuer cvc.Issuer, 
 		return tx.Audit(Event{Action: "certify new card", Object: name.Holder(), Detail: "by " + issuer.Certificate.CHR.Holder()})
 	})
 	return issuer, name, err
+}
+
+// Certify is Appoint by the records in a folder, which nobody has open: who certifies the
+// device, and its serial number. Errors: fs.ErrNotExist where no records were begun, those
+// of Open and of Appoint.
+func Certify(ctx context.Context, folder string, o Options, serial string) (issuer cvc.Issuer, given string, err error) {
+	o.Existing = true
+	s, err := Open(folder, o)
+	if err != nil {
+		return issuer, "", err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	issuer, name, err := s.Appoint(ctx, serial)
+	return issuer, name.Holder(), err
 }

@@ -11,6 +11,7 @@ import (
 	"hsmemu/applet/cvc"
 	"hsmemu/emulator/portal"
 	"hsmemu/emulator/portal/records"
+	"hsmemu/emulator/store"
 )
 
 // A device that is made elsewhere costs a licence of the current issuer and has a name
@@ -60,6 +61,29 @@ func TestStore_Appoint(t *testing.T) {
 		require.Equal(t, "certify new card DENK0404144 by UTDICAEM02", events[0].Action+" "+events[0].Object+" "+events[0].Detail)
 		return nil
 	}))
+}
+
+// The records of a folder certify while nobody has them open.
+func TestCertify(t *testing.T) {
+	t.Parallel()
+	folder := filepath.Join(t.TempDir(), "portal")
+	options := records.Options{Now: time.Now}
+	_, _, err := records.Certify(t.Context(), folder, options, "")
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	require.NoDirExists(t, folder)
+	s, err := records.Open(folder, options)
+	require.NoError(t, err)
+	_, _, err = records.Certify(t.Context(), folder, options, "")
+	require.ErrorIs(t, err, store.ErrLocked)
+	require.NoError(t, s.Close())
+	issuer, serial, err := records.Certify(t.Context(), folder, options, "")
+	require.NoError(t, err)
+	require.Regexp(t, `^DENK99\d{5}$`, serial)
+	require.Equal(t, "UTDICAEM02", issuer.Certificate.CHR.Holder())
+	for _, want := range []error{nil, portal.ErrNameGiven} {
+		_, _, err = records.Certify(t.Context(), folder, options, "DENK0404144")
+		require.ErrorIs(t, err, want)
+	}
 }
 
 // Who only wants what is there begins nothing.
