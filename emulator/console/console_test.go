@@ -208,6 +208,13 @@ func TestConsole_PredictThenReveal(t *testing.T) {
 		require.Equal(t, 3, *c.private.Cards[0].Show().UserPIN.TriesLeft)
 	}
 	try()
+	c.kept["before"] = c.private.Cards[0].Moment()
+	for _, do := range [][]string{{"eject"}, {"reset"}, {"new", "situation", "so=7"}, {"back", "moment", "1"}, {"restore", "tag", "before"}} {
+		status, body := trainer.post(t, "/card/lab/"+do[0], do[1:]...)
+		require.Equal(t, http.StatusConflict, status, do)
+		require.Contains(t, body, "let the held command go first", do)
+	}
+	require.Empty(t, answered, "it still waits")
 	status, _ = trainer.post(t, "/card/lab/release")
 	require.Equal(t, http.StatusOK, status)
 	require.Equal(t, "63C2", <-answered)

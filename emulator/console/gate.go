@@ -46,8 +46,8 @@ type waiter struct {
 	goes  chan struct{}
 }
 
-// comes holds a command back, if it is one of those that are held.
-func (g *gate) comes(ctx context.Context, coming func() control.Coming) {
+// Comes holds a command back, if it is one of those that are held.
+func (g *gate) Comes(ctx context.Context, coming func() control.Coming) {
 	g.mu.Lock()
 	if g.open || g.what == holdNothing {
 		g.mu.Unlock()
@@ -78,6 +78,12 @@ func (g *gate) comes(ctx context.Context, coming func() control.Coming) {
 	}
 	g.mu.Unlock()
 	g.changed()
+}
+
+// Holds reports whether a command waits.
+func (g *gate) Holds() bool {
+	_, waits := g.now()
+	return waits != nil
 }
 
 // hold says what is held from now on. What waits and is not held any more goes.

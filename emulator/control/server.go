@@ -331,10 +331,14 @@ func (c *conversation) answer(ctx context.Context, q request) (any, error) {
 }
 
 // inTurn does something to the card when no client of its reader has it in a
-// transaction or for itself; at once if force says so.
+// transaction or for itself; at once if force says so. While a command is held back
+// there is nothing to wait for: whoever holds it may wait for this.
 func (c *Card) inTurn(ctx context.Context, force bool, do func() error) error {
-	if force {
+	switch {
+	case force:
 		return do()
+	case c.held():
+		return ErrHeld
 	}
 	t, err := c.waitTurn(ctx)
 	if err != nil {
@@ -348,7 +352,11 @@ func (c *Card) inTurn(ctx context.Context, force bool, do func() error) error {
 func (c *Card) waitTurn(ctx context.Context) (Turn, error) {
 	ctx, cancel := context.WithTimeout(ctx, turnPatience)
 	defer cancel()
-	return c.Reader.Turn(ctx)
+	t, err := c.Reader.Turn(ctx)
+	if err != nil && c.held() {
+		err = ErrHeld // the client cannot go on
+	}
+	return t, err
 }
 
 func (c *Card) eject(ctx context.Context, force bool) error {

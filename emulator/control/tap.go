@@ -18,7 +18,7 @@ import (
 // that the card was in. It may also hold commands back.
 type Tap struct {
 	card   *Card
-	hold   func(ctx context.Context, coming func() Coming)
+	gate   Gate // nil for none
 	events <-chan emulator.Event
 	stop   func()
 
@@ -26,6 +26,16 @@ type Tap struct {
 	seen   []sighting
 	missed int
 	busy   int // commands that the card is working on: their events wait for their bytes
+}
+
+// Gate holds commands back.
+type Gate interface {
+	// Comes is called with every command before anything else sees it, and holds it back
+	// until it returns, which it does when the context ends. To describe the command takes
+	// longer than a status query, so coming does that when it is called.
+	Comes(ctx context.Context, coming func() Coming)
+	// Holds reports whether a command is held back now.
+	Holds() bool
 }
 
 // Coming is a command that the card has not seen yet.
@@ -64,13 +74,10 @@ type sighting struct {
 // mostSeen is how many sightings are kept for a caller of Next that is slow.
 const mostSeen = 4096
 
-// Tap follows the card from here on, until Close. hold is called with every command
-// before anything else sees it, and holds it back until it returns, which it does when
-// the context ends; nil holds nothing. To describe the command takes longer than a
-// status query, so coming does that when it is called. A card has one tap at most: a second one is
-// ErrBusy.
-func (c *Card) Tap(hold func(ctx context.Context, coming func() Coming)) (*Tap, error) {
-	t := &Tap{card: c, hold: hold}
+// Tap follows the card from here on, until Close. A gate holds commands back; nil holds
+// nothing. A card has one tap at most: a second one is ErrBusy.
+func (c *Card) Tap(gate Gate) (*Tap, error) {
+	t := &Tap{card: c, gate: gate}
 	if !c.tap.CompareAndSwap(nil, t) {
 		return nil, ErrBusy
 	}
@@ -182,14 +189,20 @@ func (p port) Transmit(ctx context.Context, command []byte) ([]byte, error) {
 	if t == nil {
 		return p.card.Faults.Transmit(ctx, command)
 	}
-	if t.hold != nil {
-		t.hold(ctx, func() Coming { return comingOf(command) })
+	if t.gate != nil {
+		t.gate.Comes(ctx, func() Coming { return comingOf(command) })
 	}
 	t.begin()
 	kept := bytes.Clone(command) // the card owns command
 	answer, err := p.card.Faults.Transmit(ctx, command)
 	t.note(kept, bytes.Clone(answer))
 	return answer, err
+}
+
+// held reports whether a command to the card is held back.
+func (c *Card) held() bool {
+	t := c.tap.Load()
+	return t != nil && t.gate != nil && t.gate.Holds()
 }
 
 // comingOf describes a command that nobody has answered.
@@ -216,7 +229,7 @@ func (c *Card) Return(ctx context.Context, m Moment) ([]string, error) {
 		u, err = c.restore(ctx, restoration{State: m.state, Force: true})
 	}
 	if err != nil {
-		return nil, fmt.Errorf("go back: %w", err)
+		return nil, fmt.Errorf("give the card another state: %w", err)
 	}
 	return u.Undone, nil
 }

@@ -4,7 +4,9 @@ package control_test
 
 import (
 	"context"
+	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,6 +16,7 @@ import (
 	"hsmemu/emulator/chip"
 	"hsmemu/emulator/control"
 	"hsmemu/emulator/view"
+	"hsmemu/vsmartcard/pcscd"
 )
 
 // words are the parts of a command or an answer.
@@ -79,6 +82,16 @@ func TestTap_SeesWhatHappens(t *testing.T) {
 	again.Close()
 }
 
+// gate holds commands back as comes does.
+type gate struct {
+	comes func(ctx context.Context, coming func() control.Coming)
+	holds atomic.Bool
+	late  atomic.Int32 // how often it says that it does not hold yet
+}
+
+func (g *gate) Comes(ctx context.Context, coming func() control.Coming) { g.comes(ctx, coming) }
+func (g *gate) Holds() bool                                             { return g.late.Add(-1) < 0 && g.holds.Load() }
+
 // A command that is held back has not been seen by the card, and goes when it is let go, or when
 // whoever holds it gives up.
 func TestTap_HoldsCommandsBack(t *testing.T) {
@@ -90,7 +103,7 @@ func TestTap_HoldsCommandsBack(t *testing.T) {
 	_, err = card.Return(soon(t), control.MomentOf(usual))
 	require.NoError(t, err)
 	held, goes := make(chan control.Coming, 1), make(chan struct{})
-	tap, err := card.Tap(func(ctx context.Context, coming func() control.Coming) {
+	g := &gate{comes: func(ctx context.Context, coming func() control.Coming) {
 		c := coming()
 		if !c.Event.AboutPIN() {
 			return
@@ -100,7 +113,8 @@ func TestTap_HoldsCommandsBack(t *testing.T) {
 		case <-goes:
 		case <-ctx.Done():
 		}
-	})
+	}}
+	tap, err := card.Tap(g)
 	require.NoError(t, err)
 	defer tap.Close()
 	h := takeUp(t, path, "alice")
@@ -135,4 +149,58 @@ func TestTap_HoldsCommandsBack(t *testing.T) {
 	require.NoError(t, p.Close())
 	require.Empty(t, <-answered)
 	require.Equal(t, 2, *card.Show().UserPIN.TriesLeft)
+}
+
+// Nothing takes a card out, resets it or changes it under a command that is held back, and
+// nobody waits for one: whoever holds it may be waiting for the answer. Forced, it is done.
+func TestTap_NothingWaitsForWhatIsHeld(t *testing.T) {
+	t.Parallel()
+	p, path := newPrivate(t, "alice")
+	card := p.Cards[0]
+	held, goes := make(chan struct{}, 1), make(chan struct{})
+	g := &gate{}
+	g.comes = func(ctx context.Context, _ func() control.Coming) {
+		g.holds.Store(true)
+		defer g.holds.Store(false)
+		held <- struct{}{}
+		select {
+		case <-goes:
+		case <-ctx.Done():
+		}
+	}
+	tap, err := card.Tap(g)
+	require.NoError(t, err)
+	defer tap.Close()
+	h := takeUp(t, path, "alice")
+	require.NoError(t, h.Begin(soon(t)))
+	answered := make(chan error, 1)
+	go func() {
+		_, err := h.Transmit(t.Context(), []byte{0x00, 0x20, 0x00, 0x81})
+		answered <- err
+	}()
+	select {
+	case <-held:
+	case <-time.After(patience):
+		t.Fatal("nothing was held")
+	}
+	// A context that has ended waits for no turn.
+	ended, end := context.WithCancel(t.Context())
+	end()
+	require.ErrorIs(t, card.Eject(ended), control.ErrHeld)
+	require.ErrorIs(t, card.Reset(ended), control.ErrHeld)
+	_, err = card.Return(ended, card.Moment())
+	require.ErrorIs(t, err, control.ErrHeld)
+	one, err := control.Dial(soon(t), filepath.Join(filepath.Dir(path), "alice.sock"))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, one.Close()) }()
+	require.ErrorIs(t, one.Eject(soon(t), false), control.ErrHeld)
+	require.ErrorIs(t, one.Reset(soon(t), false), control.ErrHeld)
+
+	// One that came to be held during a wait is the reason why the wait was in vain.
+	g.late.Store(1)
+	require.ErrorIs(t, card.Eject(ended), control.ErrHeld)
+	close(goes)
+	require.NoError(t, <-answered)
+	require.NoError(t, h.End(soon(t), pcscd.Leave))
+	require.NoError(t, card.Eject(soon(t)))
 }

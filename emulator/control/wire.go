@@ -137,6 +137,7 @@ const (
 	CodeInUse     Code = "in-use"    // ErrInUse
 	CodeEjected   Code = "ejected"   // ErrEjected
 	CodeForeign   Code = "foreign"   // emulator.ErrForeign
+	CodeHeld      Code = "held"      // ErrHeld
 )
 
 // The errors of this package.
@@ -155,6 +156,8 @@ var (
 	ErrInUse = errors.New("a program has the card for itself")
 	// ErrEjected says that the card is out of its reader: it has no power.
 	ErrEjected = errors.New("the card is out of its reader")
+	// ErrHeld says that the card is busy with a command that is held back before it.
+	ErrHeld = errors.New("a command is held back on the console: let the held command go first")
 	// ErrEnded says that the process that ran the card went away.
 	ErrEnded = errors.New("the process that runs the card ended")
 )
@@ -170,6 +173,7 @@ var codes = []struct {
 	{CodeInUse, ErrInUse},
 	{CodeEjected, ErrEjected},
 	{CodeForeign, emulator.ErrForeign},
+	{CodeHeld, ErrHeld},
 	{CodeCounted, emulator.ErrCounted},
 	{CodeState, applet.ErrState},
 	{CodeFault, emulator.ErrFault},
