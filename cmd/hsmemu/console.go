@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -44,6 +45,7 @@ type live struct {
 	out      io.Writer // where its addresses go
 	listener net.Listener
 	options  console.Options // what else is on the page
+	page     *console.Console
 	end      context.CancelFunc
 	ended    chan error // has what Serve returns; nil before
 }
@@ -129,8 +131,9 @@ func (l *live) show(ctx context.Context, cards []*control.Card) error {
 	if err != nil {
 		return err
 	}
-	// The page ends with Close, after the readers: a command that it holds back is let go
-	// by nothing that ends them, and does not reach a card that can answer nobody.
+	l.page = page
+	// The page ends with Close, after the readers: what it holds back then does not reach
+	// a card that can answer nobody.
 	ctx, l.end = context.WithCancel(context.WithoutCancel(ctx))
 	l.ended = make(chan error, 1)
 	go func() { l.ended <- page.Serve(ctx, l.listener) }()
@@ -139,6 +142,19 @@ func (l *live) show(ctx context.Context, cards []*control.Card) error {
 		fmt.Fprintf(l.out, "report %s\n", page.ReportAddress(l.listener))
 	}
 	return nil
+}
+
+// letGoTime is how long the end of the cards waits for programs whose commands were held.
+const letGoTime = 5 * time.Second
+
+// letGo lets commands go that are held back, before their readers end.
+func (l *live) letGo(ctx context.Context) {
+	if l == nil || l.page == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), letGoTime)
+	defer cancel()
+	l.page.LetGo(ctx)
 }
 
 // Close ends the page.

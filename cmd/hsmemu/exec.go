@@ -281,6 +281,7 @@ func (a *app) serveSocket(ctx context.Context, at socketFlags, cards []string, i
 	}
 	a.ready()
 	<-ctx.Done()
+	shown.letGo(ctx)
 	return d.Close()
 }
 

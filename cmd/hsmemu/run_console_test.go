@@ -8,8 +8,10 @@ import (
 	"net/http/cookiejar"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -34,34 +36,13 @@ func TestRun_RestoresSnapshotsFromThePage(t *testing.T) {
 	do("card", "reseal", "lab", "--seal", "none", "--passphrase-file", phrase)
 	do("card", "snapshot", "lab", "full")
 
-	run := h.command("run", "--card", "lab", "--console", "--socket", filepath.Join(t.TempDir(), "s"))
-	var out said
-	run.Stdout, run.Stderr = &out, &out
-	require.NoError(t, run.Start())
-	defer func() {
-		require.NoError(t, run.Process.Signal(os.Interrupt))
-		require.NoError(t, run.Wait())
-	}()
-	require.Eventually(t, func() bool { return strings.Contains(out.String(), "ready") }, patience, 20*time.Millisecond, "%s", &out)
-	address, err := url.Parse(addresses.FindStringSubmatch(out.String())[1])
-	require.NoError(t, err)
-	jar, err := cookiejar.New(nil)
-	require.NoError(t, err)
-	browser := &http.Client{Jar: jar}
-	read := func(answer *http.Response, err error) string {
-		t.Helper()
-		require.NoError(t, err)
-		text, err := io.ReadAll(answer.Body)
-		require.NoError(t, err)
-		require.NoError(t, answer.Body.Close())
-		return string(text)
-	}
+	s := h.runConsole(t, "lab")
+	defer s.end(t)
 	restore := func(tag string) string {
 		t.Helper()
-		return read(browser.PostForm("http://"+address.Host+"/card/lab/restore", url.Values{"tag": {tag}}))
+		return s.post(t, "/card/lab/restore", "tag", tag)
 	}
-	read(browser.Get(address.String()))
-	page := read(browser.Get("http://" + address.Host + "/card/lab"))
+	page := s.get(t, "/card/lab")
 	require.Contains(t, page, "Restore full")
 	require.Contains(t, page, "Restore sealed")
 
@@ -72,5 +53,83 @@ func TestRun_RestoresSnapshotsFromThePage(t *testing.T) {
 	require.Contains(t, restore("sealed"), "hsmemu card restore lab sealed")
 	require.Contains(t, restore("../../lab"), "That did not work")
 	require.Contains(t, restore(""), "That did not work")
-	require.NotContains(t, out.String(), "passphrase of")
+	require.NotContains(t, s.out.String(), "passphrase of")
+}
+
+// shownRun is `run` with a page for its card, and a browser of the simplest kind that the
+// trainer has.
+type shownRun struct {
+	*exec.Cmd
+	out     *said
+	socket  string
+	base    string
+	browser *http.Client
+}
+
+func (h *home) runConsole(t *testing.T, card string) *shownRun {
+	t.Helper()
+	jar, err := cookiejar.New(nil)
+	require.NoError(t, err)
+	s := &shownRun{out: &said{}, socket: filepath.Join(t.TempDir(), "s"), browser: &http.Client{Jar: jar}}
+	s.Cmd = h.command("run", "--card", card, "--console", "--socket", s.socket)
+	s.Stdout, s.Stderr = s.out, s.out
+	require.NoError(t, s.Start())
+	require.Eventually(t, func() bool { return strings.Contains(s.out.String(), "ready") }, patience, 20*time.Millisecond, "%s", s.out)
+	address := addresses.FindStringSubmatch(s.out.String())[1]
+	s.base = address[:strings.Index(address, "/?")]
+	s.get(t, address[len(s.base):])
+	return s
+}
+
+// end ends it as a service manager does.
+func (s *shownRun) end(t *testing.T) {
+	t.Helper()
+	require.NoError(t, s.Process.Signal(syscall.SIGTERM))
+	require.NoError(t, s.Wait())
+}
+
+func (s *shownRun) get(t *testing.T, path string) string {
+	t.Helper()
+	return page(t)(s.browser.Get(s.base + path))
+}
+
+func (s *shownRun) post(t *testing.T, path, name, value string) string {
+	t.Helper()
+	return page(t)(s.browser.PostForm(s.base+path, url.Values{name: {value}}))
+}
+
+func page(t *testing.T) func(*http.Response, error) string {
+	return func(answer *http.Response, err error) string {
+		t.Helper()
+		require.NoError(t, err)
+		text, err := io.ReadAll(answer.Body)
+		require.NoError(t, err)
+		require.NoError(t, answer.Body.Close())
+		return string(text)
+	}
+}
+
+// A command that the page holds back goes when `run` is ended, and its program has the
+// card's answer: one try is spent, and nobody asks himself whether one was.
+func TestRun_LetsHeldCommandsGo(t *testing.T) {
+	t.Parallel()
+	h := newHome(t)
+	h.run("card", "new", "lab", "--like", "user=3")
+	s := h.runConsole(t, "lab")
+	require.Contains(t, s.post(t, "/card/lab/hold", "what", "pin"), "Commands wait")
+	tool := exec.Command("pkcs11-tool", "--login", "--pin", "111111", "--list-objects")
+	tool.Env = append(os.Environ(), "PCSCLITE_CSOCK_NAME="+s.socket)
+	tool.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	var out said
+	tool.Stdout, tool.Stderr = &out, &out
+	require.NoError(t, tool.Start())
+	require.Eventually(t, func() bool {
+		return strings.Contains(s.get(t, "/card/lab"), "What will the counter of the user PIN show?")
+	}, patience, 20*time.Millisecond)
+	s.end(t)
+	require.Error(t, tool.Wait())
+	require.Contains(t, out.String(), "CKR_PIN_INCORRECT")
+	shown, err := h.command("card", "show", "lab").CombinedOutput()
+	require.NoError(t, err, "%s", shown)
+	require.Contains(t, string(shown), "2 of 3 tries left")
 }

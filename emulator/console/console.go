@@ -118,6 +118,21 @@ func (c *Console) end() {
 	}
 }
 
+// LetGo lets every command go that is held back, holds nothing any more, and waits until the
+// programs that had sent one have ended their transactions, so that they have its answer; as
+// long as the context at most. It is for the time before readers end that know transactions.
+func (c *Console) LetGo(ctx context.Context) {
+	var waited []*card
+	for _, one := range c.cards {
+		if one.gate.end() {
+			waited = append(waited, one)
+		}
+	}
+	for _, one := range waited {
+		_ = one.running.Settle(ctx) // a program that goes on is not waited for
+	}
+}
+
 // Address is what a trainer opens, and ClassAddress what students do. Whoever has the
 // first can do everything.
 func (c *Console) Address(l net.Listener) string { return address(l, c.trainer) }

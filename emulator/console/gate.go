@@ -110,14 +110,15 @@ func (g *gate) release() bool {
 	return true
 }
 
-// end lets everything go, and holds nothing any more.
-func (g *gate) end() {
+// end lets everything go, and holds nothing any more. It reports whether something waited.
+func (g *gate) end() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.open = true
 	for _, w := range g.waiting {
 		w.release()
 	}
+	return len(g.waiting) > 0
 }
 
 // now is what is held, and the command that waits; nil for none.

@@ -245,6 +245,16 @@ func (c *Card) Reset(ctx context.Context) error {
 	return c.inTurn(ctx, false, func() error { return c.Reader.Reset() })
 }
 
+// Settle waits until no client of the reader has the card in a transaction, as long as the
+// context. Errors: the context's, or who has it.
+func (c *Card) Settle(ctx context.Context) error {
+	t, err := c.Reader.Turn(ctx)
+	if err == nil {
+		t.End()
+	}
+	return err
+}
+
 // Certificates describes the certificates on the card on a day.
 func (c *Card) Certificates(day time.Time) []view.Certificate {
 	return view.CertificatesOf(c.Card.Snapshot().Durable(), day)
