@@ -27,9 +27,9 @@ func newCardCommand(a *app) *cobra.Command {
 		newCardAuthenticateCommand(a), newCardImportKeyCommand(a), newCardFaultCommand(a),
 		newCardSnapshotCommand(a), newCardRestoreCommand(a), newCardSnapshotsCommand(a),
 		newCardExportCommand(a), newCardImportCommand(a), newCardResealCommand(a), newCardAcceptCommand(a),
-		newCardActCommand(a, doEject, "take a card out of its reader", eject),
-		newCardActCommand(a, doInsert, "put an ejected card back into its reader", insert),
-		newCardActCommand(a, doReset, "reset a card: its session ends", reset),
+		newCardActCommand(a, "eject", "take a card out of its reader", (*control.Client).Eject),
+		newCardActCommand(a, "insert", "put an ejected card back into its reader", func(c *control.Client, ctx context.Context, _ bool) error { return c.Insert(ctx) }),
+		newCardActCommand(a, "reset", "reset a card: its session ends", (*control.Client).Reset),
 	)
 	return cmd
 }
@@ -91,33 +91,22 @@ func newCardListCommand(a *app) *cobra.Command {
 
 // newCardActCommand is a command that only the process running the card can
 // carry out.
-func newCardActCommand(a *app, do, short string, act func(context.Context, *control.Client, bool) error) *cobra.Command {
+func newCardActCommand(a *app, do, short string, act func(*control.Client, context.Context, bool) error) *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
 		Use:   do + " NAME",
 		Short: short,
 		Args:  commandline.Exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			err := a.ask(cmd.Context(), do, args[0], func(c *control.Client) error { return act(cmd.Context(), c, force) })
-			if do == doReset && errors.Is(err, control.ErrNobody) {
+			err := a.ask(cmd.Context(), do, args[0], func(c *control.Client) error { return act(c, cmd.Context(), force) })
+			if do == "reset" && errors.Is(err, control.ErrNobody) {
 				return nil // a card without power has nothing to lose
 			}
 			return err
 		},
 	}
-	if do != doInsert {
+	if do != "insert" {
 		cmd.Flags().BoolVar(&force, "force", false, "do it in the middle of a program's transaction, too")
 	}
 	return cmd
 }
-
-// The commands that act on a running card.
-const (
-	doEject  = "eject"
-	doInsert = "insert"
-	doReset  = "reset"
-)
-
-func eject(ctx context.Context, c *control.Client, force bool) error { return c.Eject(ctx, force) }
-func insert(ctx context.Context, c *control.Client, _ bool) error    { return c.Insert(ctx) }
-func reset(ctx context.Context, c *control.Client, force bool) error { return c.Reset(ctx, force) }

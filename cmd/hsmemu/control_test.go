@@ -48,7 +48,7 @@ func runningCard(t *testing.T, a *app, name string) (end func()) {
 	socket := filepath.Join(dir, pcscd.SocketName)
 	l, err := pcscd.ListenOver(socket, pcscd.Access{})
 	require.NoError(t, err)
-	d, err := a.private(context.Background(), l, socket, []start.Wanted{{Card: name}}, needed)
+	d, err := a.private(context.Background(), l, socket, []start.Wanted{{Card: name}}, nil)
 	require.NoError(t, err)
 	ended := false
 	end = func() {

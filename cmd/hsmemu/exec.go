@@ -117,41 +117,40 @@ func (a *app) exec(making context.Context, x execution) (err error) {
 	ctx := context.WithoutCancel(making)
 	signals := program.Collect()
 	defer signals.Stop()
+	var begun closing
+	fail := func(err error) error { return errors.Join(err, begun.all()) }
 	shown, err := a.openConsole(ctx, x.page, a.err)
 	if err != nil {
 		return err
 	}
+	begun = append(begun, shown.Close)
 	l, socket, remove, err := a.socketFor(x.at)
 	if err != nil {
-		return errors.Join(err, shown.Close())
+		return fail(err)
 	}
+	begun = append(begun, remove)
 	var missing []error
-	without := needed
-	if x.keepGoing {
-		without = func(err error) error {
-			missing = append(missing, err)
-			if len(missing) == len(x.cards) {
-				return errors.Join(missing...)
-			}
-			return nil
-		}
+	without := &missing
+	if !x.keepGoing {
+		without = nil
 	}
 	d, err := a.private(making, l, socket, x.cards, without)
 	if err != nil {
-		return errors.Join(err, remove(), shown.Close())
+		return fail(err)
 	}
-	closeAll := func() error { return errors.Join(shown.Close(), d.Close(), remove()) }
+	begun = append(begun, d.Close)
 	if err := shown.files().show(ctx, d.Cards); err != nil {
-		return errors.Join(err, closeAll())
+		return fail(err)
 	}
-	endTrace := func() error { return nil }
 	if x.trace != "" {
-		if endTrace, err = a.trace(d.Cards, x.trace); err != nil {
-			return errors.Join(err, closeAll())
+		end, err := a.trace(d.Cards, x.trace)
+		if err != nil {
+			return fail(err)
 		}
+		begun = append(begun, end)
 	}
-	if err := setFaults(d.Cards, x.faults); err != nil {
-		return errors.Join(err, endTrace(), closeAll())
+	if err := control.SetFaults(d.Cards, x.faults); err != nil {
+		return fail(commandline.Usage(err))
 	}
 	cmd := exec.Command(x.args[0], x.args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = a.in, a.out, a.err
@@ -160,7 +159,7 @@ func (a *app) exec(making context.Context, x execution) (err error) {
 		cmd.Env = program.With(cmd.Env, "HSMEMU_STATE", filepath.Dir(socket))
 	}
 	ended := x.explain(a, signals.Run(cmd, isTerminal(a.in)))
-	for _, failed := range append(missing, endTrace(), closeAll()) {
+	for _, failed := range append(missing, begun.all()) {
 		if failed != nil {
 			message, _ := explained(failed)
 			fmt.Fprintf(a.err, "hsmemu: %s\n", message)
@@ -187,24 +186,15 @@ func (x execution) explain(a *app, err error) error {
 	return a.notStarted(err, advice)
 }
 
-// needed ends all where a card cannot be had.
-func needed(err error) error { return err }
+// closing ends what was begun.
+type closing []func() error
 
-// setFaults sets faults in the readers of cards, each a name and its settings
-// with blanks between them.
-func setFaults(cards []*control.Card, faults []string) error {
-	for _, c := range cards {
-		for _, fault := range faults {
-			words := strings.Fields(fault)
-			if len(words) == 0 {
-				return commandline.Usage(errors.New("--fault names a fault"))
-			}
-			if err := c.Faults.Set(words[0], words[1:]); err != nil {
-				return commandline.Usage(err)
-			}
-		}
+// all ends what was begun last first.
+func (c closing) all() (err error) {
+	for _, end := range slices.Backward(c) {
+		err = errors.Join(err, end())
 	}
-	return nil
+	return err
 }
 
 // socketFor makes the socket for a program: where others find it, too, or in a
@@ -235,20 +225,20 @@ func explainSocket(err error, advice string) error {
 
 // places are cards on their way into readers, as [start.Opener.Places] has them; the
 // passphrase that they had in common is forgotten.
-func (a *app) places(ctx context.Context, cards []start.Wanted, socket string, without func(error) error) (control.Places, error) {
+func (a *app) places(ctx context.Context, cards []start.Wanted, socket string, missing *[]error) (control.Places, error) {
 	o, err := a.opener()
 	if err != nil {
 		return nil, err
 	}
 	defer a.forget()
-	return o.Places(ctx, cards, socket, without)
+	return o.Places(ctx, cards, socket, missing)
 }
 
 // private starts a private daemon on a listener, which it owns, with cards in its
 // readers, as places has them. The context is that of making them: the daemon goes
 // on until it is closed.
-func (a *app) private(ctx context.Context, l net.Listener, socket string, cards []start.Wanted, without func(error) error) (*control.Private, error) {
-	places, err := a.places(ctx, cards, socket, without)
+func (a *app) private(ctx context.Context, l net.Listener, socket string, cards []start.Wanted, missing *[]error) (*control.Private, error) {
+	places, err := a.places(ctx, cards, socket, missing)
 	if err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
@@ -268,7 +258,7 @@ func (a *app) serveSocket(ctx context.Context, at socketFlags, cards []string, i
 	if err != nil {
 		return a.busy(err, cards)
 	}
-	d, err := a.private(ctx, l, socket, wanted, needed)
+	d, err := a.private(ctx, l, socket, wanted, nil)
 	if err != nil {
 		return a.busy(err, nil)
 	}

@@ -100,9 +100,13 @@ func unlessInterrupted[T any](a *app, do func() (T, error)) (result T, err error
 // writeFile makes a file, or empties it. A named pipe is waited for, until somebody
 // reads from it or the user has enough.
 func (a *app) writeFile(path string) (*os.File, error) {
-	return unlessInterrupted(a, func() (*os.File, error) {
+	file, err := unlessInterrupted(a, func() (*os.File, error) {
 		return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	})
+	if err != nil {
+		return nil, fmt.Errorf("write %s: %w", path, plain(err))
+	}
+	return file, nil
 }
 
 // pick is the file for the i-th of several things: files are one for each of

@@ -105,7 +105,7 @@ func (a *app) serveEach(ctx context.Context, names []string, init string, shown 
 	if err != nil {
 		return err
 	}
-	places, err := a.places(ctx, wanted, "", needed)
+	places, err := a.places(ctx, wanted, "", nil)
 	if err != nil {
 		return err
 	}

@@ -87,7 +87,7 @@ func (a *app) captured(path string, f form) form {
 		}
 		file, err := a.writeFile(path)
 		if err != nil {
-			return nil, fmt.Errorf("write %s: %w", path, plain(err))
+			return nil, err
 		}
 		return view.Captured(file, shown), nil
 	}
@@ -145,7 +145,7 @@ func (a *app) trace(cards []*control.Card, place string) (end func() error, err 
 	case place != onStderr:
 		file, err := a.writeFile(place)
 		if err != nil {
-			return nil, fmt.Errorf("write %s: %w", place, plain(err))
+			return nil, err
 		}
 		out, closeFile = file, file.Close
 	case isTerminal(a.err):

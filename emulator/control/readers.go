@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 
 	"hsmemu/emulator"
 	"hsmemu/vsmartcard"
@@ -96,6 +97,23 @@ func (p *Private) put(ctx context.Context, at string, i int, place Placement) er
 	}
 	p.waits = append(p.waits, wait)
 	p.Cards, p.Names = append(p.Cards, c), append(p.Names, about.Name)
+	return nil
+}
+
+// SetFaults sets faults on cards, each a name and its settings with blanks between them,
+// as in "remove after=3". Error: emulator.ErrFault.
+func SetFaults(cards []*Card, faults []string) error {
+	for _, c := range cards {
+		for _, text := range faults {
+			name, settings := "", strings.Fields(text)
+			if len(settings) > 0 {
+				name, settings = settings[0], settings[1:]
+			}
+			if err := c.Faults.Set(name, settings); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 

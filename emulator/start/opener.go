@@ -60,11 +60,11 @@ type Opener struct {
 	Left func(card string)
 }
 
-// Places opens cards for readers, in their order. Where one cannot be had, without says
-// whether it is done without it: nil, or an error that ends all. socket is that of a daemon
-// for one program, which may have a throw-away card beside the running one of that name.
-// Errors: those of without, with all cards given back.
-func (o Opener) Places(ctx context.Context, cards []Wanted, socket string, without func(error) error) (all control.Places, err error) {
+// Places opens cards for readers, in their order. socket is that of a daemon for one
+// program, which may have a throw-away card beside the running one of that name. Errors: why
+// a card cannot be had, with the others given back; unless missing is nil it goes there, and
+// is an error where it is so with all of them.
+func (o Opener) Places(ctx context.Context, cards []Wanted, socket string, missing *[]error) (all control.Places, err error) {
 	for _, w := range cards {
 		c, err := o.open(ctx, w)
 		if err == nil {
@@ -74,8 +74,11 @@ func (o Opener) Places(ctx context.Context, cards []Wanted, socket string, witho
 				place.Socket = filepath.Join(filepath.Dir(socket), filepath.Base(place.Socket))
 			}
 			all = append(all, place)
-		} else if err = without(err); err == nil {
-			continue
+		} else if missing != nil {
+			if *missing = append(*missing, err); len(*missing) < len(cards) {
+				continue
+			}
+			err = errors.Join(*missing...)
 		}
 		if err != nil {
 			return nil, errors.Join(err, all.Release())

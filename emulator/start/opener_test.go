@@ -32,8 +32,6 @@ func opener(t *testing.T) (start.Opener, *[]string) {
 	}, told
 }
 
-func needed(err error) error { return err }
-
 // Readers are named in the order of the cards, and a mistake in a start state is seen
 // before any card is made.
 func TestWant(t *testing.T) {
@@ -61,7 +59,7 @@ func TestOpener_Makes(t *testing.T) {
 	cards := append(init, start.Wanted{Card: "usual"})
 	for i, want := range [][]string{{"made lab card.json a.txt", "made usual"}, {"left lab"}} {
 		*told = nil
-		places, err := o.Places(t.Context(), cards, "", needed)
+		places, err := o.Places(t.Context(), cards, "", nil)
 		require.NoError(t, err)
 		require.Equal(t, want, *told)
 		require.Equal(t, "lab", places[0].Name)
@@ -77,7 +75,7 @@ func TestOpener_Makes(t *testing.T) {
 	made, _, err := o.Dir.Read("lab")
 	require.NoError(t, err)
 	require.Equal(t, "3.4", made.Applet.Firmware)
-	_, err = o.Places(t.Context(), []start.Wanted{{Card: "nobody"}}, "", needed)
+	_, err = o.Places(t.Context(), []start.Wanted{{Card: "nobody"}}, "", nil)
 	require.ErrorIs(t, err, statedir.ErrNoCard)
 }
 
@@ -86,19 +84,19 @@ func TestOpener_GoesOnWithout(t *testing.T) {
 	t.Parallel()
 	o, _ := opener(t)
 	cards := []start.Wanted{{Card: "usual"}, {Card: "nobody"}}
-	_, err := o.Places(t.Context(), cards, "", needed)
+	_, err := o.Places(t.Context(), cards, "", nil)
 	require.ErrorIs(t, err, statedir.ErrNoCard)
 	require.NoError(t, o.Dir.Held("usual"))
 	var missing []error
-	places, err := o.Places(t.Context(), cards, "", func(err error) error {
-		missing = append(missing, err)
-		return nil
-	})
+	places, err := o.Places(t.Context(), cards, "", &missing)
 	require.NoError(t, err)
 	require.Len(t, places, 1)
 	require.NoError(t, places.Release())
 	require.Len(t, missing, 1)
 	require.ErrorIs(t, missing[0], statedir.ErrNoCard)
+	missing = nil
+	_, err = o.Places(t.Context(), []start.Wanted{{Card: "one"}, {Card: "two"}}, "", &missing)
+	require.EqualError(t, err, "open card \"one\": there is no such card\nopen card \"two\": there is no such card")
 }
 
 // A throw-away card has its control socket beside that of the daemon of its program: the
@@ -112,12 +110,12 @@ func TestOpener_ThrowAway(t *testing.T) {
 	})
 	require.NoError(t, err)
 	require.NoError(t, o.Dir.Snapshot("usual", "before"))
-	places, err := o.Places(t.Context(), []start.Wanted{{Card: "usual"}, {Card: "usual", From: "before"}}, "/run/x/pcscd.comm", needed)
+	places, err := o.Places(t.Context(), []start.Wanted{{Card: "usual"}, {Card: "usual", From: "before"}}, "/run/x/pcscd.comm", nil)
 	require.NoError(t, err)
 	require.Equal(t, "/run/x/usual.sock", filepath.ToSlash(places[1].Socket))
 	require.NotEqual(t, places[0].Socket, places[1].Socket)
 	require.NoError(t, places.Release())
-	_, err = o.Places(t.Context(), []start.Wanted{{Card: "usual", From: "after"}}, "/run/x/pcscd.comm", needed)
+	_, err = o.Places(t.Context(), []start.Wanted{{Card: "usual", From: "after"}}, "/run/x/pcscd.comm", nil)
 	require.ErrorIs(t, err, statedir.ErrNoSnapshot)
 }
 
@@ -129,14 +127,14 @@ func TestOpener_EndsWithItsContext(t *testing.T) {
 	require.NoError(t, err)
 	ctx, end := context.WithCancel(t.Context())
 	end()
-	_, err = o.Places(ctx, cards, "", needed)
+	_, err = o.Places(ctx, cards, "", nil)
 	require.ErrorIs(t, err, context.Canceled)
 	require.EqualError(t, err, `make card "lab": context canceled`)
 	require.Empty(t, *told)
 	require.ErrorIs(t, o.Dir.Held("lab"), statedir.ErrNoCard)
 	o.New = func() (store.Options, error) { return store.Options{}, errors.New("no passphrase") }
 	for _, one := range [][]start.Wanted{cards, {{Card: "usual"}}} {
-		_, err = o.Places(t.Context(), one, "", needed)
+		_, err = o.Places(t.Context(), one, "", nil)
 		require.EqualError(t, err, "no passphrase")
 	}
 }
