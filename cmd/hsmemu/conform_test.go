@@ -44,7 +44,7 @@ func TestConformClient_Interrupted(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, err := os.Stat(began)
 		return err == nil
-	}, 20*time.Second, 5*time.Millisecond)
+	}, patience, interval)
 	stop()
 	require.Equal(t, exitInterrupted, <-ended)
 	require.Contains(t, out.String(), "not judged usual: interrupted\nnot judged wrong-pin: interrupted\n")

@@ -142,7 +142,7 @@ func TestFailing_TheRealProgramSaysSoAndGoesOn(t *testing.T) {
 	require.Equal(t, apdu.MemoryFailure, statusOf(t, c.send(t, verify)))
 	_, err = c.card.Transmit(t.Context(), verify)
 	require.Error(t, err, "the card is mute")
-	require.Eventually(t, func() bool { return strings.HasSuffix(p.said.String(), "\n") }, 10*time.Second, 10*time.Millisecond,
+	require.Eventually(t, func() bool { return strings.HasSuffix(p.said.String(), "\n") }, patience, interval,
 		"what it says comes through a pipe")
 	line := p.said.String()
 	require.Regexp(t, `^hsmemu: card "alice": state could not be saved, card is mute until its next reset: save: .*alice\.card\.tmp: .*\n$`, line)

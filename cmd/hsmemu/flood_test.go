@@ -47,9 +47,12 @@ func TestFlood_CannotMakeASaveFail(t *testing.T) {
 			flood = append(flood, conn)
 		}
 	}
-	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid))
-	require.NoError(t, err)
-	require.Greater(t, len(open), 25, "the flood is there")
+	var open []os.DirEntry
+	require.Eventually(t, func() bool {
+		var err error
+		open, err = os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid))
+		return err != nil || len(open) > 25
+	}, patience, interval, "the flood is there")
 	require.LessOrEqual(t, len(open), 33, "and leaves some")
 	for range 20 {
 		require.NotEqual(t, apdu.MemoryFailure, statusOf(t, c.send(t, wrong)))

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -34,7 +35,7 @@ type readers struct {
 const (
 	pcscdPath = "/usr/sbin/pcscd"
 	vpcdPath  = "/usr/lib/pcsc/drivers/serial/libifdvpcd.so"
-	patience  = 20 * time.Second // far more than anything needs on a loaded machine
+	patience  = time.Minute // far more than anything needs on a loaded machine
 	interval  = 20 * time.Millisecond
 )
 
@@ -69,12 +70,20 @@ func (r *readers) env() []string {
 	return []string{"PCSCLITE_CSOCK_NAME=" + r.socket(), "VPCD=" + r.address()}
 }
 
+// found are ports that freePorts has handed out: others are not to have them before the
+// daemon takes them, however long that is.
+var found sync.Map
+
 // freePorts finds n consecutive ports that nobody has. They lie below those that
 // Linux hands out by itself, so that they stay free until the daemon takes them.
 func freePorts(n int) (int, error) {
 	for range 100 {
-		first := 20000 + rand.IntN(12000)
-		if free(first, n) {
+		first, own := 20000+rand.IntN(12000), true
+		for port := first; port < first+n; port++ {
+			_, others := found.LoadOrStore(port, nil)
+			own = own && !others
+		}
+		if own && free(first, n) {
 			return first, nil
 		}
 	}

@@ -195,7 +195,7 @@ func TestPortal_Killed(t *testing.T) {
 	if testing.Short() {
 		rounds = min(rounds, 5)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute+time.Duration(rounds)*5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute+time.Duration(rounds)*15*time.Second)
 	defer cancel()
 	h := newHome(t)
 	data := filepath.Join(h.dir, "portal")
@@ -316,7 +316,7 @@ func TestPortal_FullDisk(t *testing.T) {
 	if out, err := exec.Command(within[0], append(within[1:], disk, "true")...).CombinedOutput(); err != nil {
 		t.Fatalf("this test mounts a file system of its own, in a user name space: %v: %s", err, out)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	data := filepath.Join(disk, "portal")
 	p := h.servePortal(data, append(within, disk)...)

@@ -39,8 +39,8 @@ var steps = map[string]func(*testscript.TestScript, bool, []string){
 	"fits": fits,
 }
 
-// longPatience is far more than the slowest tool needs on a loaded machine: some ten seconds for a DKEK share.
-const longPatience = 6 * patience
+// longPatience is far more than the slowest tool needs on a loaded machine: some ten seconds of computing for a DKEK share.
+const longPatience = 5 * patience
 
 // command prepares a program as testscript's exec does, for running it in another way.
 func command(ts *testscript.TestScript, name string, args ...string) (*exec.Cmd, error) {

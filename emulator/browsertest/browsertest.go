@@ -36,7 +36,7 @@ import (
 )
 
 // patience is how long a test's browser may take altogether.
-const patience = 3 * time.Minute
+const patience = 8 * time.Minute
 
 // Browser is a page of a browser of its own, for one test. Whatever goes wrong ends the test.
 type Browser struct {
@@ -62,7 +62,7 @@ func Start(t testing.TB) *Browser {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(program), chromedp.NoSandbox, // root has no sandbox
-		chromedp.DisableGPU, chromedp.WindowSize(1280, 900),
+		chromedp.DisableGPU, chromedp.WindowSize(1280, 900), chromedp.WSURLReadTimeout(2*time.Minute), // so long may it take to start
 		chromedp.Env("TMPDIR="+folder)) // it leaves folders behind
 	ctx, cancel = chromedp.NewExecAllocator(ctx, options...)
 	t.Cleanup(cancel)
@@ -95,7 +95,7 @@ func Start(t testing.TB) *Browser {
 func remove(folder string) {
 	again := time.NewTicker(50 * time.Millisecond)
 	defer again.Stop()
-	for range 40 {
+	for range 1200 { // a minute
 		if os.RemoveAll(folder) == nil {
 			return
 		}
@@ -141,10 +141,10 @@ func Value[T any](b *Browser, expression string) T {
 	return v
 }
 
-// Until waits until an expression of JavaScript is true, at most 15 seconds.
+// Until waits until an expression of JavaScript is true, at most a minute.
 func (b *Browser) Until(expression string) {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, 15*time.Second)
+	ctx, cancel := context.WithTimeout(b.ctx, time.Minute)
 	defer cancel()
 	again := time.NewTicker(50 * time.Millisecond)
 	defer again.Stop()

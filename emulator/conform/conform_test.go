@@ -75,7 +75,7 @@ func parse(t testing.TB, text string) conform.Script {
 }
 
 func soon(t testing.TB) context.Context {
-	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	ctx, stop := context.WithTimeout(t.Context(), 5*time.Minute)
 	t.Cleanup(stop)
 	return ctx
 }

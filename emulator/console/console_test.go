@@ -16,7 +16,7 @@ import (
 
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	require.Eventually(t, is, 10*time.Second, 10*time.Millisecond, what)
+	require.Eventually(t, is, time.Minute, 10*time.Millisecond, what)
 }
 
 func TestConsole_WhoMayIn(t *testing.T) {
@@ -199,7 +199,9 @@ func TestConsole_PredictThenReveal(t *testing.T) {
 	require.Equal(t, http.StatusOK, status)
 	c.send(t, selects, ask) // not held
 	answered := make(chan string, 1)
+	var held time.Time
 	try := func() {
+		held = time.Now()
 		go func() { answered <- c.send(t, wrong) }()
 		eventually(t, "it waits", func() bool {
 			_, body := visit(t, c.pupil).get(t, "/card/lab")
@@ -222,10 +224,9 @@ func TestConsole_PredictThenReveal(t *testing.T) {
 	require.Equal(t, http.StatusConflict, status)
 	require.Equal(t, "9000", c.release(t, trainer, right))
 	try()
-	ends := time.Now()
 	c.end()
 	require.Equal(t, "63C2", <-answered)
-	require.Less(t, time.Since(ends), 10*time.Second, "before it would have gone by itself")
+	require.Less(t, time.Since(held), 15*time.Second, "before it would have gone by itself")
 	require.Equal(t, "63C1", c.send(t, wrong)) // nothing is held any more
 }
 

@@ -34,7 +34,7 @@ func hear(t testing.TB, v *visitor) net.Conn {
 
 // told waits until a connection is told something.
 func told(conn net.Conn, what string) error {
-	if err := conn.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 		return err
 	}
 	lines := bufio.NewReader(conn)

@@ -3,7 +3,6 @@ package lesson
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -122,26 +121,18 @@ func (p *Player) connect(ctx context.Context, o Options) error {
 		return err
 	}
 	p.progress.Socket = at
-	files := make(map[string]*os.File)
-	for _, name := range p.Lesson.Cards {
-		f, err := os.OpenFile(p.path("events", name+".jsonl"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-		if err != nil {
+	if err := os.Mkdir(p.path("events", askedFolder), 0o700); err != nil {
+		return err
+	}
+	var all recorders
+	for _, card := range p.readers.Cards {
+		if err := all.watch(card, p.path("events")); err != nil {
 			return err
 		}
-		files[name] = f
 	}
-	following, end := context.WithCancel(context.WithoutCancel(ctx))
+	recording, end := context.WithCancel(context.WithoutCancel(ctx))
 	p.end = end
-	p.record.Go(func() {
-		for told := range control.Follow(following, p.readers.Cards...) {
-			for _, one := range told {
-				_ = json.NewEncoder(files[one.Card]).Encode(one.Event) // without it the step counts as not solved
-			}
-		}
-		for _, f := range files {
-			_ = f.Close() // likewise
-		}
-	})
+	p.record.Go(func() { all.record(recording, p.path("events")) })
 	return nil
 }
 

@@ -4,6 +4,8 @@ package lesson
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,7 +21,7 @@ func newScript(t *testing.T, text string) script {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "verify.sh")
 	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
-	return script{shell: shellOf(text), path: path, dir: dir, env: []string{"PATH=" + os.Getenv("PATH"), "WORD=here"}, limit: 10 * time.Second}
+	return script{shell: shellOf(text), path: path, dir: dir, env: []string{"PATH=" + os.Getenv("PATH"), "WORD=here"}, limit: time.Minute}
 }
 
 // gone waits until a process has ended, which somebody else has to notice.
@@ -28,7 +30,7 @@ func gone(t *testing.T, pid string) {
 	require.Eventually(t, func() bool {
 		stat, err := os.ReadFile("/proc/" + pid + "/stat")
 		return err != nil || strings.Contains(string(stat), ") Z ")
-	}, 10*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 }
 
 func TestScript(t *testing.T) {
@@ -43,23 +45,23 @@ func TestScript(t *testing.T) {
 // A script that hangs is killed with everything that it has started.
 func TestScript_Hangs(t *testing.T) {
 	s := newScript(t, "sleep 1000 & echo $! > child; trap '' TERM; wait\n")
-	s.limit = 500 * time.Millisecond
 	began := time.Now()
-	_, _, _, err := s.run(t.Context())
-	require.ErrorIs(t, err, ErrTooLong)
-	require.Less(t, time.Since(began), 10*time.Second)
-	child, err := os.ReadFile(filepath.Join(s.dir, "child"))
-	require.NoError(t, err)
+	var child []byte
+	for s.limit = 500 * time.Millisecond; len(child) == 0; s.limit *= 2 { // it has to come so far, however busy the machine is
+		_, _, _, err := s.run(t.Context())
+		require.ErrorIs(t, err, ErrTooLong)
+		require.Less(t, time.Since(began), 5*time.Minute)
+		child, err = os.ReadFile(filepath.Join(s.dir, "child"))
+		require.True(t, err == nil || errors.Is(err, fs.ErrNotExist), err)
+	}
 	gone(t, strings.TrimSpace(string(child)))
 }
 
 // A script that prints without end is stopped before it fills a disk.
 func TestScript_PrintsWithoutEnd(t *testing.T) {
 	s := newScript(t, "ulimit -f 1000000; yes\n") // blocks of 512 bytes, should nobody stop it
-	began := time.Now()
 	out, _, _, err := s.run(t.Context())
 	require.ErrorIs(t, err, ErrTooMuch)
-	require.Less(t, time.Since(began), s.limit)
 	require.Len(t, out, longestOutput)
 }
 

@@ -317,11 +317,12 @@ func (s *Session) Watch(ctx context.Context, told func(Verdict)) error {
 		if err != nil {
 			return err
 		}
+		seen := s.Changes() // from here on: judging may touch a card, too
 		told(v)
 		if v.Solved {
 			return nil
 		}
-		for seen := s.Changes(); seen == s.Changes(); { // from here on: judging may touch a card, too
+		for seen == s.Changes() {
 			select {
 			case <-ctx.Done():
 				return ctx.Err()
@@ -454,8 +455,14 @@ func ExpectAll(ctx context.Context, d *statedir.Dir, card, events string, w Want
 }
 
 // await is Seen which waits for an event that is about to be written: that is done just
-// after its answer.
+// after its answer. In a folder that is not a session's, nobody says when.
 func await(ctx context.Context, file string, since time.Time, words []string) (bool, error) {
+	switch err := recorded(ctx, filepath.Dir(file)); {
+	case err == nil:
+		return Seen(file, since, words)
+	case !errors.Is(err, errUnrecorded):
+		return false, err
+	}
 	settled, cancel := context.WithTimeout(ctx, settling)
 	defer cancel()
 	again := time.NewTicker(settling / 10)
@@ -488,5 +495,6 @@ func begun(events string) (at time.Time, err error) {
 	return at, err
 }
 
-// settling is how long an event may take to be written down.
+// settling is how long an event may take to be written down by somebody else, such as
+// hsmemu trace.
 const settling = 300 * time.Millisecond

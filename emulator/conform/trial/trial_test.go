@@ -43,7 +43,7 @@ func play(t *testing.T, id string, args ...string) (conform.Run, string, error) 
 
 func trialOf(args ...string) trial.Trial {
 	return trial.Trial{
-		World: emulator.System(), Limit: 20 * time.Second, Args: args, Env: os.Environ(), Out: io.Discard,
+		World: emulator.System(), Limit: time.Minute, Args: args, Env: os.Environ(), Out: io.Discard,
 		Folders: []string{"", os.TempDir()}, Begin: func(conform.Situation) {},
 	}
 }
