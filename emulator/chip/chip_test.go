@@ -197,7 +197,8 @@ func TestManufacture_Orders(t *testing.T) {
 }
 
 // A blank chip of every generation is one that DELETE could have left: it has the
-// card manager, and no application that would answer: UPDATE-27.
+// card manager, with transport keys, and no application that would answer: UPDATE-27 and
+// UPDATE-31.
 func TestManufacture_Blank(t *testing.T) {
 	t.Parallel()
 	for _, p := range applet.Profiles() {
@@ -210,6 +211,16 @@ func TestManufacture_Blank(t *testing.T) {
 		k.play(t, lines("00A4040C0BE82B0601040181C31F0201 => 6A82", "00A4040008A00000015100000000 => 6F0A8408A0000001510000009000"))
 		data := k.ok(t, apdu.Command{CLA: 0x80, INS: 0xCA, P1: 0x9F, P2: 0x7F, Ne: 256})
 		require.Len(t, data, 45)
+		l := &loader{card: k, version: chip.TransportVersion, keys: func(scp03.Diversification) scp03.Keys {
+			return scp03.NewKeys(chip.MasterKey, chip.MasterKey, chip.MasterKey)
+		}}
+		l.refusesVersion(t, chip.KeyVersion)
+		l.begin(t, scp03.All)
+		put, answer := l.putting(t, chip.TransportVersion, chip.KeyVersion, newKeys(string(chip.MasterKey[:])))
+		require.Equal(t, answer, l.must(t, put))
+		l.cut()
+		l.refusesVersion(t, chip.TransportVersion)
+		(&loader{card: k}).begin(t, scp03.All)
 	}
 	like := chip.Usual()
 	_, err := chip.Manufacture(chiptest.World("\x01"), chip.Order{Blank: true, Like: &like})

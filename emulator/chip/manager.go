@@ -24,6 +24,10 @@ var MasterKey = [scp03.KeyLen]byte{
 // KeyVersion is the version of the card manager's keys, until PUT KEY makes others.
 const KeyVersion = 0x30
 
+// TransportVersion is the version of the keys that a blank chip comes with, each of which
+// is MasterKey itself. Whoever makes a device of it replaces them first.
+const TransportVersion = 0x01
+
 // maxKeySets is how many sets of keys the card manager has room for.
 const maxKeySets = 3
 

@@ -9,6 +9,7 @@ import (
 	"hsmemu/applet"
 	"hsmemu/applet/cvc"
 	"hsmemu/applet/pkcs15"
+	"hsmemu/emulator/scp03"
 	"hsmemu/keystore"
 	"hsmemu/keystore/curve"
 )
@@ -26,8 +27,8 @@ type Order struct {
 	// Broken names what the card is to do wrong on purpose, see package broken;
 	// empty is nothing.
 	Broken string
-	// Blank is a chip as its maker delivers it, with the card manager's own keys and
-	// no application: a portal's production makes a device of it. It can be like
+	// Blank is a chip as its maker delivers it, with transport keys of the card manager
+	// and no application: a portal's production makes a device of it. It can be like
 	// nothing else.
 	Blank bool
 	// Issuer certifies the device; nil is cvc.EmulatorIssuer. It is below the
@@ -100,7 +101,9 @@ func Manufacture(env applet.Env, o Order) (Durable, error) {
 	case o.Blank && o.Like != nil:
 		return Durable{}, fmt.Errorf("%w: a blank chip has no application", ErrSituation)
 	case o.Blank:
-		return made.remove(1), nil // its keys came over one secure channel
+		made = made.remove(1) // its keys came over one secure channel
+		made.Manager.KeySets = []KeySet{{TransportVersion, scp03.NewKeys(MasterKey, MasterKey, MasterKey)}}
+		return made, nil
 	case o.Like == nil:
 		return made, nil
 	}

@@ -1,6 +1,7 @@
 package portal
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -21,22 +22,41 @@ var masterKey = [scp03.KeyLen]byte{
 
 const keyVersion = 0x30
 
+// transportVersion is the version of the keys that a blank chip comes with, each of which is
+// masterKey itself (UPDATE-31).
+const transportVersion = 0x01
+
+// chipKeys are the keys of the chip, and transportKeys those that each blank one has.
+func chipKeys(d scp03.Diversification) scp03.Keys { return scp03.Derive(masterKey, d) }
+
+func transportKeys(scp03.Diversification) scp03.Keys {
+	return scp03.NewKeys(masterKey, masterKey, masterKey)
+}
+
 // channel is the host's end of a secure channel with the card manager, or with an
 // application in production.
 type channel struct {
 	plain *client.Client
 	card  Card
 	host  scp03.Host
+	// chip is what the keys of the chip are made from.
+	chip scp03.Diversification
 }
 
-// open opens a channel with what is selected, if it is on that chip.
+// open opens a channel with what is selected, if it is on that chip, with the keys of the
+// chip.
 func open(ctx context.Context, card Card, chip ChipID, rand io.Reader) (*channel, error) {
+	return openWith(ctx, card, chip, rand, keyVersion, chipKeys)
+}
+
+// openWith is open with the keys of a version.
+func openWith(ctx context.Context, card Card, chip ChipID, rand io.Reader, version byte, keys func(scp03.Diversification) scp03.Keys) (*channel, error) {
 	c := &channel{plain: client.New(card), card: card}
 	var challenge scp03.Challenge
 	if _, err := io.ReadFull(rand, challenge[:]); err != nil {
 		return nil, fmt.Errorf("open a secure channel: %w", err)
 	}
-	r, err := c.plain.Send(ctx, scp03.Begin(keyVersion, challenge))
+	r, err := c.plain.Send(ctx, scp03.Begin(version, challenge))
 	if err != nil {
 		return nil, fmt.Errorf("open a secure channel: %w", err)
 	}
@@ -47,7 +67,7 @@ func open(ctx context.Context, card Card, chip ChipID, rand io.Reader) (*channel
 	if string(chip) != strings.ToUpper(hex.EncodeToString(a.Diversification[4:])) {
 		return nil, untrusted(errOtherChip)
 	}
-	host, err := scp03.Derive(masterKey, a.Diversification).Open(challenge, a)
+	host, err := keys(a.Diversification).Open(challenge, a)
 	if err != nil {
 		return nil, untrusted(err)
 	}
@@ -58,8 +78,25 @@ func open(ctx context.Context, card Card, chip ChipID, rand io.Reader) (*channel
 	if _, err := c.plain.Send(ctx, authenticate); err != nil {
 		return nil, fmt.Errorf("open a secure channel: %w", err)
 	}
-	c.host = host
+	c.host, c.chip = host, a.Diversification
 	return c, nil
+}
+
+// rekey replaces the transport keys, with which the channel was opened, by the keys of the
+// chip. The channel goes on.
+func (c *channel) rekey(ctx context.Context) error {
+	command, expected, err := c.host.PutKey(transportVersion, keyVersion, chipKeys(c.chip))
+	if err != nil {
+		return fmt.Errorf("replace the transport keys: %w", err)
+	}
+	answer, err := c.send(ctx, command)
+	if err != nil {
+		return fmt.Errorf("replace the transport keys: %w", err)
+	}
+	if !bytes.Equal(answer, expected) {
+		return untrusted(errOtherKeys)
+	}
+	return nil
 }
 
 // send exchanges one command through the channel and returns the data of its

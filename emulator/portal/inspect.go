@@ -34,6 +34,7 @@ var ErrNotTrusted = errors.New("the card is not to be trusted")
 // What makes a card untrusted, beside the errors of packages cvc, sm and scp03.
 var (
 	errOtherChip = errors.New("another chip answers half-way")
+	errOtherKeys = errors.New("the keys that it has taken are not those that it was given")
 	errNoProof   = errors.New("its firmware has no chip authentication, so it cannot prove what it is")
 )
 

@@ -6,10 +6,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hsmemu/applet"
+	"hsmemu/applet/apdu"
 	"hsmemu/applet/client"
 	"hsmemu/emulator/chip"
 	"hsmemu/emulator/chiptest"
 	"hsmemu/emulator/portal"
+	"hsmemu/emulator/scp03"
 	"hsmemu/pinstate"
 )
 
@@ -28,6 +30,8 @@ func requireProduced(t testing.TB, card *chiptest.Card, b *books, done portal.Do
 	t.Helper()
 	require.NoError(t, card.State.Durable().Check())
 	require.Empty(t, done.Old)
+	keys := []chip.KeySet{{Version: chip.KeyVersion, Keys: scp03.Derive(chip.MasterKey, diversification(t, card))}}
+	require.Equal(t, keys, card.State.Durable().Manager.KeySets, "the transport keys are gone: UPDATE-31")
 	seen, err := portal.Inspect(t.Context(), card, chiptest.Seeded("x"))
 	require.NoError(t, err)
 	require.Equal(t, portal.Operational, seen.Stage)
@@ -40,6 +44,16 @@ func requireProduced(t testing.TB, card *chiptest.Card, b *books, done portal.Do
 	_, err = c.Select(t.Context())
 	require.NoError(t, err)
 	require.NoError(t, c.Initialise(t.Context(), client.Setup{Options: pinstate.OptionResetEnabled, SOPIN: soPIN, PIN: userPIN, Tries: 3}))
+}
+
+// diversification is what the keys of a chip are made from.
+func diversification(t testing.TB, card *chiptest.Card) scp03.Diversification {
+	t.Helper()
+	other := card.Copy()
+	other.State = chip.Boot(other.State.Durable()) // the card manager is selected
+	r, err := apdu.ParseResponse(other.Step(apdu.Command{CLA: apdu.ClassProprietary, INS: apdu.InsGetData, P2: 0xCF, Ne: 256}.Bytes()))
+	require.NoError(t, err)
+	return scp03.Diversification(r.Data[2:])
 }
 
 // A blank chip of each generation becomes a device: UPDATE-27.
@@ -123,4 +137,101 @@ func TestProduce_Refused(t *testing.T) {
 	require.Equal(t, before, card.State.Durable())
 	_, err = portal.Update(t.Context(), card, open(t).order())
 	require.ErrorIs(t, err, portal.ErrOtherUpdate, "an update makes no device of a blank chip")
+}
+
+// The transport keys are replaced before anything else, in the same session; a chip that has
+// its own already, as older blank ones do, needs no transport keys: UPDATE-31.
+func TestProduce_ReplacesTransportKeys(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		prepare  func(*chip.Durable)
+		channels []byte
+		puts     int
+	}{
+		"transport keys": {func(*chip.Durable) {}, []byte{0x30, 0x01, 0x30}, 1},
+		"its own":        {func(d *chip.Durable) { d.Manager.KeySets = nil }, []byte{0x30, 0x30}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r, b := &reader{Card: blank(t, "4.1")}, open(t)
+			d := r.State.Durable()
+			c.prepare(&d)
+			r.State = chip.Boot(d)
+			var channels []byte
+			puts, deletes := 0, 0
+			r.record = func(command []byte) {
+				switch {
+				case len(command) > 2 && command[0] == 0x80 && command[1] == scp03.InsInitializeUpdate:
+					channels = append(channels, command[2])
+				case len(command) > 2 && command[1] == apdu.InsPutKey:
+					puts++
+					require.Zero(t, deletes)
+					require.Equal(t, byte(0x84), command[0])
+				case len(command) > 2 && command[1] == apdu.InsDeleteFile:
+					deletes++
+				}
+			}
+			_, err := portal.Produce(t.Context(), r, newest, b.order())
+			require.NoError(t, err)
+			require.Equal(t, c.channels, channels)
+			require.Equal(t, c.puts, puts)
+		})
+	}
+	t.Run("other keys", func(t *testing.T) {
+		t.Parallel()
+		r, b := &reader{Card: blank(t, "4.1")}, open(t)
+		d := r.State.Durable()
+		d.Manager.KeySets = []chip.KeySet{{Version: chip.TransportVersion, Keys: scp03.NewKeys([16]byte{}, [16]byte{}, [16]byte{})}}
+		r.State = chip.Boot(d)
+		_, err := portal.Produce(t.Context(), r, newest, b.order())
+		require.ErrorIs(t, err, portal.ErrNotTrusted)
+		require.ErrorIs(t, err, scp03.ErrCryptogram)
+	})
+	t.Run("no keys that the portal knows", func(t *testing.T) {
+		t.Parallel()
+		r, b := &reader{Card: blank(t, "4.1")}, open(t)
+		d := r.State.Durable()
+		d.Manager.KeySets[0].Version = 0x7F
+		r.State = chip.Boot(d)
+		_, err := portal.Produce(t.Context(), r, newest, b.order())
+		require.ErrorContains(t, err, "open a secure channel")
+	})
+	t.Run("others than it was given", func(t *testing.T) {
+		t.Parallel()
+		r, b := &reader{Card: blank(t, "4.1")}, open(t)
+		r.lie = liar(t, scp03.NewKeys(chip.MasterKey, chip.MasterKey, chip.MasterKey))
+		_, err := portal.Produce(t.Context(), r, newest, b.order())
+		require.ErrorIs(t, err, portal.ErrNotTrusted)
+		require.ErrorContains(t, err, "not those that it was given")
+	})
+}
+
+// liar is somebody who has the transport keys, and alters what the card answers to PUT KEY.
+func liar(t *testing.T, keys scp03.Keys) func(apdu.Command, []byte) []byte {
+	var between scp03.Card
+	return func(c apdu.Command, answer []byte) []byte {
+		r, err := apdu.ParseResponse(answer)
+		require.NoError(t, err)
+		switch {
+		case c.INS == scp03.InsInitializeUpdate && c.P1 == chip.TransportVersion && r.SW == apdu.OK:
+			a, err := scp03.ParseAnswer(r.Data)
+			require.NoError(t, err)
+			name := []byte("\xA0\x00\x00\x01\x51\x00\x00\x00")
+			between, _, err = keys.Begin(a.Diversification, a.Version, a.Counter, name, scp03.Challenge(c.Data))
+			require.NoError(t, err)
+		case c.INS == scp03.InsExternalAuthenticate && c.CLA == 0x84:
+			between, err = between.Authenticate(c)
+			require.NoError(t, err)
+		case c.INS == apdu.InsPutKey:
+			plain, after, err := between.Unwrap(c)
+			require.NoError(t, err)
+			_, _, says, err := after.NewKeys(plain.Data)
+			require.NoError(t, err)
+			says[9] ^= 1
+			lie, _, err := after.Wrap(apdu.Response{Data: says, SW: apdu.OK})
+			require.NoError(t, err)
+			return lie.Bytes()
+		}
+		return answer
+	}
 }

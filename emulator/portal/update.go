@@ -196,13 +196,14 @@ func (i Inspection) device() Device {
 // load replaces the application, or what a load before has left of it.
 func (u *update) load(ctx context.Context, running Running) (Done, error) {
 	u.tell(5, "opening a secure channel to the card manager")
-	c, err := u.manager(ctx)
-	if err == nil {
-		if running.Old.Name != "" {
-			u.tell(8, "removing firmware "+running.Old.Firmware.String())
-		}
-		_, err = c.send(ctx, deletePackage)
+	c, err := u.manager(ctx, running.Old.Name == "")
+	if err != nil {
+		return Done{}, err
 	}
+	if running.Old.Name != "" {
+		u.tell(8, "removing firmware "+running.Old.Firmware.String())
+	}
+	_, err = c.send(ctx, deletePackage)
 	switch {
 	case errors.Is(err, apdu.ReferenceNotFound): // it is gone already
 	case errors.Is(err, apdu.ConditionsNotSatisfied):
@@ -234,12 +235,22 @@ func (u *update) load(ctx context.Context, running Running) (Done, error) {
 	return u.produce(ctx, running)
 }
 
-// manager opens a secure channel to the card manager.
-func (u *update) manager(ctx context.Context) (*channel, error) {
+// manager opens a secure channel to the card manager. One of a chip that comes blank may
+// have its transport keys still, and gets the chip's first.
+func (u *update) manager(ctx context.Context, blank bool) (*channel, error) {
 	if _, err := client.New(u.card).Send(ctx, selectManager); err != nil {
 		return nil, fmt.Errorf("select the card manager: %w", err)
 	}
-	return open(ctx, u.card, u.chip, u.order.Rand)
+	c, err := open(ctx, u.card, u.chip, u.order.Rand)
+	if refused := apdu.OK; !blank || !errors.As(err, &refused) {
+		return c, err
+	}
+	c, err = openWith(ctx, u.card, u.chip, u.order.Rand, transportVersion, transportKeys)
+	if err != nil {
+		return nil, err
+	}
+	u.tell(7, "replacing the transport keys")
+	return c, c.rekey(ctx)
 }
 
 // produce makes a device of an application in production: its key, the certificate

@@ -501,6 +501,26 @@ func TestUpdate_CardsThatLieAtTheEnd(t *testing.T) {
 			requireUpdated(t, honest, b, done.Old.Name, "4.1", 0)
 		})
 	}
+	t.Run("a card manager that is gone when it is to be spoken to", func(t *testing.T) {
+		t.Parallel()
+		// 6A88 and 6985 mean something for DELETE, and nothing here.
+		for _, word := range []apdu.SW{apdu.ReferenceNotFound, apdu.ConditionsNotSatisfied} {
+			r, selected := &reader{Card: fresh.Copy()}, 0
+			r.lie = func(command apdu.Command, answer []byte) []byte {
+				if command.INS == apdu.InsSelect && string(command.Data) != apdu.AID {
+					if selected++; selected == 3 { // of looking at the card there are two
+						return apdu.Response{SW: word}.Bytes()
+					}
+				}
+				return answer
+			}
+			_, err := portal.Update(t.Context(), r, open(t).order())
+			require.ErrorIs(t, err, word)
+			require.ErrorContains(t, err, "select the card manager")
+			require.NotErrorIs(t, err, portal.ErrCardRefuses)
+			require.Equal(t, 3, selected)
+		}
+	})
 	t.Run("an altered answer in the channel", func(t *testing.T) {
 		t.Parallel()
 		r := &reader{Card: fresh.Copy()}
