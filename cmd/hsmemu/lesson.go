@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -39,7 +40,8 @@ func newLessonCommand(a *app) *cobra.Command {
 			"again. Without NAME the present step is shown, or where there is none, the lessons. Everything is gone when\n" +
 			"the shell ends; cards of your own are not touched.\n\n" +
 			"--dir has a lesson of your own, in the form of Killercoda and localcoda, with hints and solutions beside it.\n" +
-			"Its scripts are programs that run as you, with a time limit and a folder of their own, and are not locked in.\n" +
+			"Its scripts are programs that run as you, with a time limit. Where Linux is 5.19 or later they write into the lesson's\n" +
+			"folders alone; they are not locked in.\n" +
 			"--report posts how it stands with each step to a trainer, and nothing else.\n\n" +
 			"With --console the cards and the lesson are on a page for a browser, as docs/console.md shows: the text, hints, check,\n" +
 			"undo and next, judged as here.",
@@ -64,6 +66,7 @@ func newLessonCommand(a *app) *cobra.Command {
 			var l *lesson.Lesson
 			var err error
 			if dir != "" {
+				a.tellUnconfined(program.Confines())
 				l, err = lesson.Open(dir)
 			} else if l, err = lesson.Own(args[0]); errors.Is(err, lesson.ErrNoLesson) {
 				if near := view.Nearest(args[0], lesson.Ours()); near != "" {
@@ -148,6 +151,13 @@ func (a *app) prepared(o lesson.Options) (lesson.Options, error) {
 	}
 	o.Program, o.World = program, a.world("lesson")
 	return o, nil
+}
+
+// tellUnconfined says that scripts of others can write wherever we can, where that is so.
+func (a *app) tellUnconfined(confined bool) {
+	if !confined {
+		fmt.Fprintln(a.err, "hsmemu: nothing confines the lesson's scripts to its folder on this system, as Linux from 5.19 on does")
+	}
 }
 
 // teach runs a shell in a session of its own.
@@ -310,6 +320,9 @@ func (a *app) prove(ctx context.Context, lessons []string, limit time.Duration) 
 		return err
 	}
 	failed := false
+	if slices.ContainsFunc(lessons, func(name string) bool { return !slices.Contains(lesson.Ours(), name) }) {
+		a.tellUnconfined(program.Confines())
+	}
 	for _, name := range lessons {
 		l, err := lesson.Named(name)
 		if err == nil {

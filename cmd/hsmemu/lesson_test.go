@@ -134,6 +134,16 @@ func TestLesson_Prove(t *testing.T) {
 	}
 }
 
+// Whoever plays a lesson of others is told where nothing confines its scripts.
+func TestLesson_Unconfined(t *testing.T) {
+	var said strings.Builder
+	a := app{err: &said}
+	a.tellUnconfined(true)
+	require.Empty(t, said.String())
+	a.tellUnconfined(false)
+	require.Equal(t, "hsmemu: nothing confines the lesson's scripts to its folder on this system, as Linux from 5.19 on does\n", said.String())
+}
+
 func TestLesson_Mistyped(t *testing.T) {
 	t.Parallel()
 	h := newHome(t)

@@ -77,7 +77,7 @@ func TestFind_Killed(t *testing.T) {
 	t.Cleanup(func() { require.NoError(t, p.Close()) })
 	home, left := t.TempDir(), filepath.Join(t.TempDir(), "hsmemu-lesson1")
 	require.NoError(t, os.CopyFS(left, os.DirFS(p.Dir())))
-	kept := filepath.Join(left, "progress.json")
+	kept := filepath.Join(left, "course", "progress.json")
 	text, err := os.ReadFile(kept)
 	require.NoError(t, err)
 	require.Contains(t, string(text), `"Socket":""`)

@@ -11,8 +11,9 @@
 //	s, err := lesson.Begin(ctx, l, o)
 //	verdict, err := s.Check(ctx)
 //
-// Scripts of lessons are programs. They get a time limit, a folder of their own and
-// few variables, but nothing locks them in.
+// Scripts of lessons are programs. They get a time limit, few variables, and a folder of
+// their own, which is all that they can write to where program.Confines says so. They are
+// not locked in: they read what their user can, and talk with whom he can.
 package lesson
 
 import (
@@ -24,6 +25,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -360,12 +362,17 @@ func (r *reader) text(from, name string) string {
 	return text
 }
 
-// outside is a path in a script that leads out of the folder that it runs in. Words
-// of a shell begin behind a blank, a quote, an operator or an equals sign.
-var outside = regexp.MustCompile("(?:^|[\\s'\"=<>|&;(`])((?:~|\\.\\.)(?:/\\S*)?(?:[\\s'\")]|$)|\\S*/\\.\\.(?:/\\S*)?|/[A-Za-z]\\S*)")
+// outside is a path in a script that leads out of the folder that it runs in, and inside
+// one that does not where it goes up and down. Words of a shell begin behind a blank, a
+// quote, an operator or an equals sign.
+var (
+	outside = regexp.MustCompile("(?:^|[\\s'\"=<>|&;(`])((?:~|\\.\\.)(?:/\\S*)?(?:[\\s'\")]|$)|\\S*/\\.\\.(?:/\\S*)?|/[A-Za-z]\\S*|cd\\s+/(?:[\\s&|;)]|$))")
+	inside  = regexp.MustCompile(`^[\w.-]+(?:/[\w.-]+)*$`)
+)
 
 // script is the path of a script, which has to stay in its folder: one that names a
-// path outside of it is refused, with its line.
+// path outside of it is refused, with its line. That is an early word to whoever writes it,
+// for what a shell will do cannot be read off its text; Session.start confines it.
 func (r *reader) script(from, name string) string {
 	text, ok := r.read(from, r.line(from, name), name)
 	if !ok {
@@ -380,7 +387,8 @@ func (r *reader) script(from, name string) string {
 			continue
 		}
 		for _, m := range outside.FindAllStringSubmatch(line, -1) {
-			if word := strings.Trim(m[1], " '\")"); word != "/dev/null" && !strings.HasPrefix(word, "/dev/null") {
+			word := strings.Trim(m[1], " '\")&|;")
+			if within := inside.MatchString(word) && filepath.IsLocal(word); !within && !strings.HasPrefix(word, "/dev/null") {
 				r.fault(name, i+1, fmt.Sprintf("%q leads out of the lesson's folder", word))
 			}
 		}

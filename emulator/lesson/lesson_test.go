@@ -130,6 +130,8 @@ func TestLoad_Mistakes(t *testing.T) {
 		{"script goes up", "1/verify.sh", "test -e done", "true\ncd .. && touch x", `1/verify.sh:3: ".." leads out of the lesson's folder`},
 		{"script goes up deeper", "1/verify.sh", "test -e done", "cat a/../../x", `1/verify.sh:2: "a/../../x" leads out of the lesson's folder`},
 		{"script goes home", "1/verify.sh", "test -e done", "cat ~/.ssh/id", `1/verify.sh:2: "~/.ssh/id" leads out of the lesson's folder`},
+		{"script goes to the root", "1/verify.sh", "test -e done", "cd / && touch x", `1/verify.sh:2: "cd /" leads out of the lesson's folder`},
+		{"script goes up by a variable", "1/verify.sh", "test -e done", `touch "$HOME"/../x`, `1/verify.sh:2: "$HOME\"/../x" leads out of the lesson's folder`},
 		{"script names a path", "1/verify.sh", "test -e done", `x="/etc/passwd"`, `1/verify.sh:2: "/etc/passwd" leads out of the lesson's folder`},
 		{"solution writes elsewhere", "1/solution.sh", "touch done", "echo a >/tmp/x", `1/solution.sh:1: "/tmp/x" leads out of the lesson's folder`},
 	} {
@@ -149,7 +151,7 @@ func TestLoad_Mistakes(t *testing.T) {
 // What a script needs in its folder is no way out.
 func TestLoad_Harmless(t *testing.T) {
 	files := folder()
-	files["1/verify.sh"].Data = []byte("#!/bin/sh\n# see /etc/passwd and ..\nls a/b 2>/dev/null; echo ... http://127.0.0.1:80/rt/paas 1..2\n")
+	files["1/verify.sh"].Data = []byte("#!/bin/sh\n# see /etc/passwd and ..\nls a/b a/../b 2>/dev/null; tr / _ < a; cd a/..\ncat << END\na/../b\nEND\necho ... http://127.0.0.1:80/rt/paas 1..2\n")
 	_, err := lesson.Load(files)
 	require.NoError(t, err)
 }

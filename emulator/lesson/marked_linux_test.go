@@ -36,7 +36,9 @@ func TestSession_EndsWhatItsScriptsLeft(t *testing.T) {
 	l, err := Load(os.DirFS("ours/first-steps"))
 	require.NoError(t, err)
 	dir := t.TempDir()
-	require.NoError(t, os.Mkdir(filepath.Join(dir, "work"), 0o700))
+	for _, folder := range writable {
+		require.NoError(t, os.Mkdir(filepath.Join(dir, folder), 0o700))
+	}
 	p := &Player{Session: &Session{Lesson: l, dir: dir}, end: func() {}, remove: func() error { return nil }}
 	out, _, err := p.run(t.Context(), "", leave+"sleep 0.2", time.Minute, true)
 	require.NoError(t, err)

@@ -50,7 +50,7 @@ func Begin(ctx context.Context, l *Lesson, o Options) (p *Player, err error) {
 	if p.progress.Limit == 0 {
 		p.progress.Limit = DefaultLimit
 	}
-	for _, sub := range []string{"state", "work", "events", "bin", "undo"} {
+	for _, sub := range append([]string{"bin"}, writable...) {
 		if err := os.Mkdir(p.path(sub), 0o700); err != nil {
 			return p, err
 		}
@@ -139,7 +139,7 @@ func (p *Player) connect(ctx context.Context, o Options) error {
 // Close ends the session: what its scripts have left running is killed, and its
 // folder removed.
 func (p *Player) Close() error {
-	for _, file := range []string{"groups", serving} {
+	for _, file := range []string{groups, serving} {
 		text, _ := os.ReadFile(p.path(file)) // it is not there where nothing was started
 		for _, line := range strings.Fields(string(text)) {
 			if group, err := strconv.Atoi(line); err == nil && group > 1 {

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"hsmemu/emulator/program"
 )
 
 // ErrTooLong says that a script did not end within its time.
@@ -27,6 +29,10 @@ type script struct {
 	// mark is a variable of the environment, NAME=VALUE, that no other script has; empty for
 	// none. What leaves the process group is known by it.
 	mark string
+	// temporary is where its output is meanwhile, and writable are the folders that it can
+	// write beneath, where the system confines it.
+	temporary string
+	writable  []string
 }
 
 // shellOf is the shell that a script's first line asks for.
@@ -38,15 +44,25 @@ func shellOf(text string) string {
 	return "sh"
 }
 
-// longestOutput is how much of a script's output is kept, and mostOutput how much it may
-// print: it is on a disk that everybody uses.
+// longestOutput is how much of a script's output is kept, and mostOutput how much it, with
+// what it has left in the background, may print, and may write into each file: it is on a
+// disk that everybody uses.
 const (
 	longestOutput = 64 << 10
 	mostOutput    = 16 << 20
 )
 
-// ErrTooMuch says that a script printed more than 16 MB.
-var ErrTooMuch = errors.New("it printed more than 16 MB")
+// parent is what runs a script, so that it is not us whom the script finds as its parent.
+// Whoever writes more than the limit, in blocks of 512 bytes, is ended by the system, also
+// when the script has ended before.
+var parent = fmt.Sprintf(`ulimit -c 0; ulimit -f %d; "$0" "$1"; exit $?`, mostOutput/512)
+
+// ErrTooMuch says that a script printed more than 16 MB, and ErrKilled that it has killed
+// the shell that runs it.
+var (
+	ErrTooMuch = errors.New("it printed more than 16 MB")
+	ErrKilled  = errors.New("it killed the shell that runs it")
+)
 
 // envScript is the variable that marks what a script of a session has started.
 const envScript = "HSMEMU_LESSON_SCRIPT"
@@ -64,10 +80,10 @@ func (s script) kill(group int) {
 
 // run returns what the script printed, and its exit code. When it took too long, or
 // the context ends, it and all processes of its group and with its mark are killed. group, where it is
-// not 0, is the process group of what may go on. Errors: ErrTooLong, ErrTooMuch, that of the
+// not 0, is the process group of what may go on. Errors: ErrTooLong, ErrTooMuch, ErrKilled, that of the
 // context, and whatever hinders its start.
 func (s script) run(ctx context.Context) (out string, code, group int, err error) {
-	printed, err := os.CreateTemp("", "hsmemu-lesson-*.out")
+	printed, err := os.CreateTemp(s.temporary, "hsmemu-lesson-*.out")
 	if err != nil {
 		return "", 0, 0, err
 	}
@@ -75,52 +91,49 @@ func (s script) run(ctx context.Context) (out string, code, group int, err error
 		_ = os.Remove(printed.Name()) // a temporary file
 		_ = printed.Close()
 	}()
-	cmd := exec.Command(s.shell, s.path) //nolint:noctx // the group is killed, and not the process alone
+	cmd := exec.Command("sh", "-c", parent, s.shell, s.path) //nolint:noctx // the group is killed, and not the process alone
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = s.dir, s.env, printed, printed
 	if s.mark != "" {
 		cmd.Env = append(slices.Clip(s.env), s.mark)
 	}
 	inGroup(cmd)
-	if err := cmd.Start(); err != nil {
+	if err := program.StartConfined(cmd, s.writable...); err != nil {
 		return "", 0, 0, err
 	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		err = cmd.Wait()
-	}()
+	ended := make(chan error)
+	go func() { ended <- cmd.Wait() }()
 	late := time.NewTimer(s.limit)
 	defer late.Stop()
 	group = cmd.Process.Pid
-	look := time.NewTicker(20 * time.Millisecond)
-	defer look.Stop()
 	why := error(nil)
-	for done := false; !done; {
-		select {
-		case <-ended:
-			done = true
-			continue
-		case <-look.C:
-			if info, err := printed.Stat(); err != nil || info.Size() <= mostOutput {
-				continue
-			}
-			why = ErrTooMuch
-		case <-late.C:
-			why = fmt.Errorf("%w, %v", ErrTooLong, s.limit)
-		case <-ctx.Done():
-			why = ctx.Err()
-		}
-		s.kill(group)
-		<-ended
-		err, done = why, true
+	select {
+	case err = <-ended:
+	case <-late.C:
+		why = fmt.Errorf("%w, %v", ErrTooLong, s.limit)
+	case <-ctx.Done():
+		why = ctx.Err()
 	}
-	if !s.lasting {
+	if why != nil {
 		s.kill(group)
-		group = 0
+		_ = <-ended // it was killed
 	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		code, err = exit.ExitCode(), nil
+	}
+	switch info, failed := printed.Stat(); {
+	case why != nil:
+		err = why
+	case failed != nil:
+		err = failed
+	case info.Size() >= mostOutput:
+		err = ErrTooMuch
+	case code < 0: // a signal
+		err = ErrKilled
+	}
+	if err != nil || !s.lasting {
+		s.kill(group)
+		group = 0
 	}
 	text, failed := io.ReadAll(io.NewSectionReader(printed, 0, longestOutput))
 	return string(text), code, group, errors.Join(err, failed)

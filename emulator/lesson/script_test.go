@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,7 +22,7 @@ func newScript(t *testing.T, text string) script {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "verify.sh")
 	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
-	return script{shell: shellOf(text), path: path, dir: dir, env: []string{"PATH=" + os.Getenv("PATH"), "WORD=here"}, limit: time.Minute}
+	return script{shell: shellOf(text), path: path, dir: dir, env: []string{"PATH=" + os.Getenv("PATH"), "WORD=here"}, limit: time.Minute, writable: []string{dir}}
 }
 
 // gone waits until a process has ended, which somebody else has to notice.
@@ -57,12 +58,49 @@ func TestScript_Hangs(t *testing.T) {
 	gone(t, strings.TrimSpace(string(child)))
 }
 
-// A script that prints without end is stopped before it fills a disk.
+// A script that prints without end is stopped before it fills a disk, and so is what it
+// leaves in the background and what it writes into a file.
 func TestScript_PrintsWithoutEnd(t *testing.T) {
-	s := newScript(t, "ulimit -f 1000000; yes\n") // blocks of 512 bytes, should nobody stop it
+	s := newScript(t, "yes\n")
 	out, _, _, err := s.run(t.Context())
 	require.ErrorIs(t, err, ErrTooMuch)
 	require.Len(t, out, longestOutput)
+
+	s = newScript(t, "(yes; echo $? > ended) 2> /dev/null &\n")
+	s.lasting = true
+	out, _, group, err := s.run(t.Context())
+	require.NoError(t, err)
+	require.Less(t, len(out), mostOutput)
+	defer killGroup(group)
+	require.Eventually(t, func() bool {
+		ended, err := os.ReadFile(filepath.Join(s.dir, "ended"))
+		return err == nil && len(ended) > 0
+	}, time.Minute, 10*time.Millisecond)
+
+	s = newScript(t, "yes > file\nwc -c < file\n")
+	out, code, _, err := s.run(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, code)
+	require.Contains(t, out, strconv.Itoa(mostOutput))
+}
+
+// A script that kills its parent has killed nobody who judges it, and is told of.
+func TestScript_KillsItsParent(t *testing.T) {
+	for _, lasting := range []bool{false, true} {
+		s := newScript(t, "sleep 1000 & echo $!; kill -9 $PPID; sleep 1000\n")
+		s.lasting, s.limit = lasting, time.Minute
+		out, _, group, err := s.run(t.Context())
+		require.ErrorIs(t, err, ErrKilled)
+		require.Zero(t, group)
+		gone(t, strings.TrimSpace(out))
+	}
+}
+
+// Killing itself is an exit code, as shells have it.
+func TestScript_KillsItself(t *testing.T) {
+	_, code, _, err := newScript(t, "kill -9 $$\n").run(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, 137, code)
 }
 
 // What a verify script leaves in the background neither holds up the verdict nor

@@ -18,6 +18,7 @@ import (
 
 	"hsmemu/emulator"
 	"hsmemu/emulator/control"
+	"hsmemu/emulator/program"
 	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/store"
 	"hsmemu/keystore/seal"
@@ -109,7 +110,7 @@ func answers(socket string) bool {
 // read reads the progress. Error: ErrNoSession.
 func (s *Session) read() error {
 	at := s.written()
-	text, err := os.ReadFile(s.path("progress.json"))
+	text, err := os.ReadFile(s.path(progressFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return ErrNoSession
 	}
@@ -126,7 +127,7 @@ func (s *Session) read() error {
 
 // written is when the progress was written last; zero if it is not there.
 func (s *Session) written() time.Time {
-	info, err := os.Stat(s.path("progress.json"))
+	info, err := os.Stat(s.path(progressFile))
 	if err != nil {
 		return time.Time{}
 	}
@@ -188,9 +189,9 @@ func (s *Session) run(ctx context.Context, path, commands string, limit time.Dur
 			return "", 0, err
 		}
 	}
-	out, code, group, err := s.start(ctx, path, text, limit, lasting)
+	out, code, group, err := s.start(ctx, path, text, rand.Text(), limit, lasting)
 	if group != 0 {
-		f, failed := os.OpenFile(s.path("groups"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+		f, failed := os.OpenFile(s.path(groups), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 		if failed == nil {
 			_, failed = fmt.Fprintln(f, group)
 			failed = errors.Join(failed, f.Close())
@@ -200,15 +201,42 @@ func (s *Session) run(ctx context.Context, path, commands string, limit time.Dur
 	return out, code, err
 }
 
-func (s *Session) start(ctx context.Context, path, text string, limit time.Duration, lasting bool) (out string, code, group int, err error) {
-	return script{
-		shell: shellOf(text), path: path, dir: s.Work(), limit: limit, lasting: lasting, mark: markOf(s.dir) + rand.Text() + ".",
-		env: append([]string{"HOME=" + s.Work(), "TMPDIR=" + os.TempDir(), "LC_ALL=C"}, s.Variables()...),
-	}.run(ctx)
+// start starts a script whose processes are marked with a name.
+func (s *Session) start(ctx context.Context, path, text, name string, limit time.Duration, lasting bool) (out string, code, group int, err error) {
+	one := script{
+		shell: shellOf(text), path: path, dir: s.Work(), limit: limit, lasting: lasting, mark: markOf(s.dir) + name + ".",
+		temporary: os.TempDir(), // as near to the root as can be: the paths of sockets are short
+	}
+	if program.Confines() {
+		one.temporary = s.path(temporary)
+	}
+	one.env = append([]string{"HOME=" + s.Work(), "TMPDIR=" + one.temporary, "LC_ALL=C"}, s.Variables()...)
+	for _, folder := range writable {
+		one.writable = append(one.writable, s.path(folder))
+	}
+	return one.run(ctx)
 }
 
-// serving is the file with the process group of what Lesson.Serve started last.
-const serving = "serving"
+// Folders of a session: writable are those that scripts write beneath, themselves or by the
+// commands of this program that they use; the others are the lesson, and the programs that
+// people's shells find.
+const (
+	temporary = "tmp"
+	course    = "course"
+)
+
+var writable = []string{"work", "state", "events", "undo", temporary, course}
+
+// Files of what goes on, in the folder course: groups has the process groups of what may be in
+// the background, and serving that of what Lesson.Serve started last.
+var (
+	progressFile = filepath.Join(course, "progress.json")
+	groups       = filepath.Join(course, "groups")
+	serving      = filepath.Join(course, "serving")
+)
+
+// served marks what Lesson.Serve has started.
+const served = "serve"
 
 // serve ends what runs beside the lesson, has between put files back, and starts it again.
 func (s *Session) serve(ctx context.Context, between func() error) error {
@@ -218,6 +246,7 @@ func (s *Session) serve(ctx context.Context, between func() error) error {
 	text, err := os.ReadFile(s.path(serving))
 	if group, bad := strconv.Atoi(string(text)); err == nil && bad == nil && group > 1 {
 		endGroup(group)
+		killMarked(markOf(s.dir) + served + ".") // what has left the group
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -228,7 +257,7 @@ func (s *Session) serve(ctx context.Context, between func() error) error {
 	if text, err = os.ReadFile(path); err != nil {
 		return err
 	}
-	out, code, group, err := s.start(ctx, path, string(text), 10*s.progress.Limit, true)
+	out, code, group, err := s.start(ctx, path, string(text), served, 10*s.progress.Limit, true)
 	if err == nil && code != 0 {
 		err = fmt.Errorf("%w: exit code %d: %s", ErrScript, code, out)
 	}
@@ -256,7 +285,8 @@ var broken = []int{2, 126, 127}
 // ErrScript says that a script of a lesson does not work.
 var ErrScript = errors.New("the script does not work")
 
-// Check judges the present step. Errors: ErrTooLong, ErrTooMuch, ErrScript.
+// Check judges the present step. Errors: ErrTooLong, ErrTooMuch,
+// ErrKilled, ErrScript.
 func (s *Session) Check(ctx context.Context) (Verdict, error) {
 	v, err := s.verify(ctx)
 	if err != nil || s.Step() == nil {

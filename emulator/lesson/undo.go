@@ -156,13 +156,13 @@ func (s *Session) keep() error {
 		return err
 	}
 	// Another process may be writing it, too.
-	fresh, err := os.CreateTemp(s.dir, "progress-")
+	fresh, err := os.CreateTemp(s.path(course), "progress-")
 	if err != nil {
 		return err
 	}
 	_, err = fresh.Write(text)
 	if err = errors.Join(err, fresh.Close()); err == nil {
-		err = os.Rename(fresh.Name(), s.path("progress.json"))
+		err = os.Rename(fresh.Name(), s.path(progressFile))
 	}
 	s.kept = s.written()
 	return err
