@@ -11,6 +11,7 @@ import (
 	"hsmemu/applet"
 	"hsmemu/cmd/hsmemu/commandline"
 	"hsmemu/emulator/control"
+	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/view"
 )
 
@@ -43,8 +44,8 @@ func newCardShowCommand(a *app) *cobra.Command {
 		Use:   "show NAME",
 		Short: "show a card: counters, objects, and what the next wrong PIN does",
 		Args:  commandline.Exactly(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			v, err := a.show(cmd.Context(), args[0])
+		RunE: a.inFolder(func(ctx context.Context, d *statedir.Dir, args []string) error {
+			v, err := control.Show(ctx, d, args[0])
 			if err != nil {
 				return err
 			}
@@ -52,7 +53,7 @@ func newCardShowCommand(a *app) *cobra.Command {
 				return a.printJSON(v)
 			}
 			return v.Print(a.out)
-		},
+		}),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
@@ -70,12 +71,8 @@ func newCardListCommand(a *app) *cobra.Command {
 		Use:   "list",
 		Short: "list the cards of the state folder",
 		Args:  commandline.Exactly(0),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			d, err := a.cards()
-			if err != nil {
-				return err
-			}
-			views, err := control.List(cmd.Context(), d, inWords)
+		RunE: a.inFolder(func(ctx context.Context, d *statedir.Dir, _ []string) error {
+			views, err := control.List(ctx, d, inWords)
 			if err != nil {
 				return err
 			}
@@ -83,7 +80,7 @@ func newCardListCommand(a *app) *cobra.Command {
 				return a.printJSON(views)
 			}
 			return view.PrintList(a.out, views)
-		},
+		}),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd

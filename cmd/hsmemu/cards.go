@@ -7,13 +7,14 @@ import (
 	"log/slog"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"hsmemu/applet/client"
 	"hsmemu/emulator"
 	"hsmemu/emulator/control"
 	"hsmemu/emulator/start"
 	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/store"
-	"hsmemu/emulator/view"
 	"hsmemu/vsmartcard/pcscd"
 )
 
@@ -30,6 +31,17 @@ func (a *app) cards() (*statedir.Dir, error) {
 		}
 	}
 	return statedir.Open(dir, a.options())
+}
+
+// inFolder is what a command does that is about the state folder.
+func (a *app) inFolder(do func(ctx context.Context, d *statedir.Dir, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		d, err := a.cards()
+		if err != nil {
+			return err
+		}
+		return do(cmd.Context(), d, args)
+	}
 }
 
 // absent is what a command does about a card that does not exist.
@@ -92,15 +104,6 @@ func (a *app) ask(ctx context.Context, op, name string, do func(*control.Client)
 		return err
 	}
 	return control.Ask(ctx, d, op, name, do)
-}
-
-// show is what can be told of a card.
-func (a *app) show(ctx context.Context, name string) (view.Card, error) {
-	d, err := a.cards()
-	if err != nil {
-		return view.Card{}, err
-	}
-	return control.Show(ctx, d, name)
 }
 
 // session is a client of a card.

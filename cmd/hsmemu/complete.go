@@ -20,6 +20,7 @@ import (
 func completion(a *app) commandline.Completion {
 	cards := commandline.Choices(func([]string) []string { return cardNames(a) })
 	snapshots := commandline.Choices(func(args []string) []string { return snapshotTags(a, args[0]) })
+	faults := func(args []string) []string { return faultWords(args[1:]) } // behind the card
 	from := func(cmd *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
 		return snapshotsOrFiles(a, cmd, word)
 	}
@@ -30,7 +31,7 @@ func completion(a *app) commandline.Completion {
 			"card snapshots": {cards, nil}, "card snapshot": {cards, nil}, "card restore": {cards, snapshots, nil},
 			"card rename": {cards, nil}, "card copy": {cards, nil},
 			"card new": {nil}, "card list": {nil}, "apdu": {nil}, "trace": {nil}, "run": {nil}, "status": {nil}, "version": {nil}, "card authenticate": {nil}, "conform": {nil},
-			"card fault": {cards, faultNames, faultSettings},
+			"card fault": {cards, faults, faults},
 			"lesson":     {words(lesson.Ours), nil}, "lesson expect": {nil},
 		},
 		Flags: map[string]commandline.Choices{
@@ -85,51 +86,41 @@ func snapshotTags(a *app, card string) (tags []string) {
 	return tags
 }
 
-func faultNames([]string) (names []string) {
+// faultWords are the faults, or the settings of the one that is named before.
+func faultWords(before []string) (list []string) {
 	for _, k := range emulator.FaultKinds() {
-		names = append(names, k.Name+"\t"+k.Help)
+		switch {
+		case len(before) == 0:
+			list = append(list, k.Name+"\t"+k.Help)
+		case before[0] == k.Name:
+			return k.Settings
+		}
 	}
-	return names
-}
-
-// faultSettings are those of the fault in the second argument.
-func faultSettings(args []string) []string {
-	kinds := emulator.FaultKinds()
-	if i := slices.IndexFunc(kinds, func(k emulator.FaultKind) bool { return k.Name == args[1] }); i >= 0 {
-		return kinds[i].Settings
-	}
-	return nil
-}
-
-// faultWords are a fault, and then its settings.
-func faultWords(before []string) []string {
-	if len(before) == 0 {
-		return faultNames(nil)
-	}
-	return faultSettings([]string{"", before[0]})
+	return list
 }
 
 // snapshotsOrFiles completes --from: with the snapshots of the card that is named, by
 // --card or before a colon, or else with files.
 func snapshotsOrFiles(a *app, cmd *cobra.Command, word string) ([]string, cobra.ShellCompDirective) {
-	if card, _, some := strings.Cut(word, ":"); some {
-		list, directive := commandline.Begun(func([]string) (named []string) {
-			for _, tag := range snapshotTags(a, card) {
-				named = append(named, card+":"+tag)
-			}
-			return named
-		}, nil, word)
-		if len(list) > 0 {
-			return list, directive
+	card, _, colon := strings.Cut(word, ":")
+	prefix := card + ":"
+	if !colon {
+		cards, _ := cmd.Flags().GetStringArray("card")      // not every command has it
+		if cards = slices.Compact(cards); len(cards) != 1 { // cobra may have parsed them twice
+			return nil, cobra.ShellCompDirectiveDefault
 		}
+		card, prefix = cards[0], ""
 	}
-	cards, err := cmd.Flags().GetStringArray("card")
-	cards = slices.Compact(cards) // cobra may have parsed them twice
-	if err != nil || len(cards) != 1 {
-		return nil, cobra.ShellCompDirectiveDefault
+	list, directive := commandline.Begun(func([]string) (named []string) {
+		for _, tag := range snapshotTags(a, card) {
+			named = append(named, prefix+tag)
+		}
+		return named
+	}, nil, word)
+	if !colon || len(list) == 0 {
+		directive = cobra.ShellCompDirectiveDefault
 	}
-	list, _ := commandline.Begun(func([]string) []string { return snapshotTags(a, cards[0]) }, nil, word)
-	return list, cobra.ShellCompDirectiveDefault
+	return list, directive
 }
 
 func socketModes() []string { return []string{"0600", "0660", "0666"} }

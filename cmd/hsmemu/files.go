@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -19,18 +20,14 @@ func newCardRemoveCommand(a *app) *cobra.Command {
 		Long: "Removes a card with everything on it, and its snapshots with it. It asks before, on a terminal; elsewhere it\n" +
 			"wants --force.",
 		Args: commandline.Exactly(1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			d, err := a.cards()
-			if err != nil {
-				return err
-			}
+		RunE: a.inFolder(func(_ context.Context, d *statedir.Dir, args []string) error {
 			if !force {
 				if err := a.agreed(d, args[0]); err != nil {
 					return err
 				}
 			}
 			return d.Remove(args[0])
-		},
+		}),
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "do not ask")
 	return cmd
@@ -78,13 +75,7 @@ func newCardRenameCommand(a *app) *cobra.Command {
 		Short: "give a card another name",
 		Long:  "Gives a card that is not in use another name; its snapshots go with it. Clients never see the name.",
 		Args:  commandline.Exactly(2),
-		RunE: func(_ *cobra.Command, args []string) error {
-			d, err := a.cards()
-			if err != nil {
-				return err
-			}
-			return d.Rename(args[0], args[1])
-		},
+		RunE:  a.inFolder(func(_ context.Context, d *statedir.Dir, args []string) error { return d.Rename(args[0], args[1]) }),
 	}
 }
 

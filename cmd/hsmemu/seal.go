@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -184,11 +185,7 @@ func newCardAcceptCommand(a *app) *cobra.Command {
 		Long: "A card sealed by a TPM refuses a file that is older than the TPM's counter, because old files bring back\n" +
 			"spent PIN tries and deleted keys. This takes it all the same and moves the counter on.",
 		Args: commandline.Exactly(1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			d, err := a.cards()
-			if err != nil {
-				return err
-			}
+		RunE: a.inFolder(func(_ context.Context, d *statedir.Dir, args []string) error {
 			needed, err := d.Accept(args[0])
 			if err != nil {
 				return err
@@ -199,6 +196,6 @@ func newCardAcceptCommand(a *app) *cobra.Command {
 			}
 			fmt.Fprintf(a.err, "hsmemu: card %q: %s\n", args[0], did)
 			return nil
-		},
+		}),
 	}
 }

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
 	"hsmemu/cmd/hsmemu/commandline"
 	"hsmemu/emulator/control"
+	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/store"
 	"hsmemu/emulator/view"
 	"hsmemu/keystore/seal"
@@ -20,16 +22,12 @@ func newCardSnapshotCommand(a *app) *cobra.Command {
 		Long: "Keeps the present state of a card under a tag; the card may be in use. The copy is protected as the\n" +
 			"card's own file is. --rm removes what was kept under the tag.",
 		Args: commandline.Exactly(2),
-		RunE: func(_ *cobra.Command, args []string) error {
-			d, err := a.cards()
-			if err != nil {
-				return err
-			}
+		RunE: a.inFolder(func(_ context.Context, d *statedir.Dir, args []string) error {
 			if remove {
 				return d.RemoveSnapshot(args[0], args[1])
 			}
 			return d.Snapshot(args[0], args[1])
-		},
+		}),
 	}
 	cmd.Flags().BoolVar(&remove, "rm", false, "remove the snapshot instead")
 	return cmd
@@ -41,11 +39,7 @@ func newCardSnapshotsCommand(a *app) *cobra.Command {
 		Use:   "snapshots NAME",
 		Short: "list the snapshots of a card",
 		Args:  commandline.Exactly(1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			d, err := a.cards()
-			if err != nil {
-				return err
-			}
+		RunE: a.inFolder(func(_ context.Context, d *statedir.Dir, args []string) error {
 			views, err := control.Snapshots(d, args[0], inWords)
 			if err != nil {
 				return err
@@ -57,7 +51,7 @@ func newCardSnapshotsCommand(a *app) *cobra.Command {
 				fmt.Fprintln(a.out, v.Words())
 			}
 			return nil
-		},
+		}),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
@@ -75,21 +69,17 @@ func newCardRestoreCommand(a *app) *cobra.Command {
 			"A snapshot has the passphrase that the card had then; if it has another one now, say the old one with\n" +
 			"--snapshot-passphrase-file or in $HSMEMU_SNAPSHOT_PASSPHRASE.",
 		Args: commandline.Exactly(2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			cards, err := a.cards()
+		RunE: a.inFolder(func(ctx context.Context, d *statedir.Dir, args []string) error {
+			state, err := d.ReadSnapshot(args[0], args[1], a.then(phraseFile))
 			if err != nil {
 				return err
 			}
-			d, err := cards.ReadSnapshot(args[0], args[1], a.then(phraseFile))
-			if err != nil {
-				return err
-			}
-			undone, err := control.Restore(cmd.Context(), cards, args[0], d, force, a.world(args[0]))
+			undone, err := control.Restore(ctx, d, args[0], state, force, a.world(args[0]))
 			for _, what := range undone {
 				fmt.Fprintf(a.err, "hsmemu: card %q: %s, which no real card can do\n", args[0], view.Printable(what))
 			}
 			return err
-		},
+		}),
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "restore a card with a counter, or another device, too")
 	cmd.Flags().StringVar(&phraseFile, "snapshot-passphrase-file", "", "file with the snapshot's passphrase in its first line")

@@ -74,7 +74,6 @@ func (a *app) status(ctx context.Context, card, socket string, wait time.Duratio
 	if ctx.Err() != nil {
 		return errInterrupted
 	}
-	s.Schema, s.Answers = view.Schema, err == nil
 	if asJSON {
 		if err != nil {
 			s.Why = new(inWords(err))

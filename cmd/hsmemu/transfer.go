@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -53,17 +54,13 @@ func newCardExportCommand(a *app) *cobra.Command {
 		Use:   "export NAME FILE",
 		Short: "write a whole card into a file, under a passphrase of its own",
 		Args:  commandline.Exactly(2),
-		RunE: func(_ *cobra.Command, args []string) error {
-			d, err := a.cards()
-			if err != nil {
-				return err
-			}
-			err = d.Export(args[0], args[1], t.out(a))
+		RunE: a.inFolder(func(_ context.Context, d *statedir.Dir, args []string) error {
+			err := d.Export(args[0], args[1], t.out(a))
 			if errors.Is(err, store.ErrExist) {
 				return fmt.Errorf("export card %q: %s exists already", args[0], args[1])
 			}
 			return err
-		},
+		}),
 	}
 	t.flags(cmd)
 	cmd.Flags().BoolVar(&t.open, "unprotected", false, "write the file without a passphrase: whoever reads it has the keys")
@@ -78,14 +75,10 @@ func newCardImportCommand(a *app) *cobra.Command {
 		Short: "make a card from a file that export wrote",
 		Long:  "Makes a card from a file that export wrote: the same card with the same identity, as a copy.",
 		Args:  commandline.Exactly(2),
-		RunE: func(_ *cobra.Command, args []string) error {
-			d, err := a.cards()
-			if err != nil {
-				return err
-			}
-			_, err = a.copied(d, statedir.Origin{File: args[0]}, a.originSealers(t, ""), args[1], s)
+		RunE: a.inFolder(func(_ context.Context, d *statedir.Dir, args []string) error {
+			_, err := a.copied(d, statedir.Origin{File: args[0]}, a.originSealers(t, ""), args[1], s)
 			return err
-		},
+		}),
 	}
 	t.flags(cmd)
 	s.flags(cmd)

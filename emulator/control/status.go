@@ -32,6 +32,7 @@ func Answering(ctx context.Context, wait time.Duration, look func(context.Contex
 		one, stop := context.WithTimeout(ctx, statusPatience)
 		s, err := look(one)
 		stop()
+		s.Schema, s.Answers = view.Schema, err == nil
 		if err == nil || over.Err() != nil {
 			return s, err
 		}
