@@ -3,12 +3,13 @@ package vsmartcard_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
-	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -25,8 +26,12 @@ type slot struct {
 
 func newSlot(tb testing.TB, address string) slot {
 	tb.Helper()
-	l, err := net.Listen("tcp", address)
-	require.NoError(tb, err)
+	var l net.Listener
+	require.Eventually(tb, func() (free bool) { // a connection of somebody's may have got the port of a slot that was closed
+		var err error
+		l, err = net.Listen("tcp", address)
+		return err == nil
+	}, patience, time.Millisecond)
 	tb.Cleanup(func() { _ = l.Close() })
 	return slot{tb, l}
 }
@@ -62,11 +67,13 @@ func dial(t *testing.T, s slot, card vsmartcard.Card) *vsmartcard.Bridge {
 
 func TestDial_RefusedPortIsSaidClearly(t *testing.T) {
 	t.Parallel()
-	s := newSlot(t, "127.0.0.1:0")
-	require.NoError(t, s.Close())
-	_, err := vsmartcard.Dial(soon(t), s.address(), newFake())
+	holds, err := net.Dial("tcp", newSlot(t, "127.0.0.1:0").address())
+	require.NoError(t, err)
+	defer holds.Close()
+	nobody := holds.LocalAddr().String() // a port that is taken, so that nobody listens there meanwhile
+	_, err = vsmartcard.Dial(soon(t), nobody, newFake())
 	require.ErrorIs(t, err, vsmartcard.ErrNoReader)
-	require.Contains(t, err.Error(), s.address())
+	require.Contains(t, err.Error(), nobody)
 	require.Contains(t, err.Error(), "connection refused")
 	require.NotContains(t, err.Error(), "\n")
 }
@@ -144,11 +151,7 @@ func TestBridge_SurvivesTheReader(t *testing.T) {
 		// The daemon goes, stays away for some attempts, and comes again.
 		require.NoError(t, s.Close())
 		require.NoError(t, d.conn.Close())
-		short, stop := context.WithTimeout(context.Background(), 100*time.Millisecond)
-		for b.Ready(short) == nil {
-			runtime.Gosched() // not yet noticed
-		}
-		stop()
+		refused(t, b)
 		s = newSlot(t, s.address())
 	}
 	d := s.take()
@@ -170,11 +173,20 @@ func TestBridge_NotReadySaysWhy(t *testing.T) {
 	d := s.take()
 	require.NoError(t, s.Close())
 	require.NoError(t, d.conn.Close())
-	short, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
-	defer cancel()
-	err := b.Ready(short)
-	require.ErrorIs(t, err, vsmartcard.ErrNotReady)
+	require.ErrorIs(t, refused(t, b), vsmartcard.ErrNotReady)
+}
+
+// refused waits until a bridge has found no reader, and gives what it says of that.
+func refused(t *testing.T, b *vsmartcard.Bridge) (err error) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		short, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+		defer cancel()
+		err = b.Ready(short)
+		return errors.Is(err, syscall.ECONNREFUSED)
+	}, patience, time.Millisecond)
 	require.ErrorContains(t, err, "connection refused")
+	return err
 }
 
 // Shows PCSC-3.

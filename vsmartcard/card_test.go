@@ -99,7 +99,7 @@ func (d driver) powerUp() []byte {
 // gone checks that the card's end is closed; aborted, that it was cut off.
 func (d driver) gone() {
 	d.tb.Helper()
-	_ = d.conn.SetReadDeadline(time.Now().Add(20 * time.Second)) // a closed pipe has none
+	_ = d.conn.SetReadDeadline(time.Now().Add(patience)) // a closed pipe has none
 	_, err := d.conn.Read(make([]byte, 1))
 	require.ErrorIs(d.tb, err, io.EOF)
 }
@@ -121,16 +121,19 @@ func serve(t *testing.T, card vsmartcard.Card) (driver, <-chan error) {
 	return driver{t, reader}, done
 }
 
+// patience is far more than anything takes, also on a busy machine.
+const patience = 2 * time.Minute
+
 // soon is a context for something that takes no time worth mentioning.
 func soon(tb testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	tb.Cleanup(cancel)
 	return ctx
 }
 
 func (d driver) aborted() {
 	d.tb.Helper()
-	_ = d.conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = d.conn.SetReadDeadline(time.Now().Add(patience))
 	rest, err := io.ReadAll(d.conn)
 	require.ErrorIs(d.tb, err, syscall.ECONNRESET)
 	require.Len(d.tb, rest, 2, "a length, and then the end")

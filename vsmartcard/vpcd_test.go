@@ -3,6 +3,7 @@ package vsmartcard_test
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -104,14 +105,17 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// freePorts finds a port that is free together with the one after it.
+// freePorts finds a port that is free together with the one after it. It lies below
+// those that Linux hands out by itself, so that it stays free until the daemon takes it.
 func freePorts(tb testing.TB) int {
 	tb.Helper()
 	for {
-		first, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(tb, err)
-		port := first.Addr().(*net.TCPAddr).Port
-		second, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port+1))
+		port := 20000 + rand.IntN(12000)
+		first, err := net.Listen("tcp4", fmt.Sprintf(":%d", port))
+		if err != nil {
+			continue
+		}
+		second, err := net.Listen("tcp4", fmt.Sprintf(":%d", port+1))
 		require.NoError(tb, first.Close())
 		if err == nil {
 			require.NoError(tb, second.Close())

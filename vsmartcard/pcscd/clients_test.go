@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -170,9 +169,6 @@ func TestClients_RemovalInTheMiddleOfACommand(t *testing.T) {
 		return fmt.Sprintf("%s%v", out, err)
 	})
 	<-started
-	start := time.Now()
 	require.NoError(t, s.reader.Eject())
-	said := <-done
-	require.Less(t, time.Since(start), 2*time.Second)
-	require.Contains(t, said, "removed")
+	require.Contains(t, <-done, "removed")
 }

@@ -129,7 +129,7 @@ type service struct {
 
 func newService(t testing.TB) *service {
 	t.Helper()
-	return newServiceOn(t, &pcscd.Server{})
+	return newServiceOn(t, &pcscd.Server{Grace: -1}) // so that its time is no matter
 }
 
 func newServiceOn(t testing.TB, server *pcscd.Server) *service {
@@ -215,9 +215,12 @@ func sharing(n int32) func(pcscd.ReaderState) bool {
 	return func(r pcscd.ReaderState) bool { return r.Sharing == n }
 }
 
+// patience is far more than anything takes, also on a busy machine.
+const patience = 2 * time.Minute
+
 // soon is a context for something that takes no time worth mentioning.
 func soon(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
 	return ctx
 }

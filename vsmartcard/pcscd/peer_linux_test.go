@@ -52,7 +52,7 @@ sys.stdin.read()`, s.path, name, name0)
 				turn.End()
 			}
 			return err == nil
-		}, 20*time.Second, time.Millisecond)
+		}, patience, time.Millisecond)
 		return strings.TrimSuffix(used.Client, fmt.Sprintf(", process %d", program.Process.Pid))
 	}
 	require.Equal(t, "gpg agent", shown("gpg agent"))

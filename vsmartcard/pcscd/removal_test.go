@@ -234,7 +234,7 @@ func TestReset_OfTheReaderIsToldToAll(t *testing.T) {
 	})
 	<-started
 	reset := at(s.reader.Reset)
-	require.Eventually(t, func() bool { return errors.Is(other.Status(soon(t)), pcscd.ErrReset) }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return errors.Is(other.Status(soon(t)), pcscd.ErrReset) }, patience, time.Millisecond)
 	require.NoError(t, other.Reconnect(soon(t), pcscd.Leave))
 	release()
 	require.NoError(t, <-transmitted)

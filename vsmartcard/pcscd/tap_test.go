@@ -111,7 +111,7 @@ func (l *tap) settled(t testing.TB) {
 	ctx := soon(t)
 	for {
 		before := len(l.recorded())
-		timer := time.NewTimer(50 * time.Millisecond)
+		timer := time.NewTimer(250 * time.Millisecond)
 		select {
 		case <-timer.C:
 		case <-ctx.Done():

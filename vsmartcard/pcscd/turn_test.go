@@ -174,7 +174,7 @@ func TestServer_TakesSoManyClientsAndNoMore(t *testing.T) {
 		crowd = append(crowd, s.client())
 	}
 	one := s.raw()
-	require.NoError(t, one.SetDeadline(time.Now().Add(20*time.Second)))
+	require.NoError(t, one.SetDeadline(time.Now().Add(patience)))
 	_, err := one.Read(make([]byte, 1))
 	require.ErrorIs(t, err, io.EOF)
 	for _, c := range crowd {
@@ -191,5 +191,5 @@ func TestServer_TakesSoManyClientsAndNoMore(t *testing.T) {
 			return false
 		}
 		return c.Close() == nil
-	}, 10*time.Second, 10*time.Millisecond)
+	}, patience, 10*time.Millisecond)
 }

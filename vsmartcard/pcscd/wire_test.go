@@ -37,7 +37,7 @@ func (w wire) read(n int) []byte {
 	if n == 0 {
 		return nil
 	}
-	require.NoError(w.t, w.conn.SetReadDeadline(time.Now().Add(20*time.Second)))
+	require.NoError(w.t, w.conn.SetReadDeadline(time.Now().Add(patience)))
 	b := make([]byte, n)
 	_, err := io.ReadFull(w.conn, b)
 	require.NoError(w.t, err)
@@ -55,7 +55,7 @@ func (w wire) call(command int, fields ...[]byte) []byte {
 // dropped checks that the daemon ends the connection and says nothing before.
 func (w wire) dropped() {
 	w.t.Helper()
-	_ = w.conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = w.conn.SetReadDeadline(time.Now().Add(patience))
 	n, err := w.conn.Read(make([]byte, 1))
 	require.Zero(w.t, n)
 	var timeout net.Error
