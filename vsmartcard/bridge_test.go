@@ -151,7 +151,7 @@ func TestBridge_SurvivesTheReader(t *testing.T) {
 		// The daemon goes, stays away for some attempts, and comes again.
 		require.NoError(t, s.Close())
 		require.NoError(t, d.conn.Close())
-		refused(t, b)
+		require.ErrorIs(t, refused(t, b), vsmartcard.ErrNotReady)
 		s = newSlot(t, s.address())
 	}
 	d := s.take()
