@@ -31,7 +31,7 @@ import (
 	"hsmemu/vsmartcard/pcscd"
 )
 
-const patience = 20 * time.Second
+const patience = 2 * time.Minute
 
 // shelf is a reader that only counts.
 type shelf struct {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -69,6 +70,10 @@ func TestStatusAt_WantsACardInEveryReader(t *testing.T) {
 
 func TestAnswering_LooksUntilItDoes(t *testing.T) {
 	t.Parallel()
+	synctest.Test(t, looksUntilItAnswers)
+}
+
+func looksUntilItAnswers(t *testing.T) {
 	errNotYet := errors.New("not yet")
 	looks := 0
 	after := func(n int) func(context.Context) (view.Status, error) {
