@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha1"
 	"crypto/sha256"
 	"errors"
 	"testing"
@@ -335,11 +336,17 @@ func TestStore_WritesAKeyWithItsCertificates(t *testing.T) {
 	k, err := pkcs15.ParseKey(description)
 	require.NoError(t, err)
 	require.Equal(t, "imported", k.Label)
-	ca, err := c.ReadFile(ctx, 0xC801)
-	require.NoError(t, err)
-	parsed, err := pkcs15.ParseCertificate(ca)
-	require.NoError(t, err)
-	require.Equal(t, uint16(0xCA01), parsed.File)
+	issuer := func(file uint16) pkcs15.Certificate {
+		content, err := c.ReadFile(ctx, file)
+		require.NoError(t, err)
+		parsed, err := pkcs15.ParseCertificate(content)
+		require.NoError(t, err)
+		return parsed
+	}
+	id := sha1.Sum(sub.PublicKey)
+	require.Equal(t, pkcs15.Certificate{Label: "sub", ID: id[:], File: 0xCA00}, issuer(0xC800))
+	id = sha1.Sum(root.PublicKey)
+	require.Equal(t, pkcs15.Certificate{Label: "root", ID: id[:], File: 0xCA01}, issuer(0xC801))
 
 	bundle.Ref = 2
 	added, err = c.Store(ctx, bundle)

@@ -92,14 +92,17 @@ func TestImport_FindsOutEarly(t *testing.T) {
 	_, err = c.ImportShare(ctx, 0, share)
 	require.NoError(t, err)
 	require.NoError(t, c.WriteFile(ctx, pkcs15.File(pkcs15.PrefixCertificate, 1), []byte("taken")))
-	_, err = c.BeginImport(ctx, 0, 1)
-	require.ErrorIs(t, err, client.ErrTaken)
+	require.NoError(t, c.WriteFile(ctx, pkcs15.File(pkcs15.PrefixKeyDescription, 2), []byte("taken")))
+	for _, ref := range []byte{1, 2} {
+		_, err = c.BeginImport(ctx, 0, ref)
+		require.ErrorIs(t, err, client.ErrTaken)
+	}
 	before, err := c.Objects(ctx)
 	require.NoError(t, err)
 
 	i, err := c.BeginImport(ctx, 0, 0)
 	require.NoError(t, err)
-	require.EqualValues(t, 2, i.Ref)
+	require.EqualValues(t, 3, i.Ref, "the first where nothing at all is")
 	private, err := named(t, "brainpoolP384r1").Generate(rand.Reader) // which firmware 1 does not have
 	require.NoError(t, err)
 	k := keystore.NewEC(private)
@@ -118,6 +121,31 @@ func TestImport_FindsOutEarly(t *testing.T) {
 	empty := initialised(t, "4.1", client.Setup{})
 	_, err = empty.BeginImport(ctx, 0, 0)
 	require.ErrorIs(t, err, client.ErrNoKeyDomains)
+}
+
+// A key comes into the key domain that was named, once that has a DKEK.
+func TestImport_IntoAnotherKeyDomain(t *testing.T) {
+	ctx := t.Context()
+	c := initialised(t, "4.1", client.Setup{KeyDomains: 3})
+	_, err := c.BeginImport(ctx, 1, 0)
+	require.ErrorIs(t, err, client.ErrEmptyDomain)
+	_, err = c.BeginImport(ctx, 3, 0)
+	require.ErrorIs(t, err, client.ErrNoSlot)
+	_, err = c.CreateKeyDomain(ctx, 1, 1)
+	require.NoError(t, err)
+	share := bytes.Repeat([]byte{9}, keystore.ShareLen)
+	_, err = c.ImportShare(ctx, 1, share)
+	require.NoError(t, err)
+	i, err := c.BeginImport(ctx, 1, 0)
+	require.NoError(t, err)
+	private, err := named(t, "secp256r1").Generate(rand.Reader)
+	require.NoError(t, err)
+	k := keystore.NewEC(private)
+	blob, err := i.Wrap(rand.Reader, dkek(t, share), 1, k)
+	require.NoError(t, err)
+	_, err = i.Store(ctx, pin, client.NewBundle(i.Ref, "there", k, blob))
+	require.NoError(t, err)
+	require.Equal(t, byte(1), c.card.Snapshot().Durable().Applet.Keys[i.Ref].Domain)
 }
 
 // verifies checks with a key's public part a signature over the SHA-256 of a message.

@@ -3,9 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/sha1"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/hex"
 	"fmt"
 	"os"
@@ -16,10 +14,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"hsmemu/applet/apdu"
-	"hsmemu/applet/pkcs15"
+	"hsmemu/applet/client"
 	"hsmemu/emulator"
-	"hsmemu/emulator/chip"
 	"hsmemu/keystore"
 )
 
@@ -38,17 +34,16 @@ type desk struct {
 
 const userPIN = "648219"
 
-// newDesk makes a card of a firmware and initialises it with data objects in
-// hexadecimal besides the PINs.
-func newDesk(t *testing.T, firmware, setup string) *desk {
+// newDesk makes a card with a key domain of two shares, and brings in those of the desk.
+func newDesk(t *testing.T) *desk {
 	t.Helper()
 	d := &desk{t: t, dir: t.TempDir()}
 	d.app = &app{
 		in: strings.NewReader(""), out: &d.out, err: &d.err, outside: emulator.System(), state: t.TempDir(),
 		env: func(string) string { return "" },
 	}
-	require.Zero(t, d.app.run(t.Context(), []string{"card", "new", defaultCard, "--state", d.app.state, "--firmware", firmware}), d.err.String())
-	d.send("8050000000"+"001D"+"8002"+"0001"+"8106"+hex.EncodeToString([]byte(userPIN))+"8208"+"3537363231383830"+"910103"+setup, "")
+	require.Zero(t, d.app.run(t.Context(), []string{"card", "new", defaultCard, "--state", d.app.state}), d.err.String())
+	d.initialise(client.Setup{DKEKShares: new(byte(2))}, "1", "2")
 	d.write("pin", userPIN+"\n")
 	d.write("password", "right\n")
 	d.write("one.share", strings.Repeat("1", keystore.ShareLen))
@@ -109,43 +104,20 @@ func (d *desk) write(name, content string) {
 	require.NoError(d.t, os.WriteFile(d.path(name), []byte(content), 0o600))
 }
 
-// with opens a session, logged in.
-func (d *desk) with(do func(context.Context, *session)) {
+// initialise initialises the card, and brings in shares of one character.
+func (d *desk) initialise(o client.Setup, shares ...string) {
 	d.t.Helper()
 	ctx := context.Background()
 	s, err := d.app.session(ctx, defaultCard)
 	require.NoError(d.t, err)
 	require.NoError(d.t, s.Enter(ctx))
-	do(ctx, s)
-	require.NoError(d.t, s.close())
-}
-
-// send sends commands in one session of their own, after the user PIN if there
-// is one, and wants success.
-func (d *desk) send(command, pin string, more ...string) {
-	d.t.Helper()
-	d.with(func(ctx context.Context, s *session) {
-		if pin != "" {
-			require.NoError(d.t, s.Login(ctx, []byte(pin)))
-		}
-		for _, text := range append([]string{command}, more...) {
-			b, err := hex.DecodeString(text)
-			require.NoError(d.t, err)
-			if len(b) > 7 && b[4] == 0 && b[5] == 0 { // the length is not for counting by hand
-				b[5], b[6] = byte((len(b)-7)>>8), byte(len(b)-7)
-			}
-			c, err := apdu.Parse(b)
-			require.NoError(d.t, err)
-			_, err = s.Send(ctx, c)
-			require.NoError(d.t, err, "%X", text[:8])
-		}
-	})
-}
-
-// twoShares brings the shares of the desk into key domain 0.
-func (d *desk) twoShares() {
-	d.t.Helper()
-	d.send("8052000020"+strings.Repeat("31", 32), "", "8052000020"+strings.Repeat("32", 32))
+	o.Options, o.SOPIN, o.PIN, o.Tries = 1, []byte("57621880"), []byte(userPIN), 3
+	require.NoError(d.t, s.Initialise(ctx, o))
+	for _, share := range shares {
+		_, err := s.ImportShare(ctx, 0, []byte(strings.Repeat(share, keystore.ShareLen)))
+		require.NoError(d.t, err)
+	}
+	require.NoError(d.t, s.leave(ctx))
 }
 
 // imports wants an import to succeed and returns what it prints.
@@ -177,26 +149,11 @@ func (d *desk) refuses(file string, change func(*importOrder)) error {
 // snapshot is everything that an import can change, in words.
 func (d *desk) snapshot() string {
 	d.t.Helper()
-	durable, err := d.durable()
-	require.NoError(d.t, err)
-	return fmt.Sprint(durable.Applet.Files, durable.Applet.Keys, durable.Applet.Domains)
-}
-
-func (d *desk) durable() (chip.Durable, error) {
 	cards, err := d.app.cards()
 	require.NoError(d.t, err)
 	durable, _, err := cards.Read(defaultCard)
-	return durable, err
-}
-
-func (d *desk) file(id uint16) (content []byte) {
-	d.t.Helper()
-	d.with(func(ctx context.Context, s *session) {
-		var err error
-		content, err = s.ReadFile(ctx, id)
-		require.NoError(d.t, err)
-	})
-	return content
+	require.NoError(d.t, err)
+	return fmt.Sprint(durable.Applet.Files, durable.Applet.Keys, durable.Applet.Domains)
 }
 
 // kcv of the two shares together.
@@ -205,46 +162,9 @@ func (d *desk) kcv() string {
 	return strings.ToUpper(hex.EncodeToString(sum[:8]))
 }
 
-// Keys as OpenSSL writes them sign on the card as they would outside.
-func TestImportKey_SignsAsOutside(t *testing.T) {
-	d := newDesk(t, "4.1", "920102")
-	d.twoShares()
-	for i, c := range []struct {
-		make, kind string
-		algorithm  keystore.Algorithm
-	}{
-		{"ecparam -genkey -noout -name brainpoolP512r1 -out key.pem", "EC brainpoolP512r1", keystore.ECDSASHA256},
-		{"genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:1024 -out key.pem", "RSA 1024", keystore.RSASignSHA256},
-	} {
-		id := byte(i + 1)
-		d.openssl(c.make)
-		d.openssl("pkey -in key.pem -pubout -out public.pem")
-		require.Equal(t, fmt.Sprintf("key check value: %s\nkey %d: %s, \"key\"\n", d.kcv(), id, c.kind), d.imports("key.pem"))
-		require.Nil(t, d.file(0xCE00|uint16(id)))
-		d.signs(id, c.algorithm)
-	}
-}
-
-// signs has the card sign and OpenSSL verify with public.pem.
-func (d *desk) signs(id byte, algorithm keystore.Algorithm) {
-	d.t.Helper()
-	d.write("message", fmt.Sprintf("signed by key %d", id))
-	d.with(func(ctx context.Context, s *session) {
-		require.NoError(d.t, s.Login(ctx, []byte(userPIN)))
-		message, err := os.ReadFile(d.path("message"))
-		require.NoError(d.t, err)
-		signature, err := s.Sign(ctx, id, algorithm, message)
-		require.NoError(d.t, err)
-		d.write("signature", string(signature))
-	})
-	require.Contains(d.t, string(d.openssl("dgst -sha256 -verify public.pem -signature signature message")), "Verified OK")
-}
-
-// Certificates land where the clients look for them; a CA's that is there
-// already stays alone.
-func TestImportKey_WithItsChain(t *testing.T) {
-	d := newDesk(t, "4.1", "920102")
-	d.twoShares()
+// What came into the card is printed, and what was there before.
+func TestImportKey_TellsWhatCame(t *testing.T) {
+	d := newDesk(t)
 	d.openssl("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem")
 	d.chain("key.pem")
 	d.join("all.pem", "key.pem", "cert.pem", "chain.pem")
@@ -253,52 +173,17 @@ func TestImportKey_WithItsChain(t *testing.T) {
 	d.join("all2.pem", "cert2.pem", "ca.pem", "key2.pem")
 
 	require.Equal(t, "key check value: "+d.kcv()+"\nkey 1: EC secp256r1, \"leaf\"\ncertificate: \"leaf\"\nCA certificate: \"issuer\"\nCA certificate: \"root\"\n", d.imports("all.pem"))
-	require.Equal(t, d.openssl("x509 -in cert.pem -outform DER"), d.file(0xCE01))
-	for i, name := range []string{"issuer", "root"} {
-		content := d.file(0xCA00 | uint16(i))
-		c, err := x509.ParseCertificate(content)
-		require.NoError(t, err)
-		require.Equal(t, name, c.Subject.CommonName)
-		id := sha1.Sum(c.RawSubjectPublicKeyInfo)
-		want := pkcs15.Certificate{Label: name, ID: id[:], File: 0xCA00 | uint16(i)}
-		require.Equal(t, want.Bytes(), d.file(0xC800|uint16(i)))
-	}
-
 	d.order.id, d.order.label = 0x20, "zwei"
 	require.Equal(t, "key check value: "+d.kcv()+"\nkey 32: RSA 1024, \"zwei\"\ncertificate: \"second\"\nCA certificates that were there already: 1\n", d.imports("all2.pem"))
-	require.Nil(t, d.file(0xCA02))
-
-	// The first free reference is one where nothing at all is.
 	d.order.id, d.order.label = 0, ""
-	d.send("00D7CE02000000"+"54020000"+"530101", userPIN, "00D7C403000000"+"54020000"+"530101")
-	require.Contains(t, d.imports("key.pem"), "key 4: ")
-	require.ErrorContains(t, d.refuses("key.pem", func(o *importOrder) { o.id = 2 }), `card "default": key reference 2: it is taken`)
-	require.ErrorContains(t, d.refuses("key.pem", func(o *importOrder) { o.id = 3 }), `card "default": key reference 3: it is taken`)
+	require.Equal(t, "key check value: "+d.kcv()+"\nkey 2: EC secp256r1, \"key\"\n", d.imports("key.pem"))
 	require.ErrorContains(t, d.refuses("key.pem", func(o *importOrder) { o.id = 32 }), `card "default": key reference 32: it is taken`)
 }
 
-func TestImportKey_IntoAnotherKeyDomain(t *testing.T) {
-	d := newDesk(t, "4.1", "970103")
-	d.openssl("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem")
-	require.ErrorContains(t, d.refuses("key.pem", nil), `key domain 0 of card "default": it is empty`)
-	d.send("805201010102", userPIN, "8052000120"+strings.Repeat("31", 32))
-	d.order.domain = 1
-	err := d.refuses("key.pem", nil)
-	require.EqualError(t, err, `key domain 1 of card "default": it is not complete: 1 of 2 shares are missing`)
-	d.send("8052000120"+strings.Repeat("32", 32), "")
-	require.Contains(t, d.imports("key.pem"), "key 1: ")
-	durable, err := d.durable()
-	require.NoError(t, err)
-	require.Equal(t, byte(1), durable.Applet.Keys[1].Domain)
-	require.ErrorContains(t, d.refuses("key.pem", func(o *importOrder) { o.domain = 3 }), `card "default": key domain 3: status: the card has no such key domain`)
-}
-
 func TestImportKey_SaysWhatIsWrong(t *testing.T) {
-	d := newDesk(t, "4.1", "920102")
+	d := newDesk(t)
 	d.openssl("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem")
 	d.openssl("genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:1280 -out odd.pem")
-	require.EqualError(t, d.refuses("key.pem", nil), `key domain 0 of card "default": it is not complete: 2 of 2 shares are missing`)
-	d.twoShares()
 
 	d.write("wrong", "wrong\n")
 	err := d.refuses("key.pem", func(o *importOrder) { o.sharePasswords = []string{d.path("password"), d.path("wrong")} })
@@ -336,66 +221,16 @@ func TestImportKey_SaysWhatIsWrong(t *testing.T) {
 	o.file = d.path("key.pem")
 	o.open = func([]byte, []byte) ([]byte, error) { interrupt(); <-never; return nil, keystore.ErrShare }
 	require.ErrorIs(t, d.app.importKey(ctx, o), context.Canceled)
-}
 
-func TestImportKey_NeedsADKEK(t *testing.T) {
-	d := newDesk(t, "4.1", "")
-	d.openssl("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem")
-	err := d.refuses("key.pem", nil)
-	require.ErrorContains(t, err, `card "default": key domain 0: status: the card was initialised without key domains`)
-	_, hint := explained(err)
-	require.Equal(t, "sc-hsm-tool --initialize --dkek-shares N, which erases it", hint)
-}
-
-// When the memory is full in the middle, nothing of the key stays behind.
-func TestImportKey_TakesBackWhatDoesNotFit(t *testing.T) {
-	d := newDesk(t, "1.2", "920102")
-	d.twoShares()
-	d.openssl("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem")
-	d.chain("key.pem")
-	d.join("all.pem", "key.pem", "cert.pem", "chain.pem")
-	durable, err := d.durable()
-	require.NoError(t, err)
-	// Room for the key and its certificate, and the first piece of a CA's.
-	rest := 32*5 + len(d.openssl("x509 -in cert.pem -outform DER")) + 350
-	filler := make([]byte, durable.Applet.Free()-rest)
-	d.with(func(ctx context.Context, s *session) {
-		require.NoError(t, s.Login(ctx, []byte(userPIN)))
-		require.NoError(t, s.WriteFile(ctx, 0xCF00, filler))
-	})
-	err = d.refuses("all.pem", nil)
-	require.ErrorIs(t, err, apdu.NotEnoughMemory)
-	require.Contains(t, d.imports("key.pem"), "key 1: ")
-}
-
-// A password that was split comes from what its keepers were shown.
-func TestImportKey_WithASplitPassword(t *testing.T) {
-	d := newDesk(t, "4.1", "920102")
-	d.twoShares()
-	d.openssl("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem")
-	// f(x) = 7 + 3x modulo the largest prime below 2^64.
-	keeper := func(id int) string {
-		return fmt.Sprintf("Share %d of 3\n\nPrime       : ff:ff:ff:ff:ff:ff:ff:c5\nShare ID    : %d\nShare value : %02x\n\n", id, id, 7+3*id)
-	}
-	d.write("keepers", keeper(3)+keeper(1))
-	d.order.sharePasswords = []string{d.path("keepers")}
-	d.order.open = func(file, password []byte) ([]byte, error) {
-		if !bytes.Equal(password, []byte{0, 0, 0, 0, 0, 0, 0, 7}) {
-			return nil, keystore.ErrShare
-		}
-		return file, nil
-	}
-	require.Contains(t, d.imports("key.pem"), "key 1: ")
-
-	d.write("twice", keeper(3)+keeper(3))
-	err := d.refuses("key.pem", func(o *importOrder) { o.sharePasswords = []string{d.path("twice")} })
-	require.ErrorIs(t, err, keystore.ErrShare)
+	d.initialise(client.Setup{DKEKShares: new(byte(2))})
+	require.EqualError(t, d.refuses("key.pem", nil), `key domain 0 of card "default": it is not complete: 2 of 2 shares are missing`)
+	d.initialise(client.Setup{})
+	require.ErrorContains(t, d.refuses("key.pem", nil), `card "default": key domain 0: status: the card was initialised without key domains`)
 }
 
 // Every secret may come from the environment, and none from standard input.
 func TestImportKey_AsksForItsSecrets(t *testing.T) {
-	d := newDesk(t, "4.1", "920102")
-	d.twoShares()
+	d := newDesk(t)
 	d.openssl("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem")
 	d.openssl("req -new -x509 -key key.pem -subj /CN=leaf -days 2 -out cert.pem")
 	d.openssl("pkcs12 -export -inkey key.pem -in cert.pem -out key.p12 -passout pass:opens")
@@ -410,7 +245,7 @@ func TestImportKey_AsksForItsSecrets(t *testing.T) {
 }
 
 func TestImportKey_WrongUse(t *testing.T) {
-	d := newDesk(t, "4.1", "")
+	d := newDesk(t)
 	for _, c := range []struct{ line, want string }{
 		{"key.pem", "--share is needed"},
 		{"--share a --share b --share c --share-password-file a --share-password-file b key.pem", "2 password files for 3 shares"},
