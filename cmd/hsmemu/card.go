@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -39,23 +40,39 @@ func newCardCommand(a *app) *cobra.Command {
 func firmwareList() string { return strings.Join(applet.Firmwares(), ", ") }
 
 func newCardShowCommand(a *app) *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
+	return printing(a, &cobra.Command{
 		Use:   "show NAME",
 		Short: "show a card: counters, objects, and what the next wrong PIN does",
 		Args:  commandline.Exactly(1),
-		RunE: a.inFolder(func(ctx context.Context, d *statedir.Dir, args []string) error {
-			v, err := control.Show(ctx, d, args[0])
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return a.printJSON(v)
-			}
-			return v.Print(a.out)
-		}),
-	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	}, func(ctx context.Context, d *statedir.Dir, args []string) (view.Card, error) {
+		return control.Show(ctx, d, args[0])
+	}, view.Card.Print)
+}
+
+func newCardListCommand(a *app) *cobra.Command {
+	return printing(a, &cobra.Command{
+		Use:   "list",
+		Short: "list the cards of the state folder",
+		Args:  commandline.Exactly(0),
+	}, func(ctx context.Context, d *statedir.Dir, _ []string) ([]view.Card, error) {
+		return control.List(ctx, d, inWords)
+	}, view.PrintList)
+}
+
+// printing has a command print what get finds in the state folder: as JSON with --json,
+// or else in words.
+func printing[T any](a *app, cmd *cobra.Command, get func(context.Context, *statedir.Dir, []string) (T, error), words func(T, io.Writer) error) *cobra.Command {
+	asJSON := cmd.Flags().Bool("json", false, "print JSON")
+	cmd.RunE = a.inFolder(func(ctx context.Context, d *statedir.Dir, args []string) error {
+		v, err := get(ctx, d, args)
+		switch {
+		case err != nil:
+			return err
+		case *asJSON:
+			return a.printJSON(v)
+		}
+		return words(v, a.out)
+	})
 	return cmd
 }
 
@@ -63,27 +80,6 @@ func (a *app) printJSON(v any) error {
 	e := json.NewEncoder(a.out)
 	e.SetIndent("", "  ")
 	return e.Encode(v)
-}
-
-func newCardListCommand(a *app) *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "list the cards of the state folder",
-		Args:  commandline.Exactly(0),
-		RunE: a.inFolder(func(ctx context.Context, d *statedir.Dir, _ []string) error {
-			views, err := control.List(ctx, d, inWords)
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return a.printJSON(views)
-			}
-			return view.PrintList(a.out, views)
-		}),
-	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	return cmd
 }
 
 // newCardActCommand is a command that only the process running the card can

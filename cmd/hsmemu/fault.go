@@ -27,19 +27,15 @@ func newCardFaultCommand(a *app) *cobra.Command {
 			if asJSON && !list {
 				return commandline.Usage(errors.New("--json is for --list"))
 			}
-			ctx := cmd.Context()
-			op := "set a fault on"
+			ctx, name := cmd.Context(), args[0]
 			switch {
 			case list:
-				op = "list the faults of"
-			case clearAll:
-				op = "clear the faults of"
-			}
-			return a.ask(ctx, op, args[0], func(c *control.Client) error {
-				switch {
-				case list:
+				return a.ask(ctx, "list the faults of", name, func(c *control.Client) error {
 					faults, err := c.Faults(ctx)
-					if err == nil && asJSON {
+					if err != nil {
+						return err
+					}
+					if asJSON {
 						views := []view.Fault{}
 						for _, one := range faults {
 							views = append(views, view.FaultOf(one))
@@ -49,10 +45,12 @@ func newCardFaultCommand(a *app) *cobra.Command {
 					for _, one := range faults {
 						fmt.Fprintln(a.out, view.Printable(one))
 					}
-					return err
-				case clearAll:
-					return c.ClearFaults(ctx)
-				}
+					return nil
+				})
+			case clearAll:
+				return a.ask(ctx, "clear the faults of", name, func(c *control.Client) error { return c.ClearFaults(ctx) })
+			}
+			return a.ask(ctx, "set a fault on", name, func(c *control.Client) error {
 				return c.SetFault(ctx, control.FaultSetting{Name: args[1], Settings: args[2:]})
 			})
 		},

@@ -230,17 +230,19 @@ func (l *leaking) learnFile() chip.Durable {
 func (l *leaking) serve() (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var out, errs, traced said
-	ended, untraced := make(chan int), make(chan error)
+	ended, untraced := make(chan int), make(chan int)
 	a := l.app(&out, &errs, map[string]string{"HSMEMU_PASSPHRASE": leakPhrase})
 	go func() { ended <- a.run(ctx, []string{"run", "--card", "alice", "--socket", l.socket()}) }()
 	require.Eventually(l.t, func() bool { return strings.Contains(out.String(), "\nready\n") }, patience, interval)
 	var following said
-	go func() { untraced <- l.app(&traced, &following, nil).follow(ctx, "alice", eachJSON) }()
+	go func() {
+		untraced <- l.app(&traced, &following, nil).run(ctx, []string{"trace", "--card", "alice", "--json"})
+	}()
 	require.Eventually(l.t, func() bool { return following.String() != "" }, patience, interval)
 	return func() {
 		cancel()
 		require.Zero(l.t, <-ended)
-		require.NoError(l.t, <-untraced)
+		require.Zero(l.t, <-untraced)
 		l.watch("output of run", []byte(out.String()))
 		l.watch("errors of run", []byte(errs.String()))
 		l.watch("trace", []byte(traced.String()))

@@ -194,9 +194,9 @@ func TestRaces_TwoClientsWhileTheCardComesAndGoes(t *testing.T) {
 	})
 	var traced bytes.Buffer
 	running.Go(func() {
-		a := &app{out: &traced, err: &bytes.Buffer{}, env: func(string) string { return "" }, state: h.dir}
-		if err := a.follow(ctx, "alice", eachLine); err != nil {
-			t.Errorf("trace: %v", err)
+		a := &app{out: &traced, err: &bytes.Buffer{}, env: func(string) string { return "" }}
+		if code := a.run(ctx, []string{"--state", h.dir, "trace", "--card", "alice"}); code != exitDone {
+			t.Errorf("trace: exit code %d", code)
 		}
 	})
 	work := func() { // both get on

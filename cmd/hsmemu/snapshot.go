@@ -34,27 +34,13 @@ func newCardSnapshotCommand(a *app) *cobra.Command {
 }
 
 func newCardSnapshotsCommand(a *app) *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
+	return printing(a, &cobra.Command{
 		Use:   "snapshots NAME",
 		Short: "list the snapshots of a card",
 		Args:  commandline.Exactly(1),
-		RunE: a.inFolder(func(_ context.Context, d *statedir.Dir, args []string) error {
-			views, err := control.Snapshots(d, args[0], inWords)
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return a.printJSON(views)
-			}
-			for _, v := range views {
-				fmt.Fprintln(a.out, v.Words())
-			}
-			return nil
-		}),
-	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	return cmd
+	}, func(_ context.Context, d *statedir.Dir, args []string) ([]view.Snapshot, error) {
+		return control.Snapshots(d, args[0], inWords)
+	}, view.PrintSnapshots)
 }
 
 func newCardRestoreCommand(a *app) *cobra.Command {

@@ -31,30 +31,34 @@ func newTraceCommand(a *app) *cobra.Command {
 			"With --wait the process may begin later. `hsmemu exec --trace` shows a program's commands from the first on.",
 		Args: commandline.Exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			form := form(eachLine)
 			for _, one := range only {
 				if !slices.Contains(view.Classes(), one) {
 					return commandline.Usage(fmt.Errorf("--only %s: one of %s", one, strings.Join(view.Classes(), ", ")))
 				}
 			}
+			write := view.Lines
 			switch {
 			case asJSON && verbose:
 				return commandline.Usage(errors.New("--json and --verbose exclude each other"))
 			case asJSON:
-				form = eachJSON
-			case !verbose && a.atTerminal():
-				form = drawn(a.drawing())
-			}
-			if capture != "" {
-				form = a.captured(capture, form)
+				write = view.Objects
+			case !verbose && isTerminal(a.out):
+				write = a.drawn(false)
 			}
 			follow := a.follow
 			if wait {
 				follow = a.followLater
 			}
 			return follow(cmd.Context(), card, func(w io.Writer) (view.Writer, error) {
-				shown, err := form(w)
-				return view.Chosen(only, shown), err
+				shown := write(w)
+				if capture != "" { // made when the card is known
+					file, err := a.writeFile(capture)
+					if err != nil {
+						return nil, err
+					}
+					shown = view.Captured(file, shown)
+				}
+				return view.Chosen(only, shown), nil
 			})
 		},
 	}
@@ -66,35 +70,6 @@ func newTraceCommand(a *app) *cobra.Command {
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, a line for each event")
 	return cmd
 }
-
-// form is how events are written.
-type form func(io.Writer) (view.Writer, error)
-
-func eachJSON(w io.Writer) (view.Writer, error) { return view.Objects(w), nil }
-
-func eachLine(w io.Writer) (view.Writer, error) { return view.Lines(w), nil }
-
-func drawn(d view.Drawing) form {
-	return func(w io.Writer) (view.Writer, error) { return view.Drawn(w, d), nil }
-}
-
-// captured writes a capture, too, from when the card is known.
-func (a *app) captured(path string, f form) form {
-	return func(w io.Writer) (view.Writer, error) {
-		shown, err := f(w)
-		if err != nil {
-			return nil, err
-		}
-		file, err := a.writeFile(path)
-		if err != nil {
-			return nil, err
-		}
-		return view.Captured(file, shown), nil
-	}
-}
-
-// atTerminal reports whether what is printed goes to a terminal.
-func (a *app) atTerminal() bool { return isTerminal(a.out) }
 
 // isTerminal reports whether a file, or what else is read or written, is a terminal.
 func isTerminal(stream any) bool {
@@ -113,25 +88,25 @@ func brokenWords(ctx context.Context, c *control.Client) string {
 
 // follow writes every event until the card's process ends or the user interrupts.
 // It shows headers and lengths; the data stay with the card, whether secret or not.
-func (a *app) follow(ctx context.Context, card string, f form) error {
+func (a *app) follow(ctx context.Context, card string, form func(io.Writer) (view.Writer, error)) error {
 	return a.ask(ctx, "trace", card, func(c *control.Client) error {
 		wrong := brokenWords(ctx, c) // before the watch, which takes the connection
 		return c.Trace(ctx, a.out, func(w io.Writer) (view.Writer, error) {
 			fmt.Fprintf(a.err, "following card %q%s\n", card, wrong)
-			return f(w)
+			return form(w)
 		})
 	})
 }
 
 // followLater is follow that waits for the process that runs the card, and for the
 // card itself where exec or run would make it.
-func (a *app) followLater(ctx context.Context, card string, f form) error {
+func (a *app) followLater(ctx context.Context, card string, form func(io.Writer) (view.Writer, error)) error {
 	d, err := a.cards()
 	if err != nil {
 		return err
 	}
 	later := control.Later{Unmade: card == defaultCard, Waiting: func() { fmt.Fprintf(a.err, "waiting for card %q\n", card) }}
-	return later.Do(ctx, d, card, func() error { return a.follow(ctx, card, f) })
+	return later.Do(ctx, d, card, func() error { return a.follow(ctx, card, form) })
 }
 
 // onStderr stands for standard error as the place of a trace.
@@ -149,9 +124,7 @@ func (a *app) trace(cards []*control.Card, place string) (end func() error, err 
 		}
 		out, closeFile = file, file.Close
 	case isTerminal(a.err):
-		whole := a.drawing()
-		whole.Whole = true
-		lines = func(w io.Writer) view.Writer { return view.Drawn(w, whole) }
+		lines = a.drawn(true)
 	}
 	write := control.Trace(out, lines, cards...)
 	return func() error {
@@ -162,9 +135,10 @@ func (a *app) trace(cards []*control.Card, place string) (end func() error, err 
 	}, nil
 }
 
-// drawing is how a terminal is drawn on: a dumb one obeys neither colours nor a return
-// to the beginning of the line.
-func (a *app) drawing() view.Drawing {
+// drawn draws on a terminal: a dumb one obeys neither colours nor a return to the
+// beginning of the line, and on one that a program has, too, that would be in its way.
+func (a *app) drawn(shared bool) func(io.Writer) view.Writer {
 	dumb := a.env("TERM") == "dumb"
-	return view.Drawing{Colour: a.env("NO_COLOR") == "" && !dumb, Whole: dumb}
+	d := view.Drawing{Colour: a.env("NO_COLOR") == "" && !dumb, Whole: dumb || shared}
+	return func(w io.Writer) view.Writer { return view.Drawn(w, d) }
 }

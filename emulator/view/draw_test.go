@@ -143,7 +143,7 @@ func TestWords_AreNothingATerminalObeys(t *testing.T) {
 	}
 	var printed, listed strings.Builder
 	require.NoError(t, card.Print(&printed))
-	require.NoError(t, view.PrintList(&listed, []view.Card{card}))
+	require.NoError(t, view.PrintList([]view.Card{card}, &listed))
 	for _, said := range []string{
 		e.String(), e.Line(), drawn(view.Drawing{}, e), another.String(), another.Line(), drawn(view.Drawing{}, another),
 		view.ExchangeOf(nil, nil, &e).Words(), printed.String(), listed.String(),

@@ -3,6 +3,7 @@ package view
 import (
 	"cmp"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -25,6 +26,16 @@ func (s Snapshot) Words() string {
 		return s.Tag + "  " + s.Refused.Text
 	}
 	return fmt.Sprintf("%s  generation %d, seal %s", s.Tag, known(s.Generation), known(s.Seal))
+}
+
+// PrintSnapshots prints a line for each.
+func PrintSnapshots(all []Snapshot, w io.Writer) error {
+	for _, s := range all {
+		if _, err := fmt.Fprintln(w, s.Words()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Fault is a fault that is set on a running card.

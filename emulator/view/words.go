@@ -121,7 +121,7 @@ func (c Card) Print(w io.Writer) error {
 }
 
 // PrintList describes cards for people, in a line for each.
-func PrintList(w io.Writer, cards []Card) error {
+func PrintList(cards []Card, w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	for _, c := range cards {
 		firmware, used := "", ""

@@ -82,7 +82,7 @@ func TestPrintList_TellsWhatIsKnown(t *testing.T) {
 	d := full(t)
 	open := view.Of("open", d, "none", 1).Runs(7, "reader 0", false, chip.Boot(d))
 	var b strings.Builder
-	require.NoError(t, view.PrintList(&b, []view.Card{view.Closed("shut", "tpm", 1), open, view.Broken("odd", "damaged file")}))
+	require.NoError(t, view.PrintList([]view.Card{view.Closed("shut", "tpm", 1), open, view.Broken("odd", "damaged file")}, &b))
 	require.Equal(t, "shut                             sealed by tpm\n"+
 		"open  DENK9900001  firmware 4.1  transport PIN has to be changed  process 7\n"+
 		"odd                              damaged file\n", b.String())
@@ -97,6 +97,6 @@ func TestPrint_TakesAnyDescription(t *testing.T) {
 	for _, c := range []view.Card{{}, {State: &state}, {State: &state, SOPIN: &view.PIN{}, UserPIN: &view.PIN{State: view.PINBlocked}}, view.Closed("lab", "tpm", 1)} {
 		var b strings.Builder
 		require.NoError(t, c.Print(&b))
-		require.NoError(t, view.PrintList(&b, []view.Card{c}))
+		require.NoError(t, view.PrintList([]view.Card{c}, &b))
 	}
 }
