@@ -27,7 +27,7 @@ var debianReleases = map[string]string{"bookworm": "12", "trixie": "13", "sid": 
 
 // TestClients plays the scenarios of testdata/clients: programs that people use with their cards. Each
 // verifies what came out with another program. Their commands are TestPrivate's, $KEYS is what they
-// begin with, and $DEBIAN the release. The release of Debian is that of the folder $CLIENTS, as for TestPrivate, or without it this
+// begin with, $READER_CONF the example of our package for pcscd, and $DEBIAN the release. The release of Debian is that of the folder $CLIENTS, as for TestPrivate, or without it this
 // machine's; scenarios of others are left out, and those that need packages of another release installed, or
 // a program that no package has and that is not there.
 // The build tag clients is there because they take more packages than the other tests do: those of .ci/install clients.
@@ -55,9 +55,12 @@ func TestClients(t *testing.T) {
 	require.NotEmpty(t, params.Files)
 	keys, err := filepath.Abs("testdata/clients/keys.sh")
 	require.NoError(t, err)
+	readers, err := filepath.Abs("../../.ci/dist/reader.conf")
+	require.NoError(t, err)
 	setup := params.Setup
 	params.Setup = func(env *testscript.Env) error {
 		env.Setenv("KEYS", keys)
+		env.Setenv("READER_CONF", readers)
 		env.Setenv("DEBIAN", release)
 		env.Setenv("RAM_CLIENT", os.Getenv("RAM_CLIENT"))
 		return setup(env)
