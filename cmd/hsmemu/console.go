@@ -50,6 +50,15 @@ type live struct {
 	ended    chan error // has what Serve returns; nil before
 }
 
+// listenForBrowsers is web.Listen for a command that has a flag for its exposure.
+func listenForBrowsers(ctx context.Context, at string, e web.Exposure, flag string) (net.Listener, error) {
+	l, err := web.Listen(ctx, at, e)
+	if errors.Is(err, web.ErrExposed) {
+		err = commandline.Hint(err, "--"+flag+" lets other machines reach it, and their users read what crosses the network")
+	}
+	return l, err
+}
+
 // openConsole listens for browsers, if that is asked for. Who is shown follows later. Error:
 // also web.ErrExposed.
 func (a *app) openConsole(ctx context.Context, f consoleFlags, out io.Writer) (*live, error) {
@@ -63,7 +72,7 @@ func (a *app) openConsole(ctx context.Context, f consoleFlags, out io.Writer) (*
 	if f.open {
 		exposure = web.Anybody
 	}
-	l, err := web.Listen(ctx, f.at, exposure)
+	l, err := listenForBrowsers(ctx, f.at, exposure, "console-open")
 	if err != nil {
 		return nil, err
 	}

@@ -19,7 +19,6 @@ import (
 	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/store"
 	"hsmemu/emulator/view"
-	"hsmemu/emulator/web"
 	"hsmemu/keystore/keyfile"
 	"hsmemu/keystore/seal"
 	"hsmemu/vsmartcard"
@@ -81,7 +80,6 @@ var advices = []advice{
 		hint: "a portal says so at /rt/hsm of a card that is not registered there: log in with it at the portal's page first",
 	},
 	{is: client.ErrNoPIN, hint: "initialisation sets it, and erases the card: sc-hsm-tool --initialize"},
-	{is: web.ErrExposed, hint: "--console-open lets other machines reach it, and their users read what crosses the network"},
 	{is: capability.ErrOwnService, hint: "`hsmemu run --vpcd HOST:PORT` reaches a virtual reader of that service; `hsmemu apdu` needs none"},
 	{is: vsmartcard.ErrNoReader, hint: "is pcscd running, with the vpcd driver configured for this port?"},
 	{is: context.Canceled, why: errInterrupted.Error()},

@@ -22,7 +22,6 @@ import (
 	"hsmemu/emulator/ram"
 	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/store"
-	"hsmemu/emulator/web"
 	"hsmemu/keystore/keyfile"
 	"hsmemu/keystore/seal"
 	"hsmemu/vsmartcard"
@@ -77,7 +76,6 @@ func TestExplained(t *testing.T) {
 		{fmt.Errorf("verify the user PIN: %w", client.ErrNoPIN), "verify the user PIN: there is none", "initialisation sets it, and erases the card: sc-hsm-tool --initialize"},
 		{&ram.Error{Code: ram.CodeNotInTime}, "the server sent no request in its time", "its log may have the reason"},
 		{&ram.Error{Code: ram.CodeAborted}, "the server gave up", "its log may have the reason"},
-		{fmt.Errorf("listen for browsers at :80: %w", web.ErrExposed), "listen for browsers at :80: address is not a loopback one", "--console-open lets other machines reach it, and their users read what crosses the network"},
 		{capability.Check("exec", "darwin"), "exec needs programs that use pcsc-lite, as on Linux and FreeBSD: those of macOS speak to its own smart-card service", "`hsmemu run --vpcd HOST:PORT` reaches a virtual reader of that service; `hsmemu apdu` needs none"},
 		{fmt.Errorf("find the state folder: %w", statedir.ErrNoHome), "find the state folder: no home folder", "name one with --state or $HSMEMU_STATE"},
 		{vsmartcard.ErrNoReader, "no vpcd reader answers", "is pcscd running, with the vpcd driver configured for this port?"},

@@ -449,10 +449,8 @@ func newLessonClassCommand(a *app) *cobra.Command {
 			if open {
 				exposure = web.Anybody
 			}
-			l, err := web.Listen(cmd.Context(), listen, exposure)
-			if errors.Is(err, web.ErrExposed) {
-				return commandline.Hint(err, "--open lets other machines reach it, and their users read what crosses the network")
-			} else if err != nil {
+			l, err := listenForBrowsers(cmd.Context(), listen, exposure, "open")
+			if err != nil {
 				return err
 			}
 			path := "/class/" + rand.Text()

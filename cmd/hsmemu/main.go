@@ -77,6 +77,10 @@ func (a *app) run(ctx context.Context, args []string) int {
 		return int(code)
 	}
 	message, hint := explained(err)
+	var secret *noSecretError
+	if errors.As(err, &secret) {
+		hint = secret.hint(cmd)
+	}
 	if names := cardNames(a); errors.Is(err, statedir.ErrNoCard) && len(names) > 0 {
 		there := "there are " + strings.Join(names, ", ") + ";"
 		var absent *statedir.Error

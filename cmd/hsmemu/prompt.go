@@ -8,10 +8,23 @@ import (
 	"os"
 	"strings"
 
-	"hsmemu/cmd/hsmemu/commandline"
-
+	"github.com/spf13/cobra"
 	"golang.org/x/term"
 )
+
+// noSecretError says that a secret is not given, and cannot be asked for.
+type noSecretError struct{ what, variable string }
+
+func (e *noSecretError) Error() string { return "no " + e.what }
+
+// hint says how to give it to a command: not all that may want it have a flag for it.
+func (e *noSecretError) hint(cmd *cobra.Command) string {
+	flag := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(e.variable, variables.Prefix), "_", "-")) + "-file"
+	if cmd.Flag(flag) == nil {
+		return "give it in $" + e.variable + " or at a terminal"
+	}
+	return "give it with --" + flag + ", in $" + e.variable + " or at a terminal"
+}
 
 // secret gets a PIN or passphrase: from a file, from the environment, or typed
 // at a terminal without being shown. The caller wipes it.
@@ -29,8 +42,7 @@ func (a *app) secret(what, file, variable string) ([]byte, error) {
 	}
 	typed, err := a.typed(what+": ", true)
 	if errors.Is(err, errNoTerminal) {
-		flag := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(variable, variables.Prefix), "_", "-")) + "-file"
-		return nil, commandline.Hint(fmt.Errorf("no %s", what), "give it with --"+flag+", in $"+variable+" or at a terminal")
+		return nil, &noSecretError{what, variable}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", what, err)
