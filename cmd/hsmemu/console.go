@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"strings"
 	"time"
@@ -128,6 +129,7 @@ func (l *live) show(ctx context.Context, cards []*control.Card) error {
 	}
 	world := l.app.outside
 	o := l.options
+	o.Log = slog.New(voice{out: l.app.err})
 	o.Rand, o.Clock, o.Make = rand.Reader, world.Clock, func(situation string) (control.Moment, error) {
 		s, firmware, err := view.ParseSituation(strings.Fields(strings.ReplaceAll(situation, ",", " ")))
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"os"
@@ -458,7 +459,7 @@ func newLessonClassCommand(a *app) *cobra.Command {
 			pages.Handle(path, lesson.NewClass(classSize, a.outside.Clock))
 			fmt.Fprintf(a.out, "http://%s%s\n", l.Addr(), path)
 			a.ready()
-			return web.Server{Handler: web.Guard{}.Around(pages)}.Serve(cmd.Context(), l)
+			return web.Server{Handler: web.Guard{}.Around(pages), Log: slog.New(voice{out: a.err})}.Serve(cmd.Context(), l)
 		},
 	}
 	cmd.Flags().StringVar(&listen, "listen", "localhost:0", "wait for results at `HOST:PORT`")

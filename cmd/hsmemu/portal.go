@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"sync"
 	"time"
@@ -159,6 +160,7 @@ func (a *app) servePortal(ctx context.Context, s serving) (err error) {
 				say("a card's connection ended: %s", oneLine(err.Error()))
 			}
 		},
+		Log:    slog.New(voice{out: a.err}),
 		Failed: func(err error) { say("the portal failed: %s", oneLine(err.Error())) },
 	})
 	if err != nil {

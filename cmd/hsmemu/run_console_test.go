@@ -4,12 +4,14 @@ package main
 
 import (
 	"io"
+	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -132,4 +134,38 @@ func TestRun_LetsHeldCommandsGo(t *testing.T) {
 	shown, err := h.command("card", "show", "lab").CombinedOutput()
 	require.NoError(t, err, "%s", shown)
 	require.Contains(t, string(shown), "2 of 3 tries left")
+}
+
+// Whoever starts a page is told, once, that its browsers are turned away, and why.
+func TestBrowsers_TurnedAwayIsSaid(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{
+		{"run", "--card", "lab", "--console"}, {"lesson", "class"}, {"portal", "serve", "--listen", "localhost:0"},
+	} {
+		h := newHome(t)
+		h.run("card", "new", "lab")
+		cmd := h.command(args...)
+		path, err := exec.LookPath("prlimit")
+		require.NoError(t, err)
+		cmd.Path, cmd.Args = path, append([]string{"prlimit", "--nofile=200:200"}, cmd.Args...)
+		var out, told said
+		cmd.Stdout, cmd.Stderr = &out, &told
+		require.NoError(t, cmd.Start())
+		require.Eventually(t, func() bool { return strings.Contains(out.String(), "ready\n") }, patience, interval, "%s: %s", args, &told)
+		host := regexp.MustCompile(`http://([^/\s]+)`).FindStringSubmatch(out.String())[1]
+		var all []net.Conn
+		for range 200 {
+			conn, err := net.Dial("tcp", host)
+			require.NoError(t, err)
+			all = append(all, conn)
+			_, _ = conn.Write([]byte("GET / HTTP/1.1\r\n")) // it may be turned away
+		}
+		require.Eventually(t, func() bool { return told.String() != "" }, patience, interval, "%s", args)
+		for _, conn := range all {
+			_ = conn.Close()
+		}
+		require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+		require.NoError(t, cmd.Wait())
+		require.Equal(t, "hsmemu: browsers are turned away: the limit of open files leaves no more for them\n", told.String(), "%s", args)
+	}
 }

@@ -17,8 +17,8 @@ type voice struct {
 	about string // with a colon and a blank behind it
 }
 
-// Enabled tells that only failures are spoken of.
-func (v voice) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelError }
+// Enabled tells that only warnings and failures are spoken of.
+func (v voice) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelWarn }
 
 // Handle says one record.
 func (v voice) Handle(_ context.Context, r slog.Record) error {

@@ -23,6 +23,7 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"slices"
@@ -51,6 +52,8 @@ type Options struct {
 	// for none.
 	Kept func(card string) ([]string, error)
 	Read func(card, tag string) (control.Moment, error)
+	// Log hears when browsers are turned away; nil keeps silent.
+	Log *slog.Logger
 	// Names are names of this machine besides localhost, see web.Guard.
 	Names []string
 }
@@ -171,7 +174,7 @@ func (c *Console) Serve(ctx context.Context, l net.Listener) error {
 		}
 	})
 	defer stop()
-	return web.Server{Handler: c.Handler()}.Serve(ctx, l)
+	return web.Server{Handler: c.Handler(), Log: c.options.Log}.Serve(ctx, l)
 }
 
 // Handler is the pages of the console.

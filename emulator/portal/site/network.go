@@ -161,7 +161,7 @@ func (p *Portal) ServeHSM(ctx context.Context, l net.Listener, own *tls.Config, 
 	config.Certificates, config.GetCertificate = own.Certificates, own.GetCertificate
 	mux := http.NewServeMux()
 	mux.Handle(cloudhsm.Prefix, p.valid(p.hsms))
-	return web.Server{Handler: mux}.Serve(ctx, tls.NewListener(l, config))
+	return web.Server{Handler: mux, Log: p.log}.Serve(ctx, tls.NewListener(l, config))
 }
 
 // valid refuses programs whose certificate was revoked.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"slices"
@@ -47,6 +48,8 @@ type Options struct {
 	Updated func(portal.Done)
 	Ended   func(service string, err error)
 	Failed  func(error)
+	// Log hears when connections are turned away; nil keeps silent.
+	Log *slog.Logger
 }
 
 // Reach is how a portal is reached.
@@ -79,6 +82,7 @@ type Portal struct {
 	mail     account.Sender
 	ended    func(service string, err error)
 	failed   func(error)
+	log      *slog.Logger
 	// named tells that the owner of the portal named who certifies programs.
 	named atomic.Bool
 }
@@ -97,7 +101,7 @@ func Open(ctx context.Context, folder string, o Options) (*Portal, error) {
 	if o.Mail == nil && o.Exposed && o.Printed != nil {
 		o.Mail = printed(o.Printed)
 	}
-	p := &Portal{Records: kept, Accounts: account.New(kept, o.Account), mail: o.Mail, ended: o.Ended, failed: o.Failed}
+	p := &Portal{Records: kept, Accounts: account.New(kept, o.Account), mail: o.Mail, ended: o.Ended, failed: o.Failed, log: o.Log}
 	if p.ended == nil {
 		p.ended = func(string, error) {}
 	}
@@ -182,7 +186,7 @@ func (p *Portal) Serve(ctx context.Context, l net.Listener) error {
 			}
 		}
 	}()
-	err := web.Server{Handler: p.handler}.Serve(ctx, l)
+	err := web.Server{Handler: p.handler, Log: p.log}.Serve(ctx, l)
 	end()
 	<-looked
 	return err
