@@ -2,6 +2,7 @@ package console
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"html/template"
@@ -75,7 +76,7 @@ type moment struct {
 
 func (c *Console) follow(running *control.Card) (*card, error) {
 	one := &card{of: c, running: running, drawn: map[string]string{}, stale: true}
-	one.gate = &gate{changed: one.touch, clock: c.options.Clock, limit: holdTime}
+	one.gate = &gate{changed: one.touch, clock: c.options.Clock, limit: cmp.Or(c.options.Hold, holdTime)}
 	tap, err := running.Tap(one.gate)
 	if err != nil {
 		return nil, err

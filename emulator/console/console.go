@@ -54,6 +54,8 @@ type Options struct {
 	Read func(card, tag string) (control.Moment, error)
 	// Log hears when browsers are turned away; nil keeps silent.
 	Log *slog.Logger
+	// Hold is how long a command is held back at most; 0 for the 15 seconds that the page tells.
+	Hold time.Duration
 	// Names are names of this machine besides localhost, see web.Guard.
 	Names []string
 }

@@ -23,7 +23,7 @@ func (h holding) holds(e view.Event) bool {
 	return h == holdAll && !e.Reads() || h == holdPINs && e.AboutPIN()
 }
 
-// holdTime is how long a command is held at most. Programs wait longer for a card that
+// holdTime is how long a command is held at most, unless Options say otherwise. Programs wait longer for a card that
 // makes an RSA key, so they do not give up.
 const holdTime = 15 * time.Second
 

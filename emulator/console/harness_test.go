@@ -36,6 +36,9 @@ type kept struct{}
 func (kept) Generation() uint64 { return 7 }
 func (kept) Seal() string       { return "none" }
 
+// hold is longer than any test has a command wait, however busy the machine is.
+const hold = 5 * time.Minute
+
 // class is a console with cards in the readers of a private daemon, and a program that
 // uses the first.
 type class struct {
@@ -75,7 +78,7 @@ func begin(t testing.TB, names ...string) *class {
 	c.private, err = control.Start(ctx, l, socket, places)
 	require.NoError(t, err)
 	page, err := console.New(c.private.Cards, console.Options{
-		Rand: rand.Reader, Clock: time.Now, Results: lesson.NewClass(2, time.Now),
+		Rand: rand.Reader, Clock: time.Now, Results: lesson.NewClass(2, time.Now), Hold: hold,
 		Kept: func(string) ([]string, error) { return slices.Sorted(maps.Keys(c.kept)), nil },
 		Read: func(_, tag string) (control.Moment, error) {
 			m, is := c.kept[tag]
