@@ -183,6 +183,7 @@ func TestEvidence_Judge(t *testing.T) {
 	require.NoError(t, err)
 	require.Nil(t, device.Request)
 	require.Equal(t, device.Verified.String(), device.String())
+	require.Equal(t, "device "+device.Device.CHR.Holder()+" is certified under UTSRCAEM100001", device.Proven())
 	e.Request = emulatorRequest(t)
 	key, err := e.Judge(cvc.KnownRoots())
 	require.NoError(t, err)
@@ -190,6 +191,7 @@ func TestEvidence_Judge(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, attested.Request, *key.Request)
 	require.Equal(t, attested.String(), key.String())
+	require.Equal(t, "key "+string(key.Request.Request.CHR)+" was generated in device "+device.Device.CHR.Holder()+", certified under UTSRCAEM100001", key.Proven())
 
 	for _, c := range []struct {
 		e     cvc.Evidence

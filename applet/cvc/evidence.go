@@ -72,6 +72,14 @@ type Judged struct {
 	Request *Authenticated
 }
 
+// Proven is in one line what the evidence proves.
+func (j Judged) Proven() string {
+	if j.Request == nil {
+		return fmt.Sprintf("device %s is certified under %s", j.Device.CHR.Holder(), j.Root.CHR)
+	}
+	return fmt.Sprintf("key %s was generated in device %s, certified under %s", j.Request.Request.CHR, j.Device.CHR.Holder(), j.Root.CHR)
+}
+
 // String is the chain, with the key above it if there is one.
 func (j Judged) String() string {
 	if j.Request == nil {

@@ -79,30 +79,21 @@ func newAttestCommand(a *app) *cobra.Command {
 	return cmd
 }
 
-// attest verifies and prints. The first line says what is proven.
+// attest verifies and prints. The first line says what is proven. Certificates out of
+// their dates, which no client of the device refuses, are told of.
 func (a *app) attest(e cvc.Evidence, roots cvc.Roots, asJSON bool) error {
 	v, err := e.Judge(roots)
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case asJSON:
-		return a.printJSON(view.AttestationOf(v.Verified, v.Request, a.outside.Clock()))
-	case v.Request == nil:
-		fmt.Fprintf(a.out, "device %s is certified under %s\n%s\n", v.Device.CHR.Holder(), v.Root.CHR, v)
-	default:
-		fmt.Fprintf(a.out, "key %s was generated in device %s, certified under %s\n%s\n",
-			v.Request.Request.CHR, v.Device.CHR.Holder(), v.Root.CHR, v)
 	}
-	a.remark(v.Verified)
-	return nil
-}
-
-// remark tells of certificates out of their dates, which no client of the
-// device refuses.
-func (a *app) remark(v cvc.Verified) {
+	if asJSON {
+		return a.printJSON(view.AttestationOf(v.Verified, v.Request, a.outside.Clock()))
+	}
+	fmt.Fprintf(a.out, "%s\n%s\n", v.Proven(), v)
 	for _, c := range v.Outside(a.outside.Clock()) {
 		fmt.Fprintf(a.out, "note: certificate %s is not valid today\n", c.CHR)
 	}
+	return nil
 }
 
 // evidenceOf takes the certificates, and the request of a key, from a card.

@@ -182,34 +182,16 @@ func (o newCard) wrong(err error) error {
 	return its.Err
 }
 
-// pins puts the PINs of the user in the place of those of the documentation. What
-// it says is which of the latter the card has: those of the user are not printed.
+// pins puts the PINs of the user in the place of those of the documentation, and says
+// which of the latter the card has.
 func (a *app) pins(s *chip.Situation, o newCard) (known string, err error) {
-	if s == nil || !s.Initialised {
-		return "", nil
+	known, err = start.ChoosePINs(s,
+		func() ([]byte, error) { return a.chosenSecret("SO-PIN", o.soPINFile, "HSMEMU_SO_PIN") },
+		func() ([]byte, error) { return a.chosenSecret("user PIN", o.pinFile, "HSMEMU_PIN") })
+	if errors.Is(err, conform.ErrSOPIN) {
+		err = commandline.Usage(errors.New("the SO-PIN: 16 hexadecimal digits"))
 	}
-	so, err := a.chosenSecret("SO-PIN", o.soPINFile, "HSMEMU_SO_PIN")
-	if err != nil {
-		return "", err
-	}
-	var documented []string
-	if so == nil {
-		documented = append(documented, fmt.Sprintf("the SO-PIN %X", []byte(s.SOPIN)))
-	} else if s.SOPIN, err = conform.ParseSOPIN(so); err != nil {
-		return "", commandline.Usage(errors.New("the SO-PIN: 16 hexadecimal digits"))
-	}
-	if s.UserPIN != nil {
-		pin, err := a.chosenSecret("user PIN", o.pinFile, "HSMEMU_PIN")
-		if err != nil {
-			return "", err
-		}
-		if pin == nil {
-			documented = append(documented, fmt.Sprintf("the user PIN %s", []byte(s.UserPIN)))
-		} else {
-			s.UserPIN = pin
-		}
-	}
-	return strings.Join(documented, " and "), nil
+	return known, err
 }
 
 // chosenSecret is a secret from a file or the environment; nil is none.

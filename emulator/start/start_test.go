@@ -12,9 +12,11 @@ import (
 	"hsmemu/applet"
 	"hsmemu/emulator"
 	"hsmemu/emulator/chip"
+	"hsmemu/emulator/conform"
 	"hsmemu/emulator/start"
 	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/store"
+	"hsmemu/emulator/view"
 	"hsmemu/keystore/seal"
 )
 
@@ -239,4 +241,58 @@ func TestWords_TheSituationCountsFirst(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, applet.DefaultFirmware, o.Firmware)
 	require.Nil(t, o.Like)
+}
+
+// PINs that somebody has chosen are in the card and are not told; those of the
+// documentation are. Nobody is asked for a PIN that the card does not have.
+func TestChoosePINs(t *testing.T) {
+	t.Parallel()
+	text := func(s string) func() ([]byte, error) {
+		return func() ([]byte, error) {
+			if s == "" {
+				return nil, nil
+			}
+			return []byte(s), nil
+		}
+	}
+	never := func() ([]byte, error) { t.Error("nobody is to be asked"); return nil, nil }
+	const own = "0102030405060708"
+	for _, c := range []struct {
+		like, so, user, told string
+	}{
+		{"so=7", "", "", "the SO-PIN 3537363231383830 and the user PIN 648219"},
+		{"user=4/5", "", "", "the SO-PIN 3537363231383830 and the user PIN 64821973"},
+		{"so=7", own, "", "the user PIN 648219"},
+		{"so=7", "", "123456", "the SO-PIN 3537363231383830"},
+		{"so=7", own, "123456", ""},
+	} {
+		s, _, err := view.ParseSituation([]string{c.like})
+		require.NoError(t, err)
+		documented := s
+		told, err := start.ChoosePINs(&s, text(c.so), text(c.user))
+		require.NoError(t, err)
+		require.Equal(t, c.told, told)
+		if c.so != "" {
+			documented.SOPIN = []byte{1, 2, 3, 4, 5, 6, 7, 8}
+		}
+		if c.user != "" {
+			documented.UserPIN = []byte(c.user)
+		}
+		require.Equal(t, documented, s)
+	}
+	none, _, err := view.ParseSituation([]string{"user=none", "pka=1/2"})
+	require.NoError(t, err)
+	told, err := start.ChoosePINs(&none, text(""), never)
+	require.NoError(t, err)
+	require.Equal(t, "the SO-PIN 3537363231383830", told)
+	for _, s := range []*chip.Situation{nil, {}} {
+		told, err = start.ChoosePINs(s, never, never)
+		require.NoError(t, err)
+		require.Empty(t, told)
+	}
+	s := chip.Usual()
+	_, err = start.ChoosePINs(&s, text("short"), never)
+	require.ErrorIs(t, err, conform.ErrSOPIN)
+	_, err = start.ChoosePINs(&s, text(""), func() ([]byte, error) { return nil, os.ErrNotExist })
+	require.ErrorIs(t, err, os.ErrNotExist)
 }

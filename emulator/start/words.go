@@ -3,10 +3,12 @@ package start
 import (
 	"cmp"
 	"fmt"
+	"strings"
 
 	"hsmemu/applet"
 	"hsmemu/emulator/broken"
 	"hsmemu/emulator/chip"
+	"hsmemu/emulator/conform"
 	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/view"
 )
@@ -83,4 +85,39 @@ func (w Words) Order() (statedir.Order, error) {
 		return o, &WordError{"answers", err}
 	}
 	return o, nil
+}
+
+// ChoosePINs puts PINs of somebody's choice in the place of those of the documentation
+// that a situation has: the SO-PIN, in hexadecimal digits, and the user PIN. Each is asked
+// for where the situation has it, and nil is none. It returns in words which of the
+// documentation's the card keeps, so that they can be told. Errors: conform.ErrSOPIN, and
+// those of so and user.
+func ChoosePINs(s *chip.Situation, so, user func() ([]byte, error)) (documented string, err error) {
+	if s == nil || !s.Initialised {
+		return "", nil
+	}
+	var kept []string
+	chosen, err := so()
+	switch {
+	case err != nil:
+		return "", err
+	case chosen == nil:
+		kept = append(kept, fmt.Sprintf("the SO-PIN %X", []byte(s.SOPIN)))
+	default:
+		if s.SOPIN, err = conform.ParseSOPIN(chosen); err != nil {
+			return "", err
+		}
+	}
+	if s.UserPIN == nil {
+		return strings.Join(kept, ""), nil
+	}
+	if chosen, err = user(); err != nil {
+		return "", err
+	}
+	if chosen == nil {
+		kept = append(kept, fmt.Sprintf("the user PIN %s", []byte(s.UserPIN)))
+	} else {
+		s.UserPIN = chosen
+	}
+	return strings.Join(kept, " and "), nil
 }
