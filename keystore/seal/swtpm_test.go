@@ -58,7 +58,7 @@ func (s *swtpm) run(t testing.TB, network, address, server string) {
 			return false
 		}
 		return c.Close() == nil
-	}, 20*time.Second, 5*time.Millisecond, "swtpm does not answer")
+	}, 2*time.Minute, 5*time.Millisecond, "swtpm does not answer")
 }
 
 // stop ends it as a power cut does.

@@ -9,9 +9,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -111,12 +113,15 @@ func TestTPM_OverTCP(t *testing.T) {
 	p, err := tpm.sealer().Seal(root, 0)
 	require.NoError(t, err)
 	tpm.stop(t)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	address := l.Addr().String()
-	require.NoError(t, l.Close())
-	_, port, err := net.SplitHostPort(address)
-	require.NoError(t, err)
+	var port, address string
+	for free := false; !free; { // below those that Linux hands out by itself, so that it stays free
+		port = strconv.Itoa(20000 + rand.IntN(12000))
+		address = "127.0.0.1:" + port
+		if l, err := net.Listen("tcp", address); err == nil {
+			free = true
+			require.NoError(t, l.Close())
+		}
+	}
 	tpm.run(t, "tcp", address, "type=tcp,port="+port+",bindaddr=127.0.0.1")
 	got, err := seal.TPM{Address: "localhost:" + port}.Unseal(p)
 	require.NoError(t, err)

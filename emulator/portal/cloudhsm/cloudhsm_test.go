@@ -106,7 +106,7 @@ func (h *house) connect(ctx context.Context, card vsmartcard.Card, path string) 
 // wait waits for a number of cards that are connected.
 func (h *house) wait(t testing.TB, n int) {
 	t.Helper()
-	require.Eventually(t, func() bool { return len(h.service.Connections()) == n }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return len(h.service.Connections()) == n }, 2*time.Minute, time.Millisecond)
 }
 
 // newCard is a card in use, whose user is logged in, with keys.
@@ -706,7 +706,7 @@ func TestService_AdmitsWhenTheTurnComes(t *testing.T) {
 	id := house.service.Connections()[0].ID
 	before, waits := asked.Load(), make(chan error, 1)
 	go func() { waits <- house.service.Login(t.Context(), id, pin) }()
-	require.Eventually(t, func() bool { return asked.Load() > before }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return asked.Load() > before }, 2*time.Minute, time.Millisecond)
 	removed.Store(true)
 	close(goOn)
 	require.Equal(t, http.StatusOK, <-statuses, "it had begun")

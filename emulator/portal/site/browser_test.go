@@ -111,7 +111,7 @@ func TestSite_Browser(t *testing.T) {
 		b.Do(chromedp.Reload())
 		return browsertest.Value[bool](b, "document.body.innerText.includes('0 of 1 needed, 2 registered')")
 	}
-	require.Eventually(t, connected, 10*time.Second, 100*time.Millisecond)
+	require.Eventually(t, connected, patience, 100*time.Millisecond)
 	b.Accessible()
 	submit(b, "Authenticate")
 	b.Until("document.getElementById('waiting')")

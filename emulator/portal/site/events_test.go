@@ -55,7 +55,7 @@ func TestEvents_LimitOfAnAccount(t *testing.T) {
 	p := open(t)
 	v, request := p.submitted(1)
 	other, another := p.submitted(2)
-	ctx, end := context.WithTimeout(t.Context(), time.Minute)
+	ctx, end := context.WithTimeout(t.Context(), patience)
 	defer end()
 	first, leave := context.WithCancel(ctx)
 	for n := range 16 {
@@ -74,7 +74,7 @@ func TestEvents_LimitOfAnAccount(t *testing.T) {
 	require.Eventually(t, func() bool {
 		status, _ := v.listen(ctx, request)
 		return status == http.StatusOK
-	}, 10*time.Second, 20*time.Millisecond)
+	}, patience, 20*time.Millisecond)
 }
 
 // A stream ends with its session, however that ends, and with the right to see the
@@ -111,7 +111,7 @@ func TestEvents_EndWithTheSession(t *testing.T) {
 			t.Parallel()
 			p := open(t)
 			v, request := p.submitted(1)
-			ctx, end := context.WithTimeout(t.Context(), time.Minute)
+			ctx, end := context.WithTimeout(t.Context(), patience)
 			defer end()
 			status, stream := v.listen(ctx, request)
 			require.Equal(t, http.StatusOK, status)

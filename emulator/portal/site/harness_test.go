@@ -20,6 +20,9 @@ import (
 	"hsmemu/emulator/ram"
 )
 
+// patience is far more than anything takes, also on a busy machine.
+const patience = 2 * time.Minute
+
 // portal is one that runs, with its records in a folder of its own.
 type portal struct {
 	*site.Portal

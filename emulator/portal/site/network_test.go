@@ -273,7 +273,7 @@ func TestPortal_CloudHSM(t *testing.T) {
 
 	for serial, why := range map[string]string{"DENK0000002": "nobody has registered it", "DENK0000001": "it has another key than the registered one"} {
 		var last ram.Notice
-		refused, cancel := context.WithTimeout(t.Context(), 10*time.Second) // one that is not refused stays
+		refused, cancel := context.WithTimeout(t.Context(), patience) // one that is not refused stays
 		err := (&ram.Agent{Card: card(t, serial, "4.1"), Notice: func(n ram.Notice) { last = n }}).Run(refused, p.url+"/rt/hsm")
 		cancel()
 		require.Error(t, err, why)
@@ -283,7 +283,7 @@ func TestPortal_CloudHSM(t *testing.T) {
 	go func() { _ = (&ram.Agent{Card: registered}).Run(ctx, p.url+"/rt/hsm"); close(connected) }()
 	defer func() { end(); <-connected }()
 	const path = "/UTSRCAEM1/UTDICAEM01/DENK0000001"
-	require.Eventually(t, func() bool { return strings.Contains(operator.get("/se/hsms").text, path) }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(operator.get("/se/hsms").text, path) }, patience, 10*time.Millisecond)
 	shown := operator.get("/se/hsms").text
 	require.Contains(t, shown, `<span class="good">logged in</span>`)
 	require.Contains(t, shown, "No page takes a PIN")

@@ -130,7 +130,7 @@ func TestRegisteredToken_Gone(t *testing.T) {
 		owner.register(c, "owner@example.org")
 		ended := p.hsm(c)
 		const path = "/UTSRCAEM1/UTDICAEM01/DENK0000001"
-		require.Eventually(t, func() bool { return len(paths(p)) == 1 }, 10*time.Second, 10*time.Millisecond)
+		require.Eventually(t, func() bool { return len(paths(p)) == 1 }, patience, 10*time.Millisecond)
 		token, err := p.Accounts.TokenByPath(t.Context(), path)
 		require.NoError(t, err)
 		remove(p, owner, token)
@@ -206,7 +206,7 @@ func TestCenterTokens(t *testing.T) {
 		officer.call(http.StatusOK, "GET", at, nil, &now)
 		return now
 	}
-	require.Eventually(t, func() bool { return see().Tokens[0].Connected }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return see().Tokens[0].Connected }, patience, 10*time.Millisecond)
 	now = see()
 	require.False(t, now.Tokens[0].LoggedIn)
 	require.Equal(t, []int{3, 2, 0, 0}, []int{now.Tokens[0].Registered, now.Tokens[0].Required, now.Tokens[0].Authenticated, now.Tokens[0].Missing})
