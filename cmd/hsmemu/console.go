@@ -8,18 +8,15 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"hsmemu/cmd/hsmemu/commandline"
-	"hsmemu/emulator/chip"
 	"hsmemu/emulator/console"
 	"hsmemu/emulator/control"
 	"hsmemu/emulator/lesson"
 	"hsmemu/emulator/statedir"
-	"hsmemu/emulator/view"
 	"hsmemu/emulator/web"
 )
 
@@ -130,14 +127,8 @@ func (l *live) show(ctx context.Context, cards []*control.Card) error {
 	world := l.app.outside
 	o := l.options
 	o.Log = slog.New(voice{out: l.app.err})
-	o.Rand, o.Clock, o.Make = rand.Reader, world.Clock, func(situation string) (control.Moment, error) {
-		s, firmware, err := view.ParseSituation(strings.Fields(strings.ReplaceAll(situation, ",", " ")))
-		if err != nil {
-			return control.Moment{}, err
-		}
-		d, err := world.Manufacture(chip.Order{Firmware: firmware, Like: &s})
-		return control.MomentOf(d), err
-	}
+	o.Rand, o.Clock = rand.Reader, world.Clock
+	o.Make = func(situation string) (control.Moment, error) { return control.MomentLike(world, situation) }
 	page, err := console.New(cards, o)
 	if err != nil {
 		return err

@@ -25,7 +25,6 @@ import (
 	"hsmemu/emulator/console"
 	"hsmemu/emulator/control"
 	"hsmemu/emulator/lesson"
-	"hsmemu/emulator/view"
 	"hsmemu/emulator/web"
 	"hsmemu/vsmartcard/pcscd"
 )
@@ -88,12 +87,7 @@ func begin(t testing.TB, names ...string) *class {
 			return m, nil
 		},
 		Make: func(situation string) (control.Moment, error) {
-			s, firmware, err := view.ParseSituation(strings.Fields(situation))
-			if err != nil {
-				return control.Moment{}, err
-			}
-			d, err := emulator.System().Manufacture(chip.Order{Firmware: firmware, Like: &s})
-			return control.MomentOf(d), err
+			return control.MomentLike(emulator.System(), situation)
 		},
 	})
 	require.NoError(t, err)

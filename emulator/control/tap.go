@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"hsmemu/emulator"
 	"hsmemu/emulator/chip"
@@ -63,6 +65,19 @@ type Moment struct{ state chip.Durable }
 
 // MomentOf is a state as a moment.
 func MomentOf(d chip.Durable) Moment { return Moment{d} }
+
+// MomentLike is the state of a new card in a situation, in the words of
+// view.ParseSituation with blanks or commas between them. Errors: of that, and of
+// emulator.World.Manufacture.
+func MomentLike(w emulator.World, situation string) (Moment, error) {
+	words := strings.FieldsFunc(situation, func(r rune) bool { return r == ',' || unicode.IsSpace(r) })
+	like, firmware, err := view.ParseSituation(words)
+	if err != nil {
+		return Moment{}, err
+	}
+	d, err := w.Manufacture(chip.Order{Firmware: firmware, Like: &like})
+	return MomentOf(d), err
+}
 
 // sighting is what is noted while the card waits.
 type sighting struct {

@@ -28,6 +28,25 @@ func words(parts []view.Part) string {
 	return strings.Join(all, "\n")
 }
 
+// A card is put into a situation that is said with blanks or commas.
+func TestMomentLike(t *testing.T) {
+	t.Parallel()
+	p, _ := newPrivate(t, "alice")
+	card := p.Cards[0]
+	for _, said := range []string{"so=7 user=2 firmware=3.4", "so=7,user=2,\tfirmware=3.4"} {
+		m, err := control.MomentLike(emulator.System(), said)
+		require.NoError(t, err)
+		_, err = card.Return(soon(t), m)
+		require.NoError(t, err)
+		v := card.Show()
+		require.Equal(t, []any{7, 2, "3.4"}, []any{*v.SOPIN.TriesLeft, *v.UserPIN.TriesLeft, *v.Firmware})
+	}
+	for _, said := range []string{"so=99", "so", "domains=2 firmware=2.6"} {
+		_, err := control.MomentLike(emulator.System(), said)
+		require.Error(t, err, said)
+	}
+}
+
 // A tap has commands and answers byte by byte, without a PIN, and the states that they
 // left; and a card goes back to one of those.
 func TestTap_SeesWhatHappens(t *testing.T) {
