@@ -14,6 +14,7 @@ import (
 	"hsmemu/emulator"
 	"hsmemu/emulator/capability"
 	"hsmemu/emulator/control"
+	"hsmemu/emulator/lesson"
 	"hsmemu/emulator/portal/cloudhsm"
 	"hsmemu/emulator/ram"
 	"hsmemu/emulator/statedir"
@@ -79,6 +80,7 @@ var advices = []advice{
 		is:   ram.NoticeError{Number: -1, Text: cloudhsm.TextFailed},
 		hint: "a portal says so at /rt/hsm of a card that is not registered there: log in with it at the portal's page first",
 	},
+	{is: lesson.ErrGoneOn, hint: "hsmemu lesson"},
 	{is: client.ErrNoPIN, hint: "initialisation sets it, and erases the card: sc-hsm-tool --initialize"},
 	{is: capability.ErrOwnService, hint: "`hsmemu run --vpcd HOST:PORT` reaches a virtual reader of that service; `hsmemu apdu` needs none"},
 	{is: vsmartcard.ErrNoReader, hint: "is pcscd running, with the vpcd driver configured for this port?"},

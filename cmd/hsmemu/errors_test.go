@@ -18,6 +18,7 @@ import (
 	"hsmemu/emulator"
 	"hsmemu/emulator/capability"
 	"hsmemu/emulator/control"
+	"hsmemu/emulator/lesson"
 	"hsmemu/emulator/portal/cloudhsm"
 	"hsmemu/emulator/ram"
 	"hsmemu/emulator/statedir"
@@ -78,6 +79,7 @@ func TestExplained(t *testing.T) {
 		{&ram.Error{Code: ram.CodeAborted}, "the server gave up", "its log may have the reason"},
 		{capability.Check("exec", "darwin"), "exec needs programs that use pcsc-lite, as on Linux and FreeBSD: those of macOS speak to its own smart-card service", "`hsmemu run --vpcd HOST:PORT` reaches a virtual reader of that service; `hsmemu apdu` needs none"},
 		{fmt.Errorf("find the state folder: %w", statedir.ErrNoHome), "find the state folder: no home folder", "name one with --state or $HSMEMU_STATE"},
+		{lesson.ErrGoneOn, "somebody else has gone on in this lesson", "hsmemu lesson"},
 		{vsmartcard.ErrNoReader, "no vpcd reader answers", "is pcscd running, with the vpcd driver configured for this port?"},
 		{about("make", context.Canceled), `make card "alice": interrupted`, ""},
 		{about("open", &store.LockedError{PID: 7}), `card "alice" is in use by process 7`, ""},

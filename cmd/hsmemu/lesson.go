@@ -104,13 +104,13 @@ func newLessonCommand(a *app) *cobra.Command {
 				return fmt.Errorf("undo: %w", err)
 			}
 			fmt.Fprintf(a.out, "step %d begins again, which no real card allows\n", min(s.Number(), len(s.Lesson.Steps)))
-			return nil
+			return a.tellUnkept(s)
 		}),
 		act("reset", "begin the lesson again", func(cmd *cobra.Command, s *lesson.Session) error {
 			if err := s.Reset(cmd.Context()); err != nil {
 				return fmt.Errorf("reset: %w", err)
 			}
-			return a.tellStep(s)
+			return errors.Join(a.tellUnkept(s), a.tellStep(s))
 		}),
 		act("join", "open a shell in the lesson of another terminal", func(_ *cobra.Command, s *lesson.Session) error { return a.lessonShell(s) }),
 	)
@@ -121,7 +121,11 @@ func newLessonCommand(a *app) *cobra.Command {
 // last in another terminal and goes on.
 func (a *app) lessonHere() (*lesson.Session, error) {
 	if dir := a.env(lesson.EnvSession); dir != "" {
-		return lesson.Join(dir)
+		s, err := lesson.Join(dir)
+		if err == nil {
+			s.As(a.env(lesson.EnvShell))
+		}
+		return s, err
 	}
 	d, err := a.cards()
 	if err != nil {
@@ -201,8 +205,12 @@ func (a *app) teach(ctx context.Context, l *lesson.Lesson, o lesson.Options, pag
 
 // lessonShell runs the user's shell in the folder of a session.
 func (a *app) lessonShell(s *lesson.Session) error {
+	variables, err := s.Shell()
+	if err != nil {
+		return err
+	}
 	env := os.Environ()
-	for _, v := range s.Variables() {
+	for _, v := range variables {
 		name, value, _ := strings.Cut(v, "=")
 		env = program.With(env, name, value)
 	}
@@ -214,8 +222,20 @@ func (a *app) lessonShell(s *lesson.Session) error {
 	return a.notStarted(signals.Run(cmd, isTerminal(a.in)), "")
 }
 
+// tellUnkept prints what undo has left as it is.
+func (a *app) tellUnkept(s *lesson.Session) error {
+	unkept, err := s.Unkept()
+	for _, name := range unkept {
+		fmt.Fprintf(a.out, "left as it is, since only a program can make it: %s\n", view.Printable(name))
+	}
+	return err
+}
+
 // tellStep prints what is to be done, or that all is done.
 func (a *app) tellStep(s *lesson.Session) error {
+	if _, err := s.Look(); err != nil {
+		return err
+	}
 	step := s.Step()
 	if step != nil {
 		_, err := fmt.Fprintf(a.out, "Step %d of %d: %s\n\n%s\n", s.Number(), len(s.Lesson.Steps), step.Title, lesson.Plain(step.Text))
@@ -253,18 +273,41 @@ func (a *app) verdict(v lesson.Verdict) {
 	}
 }
 
-// errUnsolved is said where a step is not solved yet.
-var errUnsolved = errors.New("this step is not solved yet")
+// which names a step: others may have gone on in the same lesson.
+func which(l *lesson.Lesson, number int) string {
+	if number > len(l.Steps) {
+		return "all steps"
+	}
+	return fmt.Sprintf("step %d of %d, %s", number, len(l.Steps), l.Steps[number-1].Title)
+}
+
+// judged prints a verdict about a step. It is an error if it is not solved.
+func (a *app) judged(v lesson.Verdict, l *lesson.Lesson, number int) error {
+	a.verdict(v)
+	if !v.Solved {
+		return commandline.Hint(fmt.Errorf("%s: it is not solved yet", which(l, number)), "lesson hint; what went wrong, lesson undo takes back")
+	}
+	return nil
+}
 
 func (a *app) nextStep(ctx context.Context, s *lesson.Session) error {
+	number := s.Number()
+	before, err := s.Look()
+	if err != nil {
+		return err
+	}
+	if before != number {
+		fmt.Fprintf(a.out, "Somebody else has left step %d meanwhile, so nothing was judged.\n\n", before)
+		return a.tellStep(s)
+	}
 	v, err := s.Advance(ctx)
 	if err != nil {
 		return err
 	}
-	a.verdict(v)
-	if !v.Solved {
-		return commandline.Hint(errUnsolved, "lesson hint")
+	if err := a.judged(v, s.Lesson, number); err != nil {
+		return err
 	}
+	fmt.Fprintf(a.out, "%s: solved\n\n", which(s.Lesson, number))
 	return a.tellStep(s)
 }
 
@@ -288,7 +331,7 @@ func newLessonCheckCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			ctx := cmd.Context()
+			ctx, number := cmd.Context(), s.Number()
 			if watch {
 				err = s.Watch(ctx, a.verdict)
 				if ctx.Err() != nil {
@@ -297,14 +340,11 @@ func newLessonCheckCommand(a *app) *cobra.Command {
 			} else {
 				var v lesson.Verdict
 				if v, err = s.Judge(ctx); err == nil {
-					a.verdict(v)
-					if !v.Solved {
-						return commandline.Hint(errUnsolved, "lesson hint")
-					}
+					err = a.judged(v, s.Lesson, number)
 				}
 			}
 			if err == nil {
-				_, err = fmt.Fprintln(a.out, "solved; `lesson next` goes on")
+				_, err = fmt.Fprintf(a.out, "%s: solved; `lesson next` goes on\n", which(s.Lesson, number))
 			}
 			return err
 		},

@@ -53,8 +53,8 @@ ls said
 hsmemu lesson expect --card lab user_pin.tries_left=3 && echo reset
 `, "blocked-pin", "--report", s.URL, "--student", "alice")
 	for _, want := range []string{
-		"Step 1 of 3: Block it", `card "lab": user_pin.state is ready, and not blocked`, "this step is not solved yet", "(2 more)",
-		"step 1 begins again", "cannot access 'said'", "undone\n", "solved; `lesson next` goes on", "Step 2 of 3", "Step 3 of 3",
+		"Step 1 of 3: Block it", `card "lab": user_pin.state is ready, and not blocked`, "step 1 of 3, Block it: it is not solved yet", "(2 more)",
+		"step 1 begins again", "cannot access 'said'", "undone\n", "step 1 of 3, Block it: solved; `lesson next` goes on", "step 1 of 3, Block it: solved\n", "Step 2 of 3", "Step 3 of 3",
 		"All steps are done.", "What this would have cost on hardware:", " 1. Block it: the user PIN", "reset\n",
 	} {
 		i := strings.Index(out, want)
@@ -96,6 +96,39 @@ func TestLesson_TwoTerminals(t *testing.T) {
 	gone, err := h.command("lesson", "check").CombinedOutput()
 	require.Error(t, err)
 	require.Contains(t, string(gone), "no lesson is going on here")
+}
+
+// What a second person has finished is not judged again, and neither is what comes next
+// without the first one knowing.
+func TestLesson_TwoPeople(t *testing.T) {
+	t.Parallel()
+	h := newHome(t)
+	first := h.command("lesson", "first-steps")
+	first.Env = append(first.Env, "SHELL=/bin/sh")
+	keys, err := first.StdinPipe()
+	require.NoError(t, err)
+	var out said
+	first.Stdout, first.Stderr = &out, &out
+	require.NoError(t, first.Start())
+	_, err = keys.Write([]byte("echo begun\n"))
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return strings.Contains(out.String(), "\nbegun\n") }, patience, 20*time.Millisecond)
+	second := h.inLesson("sc-hsm-tool > /dev/null\nlesson next\n", "join")
+	require.Contains(t, second, "step 1 of 4, ")
+	require.Contains(t, second, "Step 2 of 4: ")
+	// Step 2 is solved at once: it would be gone on from, unread.
+	_, err = keys.Write([]byte("exec 2>&1\nsc-hsm-tool --initialize --so-pin 3537363231383830 --pin 648219 > /dev/null\nlesson next; echo one\nlesson next; echo two\nlesson next; echo three\n"))
+	require.NoError(t, err)
+	require.NoError(t, keys.Close())
+	require.NoError(t, first.Wait(), "%s", &out)
+	_, text, _ := strings.Cut(out.String(), "\nbegun\n")
+	one, text, _ := strings.Cut(text, "one\n")
+	require.Contains(t, one, "Somebody else has left step 1 meanwhile, so nothing was judged.\n\nStep 2 of 4: ")
+	two, three, _ := strings.Cut(text, "two\n")
+	require.Contains(t, two, "step 2 of 4, ")
+	require.Contains(t, two, ": solved\n\nStep 3 of 4: ")
+	require.Contains(t, three, "step 3 of 4, ")
+	require.Contains(t, three, ": it is not solved yet")
 }
 
 // writeLesson writes a lesson of one step with a card.

@@ -75,5 +75,5 @@ func clearUp(dir string) error {
 		return nil // no session's
 	}
 	killMarked(markOf(dir))
-	return os.RemoveAll(dir)
+	return removeTree(dir)
 }

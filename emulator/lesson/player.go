@@ -154,5 +154,5 @@ func (p *Player) Close() error {
 		err = p.readers.Close()
 	}
 	p.record.Wait()
-	return errors.Join(err, p.remove(), os.RemoveAll(p.dir))
+	return errors.Join(err, p.remove(), removeTree(p.dir))
 }

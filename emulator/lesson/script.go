@@ -115,7 +115,7 @@ func (s script) run(ctx context.Context) (out string, code, group int, err error
 	}
 	if why != nil {
 		s.kill(group)
-		_ = <-ended // it was killed
+		err = <-ended
 	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {

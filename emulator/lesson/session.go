@@ -27,10 +27,12 @@ import (
 
 // EnvSession is the variable that names the folder of a session to what runs in it,
 // and EnvEvents that of the folder with the events of its cards: a file NAME.jsonl
-// for each, JSON of a view.Event in each line.
+// for each, JSON of a view.Event in each line. EnvShell names one of several shells in a
+// session, see Look.
 const (
 	EnvSession = "HSMEMU_LESSON"
 	EnvEvents  = "HSMEMU_EVENTS"
+	EnvShell   = "HSMEMU_LESSON_SHELL"
 )
 
 // DefaultLimit is how long a verify script may take; scripts that do the work may
@@ -61,6 +63,7 @@ type Session struct {
 	progress progress
 	kept     time.Time // when the progress was written that it has
 	clock    func() time.Time
+	shell    string // that acts, see As
 }
 
 // progress is what a session's folder says of it.
@@ -69,6 +72,7 @@ type progress struct {
 	Hints   int    // shown of this step
 	Tries   int    // checks of this step
 	Solved  bool   // this step was found solved
+	By      string // the shell that has made this step the present one; empty for none
 	Socket  string // of the private daemon; empty without cards in readers
 	Limit   time.Duration
 	Student string
@@ -159,6 +163,42 @@ func (s *Session) Step() *Step {
 		return nil
 	}
 	return &s.Lesson.Steps[s.progress.Step]
+}
+
+// Shell are the variables for one more of people's shells: Variables, and EnvShell. It has
+// been told of the present step.
+func (s *Session) Shell() ([]string, error) {
+	name := rand.Text()
+	other := *s
+	other.As(name)
+	_, err := other.Look()
+	return append(s.Variables(), EnvShell+"="+name), err
+}
+
+// As says which shell acts, by the value of its EnvShell; empty for none, as a page, which
+// everybody sees.
+func (s *Session) As(shell string) {
+	if filepath.IsLocal(shell) && filepath.Base(shell) == shell {
+		s.shell = shell
+	}
+}
+
+// Look notes that the shell which acts is told of the present step, and returns the number
+// of the step that it was told of last, if another shell has gone on since; otherwise Number.
+func (s *Session) Look() (before int, err error) {
+	if s.shell == "" {
+		return s.Number(), nil
+	}
+	file := s.path(course, "told-"+s.shell)
+	text, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, err
+	}
+	before, err = strconv.Atoi(string(text))
+	if by := s.progress.By; err != nil || by == "" || by == s.shell {
+		before = s.Number()
+	}
+	return before, os.WriteFile(file, []byte(strconv.Itoa(s.Number())), 0o600)
 }
 
 // Variables are what people's shells and scripts get besides their own.
@@ -285,14 +325,21 @@ var broken = []int{2, 126, 127}
 // ErrScript says that a script of a lesson does not work.
 var ErrScript = errors.New("the script does not work")
 
-// Check judges the present step. Errors: ErrTooLong, ErrTooMuch,
+// ErrGoneOn says that the step that was to be judged is not the present one any more: a
+// second person in the session has gone on, or back.
+var ErrGoneOn = errors.New("somebody else has gone on in this lesson")
+
+// Check judges the present step. Errors: ErrGoneOn, ErrTooLong, ErrTooMuch,
 // ErrKilled, ErrScript.
 func (s *Session) Check(ctx context.Context) (Verdict, error) {
 	v, err := s.verify(ctx)
 	if err != nil || s.Step() == nil {
 		return v, err
 	}
-	_, err = s.count(v.Solved)
+	counted, err := s.count(v.Solved)
+	if err == nil && !counted {
+		err = ErrGoneOn
+	}
 	return v, err
 }
 

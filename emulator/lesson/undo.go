@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"hsmemu/emulator"
@@ -15,7 +16,8 @@ import (
 	"hsmemu/emulator/statedir"
 )
 
-// Undo puts cards and files back to how they were when the present step began.
+// Undo puts cards and files back to how they were when the present step began, and cards in
+// or out of their readers. Faults that were set end. What Unkept says is as it is now.
 func (s *Session) Undo(ctx context.Context) error {
 	if err := s.restore(ctx, min(s.progress.Step, len(s.Lesson.Steps)-1)); err != nil {
 		return err
@@ -35,12 +37,12 @@ func (s *Session) Reset(ctx context.Context) error {
 
 // begin keeps how everything is when a step begins, so that Undo comes back to it.
 func (s *Session) begin() error {
-	s.progress.Hints, s.progress.Tries, s.progress.Solved = 0, 0, false
+	s.progress.Hints, s.progress.Tries, s.progress.Solved, s.progress.By = 0, 0, false, s.shell
 	if s.Step() == nil {
 		return s.keep()
 	}
 	kept := s.undo(s.progress.Step)
-	if err := os.RemoveAll(kept); err != nil {
+	if err := removeTree(kept); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Join(kept, "cards"), 0o700); err != nil {
@@ -56,10 +58,53 @@ func (s *Session) begin() error {
 			return err
 		}
 	}
-	if err := copyFiles(os.DirFS(s.Work()), filepath.Join(kept, "work")); err != nil {
+	then := stepBegun{Unkept: []string{}, Ejected: []string{}}
+	for _, name := range s.Lesson.Cards {
+		v, err := control.ShowRunning(context.Background(), s.cards, name)
+		if err != nil {
+			return err
+		}
+		if v.Running != nil && v.Running.Ejected {
+			then.Ejected = append(then.Ejected, name)
+		}
+	}
+	if then.Unkept, err = copyTree(s.Work(), filepath.Join(kept, "work")); err != nil {
+		return err
+	}
+	text, err := json.Marshal(then)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(kept, begunAs), text, 0o600); err != nil {
 		return err
 	}
 	return errors.Join(s.forget(), s.keep())
+}
+
+// stepBegun is how it was when a step began, beside cards and files.
+type stepBegun struct {
+	Ejected []string // cards that were out of their readers
+	Unkept  []string // what Unkept says, with slashes
+}
+
+// begunAs is the file of a stepBegun, in the folder of a step.
+const begunAs = "begun.json"
+
+// as is how it was when a step began.
+func (s *Session) as(step int) (then stepBegun, err error) {
+	text, err := os.ReadFile(filepath.Join(s.undo(step), begunAs))
+	if err == nil {
+		err = json.Unmarshal(text, &then)
+	}
+	return then, err
+}
+
+// Unkept are the files of the present step's beginning that Undo leaves as they are, since
+// only the programs that have made them can make them again: sockets, and devices. They are
+// paths in the folder Work.
+func (s *Session) Unkept() ([]string, error) {
+	then, err := s.as(min(s.progress.Step, len(s.Lesson.Steps)-1))
+	return then.Unkept, err
 }
 
 func (s *Session) undo(step int) string { return s.path("undo", fmt.Sprint(step)) }
@@ -83,6 +128,10 @@ func (s *Session) forget() error {
 
 func (s *Session) restore(ctx context.Context, step int) error {
 	kept := s.undo(step)
+	begun, err := s.as(step)
+	if err != nil {
+		return err
+	}
 	entries, err := os.ReadDir(filepath.Join(kept, "cards"))
 	if err != nil {
 		return err
@@ -91,7 +140,7 @@ func (s *Session) restore(ctx context.Context, step int) error {
 	for _, e := range entries {
 		name := e.Name()
 		then[name] = true
-		if err := s.restoreCard(ctx, name, filepath.Join(kept, "cards", name)); err != nil {
+		if err := s.restoreCard(ctx, name, filepath.Join(kept, "cards", name), slices.Contains(begun.Ejected, name)); err != nil {
 			return fmt.Errorf("card %q: %w", name, err)
 		}
 	}
@@ -107,17 +156,17 @@ func (s *Session) restore(ctx context.Context, step int) error {
 		}
 	}
 	err = s.serve(ctx, func() error {
-		work, err := os.ReadDir(s.Work())
-		for _, e := range work {
-			err = errors.Join(err, os.RemoveAll(filepath.Join(s.Work(), e.Name())))
+		if err := clearFolder(s.Work(), begun.Unkept); err != nil {
+			return err
 		}
-		return errors.Join(err, copyFiles(os.DirFS(filepath.Join(kept, "work")), s.Work()))
+		_, err := copyTree(filepath.Join(kept, "work"), s.Work())
+		return err
 	})
 	return errors.Join(err, s.forget())
 }
 
-// restoreCard puts a card back, in its reader and without faults.
-func (s *Session) restoreCard(ctx context.Context, name, file string) error {
+// restoreCard puts a card back, in its reader or out of it, and without faults.
+func (s *Session) restoreCard(ctx context.Context, name, file string, ejected bool) error {
 	origin := statedir.Origin{File: file}
 	in := statedir.Sealers{Snapshot: unsealed(), File: unsealed()}
 	state, err := s.cards.ReadOrigin(origin, in)
@@ -146,7 +195,11 @@ func (s *Session) restoreCard(ctx context.Context, name, file string) error {
 	if c, err = control.Reach(ctx, s.cards, name); err != nil {
 		return err
 	}
-	return errors.Join(c.Insert(ctx), c.Close())
+	place := c.Insert
+	if ejected {
+		place = func(ctx context.Context) error { return c.Eject(ctx, true) }
+	}
+	return errors.Join(place(ctx), c.Close())
 }
 
 // keep writes the progress down.
@@ -171,7 +224,7 @@ func (s *Session) keep() error {
 // maxCopied is more than all files of a lesson, or of somebody's work, may have.
 const maxCopied = 64 << 20
 
-// copyFiles copies files and folders, and nothing else, for their owner alone.
+// copyFiles copies the files and folders of a lesson, for their owner alone.
 func copyFiles(from fs.FS, to string) error {
 	left := int64(maxCopied)
 	return fs.WalkDir(from, ".", func(name string, e fs.DirEntry, err error) error {
@@ -181,25 +234,15 @@ func copyFiles(from fs.FS, to string) error {
 			return err
 		case e.IsDir():
 			return os.MkdirAll(at, 0o700)
-		case !e.Type().IsRegular():
-			return nil // a socket or a pipe of a running program
-		}
-		info, err := e.Info()
-		if err != nil {
-			return err
-		}
-		if left -= info.Size(); left < 0 {
-			return fmt.Errorf("%s: more than %d MB to keep", name, maxCopied>>20)
 		}
 		text, err := fs.ReadFile(from, name)
 		if err != nil {
 			return err
 		}
-		mode := fs.FileMode(0o600)
-		if info.Mode()&0o100 != 0 {
-			mode = 0o700
+		if left -= int64(len(text)); left < 0 {
+			return fmt.Errorf("%s: more than %d MB to keep", name, maxCopied>>20)
 		}
-		return os.WriteFile(at, text, mode)
+		return os.WriteFile(at, text, 0o600)
 	})
 }
 

@@ -1,0 +1,117 @@
+package lesson_test
+
+import (
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"hsmemu/emulator"
+	"hsmemu/emulator/lesson"
+)
+
+// listing is what is in a folder: kinds and modes, where links lead and what files say.
+func listing(t *testing.T, folder string) (lines []string) {
+	t.Helper()
+	require.NoError(t, filepath.WalkDir(folder, func(path string, e fs.DirEntry, err error) error {
+		require.NoError(t, err)
+		info, err := e.Info()
+		require.NoError(t, err)
+		name, err := filepath.Rel(folder, path)
+		require.NoError(t, err)
+		says := ""
+		if info.Mode().IsRegular() {
+			text, err := os.ReadFile(path)
+			require.NoError(t, err)
+			says = string(text)
+		} else if e.Type() == fs.ModeSymlink {
+			says, err = os.Readlink(path)
+			require.NoError(t, err)
+		}
+		lines = append(lines, fmt.Sprintf("%v %s %s", info.Mode(), name, says))
+		return nil
+	}))
+	return lines
+}
+
+// Undo puts back whatever was in the folder when the step began, and a card that was out of
+// its reader out of it; what it cannot make, a socket, it leaves and names.
+func TestUndo_All(t *testing.T) {
+	t.Parallel()
+	said, err := built()
+	require.NoError(t, err, "%s", said)
+	l, err := lesson.Named(writeLesson(t, map[string]string{
+		"index.json":  `{"title": "T", "details": {"intro": {"background": "setup.sh"}, "steps": [{"title": "A", "verify": "verify.sh"}, {"title": "B", "verify": "verify.sh"}]}}`,
+		"lesson.json": `{"schema": 1, "cards": ["lab"], "steps": [{}, {}]}`,
+	}))
+	require.NoError(t, err)
+	p, err := lesson.Begin(t.Context(), l, lesson.Options{Program: program, World: emulator.System()})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, p.Close()) }()
+	do := func(script string) {
+		t.Helper()
+		cmd := exec.Command("sh", "-ec", script)
+		cmd.Dir, cmd.Env = p.Work(), append(os.Environ(), p.Variables()...)
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s", out)
+	}
+	do(`mkdir -p deep/er shut; echo a > plain; echo b > deep/er/program; echo c > shut/inside
+chmod 644 plain; chmod 755 deep/er/program; chmod 751 deep; chmod 400 shut/inside; chmod 500 shut
+ln -s deep/er/program link; ln -s /nowhere broken; mkfifo -m 620 pipe
+hsmemu card eject lab`)
+	socket := filepath.Join(p.Work(), "deep", "socket")
+	listener, err := net.Listen("unix", socket)
+	require.NoError(t, err)
+	defer listener.Close()
+	require.NoError(t, p.Next())
+	then := listing(t, p.Work())
+	unkept, err := p.Unkept()
+	require.NoError(t, err)
+	require.Equal(t, []string{"deep/socket"}, unkept)
+
+	for _, mess := range []string{
+		"hsmemu card insert lab; rm -rf plain deep/er shut link broken pipe; echo other > pipe; echo x > new; mkdir -p deep/new/er",
+		"chmod 600 plain deep/er/program; chmod 700 deep shut; rm shut/inside link; ln -s plain link; hsmemu card insert lab",
+		"true",
+	} {
+		do(mess)
+		require.NoError(t, p.Undo(t.Context()))
+		require.Equal(t, then, listing(t, p.Work()), mess)
+		do("hsmemu lesson expect --card lab running.ejected=true")
+		conn, err := net.DialTimeout("unix", socket, time.Minute)
+		require.NoError(t, err)
+		require.NoError(t, conn.Close())
+	}
+	do("hsmemu card insert lab")
+	require.NoError(t, p.Reset(t.Context()))
+	do("hsmemu lesson expect --card lab running.ejected=false")
+	unkept, err = p.Unkept()
+	require.NoError(t, err)
+	require.Empty(t, unkept)
+	require.Len(t, listing(t, p.Work()), 1)
+}
+
+// A step that somebody else leaves while it is judged is not judged, and no step is left out.
+func TestAdvance_GoneOn(t *testing.T) {
+	t.Parallel()
+	l, err := lesson.Named(writeLesson(t, map[string]string{
+		"index.json":  `{"title": "T", "details": {"steps": [{"title": "A", "verify": "verify.sh"}, {"title": "B", "verify": "verify.sh"}]}}`,
+		"lesson.json": `{"schema": 1, "steps": [{}, {}]}`,
+		"verify.sh":   `sed -i 's/"Step":0/"Step":1/' "$HSMEMU_LESSON/course/progress.json"` + "\n",
+	}))
+	require.NoError(t, err)
+	p, err := lesson.Begin(t.Context(), l, lesson.Options{Program: "hsmemu", World: emulator.System()})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, p.Close()) }()
+	_, err = p.Advance(t.Context())
+	require.ErrorIs(t, err, lesson.ErrGoneOn)
+	again, err := lesson.Join(p.Dir())
+	require.NoError(t, err)
+	require.Equal(t, 2, again.Number())
+}
