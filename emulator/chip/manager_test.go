@@ -583,6 +583,10 @@ func TestManager_Channel(t *testing.T) {
 		require.Equal(t, apdu.InstructionNotSupported, l.send(sent).SW, name)
 		require.Equal(t, chip.Operational, l.State.Durable().Manager.Stage)
 	}
+	// Keys of a version that there is not: the channel goes on.
+	l.begin(t, scp03.All)
+	require.Equal(t, apdu.IncorrectP1P2, l.say(t, scp03.Begin(0x77, scp03.Challenge{})).SW)
+	require.Len(t, l.must(t, getData), 45)
 	// The application in use has no such commands.
 	l.ok(t, selectApplication)
 	require.Equal(t, apdu.IncorrectP1P2, l.send(scp03.Begin(chip.KeyVersion, scp03.Challenge{})).SW)
@@ -679,14 +683,23 @@ func TestManager_PutKey(t *testing.T) {
 		c, answer = l.putting(t, 0, 0x32, second)
 		require.Equal(t, answer, l.must(t, c))
 
-		// A cut before it, behind it, and behind the second.
+		// The second replaced by itself, and no state before is another one for that.
+		kept := l.State.Durable()
+		forms := []string{stored(t, before), stored(t, after), stored(t, kept)}
+		c, answer = l.putting(t, 0x32, 0x32, first)
+		require.Equal(t, answer, l.must(t, c))
+		require.NotEqual(t, forms[2], stored(t, l.State.Durable()))
+		require.Equal(t, forms, []string{stored(t, before), stored(t, after), stored(t, kept)})
+
+		// A cut before the first, behind it, behind the second and behind the last.
 		for _, cut := range []struct {
 			d        chip.Durable
 			versions map[byte]func(scp03.Diversification) scp03.Keys
 		}{
 			{before, map[byte]func(scp03.Diversification) scp03.Keys{chip.KeyVersion: newKeys(string(chip.MasterKey[:]))}},
 			{after, map[byte]func(scp03.Diversification) scp03.Keys{0x31: first}},
-			{l.State.Durable(), map[byte]func(scp03.Diversification) scp03.Keys{0x31: first, 0x32: second}},
+			{kept, map[byte]func(scp03.Diversification) scp03.Keys{0x31: first, 0x32: second}},
+			{l.State.Durable(), map[byte]func(scp03.Diversification) scp03.Keys{0x31: first, 0x32: first}},
 		} {
 			var read chip.Durable
 			require.NoError(t, json.Unmarshal([]byte(stored(t, cut.d)), &read))
