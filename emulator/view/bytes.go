@@ -1,6 +1,7 @@
 package view
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -59,6 +60,10 @@ var instructionRules = map[byte]struct{ rule, done, refused string }{
 	apdu.InsReadBinary:                    {"FILE-17", "FILE-17", "FILE-16"},
 	apdu.InsUpdateBinary:                  {"FILE-24", "FILE-27", "FILE-29"},
 	apdu.InsDeleteFile:                    {"FILE-31", "FILE-31", "FILE-32"},
+	apdu.InsManageSecurityEnvironment:     {"PKA-40", "PKA-40", "PKA-40"},
+	apdu.InsPerformSecurityOperation:      {"PKA-10", "PKA-10", "PKA-10"},
+	apdu.InsExternalAuthenticate:          {"PKA-16", "PKA-16", "PKA-16"},
+	apdu.InsGeneralAuthenticate:           {"SM-7", "SM-7", "SM-7"},
 	apdu.InsPutKey:                        {"UPDATE-29", "UPDATE-29", "UPDATE-30"},
 }
 
@@ -92,8 +97,12 @@ func Parts(command []byte, e Event, quiet bool) []Part {
 		shown(command[:1], "CLA: "+classWords(command[0]), "APDU-9"),
 		shown(command[1:2], "INS: "+strings.ToUpper(known(e.Command)), instructionRules[ins].rule),
 	}
-	parts = append(parts, parameters(command[2], command[3], ins)...)
 	c, err := apdu.Parse(command)
+	more := managed(command[0], ins, command[2], command[3], known(e.Command))
+	if more == nil {
+		more = parameters(command[2], command[3], ins, err == nil && len(c.Data) == 0)
+	}
+	parts = append(parts, more...)
 	if err != nil {
 		return append(parts, hidden(command[4:], "no form of ISO 7816-4: the lengths do not agree", "APDU-16"))
 	}
@@ -212,66 +221,6 @@ func messaging(b []byte) []Part {
 	return parts
 }
 
-// parameters says what P1 and P2 are.
-func parameters(p1, p2, ins byte) []Part {
-	both := func(words, rule string) []Part { return []Part{shown([]byte{p1, p2}, "P1 P2: "+words, rule)} }
-	each := func(one, two, rule string) []Part {
-		return []Part{shown([]byte{p1}, "P1: "+one, rule), shown([]byte{p2}, "P2: "+two, rule)}
-	}
-	switch ins {
-	case apdu.InsReadBinary, apdu.InsUpdateBinary:
-		if p1 == 0 && p2 == 0 {
-			return both("the current file", "FILE-21")
-		}
-		return both(fmt.Sprintf("file %02X%02X", p1, p2), "FILE-10")
-	case apdu.InsVerify, apdu.InsChangeReferenceData, apdu.InsResetRetryCounter:
-		which := map[byte]string{apdu.RefUserPIN: "the user PIN", apdu.RefSOPIN: "the SO-PIN"}[p2]
-		if which == "" {
-			which = "a reference that is neither the user PIN nor the SO-PIN"
-		}
-		return each(formWords(ins, p1), which, "PIN-49")
-	case apdu.InsSign, apdu.InsDecipher, apdu.InsSymmetricCipher, apdu.InsDeriveECKey:
-		return each(fmt.Sprintf("key reference %d on the card, which is not CKA_ID", p1), fmt.Sprintf("algorithm %02X", p2), "KEY-12")
-	case apdu.InsGenerateKeyPair, apdu.InsGenerateSymmetricKey:
-		return each(fmt.Sprintf("number of the new key, %d", p1), fmt.Sprintf("%02X: key that signs the request, or algorithm", p2), "KEY-13")
-	case apdu.InsWrapKey, apdu.InsUnwrapKey:
-		return each(fmt.Sprintf("key reference %d", p1), "92 wraps, 93 unwraps", "DOM-20")
-	case apdu.InsPutKey:
-		replaced := fmt.Sprintf("the keys of version %02X are replaced", p1)
-		if p1 == 0 {
-			replaced = "no keys are replaced"
-		}
-		return each(replaced, "81 is several keys, the first of which has number 1", "UPDATE-29")
-	case apdu.InsManageKeyDomain:
-		return each("what is to be done", fmt.Sprintf("key domain %d", p2), "DOM-37")
-	case apdu.InsSelect:
-		by := map[byte]string{
-			0: "by its identifier", 1: "a folder below the current one, by its identifier", 2: "a file in the current folder, by its identifier",
-			3: "the folder above", apdu.SelectByName: "an application by its name", 8: "by its path from the top", 9: "by its path from the current folder",
-		}[p1]
-		if by == "" {
-			by = "no way of ISO 7816-4 to select"
-		}
-		return each(by, "what the answer is to tell", "APDU-33")
-	}
-	return each("a parameter of the command", "a parameter of the command", "APDU-14")
-}
-
-func formWords(ins, p1 byte) string {
-	switch {
-	case ins == apdu.InsVerify && p1 == 1:
-		return "stay logged in after the channel"
-	case ins == apdu.InsResetRetryCounter:
-		if p1 > 3 {
-			return "no form of ISO 7816-4"
-		}
-		return [...]string{"SO-PIN and a new PIN follow", "the SO-PIN follows", "a new PIN follows", "nothing follows"}[p1]
-	case p1 != 0:
-		return "not the usual form"
-	}
-	return "the usual form"
-}
-
 // data says what the data of a command are.
 func data(c apdu.Command, e Event, quiet bool) []Part {
 	rule := instructionRules[c.INS].rule
@@ -282,6 +231,8 @@ func data(c apdu.Command, e Event, quiet bool) []Part {
 		return channel(c.Data, c.CLA)
 	case secured(c.CLA):
 		return messaging(c.Data)
+	case known(e.Command) == initialiseUpdate:
+		return []Part{shown(c.Data, "challenge of the host", "UPDATE-16")}
 	case c.INS == apdu.InsInitializeDevice:
 		return initialization(c.Data)
 	case c.INS == apdu.InsVerify:
@@ -295,13 +246,15 @@ func data(c apdu.Command, e Event, quiet bool) []Part {
 	case c.INS == apdu.InsSelect && c.P1 == apdu.SelectByName:
 		return []Part{shown(c.Data, nameWords(c.Data), "APDU-29")}
 	case quiet:
-		return []Part{hidden(c.Data, "data that may be secret", rule)}
-	case c.INS == apdu.InsSelect, c.INS == apdu.InsDeleteFile:
-		return []Part{shown(c.Data, "identifier of the file", rule)}
-	case c.INS == apdu.InsSign:
-		return []Part{shown(c.Data, "what is signed: a hash, a DigestInfo or a message, as the algorithm has it", rule)}
+		return []Part{hidden(c.Data, cmp.Or(dataWords[c.INS], "data that may be secret"), rule)}
+	case dataPieces[[2]byte{c.INS, c.P1}] != nil:
+		if parts := cut(c.Data, dataPieces[[2]byte{c.INS, c.P1}], rule); parts != nil {
+			return parts
+		}
+	case c.INS == apdu.InsSelect, c.INS == apdu.InsDeleteFile, c.INS == apdu.InsSign, c.INS == apdu.InsUnwrapKey, c.INS == apdu.InsExternalAuthenticate:
+		return []Part{shown(c.Data, dataWords[c.INS], rule)}
 	}
-	return dataObjects(c.Data, rule, 0)
+	return dataObjects(c.Data, cmp.Or(dataWords[c.INS], "data"), rule, c.INS, 0, 0)
 }
 
 // Of a command in GlobalPlatform's secure channel: the bit of its class byte, and the length
@@ -406,7 +359,7 @@ func content(b []byte, quiet bool) []Part {
 		case quiet:
 			parts = append(parts, shown(b[:head], fmt.Sprintf("object: content, %d bytes", len(n.Value)), "FILE-24"), hidden(n.Value, "content of the file", "FILE-24"))
 		default:
-			parts = append(parts, shown(b[:len(b)-len(rest)], "an object", "FILE-23"))
+			parts = append(parts, shown(b[:head], fmt.Sprintf("object: content, %d bytes", len(n.Value)), "FILE-23"), shown(n.Value, "content of the file", "FILE-23"))
 		}
 		b = rest
 	}
@@ -416,9 +369,10 @@ func content(b []byte, quiet bool) []Part {
 // deepest is how far objects in objects are told apart.
 const deepest = 3
 
-// dataObjects says what data objects are, or that bytes are none.
-func dataObjects(b []byte, rule string, depth int) []Part {
-	whole := []Part{shown(b, "data", rule)}
+// dataObjects says what data objects are, or that bytes are none. within is the object that they
+// are in.
+func dataObjects(b []byte, words, rule string, ins byte, within tlv.Tag, depth int) []Part {
+	whole := []Part{shown(b, words, rule)}
 	var parts []Part
 	for rest := b; len(rest) > 0; {
 		n, after, err := tlv.NextBER(rest)
@@ -426,13 +380,14 @@ func dataObjects(b []byte, rule string, depth int) []Part {
 			return whole
 		}
 		head := len(rest) - len(after) - len(n.Value)
-		parts = append(parts, shown(rest[:head], fmt.Sprintf("object %X, %d bytes", uint32(n.Tag), len(n.Value)), rule))
+		name := objectName(n.Tag, ins, within)
+		parts = append(parts, shown(rest[:head], fmt.Sprintf("object %X: %s, %d bytes", uint32(n.Tag), name, len(n.Value)), rule))
 		switch {
 		case len(n.Value) == 0:
 		case rest[0]&0x20 != 0 && depth < deepest:
-			parts = append(parts, dataObjects(n.Value, rule, depth+1)...)
+			parts = append(parts, dataObjects(n.Value, name, rule, ins, n.Tag, depth+1)...)
 		default:
-			parts = append(parts, shown(n.Value, fmt.Sprintf("value of object %X", uint32(n.Tag)), rule))
+			parts = append(parts, shown(n.Value, name, rule))
 		}
 		rest = after
 	}
@@ -457,16 +412,20 @@ func AnswerParts(answer []byte, e Event, quiet bool) []Part {
 		parts = append(parts, hidden(body, "answer in the card manager's secure channel", "UPDATE-16"))
 	case e.Secure:
 		parts = append(parts, messaging(body)...)
+	case known(e.Command) == initialiseUpdate:
+		if parts = cut(body, updateAnswer, "UPDATE-16"); parts == nil {
+			parts = []Part{shown(body, "the card manager's answer", "UPDATE-16")}
+		}
 	case quiet:
-		parts = append(parts, hidden(body, "an answer that may be secret", rules.done))
-	case ins == apdu.InsEnumerateObjects:
-		parts = append(parts, shown(body, "identifiers of files and keys, two bytes each", rules.done))
-	case ins == apdu.InsSign:
-		parts = append(parts, shown(body, "the signature", rules.done))
-	case ins == apdu.InsReadBinary:
-		parts = append(parts, shown(body, "content of the file", rules.done))
+		parts = append(parts, hidden(body, cmp.Or(answerWords[ins], "an answer that may be secret"), rules.done))
+	case ins == apdu.InsEnumerateObjects, ins == apdu.InsSign, ins == apdu.InsReadBinary, ins == apdu.InsGetChallenge, ins == apdu.InsWrapKey:
+		parts = append(parts, shown(body, answerWords[ins], rules.done))
+	case answerPieces[ins] != nil:
+		if parts = cut(body, answerPieces[ins], rules.done); parts == nil {
+			parts = []Part{shown(body, "the card's answer", rules.done)}
+		}
 	default:
-		parts = append(parts, dataObjects(body, rules.done, 0)...)
+		parts = append(parts, dataObjects(body, cmp.Or(answerWords[ins], "the card's answer"), rules.done, ins, 0, 0)...)
 	}
 	word := fmt.Sprintf("%X", sw)
 	rule := wordRules[word]

@@ -25,7 +25,7 @@ func lines(parts []view.Part) (all []string) {
 // byte or three, and Le one byte, three without Lc, or two behind an extended Lc; zeros
 // are the most that the form can ask for.
 func TestParts_Cases(t *testing.T) {
-	data, value := strings.Repeat("AB", 2), "ABAB data"
+	data, value := strings.Repeat("AB", 2), "ABAB certificates of a public key"
 	for name, c := range map[string]struct {
 		body string
 		want []string
