@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -133,4 +134,31 @@ func TestControl_SecondProcess(t *testing.T) {
 	require.Zero(t, second.run(soon(t), []string{"card", "new", "alice"}))
 	_, err = reach(t, second, "alice")
 	require.ErrorIs(t, err, control.ErrNobody)
+}
+
+// A reader that has another card takes the connection, and asks nothing. The program waits for it, and says so.
+func TestRun_ReaderWithAnotherCard(t *testing.T) {
+	t.Parallel()
+	state := t.TempDir()
+	require.Equal(t, exitDone, newApp(t, state).run(soon(t), []string{"card", "new", "bob"}))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	port, err := freePorts(1)
+	require.NoError(t, err)
+	for way, c := range map[string]struct{ at, why string }{
+		"--vpcd":        {l.Addr().String(), "it has not asked for the card, and may have another one in it"},
+		"--vpcd-listen": {fmt.Sprintf("127.0.0.1:%d", port), "none has connected"},
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		var out said
+		a := newApp(t, state)
+		a.patience, a.err = time.Millisecond, &out
+		ended := make(chan int, 1)
+		go func() { ended <- a.run(ctx, []string{"run", "--card", "bob", way, c.at}) }()
+		want := fmt.Sprintf("hsmemu: card \"bob\" waits for its reader, vpcd %s: %s\n", c.at, c.why)
+		require.Eventually(t, func() bool { return out.String() == want }, patience, interval, way)
+		cancel()
+		require.Zero(t, <-ended, way)
+	}
 }

@@ -18,6 +18,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -57,6 +58,8 @@ type app struct {
 	outside  emulator.World // what every card has around it
 
 	interrupted <-chan struct{} // closed when the command is to end
+
+	patience time.Duration // until it is said that a reader does not take its card; 0 is the usual time
 
 	state string // --state
 

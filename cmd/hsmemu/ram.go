@@ -128,7 +128,7 @@ func (a *app) serveRAM(ctx context.Context, names []string, at, init string, sho
 		return commandline.Usage(err)
 	}
 	var printing sync.Mutex
-	return a.serveEach(ctx, names, init, shown, func(ctx context.Context, _ int, place control.Placement) (control.Running, error) {
+	return a.serveEach(ctx, names, init, shown, control.Keeping{Start: func(ctx context.Context, _ int, place control.Placement) (control.Running, error) {
 		connect := func(ctx context.Context, card vsmartcard.Card, connected func()) error {
 			agent := &ram.Agent{Card: card, Connected: connected, Notice: func(n ram.Notice) {
 				printing.Lock()
@@ -148,5 +148,5 @@ func (a *app) serveRAM(ctx context.Context, names []string, at, init string, sho
 			}
 		}
 		return control.StartRemote(ctx, connect, view.Printable(host), ended, place)
-	})
+	}})
 }

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
@@ -94,13 +96,24 @@ func (a *app) serveVPCD(ctx context.Context, names []string, dial, listen, init 
 	if listen != "" {
 		connect = vsmartcard.Listen
 	}
-	return a.serveEach(ctx, names, init, shown, func(ctx context.Context, i int, place control.Placement) (control.Running, error) {
-		return control.StartBridged(ctx, connect, at[i], place)
+	return a.serveEach(ctx, names, init, shown, control.Keeping{
+		Start: func(ctx context.Context, i int, place control.Placement) (control.Running, error) {
+			return control.StartBridged(ctx, connect, at[i], place)
+		},
+		// A reader with another card in it takes the connection, and nothing comes of it.
+		Patience: cmp.Or(a.patience, 10*time.Second),
+		Late: func(c *control.Card) {
+			why := "it has not asked for the card, and may have another one in it"
+			if listen != "" {
+				why = "none has connected"
+			}
+			fmt.Fprintf(a.err, "hsmemu: card %q waits for its reader, %s: %s\n", c.Name, c.Reader.Place(), why)
+		},
 	})
 }
 
-// serveEach keeps cards running until the context ends, each as begin does it.
-func (a *app) serveEach(ctx context.Context, names []string, init string, shown *live, begin func(context.Context, int, control.Placement) (control.Running, error)) error {
+// serveEach keeps cards running until the context ends, as k starts them and says what is late.
+func (a *app) serveEach(ctx context.Context, names []string, init string, shown *live, k control.Keeping) error {
 	wanted, err := start.Want(names, nil, init)
 	if err != nil {
 		return err
@@ -113,16 +126,17 @@ func (a *app) serveEach(ctx context.Context, names []string, init string, shown 
 	var failed error
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	k := control.Keeping{Start: begin, Ready: func() {
+	k.Ready = func() {
 		if failed = shown.files().show(ctx, cards); failed != nil {
 			cancel()
 			return
 		}
 		a.ready()
-	}, Started: func(c *control.Card) {
+	}
+	k.Started = func(c *control.Card) {
 		cards = append(cards, c)
 		a.announceCard(c, c.Reader.Place())
-	}}
+	}
 	return errors.Join(k.Keep(ctx, places), failed)
 }
 

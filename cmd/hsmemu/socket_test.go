@@ -134,7 +134,7 @@ func TestRun_UnitIsTaken(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../docs/hsmemu.service")
 	require.NoError(t, err)
-	const at = "ExecStart=/usr/local/bin/hsmemu run " // the PREFIX of `make install`
+	const at = `ExecStart="/usr/local/bin/hsmemu" run ` // the PREFIX of `make install`
 	require.Equal(t, 1, strings.Count(string(text), at))
 	require.Contains(t, string(text), "\nType=notify\n")
 	setting := regexp.MustCompile(`^([A-Z][A-Za-z]+=\S.*|\[(Unit|Service|Install)\]|#.*|)$`)
@@ -148,7 +148,7 @@ func TestRun_UnitIsTaken(t *testing.T) {
 	require.NoError(t, err)
 	dir := t.TempDir()
 	unit := filepath.Join(dir, "hsmemu.service")
-	require.NoError(t, os.WriteFile(unit, []byte(strings.Replace(string(text), at, "ExecStart="+self+" run ", 1)), 0o600))
+	require.NoError(t, os.WriteFile(unit, []byte(strings.Replace(string(text), at, `ExecStart="`+self+`" run `, 1)), 0o600))
 	cmd := exec.Command("systemd-analyze", "--user", "--man=no", "verify", unit)
 	cmd.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+dir)
 	out, err := cmd.CombinedOutput()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 )
 
 // Running is a card that is kept running: a *Bridged or a *Remote.
@@ -31,6 +32,10 @@ type Keeping struct {
 	// clients can use all of them.
 	Started func(*Card)
 	Ready   func()
+	// Late is told of each card that clients cannot use after Patience; it is waited for
+	// all the same. Nil is nobody.
+	Late     func(*Card)
+	Patience time.Duration
 }
 
 // Keep starts cards and keeps them running until the context ends or one of them
@@ -65,7 +70,7 @@ func (k Keeping) Keep(ctx context.Context, places Places) (err error) {
 			}
 		})
 	}
-	if allReady(ctx, cards) {
+	if k.allReady(ctx, cards) {
 		k.Ready()
 	}
 	running.Wait()
@@ -74,11 +79,21 @@ func (k Keeping) Keep(ctx context.Context, places Places) (err error) {
 
 // allReady waits until every card can be used; false if the end comes first, which
 // has its own reason.
-func allReady(ctx context.Context, cards []Running) bool {
+func (k Keeping) allReady(ctx context.Context, cards []Running) bool {
 	for _, c := range cards {
+		if k.Late != nil && k.late(ctx, c) {
+			k.Late(c.running())
+		}
 		if c.Ready(ctx) != nil {
 			return false
 		}
 	}
 	return true
+}
+
+// late reports whether a card cannot be used after all of the patience.
+func (k Keeping) late(ctx context.Context, c Running) bool {
+	patient, cancel := context.WithTimeout(ctx, k.Patience)
+	defer cancel()
+	return c.Ready(patient) != nil && patient.Err() != nil && ctx.Err() == nil
 }

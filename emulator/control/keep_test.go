@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -29,9 +30,11 @@ func TestKeeping_Keep(t *testing.T) {
 		want       error
 		started    int
 		ready      bool
+		late       []string
 	}{
 		"to the end":      {started: 2, ready: true},
 		"one never began": {start: broken, want: broken},
+		"one is late":     {started: 2, ready: true, late: []string{"bob"}},
 		"one fails":       {run: broken, want: broken, started: 2},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -45,8 +48,12 @@ func TestKeeping_Keep(t *testing.T) {
 			}
 			ctx, cancel := context.WithCancel(soon(t))
 			defer cancel()
-			var started []string
+			var started, late []string
 			ready := false
+			noticed := make(chan struct{})
+			if c.late == nil {
+				close(noticed)
+			}
 			k := control.Keeping{
 				Start: func(ctx context.Context, i int, place control.Placement) (control.Running, error) {
 					if i == 1 && c.start != nil {
@@ -56,6 +63,9 @@ func TestKeeping_Keep(t *testing.T) {
 						if i == 1 && c.run != nil {
 							return c.run
 						}
+						if i == 1 {
+							<-noticed
+						}
 						connected()
 						<-ctx.Done()
 						return ctx.Err()
@@ -64,9 +74,19 @@ func TestKeeping_Keep(t *testing.T) {
 				Started: func(c *control.Card) { started = append(started, c.Name) },
 				Ready:   func() { ready = true; cancel() },
 			}
+			if c.late != nil {
+				k.Patience = time.Millisecond
+				k.Late = func(c *control.Card) {
+					if c.Name == "bob" { // alice may need longer, too
+						late = append(late, c.Name)
+						close(noticed)
+					}
+				}
+			}
 			require.ErrorIs(t, k.Keep(ctx, places), c.want)
 			require.Equal(t, []string{"alice", "bob"}[:c.started], append([]string{}, started...))
 			require.Equal(t, c.ready, ready)
+			require.Equal(t, c.late, late)
 			require.EqualValues(t, 2, released.Load())
 			_, err := control.Dial(soon(t), filepath.Join(folder, "alice.sock"))
 			require.ErrorIs(t, err, control.ErrNobody)
