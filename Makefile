@@ -75,14 +75,15 @@ PREFIX ?= /usr/local
 TO = $(DESTDIR)$(PREFIX)
 
 install: build
+	umask 022; set -e; \
 	install -d "$(TO)/bin" "$(TO)/share/man/man1" "$(TO)/share/bash-completion/completions" \
-		"$(TO)/share/zsh/site-functions" "$(TO)/share/fish/vendor_completions.d" "$(TO)/lib/systemd/user"
-	install -m 755 bin/hsmemu "$(TO)/bin/hsmemu"
-	bin/hsmemu man --folder "$(TO)/share/man/man1"
-	bin/hsmemu completion bash > "$(TO)/share/bash-completion/completions/hsmemu"
-	bin/hsmemu completion zsh > "$(TO)/share/zsh/site-functions/_hsmemu"
-	bin/hsmemu completion fish > "$(TO)/share/fish/vendor_completions.d/hsmemu.fish"
-	sed 's|^ExecStart=/usr/local/|ExecStart=$(PREFIX)/|' docs/hsmemu.service > "$(TO)/lib/systemd/user/hsmemu.service"
+		"$(TO)/share/zsh/site-functions" "$(TO)/share/fish/vendor_completions.d" "$(TO)/lib/systemd/user"; \
+	install -m 755 bin/hsmemu "$(TO)/bin/hsmemu"; \
+	bin/hsmemu man --folder "$(TO)/share/man/man1"; \
+	bin/hsmemu completion bash > "$(TO)/share/bash-completion/completions/hsmemu"; \
+	bin/hsmemu completion zsh > "$(TO)/share/zsh/site-functions/_hsmemu"; \
+	bin/hsmemu completion fish > "$(TO)/share/fish/vendor_completions.d/hsmemu.fish"; \
+	sed 's|^ExecStart="/usr/local/|ExecStart="$(PREFIX)/|' docs/hsmemu.service > "$(TO)/lib/systemd/user/hsmemu.service"
 
 demo:
 	.ci/install demo

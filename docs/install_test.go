@@ -88,3 +88,47 @@ func TestInstall_ListsItsGroups(t *testing.T) {
 	require.Equal(t, "install: no group none: there are demo test languages clients packages\n", said)
 	require.Equal(t, 2, code)
 }
+
+// What is installed is for everybody, whatever the umask of who installs it, and the unit finds the program
+// also where its folder has a blank in its name.
+func TestInstall_IsForEverybody(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, name := range []string{"Makefile", "docs/hsmemu.service"} {
+		text, err := os.ReadFile(filepath.Join("..", name))
+		require.NoError(t, err)
+		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), text, 0o644))
+	}
+	// In place of the program, which says other things in its files, and of the Go tool, which would make it.
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "bin"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "bin/hsmemu"),
+		[]byte("#!/bin/sh\ncase $1 in man) echo page > \"$3/hsmemu.1\";; *) echo \"$2\";; esac\n"), 0o755))
+	prefix := filepath.Join(dir, "a prefix")
+	cmd := exec.Command("sh", "-c", `umask 077 && make GO=true install PREFIX="$1"`, "sh", prefix)
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	files := 0
+	require.NoError(t, filepath.WalkDir(prefix, func(path string, entry os.DirEntry, err error) error {
+		require.NoError(t, err)
+		info, err := entry.Info()
+		require.NoError(t, err)
+		want := os.FileMode(0o644)
+		switch {
+		case path == prefix+"/bin/hsmemu":
+			want = 0o755
+		case entry.IsDir():
+			want = 0o755 | os.ModeDir
+		}
+		require.Equal(t, want, info.Mode(), path)
+		if !entry.IsDir() {
+			files++
+		}
+		return nil
+	}))
+	require.Equal(t, 6, files)
+	unit, err := os.ReadFile(filepath.Join(prefix, "lib/systemd/user/hsmemu.service"))
+	require.NoError(t, err)
+	require.Contains(t, string(unit), "\nExecStart=\""+prefix+"/bin/hsmemu\" run ")
+}
