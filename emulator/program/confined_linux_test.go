@@ -15,9 +15,6 @@ import (
 // Every way to write outside of the folder that a program is confined to is refused, and
 // those within it are not. The script of a case finds the folder above as $UP.
 func TestStartConfined(t *testing.T) {
-	if !program.Confines() {
-		t.Skip("this takes Linux 5.19 or later with Landlock, which nothing installs")
-	}
 	for _, c := range []struct {
 		name, script string
 		want         bool // it works
@@ -60,6 +57,9 @@ func TestStartConfined(t *testing.T) {
 			cmd.Stdout, cmd.Stderr = &said, &said
 			require.NoError(t, program.StartConfined(cmd, in))
 			err = cmd.Wait()
+			if !program.Confines() { // no kernel to refuse it: it is started all the same
+				return
+			}
 			require.Equal(t, c.want, err == nil, "%v: %s", err, &said)
 			text, err := os.ReadFile(filepath.Join(up, "there"))
 			require.NoError(t, err)
@@ -74,8 +74,9 @@ func TestStartConfined(t *testing.T) {
 
 // A folder that is not there, and a program that is not there, are told.
 func TestStartConfined_Absent(t *testing.T) {
-	if !program.Confines() {
-		t.Skip("this takes Linux 5.19 or later with Landlock, which nothing installs")
+	if !program.Confines() { // a program that is not there is all that is looked at
+		require.ErrorIs(t, program.StartConfined(exec.Command("/absent/program")), os.ErrNotExist)
+		return
 	}
 	absent := filepath.Join(t.TempDir(), "absent")
 	require.ErrorIs(t, program.StartConfined(exec.Command("true"), absent), os.ErrNotExist)
