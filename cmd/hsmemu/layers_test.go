@@ -61,7 +61,7 @@ var layers = map[string]layer{
 	"emulator/control": {imports: []string{
 		"applet", "applet/apdu", "emulator", "emulator/chip", "emulator/statedir", "emulator/store", "emulator/view", "keystore/seal", "vsmartcard", "vsmartcard/descriptors", "vsmartcard/pcscd",
 	}},
-	"emulator/lesson":   {imports: []string{"applet/apdu", "emulator", "emulator/control", "emulator/program", "emulator/statedir", "emulator/store", "emulator/view", "keystore/seal", "vsmartcard/pcscd"}},
+	"emulator/lesson":   {imports: []string{"applet/apdu", "emulator", "emulator/conform", "emulator/control", "emulator/program", "emulator/statedir", "emulator/store", "emulator/view", "keystore/seal", "vsmartcard/pcscd"}},
 	"emulator/statedir": {imports: []string{"emulator", "emulator/chip", "emulator/store", "keystore/seal"}},
 	"emulator/store":    {imports: []string{"keystore/seal"}, modules: []string{"golang.org/x/crypto", "golang.org/x/sys/windows"}},
 	"keystore/keyfile":  {imports: []string{"keystore", "keystore/curve"}, modules: []string{"software.sslmate.com/src/go-pkcs12"}},

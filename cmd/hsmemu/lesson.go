@@ -20,7 +20,6 @@ import (
 
 	"hsmemu/cmd/hsmemu/commandline"
 	"hsmemu/emulator/capability"
-	"hsmemu/emulator/conform"
 	"hsmemu/emulator/lesson"
 	"hsmemu/emulator/program"
 	"hsmemu/emulator/statedir"
@@ -401,7 +400,7 @@ func (a *app) prove(ctx context.Context, lessons []string, limit time.Duration) 
 }
 
 func newLessonExpectCommand(a *app) *cobra.Command {
-	var card, takes string
+	var card string
 	var wanted lesson.Wanted
 	cmd := &cobra.Command{
 		Use:   "expect [EXPECTATION]...",
@@ -415,18 +414,12 @@ func newLessonExpectCommand(a *app) *cobra.Command {
 			"copy of the card is asked, so no try is spent and nobody is logged in.\n" +
 			"Exit code 0 if all holds, 1 if not, and 2 for what cannot be understood.",
 		Args: cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if wanted.Expectations = args; len(args)+len(wanted.Seen)+len(wanted.Unseen) == 0 && takes == "" {
+		RunE: a.inFolder(func(ctx context.Context, d *statedir.Dir, args []string) error {
+			wanted.Expectations, wanted.Env = args, a.env
+			if len(args)+len(wanted.Seen)+len(wanted.Unseen) == 0 && wanted.Takes == "" {
 				return commandline.Usage(errors.New("lesson expect takes an expectation, --seen, --unseen or --takes"))
 			}
-			d, err := a.cards()
-			if err != nil {
-				return err
-			}
-			why, err := lesson.ExpectAll(cmd.Context(), d, card, a.env(lesson.EnvEvents), wanted)
-			if why == "" && err == nil && takes != "" {
-				why, err = a.refuses(cmd.Context(), d, card, takes)
-			}
+			why, err := lesson.ExpectAll(ctx, d, card, wanted)
 			switch {
 			case errors.Is(err, lesson.ErrExpectation):
 				return commandline.Usage(err)
@@ -436,40 +429,13 @@ func newLessonExpectCommand(a *app) *cobra.Command {
 				return fmt.Errorf("card %q: %s", card, why)
 			}
 			return nil
-		},
+		}),
 	}
 	cmd.Flags().StringVar(&card, "card", defaultCard, "name of the card")
 	cmd.Flags().StringSliceVar(&wanted.Seen, "seen", nil, "want an event with this `MEMBER=PATTERN`; repeated or with commas, all in one event")
 	cmd.Flags().StringSliceVar(&wanted.Unseen, "unseen", nil, "want no event with this `MEMBER=PATTERN`; repeated or with commas, all in one event")
-	cmd.Flags().StringVar(&takes, "takes", "", "want the card to take the `PIN`, user-pin or so-pin, in $HSMEMU_PIN or $HSMEMU_SO_PIN")
+	cmd.Flags().StringVar(&wanted.Takes, "takes", "", "want the card to take the `PIN`, user-pin or so-pin, in $HSMEMU_PIN or $HSMEMU_SO_PIN")
 	return cmd
-}
-
-// refuses is why a card does not take a PIN of the environment, and empty if it does.
-func (a *app) refuses(ctx context.Context, d *statedir.Dir, card, which string) (string, error) {
-	pin, variable, what := lesson.UserPIN, "HSMEMU_PIN", "user PIN"
-	switch which {
-	case "user-pin":
-	case "so-pin":
-		pin, variable, what = lesson.SOPIN, "HSMEMU_SO_PIN", "SO-PIN"
-	default:
-		return "", commandline.Usage(errors.New("--takes is user-pin or so-pin"))
-	}
-	value := []byte(a.env(variable))
-	if len(value) == 0 {
-		return "", commandline.Usage(fmt.Errorf("--takes %s wants it in $%s", which, variable))
-	}
-	if pin == lesson.SOPIN {
-		var err error
-		if value, err = conform.ParseSOPIN(value); err != nil {
-			return "", commandline.Usage(fmt.Errorf("read $%s: %w", variable, err))
-		}
-	}
-	is, err := lesson.Takes(ctx, d, card, pin, value)
-	if is || err != nil {
-		return "", err
-	}
-	return "it does not take that " + what, nil
 }
 
 // classSize is how many students a class has at most.

@@ -493,12 +493,18 @@ type Wanted struct {
 	// Seen are the words of an event that has to have happened in this step, see Seen,
 	// and Unseen those of one that must not have; nil for none.
 	Seen, Unseen []string
+	// Takes is the PIN that the card has to take, user-pin or so-pin, which is in
+	// HSMEMU_PIN, or in HSMEMU_SO_PIN in hexadecimal, of Env; empty for none.
+	Takes string
+	// Env is the environment of who asks.
+	Env func(string) string
 }
 
 // ExpectAll compares a card, and what was recorded of it in this step, with what is
-// wanted. events is the folder of EnvEvents. It returns why something does not hold,
-// and "" if all does. Error: ErrExpectation.
-func ExpectAll(ctx context.Context, d *statedir.Dir, card, events string, w Wanted) (string, error) {
+// wanted, in the folder that EnvEvents names. It returns why something does not hold, and
+// "" if all does. Error: ErrExpectation.
+func ExpectAll(ctx context.Context, d *statedir.Dir, card string, w Wanted) (string, error) {
+	events := w.Env(EnvEvents)
 	v, err := control.Show(ctx, d, card)
 	if err != nil {
 		return "", err
@@ -527,6 +533,9 @@ func ExpectAll(ctx context.Context, d *statedir.Dir, card, events string, w Want
 		if found || err != nil {
 			return "this must not happen in this step, lesson undo takes it back: " + strings.Join(w.Unseen, " "), err
 		}
+	}
+	if w.Takes != "" {
+		return refuses(ctx, d, card, w.Takes, w.Env)
 	}
 	return "", nil
 }
