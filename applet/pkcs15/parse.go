@@ -37,32 +37,6 @@ func ParseKey(b []byte) (Key, error) {
 	return k, nil
 }
 
-// ParseCertificate reads the description of a CA certificate. It returns
-// ErrDescription if b is not one object that begins as such a description
-// does, or if it names no file.
-func ParseCertificate(b []byte) (Certificate, error) {
-	n, parts, err := open(b)
-	if err != nil {
-		return Certificate{}, err
-	}
-	if n.Tag != tagSequence && n.Tag != tagCardCert {
-		return Certificate{}, fmt.Errorf("%w: tag %s", ErrDescription, n.Tag)
-	}
-	c := Certificate{Label: label(parts[0])}
-	if id, ok := parts[1].Find(tagOctetString); ok {
-		c.ID = id.Value
-	}
-	for _, part := range parts[2:] {
-		if path, ok := part.Find(tagSequence); ok {
-			if file, err := path.Children(); err == nil && len(file) == 1 && file[0].Tag == tagOctetString && len(file[0].Value) == 2 {
-				c.File = uint16(file[0].Value[0])<<8 | uint16(file[0].Value[1])
-				return c, nil
-			}
-		}
-	}
-	return Certificate{}, fmt.Errorf("%w: no path", ErrDescription)
-}
-
 // open reads the object and its parts: the attributes of all objects, those of
 // the class, then, in lists of their own, what is inside every further part,
 // and inside the sequence that it may consist of.

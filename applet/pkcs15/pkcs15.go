@@ -100,7 +100,6 @@ const (
 	tagSequence    tlv.Tag = 0x30
 	tagSubclass    tlv.Tag = 0xA0
 	tagType        tlv.Tag = 0xA1
-	tagCardCert    tlv.Tag = 0xA5 // cvCertificate of CertificateType
 )
 
 // Bytes is the description as the Smart Card Shell writes it: without flags,

@@ -96,22 +96,6 @@ func TestCertificate_IsWrittenAsTheCardFrameworkDoes(t *testing.T) {
 	c := pkcs15.Certificate{Label: "CA", ID: unhex(t, "0102030405060708090A0B0C0D0E0F1011121314"), File: 0xCA02}
 	want := unhex(t, "30 2C 3008 0C02 4341 0302 0640 3016 0414 0102030405060708090A0B0C0D0E0F1011121314 A108 3006 3004 0402 CA02")
 	require.Equal(t, want, c.Bytes())
-	read, err := pkcs15.ParseCertificate(want)
-	require.NoError(t, err)
-	require.Equal(t, c, read)
-
-	for name, content := range map[string]string{
-		"OpenSC":                      "30 19 3008 0C02 4341 0302 0640 3003 0401 05 A108 3006 3004 0402 CA02",
-		"OpenSC, of an authority":     "30 1C 3008 0C02 4341 0302 0640 3006 0401 05 0101 FF A108 3006 3004 0402 CA02",
-		"embedded, of a CVC":          "A5 15 3004 0C02 4341 3003 0401 05 A108 3006 3004 0402 CA02",
-		"embedded, of an X.509 thing": "30 15 3004 0C02 4341 3003 0401 05 A108 3006 3004 0402 CA02",
-	} {
-		t.Run(name, func(t *testing.T) {
-			read, err := pkcs15.ParseCertificate(unhex(t, content))
-			require.NoError(t, err)
-			require.Equal(t, pkcs15.Certificate{Label: "CA", ID: []byte{5}, File: 0xCA02}, read)
-		})
-	}
 }
 
 func TestParse_RefusesWhatIsNone(t *testing.T) {
@@ -128,20 +112,11 @@ func TestParse_RefusesWhatIsNone(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			_, err := pkcs15.ParseKey(unhex(t, content))
 			require.ErrorIs(t, err, pkcs15.ErrDescription)
-			_, err = pkcs15.ParseCertificate(unhex(t, content))
-			require.ErrorIs(t, err, pkcs15.ErrDescription)
 		})
-	}
-	for name, path := range map[string]string{"of three bytes": "A109 3007 3005 0403 3F00CA", "of two parts": "A10B 3009 3007 0402 CA02 0201 00"} {
-		content := unhex(t, "3000 3000"+path)
-		_, err := pkcs15.ParseCertificate(append([]byte{0x30, byte(len(content))}, content...))
-		require.ErrorIs(t, err, pkcs15.ErrDescription, "path %s", name)
 	}
 	k, err := pkcs15.ParseKey(unhex(t, "3011 3000 3000 A10B 3009 3002 0400 0203 010001"))
 	require.NoError(t, err)
 	require.Zero(t, k.Bits, "no key is that big")
-	_, err = pkcs15.ParseCertificate((pkcs15.Key{Kind: pkcs15.RSA, Label: "a", Bits: 1024}).Bytes())
-	require.ErrorIs(t, err, pkcs15.ErrDescription, "a key's description has no path")
 }
 
 func TestKind_NamesItself(t *testing.T) {
@@ -166,14 +141,6 @@ func FuzzParse(f *testing.F) {
 				k.ID = []byte{}
 			}
 			require.Equal(t, k, again)
-		}
-		if c, err := pkcs15.ParseCertificate(b); err == nil {
-			again, err := pkcs15.ParseCertificate(c.Bytes())
-			require.NoError(t, err)
-			if c.ID == nil {
-				c.ID = []byte{}
-			}
-			require.Equal(t, c, again)
 		}
 	})
 }

@@ -165,21 +165,6 @@ func TestHost(t *testing.T) {
 	require.Equal(t, "portal.example.org:8443", host)
 }
 
-// What ram-client prints (sc-hsm-embedded, ram-client.c).
-func TestCode_TextsOfTheClient(t *testing.T) {
-	t.Parallel()
-	for code, text := range map[ram.Code]string{
-		1: "Error 1", -1: "Error -1", -2: "Out of memory error", -3: "Invalid TLV encoding in request from server",
-		-4: "Server request invalid. Is the server URL a valid RAMOverHTTP end-point ?", -5: "Networking error", -6: "Card communication error",
-		-7: "Server did not initiate connection to card. See server log for details",
-		-8: "Server aborted connection to card. See server log for details", -9: "Host not found",
-		-10: "URL is invalid or not found on server", -11: "Connection to host failed", -12: "Server send unexpected HTTP code", -13: "Error -13",
-	} {
-		require.Equal(t, text, code.ClientText())
-		require.NotEmpty(t, code.Error())
-	}
-}
-
 func TestAgent_NoServer(t *testing.T) {
 	t.Parallel()
 	at, got := script(t)

@@ -25,6 +25,7 @@
 package ram
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -82,8 +83,7 @@ func (e *ClosedError) Error() string {
 	return fmt.Sprintf("the client gave up: %q", e.Text)
 }
 
-// Code is how ram-client ends, other than well. Codes between −2 and −13 are its own;
-// other negative ones are numbers of notices, by which a server ends it.
+// Code is how ram-client ends, other than well and by a notice.
 type Code int
 
 // The codes of ram-client (sc-hsm-embedded, ramoverhttp.h). Its −2 is for memory
@@ -103,37 +103,25 @@ const (
 	CodeTimeout     Code = -13 // no answer within AnswerTime
 )
 
-// codes are the words of ours and of ram-client for its codes.
-var codes = map[Code]struct{ words, client string }{
-	CodeUnknown:     {"the server asks for something that no client knows", "Error 1"},
-	-2:              {"out of memory", "Out of memory error"},
-	CodeTLV:         {"the server's request is malformed", "Invalid TLV encoding in request from server"},
-	CodeRequest:     {"the server's answer is no request", "Server request invalid. Is the server URL a valid RAMOverHTTP end-point ?"},
-	CodeNetwork:     {"the connection failed", "Networking error"},
-	CodeCard:        {"the card failed", "Card communication error"},
-	CodeNotInTime:   {"the server sent no request in its time", "Server did not initiate connection to card. See server log for details"},
-	CodeAborted:     {"the server gave up", "Server aborted connection to card. See server log for details"},
-	CodeHost:        {"the host is not known", "Host not found"},
-	CodeURL:         {"there is no service at this URL", "URL is invalid or not found on server"},
-	CodeUnreachable: {"the server cannot be reached", "Connection to host failed"},
-	CodeStatus:      {"the server's answer has an unexpected status", "Server send unexpected HTTP code"},
-	CodeTimeout:     {"the server did not answer in time", "Error -13"},
+// codes are the words for the codes.
+var codes = map[Code]string{
+	CodeUnknown:     "the server asks for something that no client knows",
+	CodeTLV:         "the server's request is malformed",
+	CodeRequest:     "the server's answer is no request",
+	CodeNetwork:     "the connection failed",
+	CodeCard:        "the card failed",
+	CodeNotInTime:   "the server sent no request in its time",
+	CodeAborted:     "the server gave up",
+	CodeHost:        "the host is not known",
+	CodeURL:         "there is no service at this URL",
+	CodeUnreachable: "the server cannot be reached",
+	CodeStatus:      "the server's answer has an unexpected status",
+	CodeTimeout:     "the server did not answer in time",
 }
 
 // Error says what the code means.
 func (c Code) Error() string {
-	if known, ok := codes[c]; ok {
-		return known.words
-	}
-	return fmt.Sprintf("the server ended it with notice %d", int(c))
-}
-
-// ClientText is what ram-client prints for the code, such as "Networking error".
-func (c Code) ClientText() string {
-	if known, ok := codes[c]; ok {
-		return known.client
-	}
-	return fmt.Sprintf("Error %d", int(c))
+	return cmp.Or(codes[c], fmt.Sprintf("error %d", int(c)))
 }
 
 // Error is how an [Agent] ended, other than well and by a [NoticeError]. It wraps its Code.
