@@ -15,9 +15,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -388,63 +386,6 @@ type forgetful struct{}
 
 func (forgetful) Save(chip.Durable) error { return nil }
 func (forgetful) Counts() bool            { return false }
-
-// A thousand cards are connected to one server at the same time, and each gets the
-// answers of its own.
-func TestRAM_AThousandCards(t *testing.T) {
-	t.Parallel()
-	const cards, rounds = 1000, 3
-	var connected atomic.Int32
-	all := make(chan struct{})
-	s := serve(t, func(ctx context.Context, card *ram.Session) error {
-		if connected.Add(1) == cards {
-			close(all)
-		}
-		select {
-		case <-all:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-		number := []byte(nil)
-		for i := range rounds {
-			command := []byte{0, 0, 0, byte(i)}
-			answer, err := card.Transmit(ctx, command)
-			if err != nil {
-				return err
-			}
-			if number == nil {
-				number = bytes.Clone(answer[:4])
-			}
-			if want := append(append(bytes.Clone(number), command...), 0x90, 0x00); !bytes.Equal(answer, want) {
-				return fmt.Errorf("%X, not %X", answer, want)
-			}
-		}
-		return card.Notify(ctx, ram.Notice{Number: int(binary.BigEndian.Uint32(number))})
-	})
-	s.LimitOfSource = cards
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	var agents sync.WaitGroup
-	var right atomic.Int32
-	for i := range cards {
-		agents.Go(func() {
-			a := &ram.Agent{Card: &numbered{number: i}, Notice: func(n ram.Notice) {
-				if n.Number == i {
-					right.Add(1)
-				}
-			}}
-			if err := a.Run(ctx, s.url+"/rt/hsm"); err != nil {
-				t.Errorf("card %d: %v", i, err)
-			}
-		})
-	}
-	agents.Wait()
-	require.EqualValues(t, cards, right.Load())
-	for range cards {
-		require.NoError(t, s.end(t))
-	}
-	require.Zero(t, s.Connections())
-}
 
 // BenchmarkRoundTrip is a status query through a server and an agent on loopback,
 // beside the same one at the card.

@@ -3,11 +3,14 @@ package ram_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -175,7 +178,7 @@ func (l piped) transport(dials *atomic.Int32) *http.Transport {
 // returned.
 func pipes(t *testing.T, service ram.Service) (*served, piped) {
 	t.Helper()
-	s := &served{Server: &ram.Server{Services: map[string]ram.Service{"paas": service}}, url: "http://localhost", ended: make(chan error, 1)}
+	s := &served{Server: &ram.Server{Services: map[string]ram.Service{"paas": service}}, url: "http://localhost", ended: make(chan error, 2000)}
 	s.Ended = func(_ string, _ *ram.Session, err error) { s.ended <- err }
 	l, h := make(piped), ram.NewHTTPServer(s)
 	go func() { _ = h.Serve(l) }()
@@ -298,5 +301,62 @@ func TestAgent_Interrupted(t *testing.T) {
 		a := &ram.Agent{Card: &numbered{}, Transport: l.transport(new(atomic.Int32))}
 		require.ErrorIs(t, a.Run(ctx, s.url+"/rt/paas"), context.Canceled)
 		require.ErrorIs(t, s.end(t), ram.ErrLost)
+	})
+}
+
+// A thousand cards are connected to one server at the same time, and each gets the
+// answers of its own.
+func TestRAM_AThousandCards(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const cards, rounds = 1000, 3
+		var connected atomic.Int32
+		all := make(chan struct{})
+		s, l := pipes(t, func(ctx context.Context, card *ram.Session) error {
+			if connected.Add(1) == cards {
+				close(all)
+			}
+			select {
+			case <-all:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+			number := []byte(nil)
+			for i := range rounds {
+				command := []byte{0, 0, 0, byte(i)}
+				answer, err := card.Transmit(ctx, command)
+				if err != nil {
+					return err
+				}
+				if number == nil {
+					number = bytes.Clone(answer[:4])
+				}
+				if want := append(append(bytes.Clone(number), command...), 0x90, 0x00); !bytes.Equal(answer, want) {
+					return fmt.Errorf("%X, not %X", answer, want)
+				}
+			}
+			return card.Notify(ctx, ram.Notice{Number: int(binary.BigEndian.Uint32(number))})
+		})
+		s.LimitOfSource = cards
+		var agents sync.WaitGroup
+		var right atomic.Int32
+		for i := range cards {
+			agents.Go(func() {
+				a := &ram.Agent{Card: &numbered{number: i}, Transport: l.transport(new(atomic.Int32)), Notice: func(n ram.Notice) {
+					if n.Number == i {
+						right.Add(1)
+					}
+				}}
+				if err := a.Run(t.Context(), s.url+"/rt/paas"); err != nil {
+					t.Errorf("card %d: %v", i, err)
+				}
+			})
+		}
+		agents.Wait()
+		require.EqualValues(t, cards, right.Load())
+		for range cards {
+			require.NoError(t, s.end(t))
+		}
+		require.Zero(t, s.Connections())
 	})
 }
