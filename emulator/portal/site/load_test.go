@@ -210,24 +210,25 @@ func used() uint64 {
 	return m.HeapAlloc + m.StackInuse
 }
 
-// A crowd of cards is connected to one portal at the same time, and none is lost: six of
-// ten log in, three have nothing to do, and one is updated. HSMEMU_TEST_CARDS is another
-// number of cards, such as 10000.
+// A crowd of cards is connected to one portal, and none is lost: six of ten log in, three
+// have nothing to do, and one is updated. A hundred of them come at the same time: how long
+// more would wait depends on the machine, and an agent waits for 40 seconds. With
+// HSMEMU_TEST_CARDS it is that number, such as 10000, and all at the same time.
 func TestPortal_Crowd(t *testing.T) {
-	n := 500
+	n, together := 500, 100
 	if text := os.Getenv("HSMEMU_TEST_CARDS"); text != "" {
 		var err error
 		n, err = strconv.Atoi(text)
 		require.NoError(t, err)
+		together = n
 	}
 	if testing.Short() {
 		n = min(n, 50)
 	}
 	b := crowded(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute+time.Duration(n)*150*time.Millisecond)
-	defer cancel()
+	ctx := t.Context()
 
-	require.True(t, t.Run("silent", func(t *testing.T) { b.silent(ctx, t, n) }))
+	require.True(t, t.Run("silent", func(t *testing.T) { b.silent(ctx, t, min(n, together)) }))
 
 	updated := max(1, n/10)
 	known := makeAll(t, "4.1", 0, min(n, 100))
@@ -254,7 +255,8 @@ func TestPortal_Crowd(t *testing.T) {
 		err  error
 	}
 	outcomes := make(chan outcome, n)
-	start := make(chan struct{})
+	came := make(chan struct{}, together)
+	began := time.Now()
 	for i := range n {
 		c, kind := known[i%len(known)].Copy(), "log-in"
 		do := b.login
@@ -267,7 +269,8 @@ func TestPortal_Crowd(t *testing.T) {
 			do = func(ctx context.Context, c *chiptest.Card) error { return b.told(ctx, c, service.TextNothing) }
 		}
 		go func() {
-			<-start
+			came <- struct{}{}
+			defer func() { <-came }()
 			began := time.Now()
 			err := do(ctx, c)
 			outcomes <- outcome{kind, time.Since(began), err}
@@ -291,8 +294,6 @@ func TestPortal_Crowd(t *testing.T) {
 			}
 		}
 	}()
-	began := time.Now()
-	close(start)
 	took := map[string][]time.Duration{}
 	lost := 0
 	for range n {
@@ -308,7 +309,7 @@ func TestPortal_Crowd(t *testing.T) {
 	close(asking)
 	<-asked
 	files, _ := os.ReadDir("/proc/self/fd")
-	t.Logf("%d cards at once in %v, %.0f a minute, %d lost; %d open files", n, all.Round(time.Millisecond), float64(n)/all.Minutes(), lost, len(files))
+	t.Logf("%d cards in %v, %.0f a minute, %d lost; %d open files", n, all.Round(time.Millisecond), float64(n)/all.Minutes(), lost, len(files))
 	for kind, times := range took {
 		t.Logf("%s, %d cards: %s", kind, len(times), spread(times))
 	}
