@@ -145,16 +145,19 @@ type Ended struct {
 	Hung, Behind bool
 }
 
+// errLate says that a program's time is over.
+var errLate = errors.New("its time is over")
+
 // behindPoll is how often what a program has left behind is looked for.
 const behindPoll = 20 * time.Millisecond
 
 // Alone runs a program in a session of its own, without input and a terminal, and
-// waits for all that it has started, to the end or to that of the time they have; then
+// waits for all that it has started, to the end or to that of the time they have, from its start on; then
 // what is left is ended. What they print goes to out. Only one program can be run like
 // this at a time. Errors: a *StartError, those of the system.
 func Alone(ctx context.Context, limit time.Duration, args, env []string, out io.Writer) (e Ended, err error) {
-	limited, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
+	limited, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	cmd := exec.CommandContext(limited, args[0], args[1:]...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = env, out, out
 	ownSession(cmd)
@@ -166,8 +169,10 @@ func Alone(ctx context.Context, limit time.Duration, args, env []string, out io.
 	if err := cmd.Start(); err != nil {
 		return e, notStarted(args[0], err)
 	}
+	late := time.AfterFunc(limit, func() { cancel(errLate) }) // what it takes to start it is not the program's time
+	defer late.Stop()
 	err = exitOf(cmd.Wait())
-	e.Hung = errors.Is(limited.Err(), context.DeadlineExceeded) && err != nil
+	e.Hung = errors.Is(context.Cause(limited), errLate) && err != nil
 	leader := cmd.Process.Pid
 	again := time.NewTicker(behindPoll)
 	defer again.Stop()

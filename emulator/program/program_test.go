@@ -85,6 +85,7 @@ func TestAlone(t *testing.T) {
 		want   program.Ended
 	}{
 		{"exit 3", time.Minute, program.Ended{Exit: 3}},
+		{"sleep 1000", time.Nanosecond, program.Ended{Exit: 128 + 9, Hung: true}}, // which has started all the same
 		{"sleep 1000", 200 * time.Millisecond, program.Ended{Exit: 128 + 9, Hung: true}},
 		{"(sleep .2; echo late) & exit 2", time.Minute, program.Ended{Exit: 2}},
 		{"setsid sleep 1000 > /dev/null 2>&1 & echo $!; exit 0", 500 * time.Millisecond, program.Ended{Behind: true}},
