@@ -21,11 +21,14 @@ import (
 )
 
 // throughVPCD are the scenarios that restart pcscd, wait for it or name its readers. slow are those
-// that spend a minute in sc-hsm-tool, where it derives the keys of DKEK shares:
-// one transport has to be enough for them. TestScript plays both.
+// in which the keys of DKEK shares are derived, or large RSA keys travel: one transport has to be enough for them.
+// aboutCards are those that are about what a card answers, which is the same whoever hands it over (TestPlay_Sessions
+// of emulator/conform): the programs of other releases play them here, and this machine's in TestScript, which
+// plays all of these.
 var (
 	throughVPCD = []string{"bad_input", "conform", "console", "listen", "readers", "shipped"}
-	slow        = []string{"dkek", "import_pem", "import_pkcs12"}
+	slow        = []string{"dkek", "import_pem"}
+	aboutCards  = []string{"attest", "chips", "ec", "firmware", "key_domains", "lockout", "other_logins", "pka", "pka_options"}
 )
 
 // privately lists the scenarios for the private daemon: its own, and those of
@@ -37,11 +40,18 @@ func privately(t *testing.T) []string {
 	require.NotEmpty(t, scripts)
 	shared, err := filepath.Glob("testdata/script/*.txtar")
 	require.NoError(t, err)
+	elsewhere := slices.Concat(throughVPCD, slow)
+	if os.Getenv("CLIENTS") == "" {
+		elsewhere = append(elsewhere, aboutCards...)
+	}
+	for _, name := range elsewhere {
+		require.FileExists(t, filepath.Join("testdata/script", name+".txtar"))
+	}
 	for _, file := range shared {
 		text, err := os.ReadFile(file)
 		require.NoError(t, err)
 		name := strings.TrimSuffix(filepath.Base(file), ".txtar")
-		if strings.Contains(string(text), "\npcscd start") && !slices.Contains(throughVPCD, name) && !slices.Contains(slow, name) {
+		if strings.Contains(string(text), "\npcscd start") && !slices.Contains(elsewhere, name) {
 			scripts = append(scripts, file)
 		}
 	}
@@ -49,7 +59,7 @@ func privately(t *testing.T) []string {
 }
 
 // TestPrivate plays the scenarios of testdata/private, which are about the
-// private daemon, and once more those of testdata/script, with the private daemon
+// private daemon, and once more those of testdata/script that are not about cards alone, with the private daemon
 // in place of pcscd and vpcd. The commands are TestScript's, with these
 // differences and additions:
 //
