@@ -55,6 +55,7 @@ var advices = []advice{
 	{is: statedir.ErrCardExists, hint: "hsmemu card show %s"},
 	{is: syscall.EROFS, hint: "mount a volume there that can be written, or name another place"},
 	{is: statedir.ErrReadOnly, hint: "mount a volume there, or name another folder with --state or $HSMEMU_STATE"},
+	{is: statedir.ErrDenied, hint: "name another folder with --state or $HSMEMU_STATE"},
 	{is: statedir.ErrNoSnapshot, hint: "hsmemu card snapshots %s"},
 	{is: store.ErrRolledBack, hint: acceptHint},
 	{is: store.ErrAhead, hint: acceptHint},

@@ -42,6 +42,10 @@ func TestExplained(t *testing.T) {
 		{about("make", statedir.ErrCardExists), `make card "alice": it exists already`, "hsmemu card show alice"},
 		{about("restore", fmt.Errorf("%w %q", statedir.ErrNoSnapshot, "x")), `restore card "alice": no snapshot "x"`, "hsmemu card snapshots alice"},
 		{
+			fmt.Errorf("make the state folder /nonexistent: %w", statedir.ErrDenied), "make the state folder /nonexistent: this user may not write there",
+			"name another folder with --state or $HSMEMU_STATE",
+		},
+		{
 			about("make", fmt.Errorf("state folder /cards: %w", statedir.ErrReadOnly)), `make card "alice": state folder /cards: no volume that can be written is mounted there`,
 			"mount a volume there, or name another folder with --state or $HSMEMU_STATE",
 		},

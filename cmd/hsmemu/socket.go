@@ -69,9 +69,14 @@ func (a *app) busy(err error, cards []string) error {
 		}
 		err = cmp.Or(d.InUse(cards), err)
 	}
+	return whereUsed(err, "`hsmemu status --card %s` tells where it is; another card runs beside it with --card and --socket")
+}
+
+// whereUsed adds a hint to the error about a card that is in use, with its name.
+func whereUsed(err error, hint string) error {
 	var named *statedir.Error
 	if errors.As(err, new(*store.LockedError)) && errors.As(err, &named) {
-		return commandline.Hint(err, fmt.Sprintf("`hsmemu status --card %s` tells where it is; another card runs beside it with --card and --socket", named.Card))
+		return commandline.Hint(err, fmt.Sprintf(hint, named.Card))
 	}
 	return err
 }

@@ -59,6 +59,9 @@ var (
 	// ErrReadOnly says that no card can be made, since the folder is on a file system
 	// that cannot be written, as in a container without a volume.
 	ErrReadOnly = errors.New("no volume that can be written is mounted there")
+	// ErrDenied says that no card can be made, since this user may not write into the
+	// folder, as in a container that runs as another one than its image says.
+	ErrDenied = errors.New("this user may not write there")
 )
 
 // Error says what could not be done with which card.
@@ -143,8 +146,8 @@ func Open(path string, opt store.Options) (*Dir, error) {
 	if err == nil {
 		err = os.MkdirAll(path, 0o700)
 	}
-	if errors.Is(err, syscall.EROFS) {
-		return nil, fmt.Errorf("make the state folder %s: %w", path, ErrReadOnly)
+	if why := unwritable(err); why != nil {
+		return nil, fmt.Errorf("make the state folder %s: %w", path, why)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("make the state folder: %w", err)
@@ -306,13 +309,24 @@ func (d *Dir) create(op, card string, v chip.Durable, opt store.Options) error {
 	if errors.Is(err, store.ErrExist) {
 		err = ErrCardExists
 	}
-	if errors.Is(err, syscall.EROFS) {
-		err = fmt.Errorf("state folder %s: %w", d.path, ErrReadOnly)
+	if why := unwritable(err); why != nil {
+		err = fmt.Errorf("state folder %s: %w", d.path, why)
 	}
 	if err != nil {
 		return failed(op, card, err)
 	}
 	return failed(op, card, file.Close())
+}
+
+// unwritable is why nothing can be made in the folder if that is the error, or nil.
+func unwritable(err error) error {
+	switch {
+	case errors.Is(err, syscall.EROFS):
+		return ErrReadOnly
+	case errors.Is(err, fs.ErrPermission):
+		return ErrDenied
+	}
+	return nil
 }
 
 // Card is a card that this process runs and nobody else.

@@ -485,3 +485,25 @@ func TestRename_BringsSnapshotsBack(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, list, 1)
 }
+
+// shut is a file system that takes no new file.
+type shut struct {
+	disk
+	why error
+}
+
+func (s shut) Lock(name string) (io.Closer, error) {
+	return nil, &fs.PathError{Op: "open", Path: name, Err: s.why}
+}
+
+// Why nothing can be made in the folder is told with its name, for whoever can name another one.
+func TestMake_FolderThatCannotBeWritten(t *testing.T) {
+	d := opened(t, plain())
+	for cause, want := range map[error]error{
+		syscall.EROFS: statedir.ErrReadOnly, syscall.EACCES: statedir.ErrDenied, syscall.EPERM: statedir.ErrDenied,
+	} {
+		err := d.Make("alice", statedir.Order{}, store.Options{Sealers: plain().Sealers, FS: shut{disk{}, cause}}, emulator.System())
+		require.ErrorIs(t, err, want)
+		require.ErrorContains(t, err, "state folder "+d.Path())
+	}
+}
