@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -371,6 +372,9 @@ func (a *app) prove(ctx context.Context, lessons []string, limit time.Duration) 
 		if ctx.Err() != nil {
 			return errInterrupted
 		}
+		if view.Printable(name) != name {
+			name = strconv.Quote(name)
+		}
 		if err == nil {
 			hold := "1 step holds"
 			if n := len(l.Steps); n != 1 {
@@ -409,15 +413,16 @@ func newLessonExpectCommand(a *app) *cobra.Command {
 			"keys.*.label=first (any of the keys), keys.*.label=first,id=10 (a key that is both), keys.count>=1. = and != take\n" +
 			"patterns with * and ?; there are >= and <=.\n" +
 			"--seen wants an event of the card in this step that is as its words say, as `hsmemu trace --json` prints them:\n" +
-			"--seen 'subject=SO-PIN,sw=63C?'. --unseen wants that there was none.\n" +
+			"--seen 'subject=SO-PIN,sw=63C?'. --unseen wants that there was none, and --after, with --seen, that one was before that.\n" +
+			"--kept is an expectation of what cannot be mended by going on: if it does not hold, lesson undo is named.\n" +
 			"--takes user-pin wants the card to take the user PIN in $HSMEMU_PIN, and --takes so-pin the SO-PIN in $HSMEMU_SO_PIN; a\n" +
 			"copy of the card is asked, so no try is spent and nobody is logged in.\n" +
 			"Exit code 0 if all holds, 1 if not, and 2 for what cannot be understood.",
 		Args: cobra.ArbitraryArgs,
 		RunE: a.inFolder(func(ctx context.Context, d *statedir.Dir, args []string) error {
 			wanted.Expectations, wanted.Env = args, a.env
-			if len(args)+len(wanted.Seen)+len(wanted.Unseen) == 0 && wanted.Takes == "" {
-				return commandline.Usage(errors.New("lesson expect takes an expectation, --seen, --unseen or --takes"))
+			if len(args)+len(wanted.Kept)+len(wanted.Seen)+len(wanted.Unseen) == 0 && wanted.Takes == "" {
+				return commandline.Usage(errors.New("lesson expect takes an expectation, --kept, --seen, --unseen or --takes"))
 			}
 			why, err := lesson.ExpectAll(ctx, d, card, wanted)
 			switch {
@@ -433,6 +438,8 @@ func newLessonExpectCommand(a *app) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&card, "card", defaultCard, "name of the card")
 	cmd.Flags().StringSliceVar(&wanted.Seen, "seen", nil, "want an event with this `MEMBER=PATTERN`; repeated or with commas, all in one event")
+	cmd.Flags().StringSliceVar(&wanted.After, "after", nil, "want that of --seen after an event with this `MEMBER=PATTERN`; repeated or with commas, all in one event")
+	cmd.Flags().StringArrayVar(&wanted.Kept, "kept", nil, "want this `EXPECTATION`, which going on cannot mend; repeated for several")
 	cmd.Flags().StringSliceVar(&wanted.Unseen, "unseen", nil, "want no event with this `MEMBER=PATTERN`; repeated or with commas, all in one event")
 	cmd.Flags().StringVar(&wanted.Takes, "takes", "", "want the card to take the `PIN`, user-pin or so-pin, in $HSMEMU_PIN or $HSMEMU_SO_PIN")
 	return cmd

@@ -167,6 +167,24 @@ func TestLesson_Prove(t *testing.T) {
 	}
 }
 
+// A folder's name is on one line, whatever is in it.
+func TestLesson_ProveOddName(t *testing.T) {
+	t.Parallel()
+	h := newHome(t)
+	odd := filepath.Join(t.TempDir(), "one\ntwo\x1b")
+	require.NoError(t, os.CopyFS(odd, os.DirFS(writeLesson(t, map[string]string{"setup.sh": "exit 1\n"}))))
+	absent := filepath.Join(filepath.Dir(odd), "three\nfour")
+	out, err := h.command("lesson", "check", odd, absent).CombinedOutput()
+	require.Error(t, err)
+	lines := strings.Split(string(out), "\n")
+	require.Contains(t, lines[0], `/one\ntwo\x1b"/setup.sh: the script does not work`)
+	require.Contains(t, string(out), `/three\nfour": `)
+	require.NotContains(t, string(out), "\x1b")
+	for _, line := range lines {
+		require.False(t, strings.HasPrefix(line, "two") || strings.HasPrefix(line, "four"), "%s", out)
+	}
+}
+
 // Whoever plays a lesson of others is told where nothing confines its scripts.
 func TestLesson_Unconfined(t *testing.T) {
 	var said strings.Builder

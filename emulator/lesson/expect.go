@@ -189,24 +189,30 @@ func compare(have, op, want string) bool {
 // compares a member with a pattern. A file that is not there has none. Error:
 // ErrExpectation.
 func Seen(file string, since time.Time, words []string) (bool, error) {
+	_, found, err := seen(file, since, words)
+	return found, err
+}
+
+// seen is Seen that also returns when the first of these events happened.
+func seen(file string, since time.Time, words []string) (at time.Time, found bool, err error) {
 	type want struct{ name, pattern string }
 	var wants []want
 	known, err := members(view.Event{})
 	if err != nil {
-		return false, err
+		return at, false, err
 	}
 	for _, w := range words {
 		name, pattern, ok := strings.Cut(w, "=")
 		if _, err := path.Match(pattern, ""); !ok || err != nil || known[name] == nil {
-			return false, fmt.Errorf("%w: %q of an event", ErrExpectation, w)
+			return at, false, fmt.Errorf("%w: %q of an event", ErrExpectation, w)
 		}
 		wants = append(wants, want{name, pattern})
 	}
 	f, err := os.Open(file)
 	if errors.Is(err, os.ErrNotExist) {
-		return false, nil
+		return at, false, nil
 	} else if err != nil {
-		return false, err
+		return at, false, err
 	}
 	defer func() { _ = f.Close() }() // only read
 	for lines := bufio.NewScanner(f); lines.Scan(); {
@@ -214,7 +220,7 @@ func Seen(file string, since time.Time, words []string) (bool, error) {
 		if json.Unmarshal(lines.Bytes(), &e) != nil {
 			continue // the last line may be about to be written
 		}
-		var at time.Time
+		at = time.Time{}
 		_ = json.Unmarshal(e["at"], &at) // without one it is of no step
 		fits := !at.Before(since)
 		for _, w := range wants {
@@ -227,10 +233,10 @@ func Seen(file string, since time.Time, words []string) (bool, error) {
 			fits = fits && same
 		}
 		if fits {
-			return true, nil
+			return at, true, nil
 		}
 	}
-	return false, nil
+	return at, false, nil
 }
 
 func members(v any) (map[string]json.RawMessage, error) {

@@ -89,6 +89,10 @@ sc-hsm-tool --reader 0 --wrap-key signing.wrap --key-reference 1 --pin 648219`,
 		{
 			shares + `sc-hsm-tool --reader 1 --initialize --so-pin 3537363231383830 --pin 648219 --dkek-shares 2
 opensc-tool --reader 1 --send-apdu $one --send-apdu 8074019300`,
+			// The key before the share.
+			shares + `sc-hsm-tool --reader 1 --initialize --so-pin 3537363231383830 --pin 648219 --dkek-shares 2
+sc-hsm-tool --reader 1 --unwrap-key signing.wrap --key-reference 1 --pin 648219 --force
+opensc-tool --reader 1 --send-apdu $one`,
 		},
 		{
 			shares + `opensc-tool --reader 1 --send-apdu $two
@@ -132,6 +136,10 @@ pkcs11-tool --read-object --type pubkey --id 10 --output-file public.der`,
 			`pkcs11-tool --login --pin 648219 --keypairgen --key-type EC:secp256r1 --id 10 --label signing
 sc-hsm-tool --wrap-key key.wrap --key-reference 1 --pin 648219; sc-hsm-tool --unwrap-key key.wrap --key-reference 2 --pin 648219`,
 			"pkcs11-tool --login --pin 648219 --keypairgen --key-type EC:secp256r1 --id 10 --label signing",
+			`pkcs11-tool --login --pin 648219 --keypairgen --key-type EC:secp256r1 --id 10 --label signing
+sc-hsm-tool --wrap-key key.wrap --key-reference 1 --pin 648219
+pkcs11-tool --login --pin 648219 --delete-object --type privkey --id 10
+sc-hsm-tool --unwrap-key key.wrap --key-reference 1 --pin 648219 --force; echo x > key.wrap`,
 		},
 	},
 	"public-keys": {

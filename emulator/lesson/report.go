@@ -65,8 +65,12 @@ func printable(s string, longest int) bool {
 // redirected tells it on, as the Referer, together with the result.
 var poster = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 
+// ErrNoClass says that there is no Class at a URL but a page, as that which students look
+// at.
+var ErrNoClass = errors.New("this address is that of a web page and takes no results; `hsmemu lesson class` prints one that does, and `hsmemu run --console --console-results` behind the word report")
+
 // Post tells a trainer's Class at a URL about a result, and nobody else: it follows no
-// redirect.
+// redirect. Error: ErrNoClass.
 func Post(ctx context.Context, url string, r Result) error {
 	body, err := json.Marshal(r)
 	if err != nil {
@@ -85,6 +89,9 @@ func Post(ctx context.Context, url string, r Result) error {
 	}
 	defer func() { _ = a.Body.Close() }() // read as far as it matters
 	if a.StatusCode != http.StatusNoContent {
+		if kind, _, err := mime.ParseMediaType(a.Header.Get("Content-Type")); err == nil && kind == "text/html" {
+			return fmt.Errorf("%s: %w", a.Status, ErrNoClass)
+		}
 		said, _ := io.ReadAll(io.LimitReader(a.Body, 200)) // the status says enough
 		return fmt.Errorf("%s: %s", a.Status, bytes.TrimSpace(said))
 	}

@@ -112,6 +112,23 @@ func TestPost_Nobody(t *testing.T) {
 	require.ErrorIs(t, lesson.Post(ctx, s.URL, result("a", 1, true)), context.DeadlineExceeded)
 }
 
+// The address of a page that people look at is told as that, and the page is not.
+func TestPost_Page(t *testing.T) {
+	for _, status := range []int{http.StatusOK, http.StatusForbidden, http.StatusMethodNotAllowed} {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/html; charset=utf-8")
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, "<!DOCTYPE html>\n<title>Cards</title>")
+		}))
+		err := lesson.Post(t.Context(), s.URL, result("a", 1, true))
+		s.Close()
+		require.ErrorIs(t, err, lesson.ErrNoClass)
+		require.ErrorContains(t, err, strconv.Itoa(status))
+		require.NotContains(t, err.Error(), "\n")
+		require.NotContains(t, err.Error(), "<")
+	}
+}
+
 // Whoever answers at the trainer's address cannot send the result on, nor the address,
 // which is the class's only secret.
 func TestPost_Redirected(t *testing.T) {

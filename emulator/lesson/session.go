@@ -488,11 +488,13 @@ func (s *Session) Next() error {
 
 // Wanted is what ExpectAll wants of a card.
 type Wanted struct {
-	// Expectations are about the card, see Expect.
-	Expectations []string
+	// Expectations are about the card, see Expect, and Kept are those which, if they do not
+	// hold, will not by going on: whoever is told of one is told of undo.
+	Expectations, Kept []string
 	// Seen are the words of an event that has to have happened in this step, see Seen,
-	// and Unseen those of one that must not have; nil for none.
-	Seen, Unseen []string
+	// After those of one that has to have happened before that, and Unseen those of one
+	// that must not have; nil for none.
+	Seen, After, Unseen []string
 	// Takes is the PIN that the card has to take, user-pin or so-pin, which is in
 	// HSMEMU_PIN, or in HSMEMU_SO_PIN in hexadecimal, of Env; empty for none.
 	Takes string
@@ -509,6 +511,11 @@ func ExpectAll(ctx context.Context, d *statedir.Dir, card string, w Wanted) (str
 	if err != nil {
 		return "", err
 	}
+	for _, e := range w.Kept {
+		if why, err := Expect(v, e); why != "" || err != nil {
+			return why + "; `hsmemu lesson undo` takes that back", err
+		}
+	}
 	for _, e := range w.Expectations {
 		if why, err := Expect(v, e); why != "" || err != nil {
 			return why, err
@@ -519,19 +526,35 @@ func ExpectAll(ctx context.Context, d *statedir.Dir, card string, w Wanted) (str
 		return "", err
 	}
 	file := filepath.Join(events, card+".jsonl")
+	if len(w.After) > 0 && len(w.Seen) == 0 {
+		return "", fmt.Errorf("%w: after %s, and nothing is to be seen then", ErrExpectation, strings.Join(w.After, " "))
+	}
+	if len(w.After) > 0 {
+		found, err := await(ctx, file, since, w.After)
+		if !found || err != nil {
+			return "it has not happened in this step: " + strings.Join(w.After, " "), err
+		}
+		if since, _, err = seen(file, since, w.After); err != nil {
+			return "", err
+		}
+	}
 	if len(w.Seen) > 0 {
 		found, err := await(ctx, file, since, w.Seen)
 		if err == nil {
 			err = ctx.Err()
 		}
 		if !found || err != nil {
-			return "it has not happened in this step: " + strings.Join(w.Seen, " "), err
+			when := "in this step"
+			if len(w.After) > 0 {
+				when = "after " + strings.Join(w.After, " ")
+			}
+			return "it has not happened " + when + ": " + strings.Join(w.Seen, " "), err
 		}
 	}
 	if len(w.Unseen) > 0 { // without waiting: it is earlier than what has changed the card or was seen
 		found, err := Seen(file, since, w.Unseen)
 		if found || err != nil {
-			return "this must not happen in this step, lesson undo takes it back: " + strings.Join(w.Unseen, " "), err
+			return "this must not happen in this step, `hsmemu lesson undo` takes it back: " + strings.Join(w.Unseen, " "), err
 		}
 	}
 	if w.Takes != "" {

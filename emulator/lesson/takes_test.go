@@ -1,6 +1,7 @@
 package lesson_test
 
 import (
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -49,4 +50,41 @@ func TestExpectAll_Takes(t *testing.T) {
 	after, _, err := d.Read("lab")
 	require.NoError(t, err)
 	require.Equal(t, before, after)
+}
+
+// An event after another one is seen in that order alone, and what cannot be mended by going
+// on is told together with what mends it.
+func TestExpectAll_AfterAndKept(t *testing.T) {
+	t.Parallel()
+	plain := store.Options{Sealers: []seal.Sealer{seal.Insecure{}}}
+	d, err := statedir.Open(filepath.Join(t.TempDir(), "state"), plain)
+	require.NoError(t, err)
+	usual := chip.Usual()
+	require.NoError(t, d.Make("lab", statedir.Order{Order: chip.Order{Like: &usual}}, plain, emulator.System()))
+	events := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(events, "lab.jsonl"), []byte(`{"at":"2026-01-02T03:04:05Z","sw":"9000"}
+{"at":"2026-01-02T03:04:06Z","sw":"6985"}
+`), 0o600))
+	expect := func(w lesson.Wanted) (string, error) {
+		w.Env = func(name string) string { return map[string]string{lesson.EnvEvents: events}[name] }
+		return lesson.ExpectAll(t.Context(), d, "lab", w)
+	}
+	for _, c := range []struct {
+		w   lesson.Wanted
+		why string
+	}{
+		{lesson.Wanted{After: []string{"sw=9000"}, Seen: []string{"sw=6985"}}, ""},
+		{lesson.Wanted{After: []string{"sw=6985"}, Seen: []string{"sw=9000"}}, "it has not happened after sw=6985: sw=9000"},
+		{lesson.Wanted{After: []string{"sw=6A82"}, Seen: []string{"sw=9000"}}, "it has not happened in this step: sw=6A82"},
+		{lesson.Wanted{Kept: []string{"state=operational"}}, ""},
+		{lesson.Wanted{Kept: []string{"keys.count=1"}}, "keys.count is 0, and not 1; `hsmemu lesson undo` takes that back"},
+	} {
+		why, err := expect(c.w)
+		require.NoError(t, err)
+		require.Equal(t, c.why, why)
+	}
+	_, err = expect(lesson.Wanted{After: []string{"sw=9000"}})
+	require.ErrorIs(t, err, lesson.ErrExpectation)
+	_, err = expect(lesson.Wanted{Kept: []string{"stat=x"}})
+	require.ErrorIs(t, err, lesson.ErrExpectation)
 }

@@ -1,2 +1,2 @@
 #!/bin/sh
-hsmemu lesson expect --card lab user_pin.state=blocked keys.*.label=wages
+hsmemu lesson expect --card lab user_pin.state=blocked --kept keys.*.label=wages

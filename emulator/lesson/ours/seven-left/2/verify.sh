@@ -1,6 +1,6 @@
 #!/bin/sh
 set -e
-hsmemu lesson expect --card lab so_pin.tries_left=7 user_pin.tries_left=3 --seen 'command=SIGN,subject=*ECDSA SHA-256,sw=9000'
+hsmemu lesson expect --card lab --kept so_pin.tries_left=7 user_pin.tries_left=3 --seen 'command=SIGN,subject=*ECDSA SHA-256,sw=9000'
 echo 'pay 100 to Alice' | cmp - order
 # What follows is done with a copy of the card, and in a folder of its own.
 copy=copy-$$

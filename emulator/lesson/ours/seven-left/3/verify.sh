@@ -1,2 +1,2 @@
 #!/bin/sh
-hsmemu lesson expect --card lab so_pin.tries_left=6 keys.*.label=wages --seen 'command=INITIALIZE DEVICE,sw=63C6'
+hsmemu lesson expect --card lab so_pin.tries_left=6 --kept 'so_pin.tries_left>=6' --kept keys.*.label=wages --seen 'command=INITIALIZE DEVICE,sw=63C6'
