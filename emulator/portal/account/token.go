@@ -80,15 +80,6 @@ func tokens(tx *records.Tx, condition string, values ...any) (list []Token, err 
 	return list, err
 }
 
-// TokenByPath is the registered token of a path. Error: ErrNoToken.
-func (a *Accounts) TokenByPath(ctx context.Context, path string) (t Token, err error) {
-	err = a.store.Read(ctx, func(tx *records.Tx) error {
-		t, err = tokenBy(tx, "path = ? AND status = 'active'", path)
-		return err
-	})
-	return t, err
-}
-
 // RemoveToken removes a token from the account of its owner: nobody logs in with it
 // any more, and the sessions that did have ended. The last token of an account is
 // removed only if last says so. Errors: ErrNoToken for one that is not his,
