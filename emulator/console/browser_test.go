@@ -136,3 +136,34 @@ func writeLabel(t *testing.T, c *class, label string) {
 	description := pkcs15.Key{Kind: pkcs15.EC, Label: label, ID: []byte{1}, Usage: pkcs15.UsageEC, Bits: 256}
 	require.NoError(t, host.WriteFile(t.Context(), pkcs15.File(pkcs15.PrefixKeyDescription, 1), description.Bytes()))
 }
+
+// On a telephone nothing is cut off and no word is taken apart by large type; the drawing is
+// as large as can be read, and scrolls. On a wide window counters have the room that is there.
+func TestConsole_OnATelephone(t *testing.T) {
+	c := begin(t, "lab")
+	b := browsertest.Start(t)
+	b.Do(chromedp.EmulateViewport(390, 900))
+	for _, address := range []string{c.trainer, c.pupil} {
+		b.Open(address)
+		b.Until("location.search === ''")
+		b.Open(c.base + "/card/lab")
+		b.Until("document.documentElement.dataset.live")
+		require.NoError(t, c.private.Cards[0].Eject(t.Context())) // its row has the path of a socket
+		require.NoError(t, c.private.Cards[0].Insert(t.Context()))
+		b.Until("document.querySelector('#log').textContent.includes('card put in')")
+		require.Empty(t, browsertest.Value[string](b, `Array.from(document.querySelectorAll('main *')).filter(e => {
+			const r = e.getBoundingClientRect(), p = e.closest('.panel'), x = e.closest('.scroll-x')
+			return r.width > 0 && !(x && x !== e) && r.right > (p ? p.getBoundingClientRect().right - 8 : innerWidth) && e !== p
+		}).map(e => e.outerHTML.slice(0, 80)).join('\n')`))
+		require.LessOrEqual(t, browsertest.Value[float64](b, "parseFloat(getComputedStyle(document.documentElement).fontSize)"), 20.0)
+		require.GreaterOrEqual(t, browsertest.Value[float64](b, "document.querySelector('.cycle').getBoundingClientRect().width"), 500.0)
+		b.Accessible()
+	}
+	b.Do(chromedp.EmulateViewport(1280, 900))
+	require.Equal(t, 28.0, browsertest.Value[float64](b, "Math.round(parseFloat(getComputedStyle(document.documentElement).fontSize))"))
+	b.Open(c.trainer)
+	b.Until("location.search === ''")
+	b.Open(c.base + "/card/lab")
+	require.Greater(t, browsertest.Value[float64](b, "document.querySelector('[data-panel=counters]').getBoundingClientRect().width"), 700.0)
+	b.NoErrors()
+}
