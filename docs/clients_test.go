@@ -55,8 +55,9 @@ func TestDocs_ClientsAreThoseOfTheScenarios(t *testing.T) {
 		if len(head["source"]) == 1 {
 			state += " (" + head["source"][0] + ")"
 		}
-		rows = append(rows, fmt.Sprintf("| %s | %s | %s | %s |\n", head["client"][0], strings.Join(strings.Fields(head["releases"][0]), ", "), strings.Join(versions, "; "), state))
+		rows = append(rows, fmt.Sprintf("| %s | %s | %s | %s | [%s](%s) |\n", head["client"][0], strings.Join(strings.Fields(head["releases"][0]), ", "),
+			strings.Join(versions, "; "), state, strings.TrimSuffix(filepath.Base(file), ".txtar"), file))
 	}
 	slices.SortFunc(rows, func(a, b string) int { return strings.Compare(strings.ToLower(a), strings.ToLower(b)) })
-	generated(t, "clients.md", "clients", "\n| Client | Debian | Packages | Does it work? |\n|---|---|---|---|\n"+strings.Join(rows, "")+"\n")
+	generated(t, "clients.md", "clients", "\n| Client | Debian | Packages | Does it work? | Commands |\n|---|---|---|---|---|\n"+strings.Join(rows, "")+"\n")
 }
