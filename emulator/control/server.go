@@ -294,7 +294,7 @@ func (c *conversation) answer(ctx context.Context, q request) (any, error) {
 		}
 		return nil, c.eject(ctx, args.Force)
 	case verbInsert:
-		return nil, c.putIn(ctx)
+		return nil, c.Insert(ctx)
 	case verbReset:
 		args, err := unmarshal[forced](q.Args)
 		if err != nil {
@@ -302,7 +302,7 @@ func (c *conversation) answer(ctx context.Context, q request) (any, error) {
 		}
 		return nil, c.inTurn(ctx, args.Force, func() error { return c.Reader.Reset() })
 	case verbShow:
-		return c.show(), nil
+		return c.Show(), nil
 	case verbTransmit:
 		args, err := unmarshal[exchange](q.Args)
 		if err != nil {
@@ -371,14 +371,16 @@ func (c *Card) takeOut(ctx context.Context) error {
 	return c.Reader.Eject(ctx)
 }
 
-func (c *Card) putIn(ctx context.Context) error {
+// Insert puts the card into its reader.
+func (c *Card) Insert(ctx context.Context) error {
 	if c.stay.CompareAndSwap(nil, newStay()) {
 		c.Card.Tell(emulator.Event{Kind: emulator.Inserted, Event: applet.Event{Meaning: c.Reader.Place()}})
 	}
 	return c.Reader.Insert(ctx)
 }
 
-func (c *Card) show() view.Card {
+// Show describes the card as it is now.
+func (c *Card) Show() view.Card {
 	s := c.Card.Snapshot()
 	v := view.Of(c.Name, s.Durable(), c.Seal(), c.Generation()).Runs(os.Getpid(), c.Reader.Place(), c.stay.Load() == nil, s)
 	v.Running.Start = append(v.Running.Start, c.start...)
@@ -451,7 +453,7 @@ func (c *Card) restore(ctx context.Context, r restoration) (undone, error) {
 		var err error
 		u.Undone, err = c.Card.Replace(r.State, r.Force)
 		if in {
-			err = errors.Join(err, c.putIn(ctx))
+			err = errors.Join(err, c.Insert(ctx))
 		}
 		return err
 	})

@@ -226,9 +226,6 @@ func comingOf(command []byte) Coming {
 	return Coming{Event: e, Parts: view.Parts(command, e, true)}
 }
 
-// Show describes the card as it is now.
-func (c *Card) Show() view.Card { return c.show() }
-
 // Standing is what the card loses with its power.
 func (c *Card) Standing() view.Standing { return view.StandingOf(c.Card.Snapshot()) }
 
@@ -251,9 +248,6 @@ func (c *Card) Return(ctx context.Context, m Moment) ([]string, error) {
 
 // Eject takes the card out of its reader and Insert puts it in; see Client.Eject.
 func (c *Card) Eject(ctx context.Context) error { return c.eject(ctx, false) }
-
-// Insert puts the card into its reader.
-func (c *Card) Insert(ctx context.Context) error { return c.putIn(ctx) }
 
 // Reset resets the card when no client has it for itself.
 func (c *Card) Reset(ctx context.Context) error {

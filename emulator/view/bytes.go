@@ -473,11 +473,3 @@ func Coming(command []byte) Event {
 // AboutPIN reports whether the command can cost a try: it is one of those that take
 // a PIN, and no question.
 func (e Event) AboutPIN() bool { return e.aboutPIN() && !e.Query }
-
-// Reads reports whether nothing comes of the event but an answer that is read. Such
-// events are folded where people look at them.
-func (e Event) Reads() bool { return e.reads() }
-
-// Phrase is a command and what became of it as people say it, without the fields that
-// programs look for: "VERIFY user PIN: wrong, 2 tries left (63C2)".
-func (e Event) Phrase() string { return e.words() }

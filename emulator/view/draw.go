@@ -61,7 +61,7 @@ func (d *Drawing) heading(card string, e Event) string {
 
 func (d *Drawing) event(e Event) string {
 	when := e.At.Format("15:04:05") + "  "
-	if e.reads() {
+	if e.Reads() {
 		d.reads++
 		d.when = when
 		if d.Whole {
@@ -70,7 +70,7 @@ func (d *Drawing) event(e Event) string {
 		return "\r" + d.folded()
 	}
 	mark, style := e.mark()
-	line, bars := mark+" "+e.words(), e.bars()
+	line, bars := mark+" "+e.Phrase(), e.bars()
 	if len(bars) > 0 && utf8.RuneCountInString(line)+2 <= barsAt {
 		line, bars = fmt.Sprintf("%-*s%s", barsAt, line, bars[0]), bars[1:]
 	}
@@ -133,10 +133,10 @@ func (e Event) class() byte {
 	return cla
 }
 
-// reads reports whether nothing came of the event but an answer that was read. To ask
+// Reads reports whether nothing came of the event but an answer that was read. To ask
 // for the status of what has no retry counter here, as clients do of a biometric
 // template, is a read as well.
-func (e Event) reads() bool {
+func (e Event) Reads() bool {
 	if e.Query && !e.ofUserPIN() && !e.ofSOPIN() {
 		return true
 	}
@@ -178,7 +178,9 @@ func (e Event) mark() (mark, style string) {
 	return " ", ordinary
 }
 
-func (e Event) words() string {
+// Phrase is a command and what became of it as people say it, without the fields that
+// programs look for: "VERIFY user PIN: wrong, 2 tries left (63C2)".
+func (e Event) Phrase() string {
 	if e.Kind != Command {
 		return e.String()
 	}

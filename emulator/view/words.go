@@ -81,8 +81,8 @@ func (c Card) Print(w io.Writer) error {
 			row("Answers", "%s", strings.Join(c.Answers, ", "))
 		}
 		row("Reader", "%s", known(c.Reader))
-		row("State", "%s", c.stateWords())
-		row("Options", "%s", c.optionWords())
+		row("State", "%s", c.StateWords())
+		row("Options", "%s", c.OptionWords())
 		row("SO-PIN", "%s", known(c.SOPIN).words(soNext))
 		row("User PIN", "%s", known(c.UserPIN).words(userNext))
 		if k := c.PublicKeys; k != nil {
@@ -131,7 +131,7 @@ func PrintList(cards []Card, w io.Writer) error {
 		if c.Running != nil {
 			used = fmt.Sprintf("\tprocess %d", c.Running.Process)
 		}
-		state := c.stateWords()
+		state := c.StateWords()
 		if c.Broken != nil {
 			state += ", broken on purpose: " + c.Broken.Name
 		}
@@ -159,8 +159,8 @@ func printList[T interface{ words() string }](w io.Writer, name string, items []
 	}
 }
 
-// stateWords describes the life-cycle state, or says why it is not known.
-func (c Card) stateWords() string {
+// StateWords describes the life-cycle state, or says why it is not known.
+func (c Card) StateWords() string {
 	switch {
 	case c.State == nil && c.Refused != nil:
 		return c.Refused.Text
@@ -172,8 +172,8 @@ func (c Card) stateWords() string {
 	return text(stateText, *c.State)
 }
 
-// optionWords names also the options that have no effect.
-func (c Card) optionWords() string {
+// OptionWords names the options, also those that have no effect.
+func (c Card) OptionWords() string {
 	o, _ := strconv.ParseUint(known(c.OptionsHex), 16, 16) // our own writing
 	return pinstate.Options(o).String()
 }
@@ -273,12 +273,6 @@ func nextWrong(p *PIN, next func(PIN) string) string {
 	}
 	return next(*p)
 }
-
-// StateWords describes the life-cycle state.
-func (c Card) StateWords() string { return c.stateWords() }
-
-// OptionWords names the options, also those that have no effect.
-func (c Card) OptionWords() string { return c.optionWords() }
 
 // String describes the key in one line.
 func (k Key) String() string { return Printable(k.words()) }
