@@ -50,6 +50,7 @@ func serve(t testing.TB, service ram.Service) *served {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	h := ram.NewHTTPServer(s)
+	h.ReadHeaderTimeout, h.ReadTimeout, h.IdleTimeout = patience, patience, patience // other tests are about these
 	go func() { _ = h.Serve(l) }()
 	s.url = "http://" + l.Addr().String()
 	t.Cleanup(func() {

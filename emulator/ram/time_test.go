@@ -305,9 +305,8 @@ func TestAgent_Interrupted(t *testing.T) {
 }
 
 // A thousand cards are connected to one server at the same time, and each gets the
-// answers of its own.
+// answers of its own. Not beside other tests, whose servers would wait for the processor.
 func TestRAM_AThousandCards(t *testing.T) {
-	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const cards, rounds = 1000, 3
 		var connected atomic.Int32
