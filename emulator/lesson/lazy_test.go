@@ -38,6 +38,12 @@ sc-hsm-tool --reader 1 --unwrap-key signing.wrap --key-reference 1 --pin 648219 
 // What somebody tries who wants to get through our lessons without doing what the steps
 // ask for: copying files, doing something else, or the right thing with other secrets.
 // The key is a lesson, and the list is about its steps in their order.
+//
+// Some ways cannot be told from the right one. A blocked PIN is not compared (blocked-pin 2),
+// and no event has what was presented. Which share a card was given shows in the key check
+// value alone; to open the file of that share takes ten seconds of a core for each, by its
+// design, which a verify script does not have (dkek 2, n-of-m 2). That hsmemu attest was
+// asked leaves nothing behind, so one in two guesses is right (attestation 2).
 var lazy = map[string][][]string{
 	"attestation": {
 		{

@@ -6,9 +6,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"hsmemu/emulator"
 )
 
 // leave is a script that leaves a process in a session of its own.
@@ -53,4 +56,34 @@ func TestSession_EndsWhatItsScriptsLeft(t *testing.T) {
 	require.NoError(t, p.Close())
 	gone(t, strings.TrimSpace(out))
 	require.Len(t, marked(EnvSession+"="+dir), 1)
+}
+
+// Undo ends what runs beside the lesson also in a session of its own, and starts it again,
+// once; what another script has left goes on.
+func TestUndo_ServedInASessionOfItsOwn(t *testing.T) {
+	files := fstest.MapFS{}
+	for name, text := range map[string]string{
+		"index.json":  `{"title": "T", "details": {"intro": {"background": "setup.sh"}, "steps": [{"title": "S", "verify": "verify.sh"}]}}`,
+		"lesson.json": `{"schema": 1, "serve": "serve.sh", "steps": [{}]}`,
+		"setup.sh":    "echo here > made\n" + leave, "serve.sh": "setsid sleep 1000 > /dev/null 2>&1 & echo $! > served\nsleep 0.2\n", "verify.sh": "true\n",
+	} {
+		files[name] = &fstest.MapFile{Data: []byte(text)}
+	}
+	l, err := Load(files)
+	require.NoError(t, err)
+	p, err := Begin(t.Context(), l, Options{Program: "hsmemu", World: emulator.System(), Limit: time.Minute})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, p.Close()) }()
+	served := func() string {
+		t.Helper()
+		pid, err := os.ReadFile(filepath.Join(p.Work(), "served"))
+		require.NoError(t, err)
+		return strings.TrimSpace(string(pid))
+	}
+	first := served()
+	require.Len(t, marked(markOf(p.Dir())), 2)
+	require.NoError(t, p.Undo(t.Context()))
+	gone(t, first)
+	require.NotEqual(t, first, served())
+	require.Len(t, marked(markOf(p.Dir())), 2)
 }
