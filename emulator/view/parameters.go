@@ -255,8 +255,13 @@ var (
 
 // updateAnswer is the answer to INITIALIZE UPDATE, GlobalPlatform amendment D §7.1.1.
 var updateAnswer = []piece{
-	{10, "what the keys are derived from"}, {1, "version of the keys"}, {1, "protocol: 03 is SCP03"}, {1, "parameter i of the protocol"},
-	{8, "challenge of the card"}, {8, "cryptogram of the card"}, {3, "sequence counter"},
+	{10, "what the keys are derived from"},
+	{1, "version of the keys"},
+	{1, "protocol: 03 is SCP03"},
+	{1, "parameter i of the protocol"},
+	{8, "challenge of the card"},
+	{8, "cryptogram of the card"},
+	{3, "sequence counter"},
 }
 
 // cut says what the pieces of bytes are; nil if they are of another length.
