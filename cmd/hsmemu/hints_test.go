@@ -119,7 +119,7 @@ func hintsOf(t *testing.T) map[string][]string {
 				if s, is := n.Fun.(*ast.SelectorExpr); is && s.Sel.Name == "Hint" && len(n.Args) == 2 {
 					add(n.Args[1])
 				}
-				if f, is := n.Fun.(*ast.Ident); is && f.Name == "explainSocket" {
+				if f, is := n.Fun.(*ast.Ident); is && (f.Name == "explainSocket" || f.Name == "whereUsed") {
 					add(n.Args[1])
 				}
 				if f, is := n.Fun.(*ast.Ident); is && f.Name == "listenForBrowsers" {
