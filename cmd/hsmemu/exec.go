@@ -136,7 +136,7 @@ func (a *app) exec(making context.Context, x execution) (err error) {
 	}
 	d, err := a.private(making, l, socket, x.cards, without)
 	if err != nil {
-		return fail(whereUsed(err, "`hsmemu status --card %s` tells its socket; programs with that in PCSCLITE_CSOCK_NAME reach it without exec"))
+		return fail(whereUsed(err, "`hsmemu status --card %s` tells where it is: in that reader, or with that socket in PCSCLITE_CSOCK_NAME, programs reach it without exec"))
 	}
 	begun = append(begun, d.Close)
 	if err := shown.files().show(ctx, d.Cards); err != nil {
