@@ -233,7 +233,7 @@ var (
 	}
 )
 
-// pieces are answers and data of a fixed form: the length of each piece, the last of which
+// piece is some bytes of an answer or data of a fixed form: its length, which in the last one
 // may be 0 for the rest, and what it is.
 type piece struct {
 	length int
