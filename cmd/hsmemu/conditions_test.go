@@ -28,6 +28,7 @@ func conditions(t *testing.T) func(string) (bool, error) {
 	require.NotNil(t, found, "opensc-tool --info says %q", said)
 	have, err := strconv.Atoi(string(found[1]))
 	require.NoError(t, err)
+	t.Logf("played with %s; .ci/clients plays with the versions of other Debian releases", found[0])
 	return func(name string) (bool, error) {
 		if name == "foreign" {
 			return os.Getenv("CLIENTS") != "", nil
