@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 
 	"hsmemu/applet/apdu"
 	"hsmemu/applet/client"
@@ -26,11 +25,17 @@ const keyVersion = 0x30
 // masterKey itself (UPDATE-31).
 const transportVersion = 0x01
 
-// chipKeys are the keys of the chip, and transportKeys those that each blank one has.
-func chipKeys(d scp03.Diversification) scp03.Keys { return scp03.Derive(masterKey, d) }
+// keys are those of the card manager of a chip, and transportKeys those that each blank one
+// has. What the keys are derived from is told by the chip's serial number alone (UPDATE-15): a
+// channel with transport keys does not prove what the card answers about it.
+func (id ChipID) keys() scp03.Keys { return scp03.Derive(masterKey, id.diversification()) }
 
-func transportKeys(scp03.Diversification) scp03.Keys {
-	return scp03.NewKeys(masterKey, masterKey, masterKey)
+func transportKeys() scp03.Keys { return scp03.NewKeys(masterKey, masterKey, masterKey) }
+
+func (id ChipID) diversification() scp03.Diversification {
+	d := scp03.Diversification{0x00, 0x00, 0x55, 0x4D}
+	_, _ = hex.Decode(d[4:], []byte(id)) // it is the form of six bytes
+	return d
 }
 
 // channel is the host's end of a secure channel with the card manager, or with an
@@ -39,24 +44,22 @@ type channel struct {
 	plain *client.Client
 	card  Card
 	host  scp03.Host
-	// chip is what the keys of the chip are made from.
-	chip scp03.Diversification
 }
 
-// open opens a channel with what is selected, if it is on that chip, with the keys of the
-// chip.
-func open(ctx context.Context, card Card, chip ChipID, rand io.Reader) (*channel, error) {
-	return openWith(ctx, card, chip, rand, keyVersion, chipKeys)
-}
-
-// openWith is open with the keys of a version.
-func openWith(ctx context.Context, card Card, chip ChipID, rand io.Reader, version byte, keys func(scp03.Diversification) scp03.Keys) (*channel, error) {
+// open opens a channel with what is selected, if it is on that chip, with the keys of a
+// version. Error: ErrManagerKeys.
+func open(ctx context.Context, card Card, chip ChipID, rand io.Reader, version byte, keys scp03.Keys) (*channel, error) {
 	c := &channel{plain: client.New(card), card: card}
 	var challenge scp03.Challenge
 	if _, err := io.ReadFull(rand, challenge[:]); err != nil {
 		return nil, fmt.Errorf("open a secure channel: %w", err)
 	}
 	r, err := c.plain.Send(ctx, scp03.Begin(version, challenge))
+	for _, none := range []error{apdu.InstructionNotSupported, apdu.ClassNotSupported, apdu.ReferenceNotFound} {
+		if errors.Is(err, none) {
+			return nil, fmt.Errorf("%w: none of version %02X: %w", ErrManagerKeys, version, err)
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open a secure channel: %w", err)
 	}
@@ -64,12 +67,12 @@ func openWith(ctx context.Context, card Card, chip ChipID, rand io.Reader, versi
 	if err != nil {
 		return nil, untrusted(err)
 	}
-	if string(chip) != strings.ToUpper(hex.EncodeToString(a.Diversification[4:])) {
+	if a.Diversification != chip.diversification() {
 		return nil, untrusted(errOtherChip)
 	}
-	host, err := keys(a.Diversification).Open(challenge, a)
+	host, err := keys.Open(challenge, a)
 	if err != nil {
-		return nil, untrusted(err)
+		return nil, fmt.Errorf("%w: %w", ErrManagerKeys, err)
 	}
 	authenticate, host, err := host.Authenticate(scp03.All)
 	if err != nil {
@@ -78,14 +81,14 @@ func openWith(ctx context.Context, card Card, chip ChipID, rand io.Reader, versi
 	if _, err := c.plain.Send(ctx, authenticate); err != nil {
 		return nil, fmt.Errorf("open a secure channel: %w", err)
 	}
-	c.host, c.chip = host, a.Diversification
+	c.host = host
 	return c, nil
 }
 
 // rekey replaces the transport keys, with which the channel was opened, by the keys of the
 // chip. The channel goes on.
-func (c *channel) rekey(ctx context.Context) error {
-	command, expected, err := c.host.PutKey(transportVersion, keyVersion, chipKeys(c.chip))
+func (c *channel) rekey(ctx context.Context, chip ChipID) error {
+	command, expected, err := c.host.PutKey(transportVersion, keyVersion, chip.keys())
 	if err != nil {
 		return fmt.Errorf("replace the transport keys: %w", err)
 	}

@@ -27,8 +27,8 @@ type Card interface {
 }
 
 // ErrNotTrusted says that a card is not what it claims to be: its certificates do
-// not lead to the root, it does not have the key of its certificate or of its card
-// manager, or another card answers half-way. The error that it wraps says which.
+// not lead to the root, it does not have the key of its certificate, or another card
+// answers half-way. The error that it wraps says which.
 var ErrNotTrusted = errors.New("the card is not to be trusted")
 
 // What makes a card untrusted, beside the errors of packages cvc, sm and scp03.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-
-	"hsmemu/applet/apdu"
 )
 
 // Errors of Produce.
@@ -24,8 +22,7 @@ var (
 // What was interrupted, a production or an update, is gone on with by the next call; a
 // production that the chip refused may go on with another firmware.
 //
-// Errors: a *Refusal of an issuer that is not ready, ErrNotBlank, ErrFirmware, and
-// those of Update.
+// Errors: a *Refusal of an issuer that is not ready, ErrNotBlank, and those of Update.
 func Produce(ctx context.Context, card Card, to Version, o Order) (Done, error) {
 	if newest, known := Newest(to.Major); !known || newest != to {
 		return Done{}, fmt.Errorf("%w: %s is not the newest of a generation", ErrFirmware, to)
@@ -74,9 +71,5 @@ func Produce(ctx context.Context, card Card, to Version, o Order) (Done, error) 
 		return Done{}, err
 	}
 	u.tell(4, TextScheduled)
-	done, err := u.load(ctx, running)
-	if errors.Is(err, apdu.ConditionsNotSatisfied) && !errors.Is(err, ErrCardRefuses) {
-		err = fmt.Errorf("%w: %w", ErrFirmware, err)
-	}
-	return done, err
+	return u.load(ctx, running)
 }

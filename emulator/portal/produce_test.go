@@ -184,8 +184,9 @@ func TestProduce_ReplacesTransportKeys(t *testing.T) {
 		d.Manager.KeySets = []chip.KeySet{{Version: chip.TransportVersion, Keys: scp03.NewKeys([16]byte{}, [16]byte{}, [16]byte{})}}
 		r.State = chip.Boot(d)
 		_, err := portal.Produce(t.Context(), r, newest, b.order())
-		require.ErrorIs(t, err, portal.ErrNotTrusted)
+		require.ErrorIs(t, err, portal.ErrManagerKeys)
 		require.ErrorIs(t, err, scp03.ErrCryptogram)
+		require.Equal(t, 1000, b.load(t).Authority.Issuers[0].Licences)
 	})
 	t.Run("no keys that the portal knows", func(t *testing.T) {
 		t.Parallel()
@@ -194,7 +195,46 @@ func TestProduce_ReplacesTransportKeys(t *testing.T) {
 		d.Manager.KeySets[0].Version = 0x7F
 		r.State = chip.Boot(d)
 		_, err := portal.Produce(t.Context(), r, newest, b.order())
-		require.ErrorContains(t, err, "open a secure channel")
+		require.ErrorIs(t, err, portal.ErrManagerKeys)
+		require.ErrorContains(t, err, "none of version 01")
+		d.Manager.KeySets[0].Version = chip.TransportVersion // they are put back
+		r.State = chip.Boot(d)
+		done, err := portal.Produce(t.Context(), r, newest, b.order())
+		require.NoError(t, err)
+		requireProduced(t, r.Card, b, done)
+	})
+	t.Run("keys of another chip", func(t *testing.T) {
+		t.Parallel()
+		// Transport keys are the same on each chip, so that a channel with them opens whatever
+		// the card says that its own keys are made from.
+		r, b := &reader{Card: blank(t, "4.1")}, open(t)
+		before := r.State.Durable().Manager.KeySets
+		r.lie = func(c apdu.Command, answer []byte) []byte {
+			if c.INS == scp03.InsInitializeUpdate && c.P1 == chip.TransportVersion {
+				answer[0] ^= 1
+			}
+			return answer
+		}
+		_, err := portal.Produce(t.Context(), r, newest, b.order())
+		require.ErrorIs(t, err, portal.ErrNotTrusted)
+		require.Equal(t, before, r.State.Durable().Manager.KeySets)
+		done, err := portal.Produce(t.Context(), r.Card, newest, b.order())
+		require.NoError(t, err)
+		requireProduced(t, r.Card, b, done)
+	})
+	t.Run("new keys that are refused", func(t *testing.T) {
+		t.Parallel()
+		r := &reader{Card: blank(t, "4.1")}
+		r.lie = func(c apdu.Command, answer []byte) []byte {
+			if c.INS == apdu.InsPutKey {
+				return apdu.Response{SW: apdu.ConditionsNotSatisfied}.Bytes()
+			}
+			return answer
+		}
+		_, err := portal.Produce(t.Context(), r, newest, open(t).order())
+		require.ErrorIs(t, err, apdu.ConditionsNotSatisfied)
+		require.ErrorContains(t, err, "replace the transport keys")
+		require.NotErrorIs(t, err, portal.ErrFirmware)
 	})
 	t.Run("others than it was given", func(t *testing.T) {
 		t.Parallel()

@@ -62,6 +62,10 @@ var (
 	// ErrCardRefuses says that the card did not give up its application (6985):
 	// it has rules of its own. Nothing was changed.
 	ErrCardRefuses = errors.New("the card refuses the update")
+	// ErrManagerKeys says that no channel can be opened: somebody else has put keys into the
+	// card manager (UPDATE-32). A device is what it was. The error that it wraps says how it
+	// was seen.
+	ErrManagerKeys = errors.New("the card manager has other keys than the portal's, and whoever put them there by PUT KEY can put the portal's back")
 	// ErrNotAsShipped says that the card is not as shipped after the update.
 	ErrNotAsShipped = errors.New("the card is not as shipped after the update")
 )
@@ -73,8 +77,8 @@ var (
 // one of five updates with a blocked SO-PIN, and the new certificate.
 //
 // Errors: a *Refusal where the rules do not allow it, ErrNotTrusted,
-// ErrOtherUpdate, ErrCardRefuses, ErrNotAsShipped, ErrRequest, and those of the
-// ledger and the card.
+// ErrOtherUpdate, ErrCardRefuses, ErrManagerKeys, ErrFirmware, ErrNotAsShipped,
+// ErrRequest, and those of the ledger and the card.
 func Update(ctx context.Context, card Card, o Order) (Done, error) {
 	u := &update{card: card, order: o}
 	books, seen, err := u.look(ctx)
@@ -197,6 +201,9 @@ func (i Inspection) device() Device {
 func (u *update) load(ctx context.Context, running Running) (Done, error) {
 	u.tell(5, "opening a secure channel to the card manager")
 	c, err := u.manager(ctx, running.Old.Name == "")
+	if errors.Is(err, ErrManagerKeys) {
+		return Done{}, u.unchanged(running, err)
+	}
 	if err != nil {
 		return Done{}, err
 	}
@@ -207,11 +214,7 @@ func (u *update) load(ctx context.Context, running Running) (Done, error) {
 	switch {
 	case errors.Is(err, apdu.ReferenceNotFound): // it is gone already
 	case errors.Is(err, apdu.ConditionsNotSatisfied):
-		err = fmt.Errorf("%w: %w", ErrCardRefuses, err)
-		if !u.resumed {
-			err = errors.Join(err, u.order.Ledger.Change(u.chip, func(b *Books) error { return b.release(running.Old.Name) }))
-		}
-		return Done{}, err
+		return Done{}, u.unchanged(running, fmt.Errorf("%w: %w", ErrCardRefuses, err))
 	case err != nil:
 		return Done{}, err
 	}
@@ -223,6 +226,9 @@ func (u *update) load(ctx context.Context, running Running) (Done, error) {
 	list := blocks(file)
 	for n, block := range list {
 		if _, err := c.send(ctx, block); err != nil {
+			if errors.Is(err, apdu.ConditionsNotSatisfied) {
+				err = fmt.Errorf("%w: %w", ErrFirmware, err)
+			}
 			return Done{}, fmt.Errorf("load block %d of %d of firmware %s: %w", n+1, len(list), running.To, err)
 		}
 		if percent := 10 + 75*(n+1)/len(list); percent > u.percent {
@@ -235,22 +241,31 @@ func (u *update) load(ctx context.Context, running Running) (Done, error) {
 	return u.produce(ctx, running)
 }
 
+// unchanged gives back what an update took that this call has begun, as its card is what it
+// was, and returns why it ends.
+func (u *update) unchanged(running Running, why error) error {
+	if u.resumed {
+		return why
+	}
+	return errors.Join(why, u.order.Ledger.Change(u.chip, func(b *Books) error { return b.release(running.Old.Name) }))
+}
+
 // manager opens a secure channel to the card manager. One of a chip that comes blank may
 // have its transport keys still, and gets the chip's first.
 func (u *update) manager(ctx context.Context, blank bool) (*channel, error) {
 	if _, err := client.New(u.card).Send(ctx, selectManager); err != nil {
 		return nil, fmt.Errorf("select the card manager: %w", err)
 	}
-	c, err := open(ctx, u.card, u.chip, u.order.Rand)
+	c, err := open(ctx, u.card, u.chip, u.order.Rand, keyVersion, u.chip.keys())
 	if refused := apdu.OK; !blank || !errors.As(err, &refused) {
 		return c, err
 	}
-	c, err = openWith(ctx, u.card, u.chip, u.order.Rand, transportVersion, transportKeys)
+	c, err = open(ctx, u.card, u.chip, u.order.Rand, transportVersion, transportKeys())
 	if err != nil {
 		return nil, err
 	}
 	u.tell(7, "replacing the transport keys")
-	return c, c.rekey(ctx)
+	return c, c.rekey(ctx, u.chip)
 }
 
 // produce makes a device of an application in production: its key, the certificate
@@ -264,7 +279,7 @@ func (u *update) produce(ctx context.Context, running Running) (Done, error) {
 	if says := (Version{info.Major, info.Minor}); says != running.To {
 		return Done{}, untrusted(fmt.Errorf("it has firmware %s after %s was loaded", says, running.To))
 	}
-	c, err := open(ctx, u.card, u.chip, u.order.Rand)
+	c, err := open(ctx, u.card, u.chip, u.order.Rand, keyVersion, u.chip.keys())
 	if err != nil {
 		return Done{}, err
 	}

@@ -353,6 +353,50 @@ func TestUpdate_GivenUp(t *testing.T) {
 	require.Equal(t, 998, first.load(t).Authority.Issuers[0].Licences)
 }
 
+// A device whose card manager has keys of somebody else is what it was, and costs nothing. It
+// is updated when they are put back: UPDATE-32.
+func TestUpdate_KeysOfSomebodyElse(t *testing.T) {
+	t.Parallel()
+	own := scp03.NewKeys([16]byte{1}, [16]byte{2}, [16]byte{3})
+	for name, sets := range map[string][]chip.KeySet{
+		"of the same version": {{Version: chip.KeyVersion, Keys: own}},
+		"of another one":      {{Version: 0x31, Keys: own}},
+	} {
+		for _, firmware := range []string{"2.5", "3.5", "4.0"} { // which have three words for no such version
+			t.Run(name+" "+firmware, func(t *testing.T) {
+				t.Parallel()
+				card, b := situation{firmware: firmware, keys: true, so: 15}.card(t), open(t)
+				d := card.State.Durable()
+				old := cvc.Name(d.Applet.Device.Name)
+				d.Manager.Counter, d.Manager.KeySets = 1, sets
+				require.NoError(t, d.Check())
+				card.State = chip.Boot(d)
+				for range 2 {
+					_, err := portal.Update(t.Context(), card, b.order())
+					require.ErrorIs(t, err, portal.ErrManagerKeys)
+					require.NotErrorIs(t, err, portal.ErrNotTrusted)
+					after := card.State.Durable()
+					after.Manager.Counter = 1
+					require.Equal(t, d, after)
+					require.Equal(t, 1000, b.load(t).Authority.Issuers[0].Licences)
+					for _, r := range b.load(t).Chips {
+						require.Nil(t, r.Running)
+						require.Zero(t, r.Blocked)
+					}
+				}
+				d = card.State.Durable()
+				d.Manager.KeySets = nil
+				card.State = chip.Boot(d)
+				_, err := portal.Update(t.Context(), card, b.order())
+				require.NoError(t, err)
+				requireUpdated(t, card, b, old, newestOf[firmware], 1)
+			})
+		}
+	}
+}
+
+var newestOf = map[string]string{"2.5": "2.6", "3.5": "3.6", "4.0": "4.1"}
+
 // A card that lies is refused in words, before anything on it is changed.
 func TestInspect_CardsThatLie(t *testing.T) {
 	t.Parallel()
@@ -426,7 +470,7 @@ func TestInspect_CardsThatLie(t *testing.T) {
 		}
 		_, err := portal.Update(t.Context(), r, open(t).order())
 		require.ErrorIs(t, err, scp03.ErrCryptogram)
-		require.ErrorIs(t, err, portal.ErrNotTrusted)
+		require.ErrorIs(t, err, portal.ErrManagerKeys)
 	})
 }
 

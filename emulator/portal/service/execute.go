@@ -253,7 +253,7 @@ func failed(ctx context.Context, card Card, err error, last string) error {
 
 // over are the errors after which a request goes back into its form: connecting the
 // card again would lead to the same.
-var over = []error{portal.ErrNotTrusted, portal.ErrOtherUpdate, portal.ErrCardRefuses, portal.ErrNotBlank, portal.ErrFirmware, ErrNotAllowed}
+var over = []error{portal.ErrNotTrusted, portal.ErrOtherUpdate, portal.ErrCardRefuses, portal.ErrManagerKeys, portal.ErrNotBlank, portal.ErrFirmware, ErrNotAllowed}
 
 // stopped keeps in the log why the work on a card has ended. A request whose card was
 // changed stays Running. What the rules or the card refuse goes back to the form.

@@ -9,11 +9,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hsmemu/applet/client"
+	"hsmemu/emulator/chip"
 	"hsmemu/emulator/portal"
 	"hsmemu/emulator/portal/account"
 	"hsmemu/emulator/portal/records"
 	"hsmemu/emulator/portal/service"
 	"hsmemu/emulator/ram"
+	"hsmemu/emulator/scp03"
 )
 
 // An update of the plugged card, which nobody has registered, from its form to its
@@ -173,6 +175,25 @@ func TestUnannounced_ForeignCard(t *testing.T) {
 	r := &reader{Card: situation{firmware: "1.2"}.card(t, "foreign")}
 	require.ErrorIs(t, w.Unannounced(t.Context(), r), portal.ErrNotTrusted)
 	require.Equal(t, ram.Notice{Number: -1, Text: "Failure talking to card. Is this a SmartCard-HSM ?"}, r.last())
+}
+
+// Whoever wants a card updated whose card manager has keys of somebody else gets the request
+// back with the reason, and can ask again.
+func TestUpdate_KeysOfSomebodyElse(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	alice := w.person(t, "alice@example.org")
+	card := situation{firmware: "4.0"}.card(t, "other keys")
+	d := card.State.Durable()
+	d.Manager.Counter, d.Manager.KeySets = 1, []chip.KeySet{{Version: 0x31, Keys: scp03.NewKeys([16]byte{}, [16]byte{}, [16]byte{})}}
+	card.State = chip.Boot(d)
+	request := w.submitted(t, alice, service.FirmwareUpdate, service.Data{})
+	_, err := w.InReader(t.Context(), &reader{Card: card}, alice)
+	require.ErrorIs(t, err, portal.ErrManagerKeys)
+	w.get(t, alice, request.ID, service.Edit)
+	log := w.log(t, alice, request.ID)
+	require.Contains(t, log[len(log)-1], portal.ErrManagerKeys.Error())
+	require.Equal(t, 1000, w.count(t, "SELECT licences FROM issuers"))
 }
 
 // Two connections command one card: the second one is refused, and the first one
