@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 
 	"hsmemu/applet"
@@ -152,6 +153,35 @@ func (d Durable) keySets() []KeySet {
 		return d.Manager.KeySets
 	}
 	return []KeySet{{KeyVersion, scp03.Derive(MasterKey, d.diversification())}}
+}
+
+// Origin is where keys of the card manager come from.
+type Origin string
+
+// The origins.
+const (
+	OfChip      Origin = "chip"      // derived from MasterKey, as every card has them
+	OfTransport Origin = "transport" // MasterKey itself, as blank chips have them
+	OfOthers    Origin = "others"    // of somebody's own, by PUT KEY
+)
+
+// Origins tells of the card manager's sets of keys, in their order, the version and where the
+// keys come from.
+func (d Durable) Origins() iter.Seq2[byte, Origin] {
+	return func(yield func(byte, Origin) bool) {
+		for _, s := range d.keySets() {
+			from := OfOthers
+			switch {
+			case s.Keys.Equal(scp03.Derive(MasterKey, d.diversification())):
+				from = OfChip
+			case s.Keys.Equal(scp03.NewKeys(MasterKey, MasterKey, MasterKey)):
+				from = OfTransport
+			}
+			if !yield(s.Version, from) {
+				return
+			}
+		}
+	}
 }
 
 // newest is the newest profile of the generation of a firmware. Each generation

@@ -33,6 +33,18 @@ func Derive(master [KeyLen]byte, d Diversification) Keys {
 // IsZero reports whether there are no keys.
 func (k Keys) IsZero() bool { return k.k == nil }
 
+// Equal reports whether the keys are the same; none are none's equal.
+func (k Keys) Equal(other Keys) bool {
+	if k.IsZero() || other.IsZero() {
+		return false
+	}
+	same := true
+	for i, key := range k.all() {
+		same = equal(key[:], other.all()[i][:]) && same
+	}
+	return same
+}
+
 // all are the keys in their order.
 func (k Keys) all() [numKeys]*[KeyLen]byte { return [...]*[KeyLen]byte{k.k.enc, k.k.mac, k.k.dek} }
 

@@ -148,6 +148,13 @@ func TestKeys_AreKeptAndNotLogged(t *testing.T) {
 	var read scp03.Keys
 	require.NoError(t, json.Unmarshal(form, &read))
 	require.Equal(t, keys, read)
+	require.True(t, keys.Equal(read))
+	for i := range 3 {
+		other := [3][16]byte{key("6BC1BEE22E409F96E93D7E117393172A"), key("404142434445464748494A4B4C4D4E4F"), key("AE2D8A571E03AC9C9EB76FAC45AF8E51")}
+		other[i][15] ^= 1
+		require.False(t, keys.Equal(scp03.NewKeys(other[0], other[1], other[2])))
+	}
+	require.False(t, keys.Equal(scp03.Keys{}) || scp03.Keys{}.Equal(keys) || scp03.Keys{}.Equal(scp03.Keys{}))
 	form, err = json.Marshal(scp03.Keys{})
 	require.NoError(t, err)
 	require.Equal(t, "null", string(form))

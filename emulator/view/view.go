@@ -52,6 +52,7 @@ type Card struct {
 	Keys        []Key       `json:"keys"`
 	Files       []File      `json:"files"`
 	KeyDomains  []KeyDomain `json:"key_domains"`
+	ManagerKeys []KeySet    `json:"manager_keys"` // of the card manager
 	FreeBytes   *int        `json:"free_bytes"`
 	MemoryBytes *int        `json:"memory_bytes"`
 
@@ -62,6 +63,12 @@ type Card struct {
 	Generation *uint64  `json:"generation"` // of its file, 1 for a new one
 	Refused    *Refusal `json:"refused"`    // why it cannot be used
 	Running    *Running `json:"running"`    // in a reader
+}
+
+// KeySet is a set of the card manager's keys, which it does not show.
+type KeySet struct {
+	Version string      `json:"version"` // as two hexadecimal digits
+	Origin  chip.Origin `json:"origin"`
 }
 
 // Defect is what a card does wrong on purpose. Does is what that is, in a sentence;
@@ -272,6 +279,9 @@ func Of(name string, d chip.Durable, seal string, generation uint64) Card {
 	}
 	for _, f := range card.Files {
 		c.Files = append(c.Files, fileOf(f))
+	}
+	for version, origin := range d.Origins() {
+		c.ManagerKeys = append(c.ManagerKeys, KeySet{fmt.Sprintf("%02X", version), origin})
 	}
 	for slot, domain := range card.Domains {
 		c.KeyDomains = append(c.KeyDomains, domainOf(slot, domain))

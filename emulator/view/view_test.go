@@ -17,6 +17,7 @@ import (
 	"hsmemu/applet/pkcs15"
 	"hsmemu/emulator/chip"
 	"hsmemu/emulator/conform"
+	"hsmemu/emulator/scp03"
 	"hsmemu/emulator/view"
 	"hsmemu/pinstate"
 )
@@ -96,6 +97,10 @@ func cards(t *testing.T) []view.Card {
 	}
 	blank := full(t)
 	blank.Manager.Stage = chip.Empty
+	blank.Manager.KeySets = []chip.KeySet{
+		{Version: chip.TransportVersion, Keys: scp03.NewKeys(chip.MasterKey, chip.MasterKey, chip.MasterKey)},
+		{Version: 0x7F, Keys: scp03.NewKeys([16]byte{}, [16]byte{}, [16]byte{})},
+	}
 	all = append(all, view.Of("raw", blank, "none", 1))
 	return append(all, view.Closed("lab", "passphrase", 3), view.Broken("lab", "no card"))
 }
@@ -179,6 +184,9 @@ func TestCard_EveryWordOfTheSchemaComesUp(t *testing.T) {
 		for _, d := range c.KeyDomains {
 			use("domain-kind", d.Kind)
 		}
+		for _, s := range c.ManagerKeys {
+			use("key-origin", s.Origin)
+		}
 		if c.Refused != nil {
 			use("refusal-reason", c.Refused.Reason)
 		}
@@ -213,7 +221,7 @@ func TestCard_WhatIsNotKnownIsNull(t *testing.T) {
 		require.NoError(t, err)
 		var members map[string]any
 		require.NoError(t, json.Unmarshal(text, &members))
-		require.Len(t, members, 26, "%s: null is written", name)
+		require.Len(t, members, 27, "%s: null is written", name)
 		maps.DeleteFunc(members, func(_ string, v any) bool { return v == nil })
 		require.Equal(t, c.known, slices.Sorted(maps.Keys(members)), name)
 	}

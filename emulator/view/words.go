@@ -4,11 +4,13 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
 	"unicode"
 
+	"hsmemu/emulator/chip"
 	"hsmemu/pinstate"
 )
 
@@ -21,6 +23,15 @@ var stateText = map[State]string{
 	PublicKeysOnly:      "public key authentication only",
 	NoApplication:       "no application: a blank chip, or an update that has not ended",
 }
+
+var originText = map[chip.Origin]string{
+	chip.OfChip:      "those of the chip",
+	chip.OfTransport: "transport keys",
+	chip.OfOthers:    "somebody's own, which a portal does not have",
+}
+
+// usualKeys are the card manager's keys of every card that nobody gave others.
+var usualKeys = []KeySet{{fmt.Sprintf("%02X", chip.KeyVersion), chip.OfChip}}
 
 // unblockText is what helps when the user PIN is blocked.
 var unblockText = map[Unblock]string{
@@ -91,6 +102,9 @@ func (c Card) Print(w io.Writer) error {
 		printList(t, "Keys", c.Keys)
 		printList(t, "Key domains", c.KeyDomains)
 		printList(t, "Files", c.Files)
+		if len(c.ManagerKeys) > 0 && !slices.Equal(c.ManagerKeys, usualKeys) {
+			printList(t, "Manager keys", c.ManagerKeys)
+		}
 		row("Free", "%d of %d bytes", known(c.FreeBytes), known(c.MemoryBytes))
 	}
 	if c.Seal != nil {
@@ -254,6 +268,8 @@ func (d KeyDomain) words() string {
 	}
 	return s + ", no key yet"
 }
+
+func (k KeySet) words() string { return "version " + k.Version + ", " + text(originText, k.Origin) }
 
 func (f File) words() string {
 	return fmt.Sprintf("%s %s, %d bytes", f.ID, f.Holds, f.Bytes)

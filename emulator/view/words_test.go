@@ -6,7 +6,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"hsmemu/applet"
+	"hsmemu/applet/apdu"
 	"hsmemu/emulator/chip"
+	"hsmemu/emulator/scp03"
 	"hsmemu/emulator/view"
 	"hsmemu/pinstate"
 )
@@ -58,6 +61,14 @@ func TestPrint_TellsWhatTheNextWrongPINDoes(t *testing.T) {
 
 func TestPrint_TellsOfKeysDomainsAndFiles(t *testing.T) {
 	d := filled(t)
+	d.Manager = chip.Manager{Counter: 1}
+	require.Empty(t, printed(t, view.Of("lab", d, "none", 1))["Manager keys"], "as every other card's")
+	transport := scp03.NewKeys(chip.MasterKey, chip.MasterKey, chip.MasterKey)
+	d.Manager.KeySets = []chip.KeySet{
+		{Version: chip.TransportVersion, Keys: transport},
+		{Version: chip.KeyVersion, Keys: chipKeys(t, d)},
+		{Version: 0x7F, Keys: scp03.NewKeys(chip.MasterKey, chip.MasterKey, [16]byte{})},
+	}
 	lines := printed(t, view.Of("lab", d, "none", 1).Runs(7, "reader 0", true, chip.Boot(d)))
 	for name, wants := range map[string][]string{
 		"Options":     {"reset with SO-PIN, transport PIN, replaceable public keys, unknown 8000"},
@@ -66,11 +77,12 @@ func TestPrint_TellsOfKeysDomainsAndFiles(t *testing.T) {
 			"1: RSA-1024, \"sign\uFFFDing\", 4294967295 uses left\n", "\n5: EC secp224r1, 0 uses left\n", "\n6: EC secp256r1, only ECDSA, wrap\n",
 			"\n7: EC secp384r1, key domain 1\n", "\n25: AES-256",
 		},
-		"Key domains": {"0: DKEK, key check value ", "\n2: DKEK, 2 of 3 shares missing\n", "\n4: empty\n5: XKEK, no key yet\n6: XKEK, key check value "},
-		"Files":       {"2F02 device certificate, 466 bytes\n", "\nCE01 certificate request, 2 bytes\nCE02 certificate, 2 bytes"},
-		"Seal":        {"none: whoever reads the file has the keys"},
-		"Process":     {"7, reader 0, ejected"},
-		"Session":     {"application not selected"},
+		"Key domains":  {"0: DKEK, key check value ", "\n2: DKEK, 2 of 3 shares missing\n", "\n4: empty\n5: XKEK, no key yet\n6: XKEK, key check value "},
+		"Files":        {"2F02 device certificate, 466 bytes\n", "\nCE01 certificate request, 2 bytes\nCE02 certificate, 2 bytes"},
+		"Manager keys": {"version 01, transport keys\n", "\nversion 30, those of the chip\n", "\nversion 7F, somebody's own, which a portal does not have"},
+		"Seal":         {"none: whoever reads the file has the keys"},
+		"Process":      {"7, reader 0, ejected"},
+		"Session":      {"application not selected"},
 	} {
 		for _, want := range wants {
 			require.Contains(t, lines[name], want, name)
@@ -99,4 +111,11 @@ func TestPrint_TakesAnyDescription(t *testing.T) {
 		require.NoError(t, c.Print(&b))
 		require.NoError(t, view.PrintList([]view.Card{c}, &b))
 	}
+}
+
+// chipKeys are what the keys of a card are until PUT KEY makes others (UPDATE-16).
+func chipKeys(t *testing.T, d chip.Durable) scp03.Keys {
+	t.Helper()
+	_, r := chip.Step(applet.Env{}, chip.Boot(d), apdu.Command{CLA: apdu.ClassProprietary, INS: apdu.InsGetData, P2: 0xCF, Ne: 256}.Bytes())
+	return scp03.Derive(chip.MasterKey, scp03.Diversification(r.Response[2:12]))
 }
