@@ -106,7 +106,7 @@ func recognition() []byte {
 	data := oid(1)
 	data = tlv.Append(data, 0x60, oid(2, 2, 3, 1))
 	data = tlv.Append(data, 0x63, oid(3))
-	data = tlv.Append(data, 0x64, oid(4, scp03.Protocol, 0x70))
+	data = tlv.Append(data, 0x64, oid(4, scp03.Protocol, scp03.Option))
 	return tlv.Append(nil, 0x66, tlv.Append(nil, 0x73, data))
 }
 
@@ -182,7 +182,8 @@ func putKey(o *operation, c apdu.Command) ([]byte, error) {
 	}
 	o.subject = fmt.Sprintf("keys of version %02X", version)
 	next := KeySet{version, keys}
-	if sets = slices.Clone(sets); at < 0 {
+	sets = slices.Clone(sets)
+	if at < 0 {
 		sets = append(sets, next)
 	} else {
 		sets[at] = next

@@ -61,8 +61,8 @@ type Manager struct {
 	Chip []byte `json:"chip,omitempty"`
 	// Counter is the sequence counter of the last secure channel.
 	Counter uint32 `json:"counter,omitempty"`
-	// KeySets are the keys that PUT KEY left, of versions that differ; none before
-	// the first, as long as the only set is derived from MasterKey.
+	// KeySets are the sets of keys, each of another version. It is empty before the
+	// first PUT KEY: then the only set is that of KeyVersion, derived from MasterKey.
 	KeySets []KeySet `json:"key_sets,omitempty"`
 	Stage   Stage    `json:"stage,omitempty"`
 	// Firmware is what was loaded; empty while Operational or Empty.

@@ -41,20 +41,19 @@ func (id ChipID) diversification() scp03.Diversification {
 // channel is the host's end of a secure channel with the card manager, or with an
 // application in production.
 type channel struct {
-	plain *client.Client
-	card  Card
-	host  scp03.Host
+	card Card
+	host scp03.Host
 }
 
 // open opens a channel with what is selected, if it is on that chip, with the keys of a
 // version. Error: ErrManagerKeys.
 func open(ctx context.Context, card Card, chip ChipID, rand io.Reader, version byte, keys scp03.Keys) (*channel, error) {
-	c := &channel{plain: client.New(card), card: card}
 	var challenge scp03.Challenge
 	if _, err := io.ReadFull(rand, challenge[:]); err != nil {
 		return nil, fmt.Errorf("open a secure channel: %w", err)
 	}
-	r, err := c.plain.Send(ctx, scp03.Begin(version, challenge))
+	plain := client.New(card)
+	r, err := plain.Send(ctx, scp03.Begin(version, challenge))
 	for _, none := range []error{apdu.InstructionNotSupported, apdu.ClassNotSupported, apdu.ReferenceNotFound} {
 		if errors.Is(err, none) {
 			return nil, fmt.Errorf("%w: none of version %02X: %w", ErrManagerKeys, version, err)
@@ -75,24 +74,23 @@ func open(ctx context.Context, card Card, chip ChipID, rand io.Reader, version b
 		return nil, fmt.Errorf("%w: %w", ErrManagerKeys, err)
 	}
 	authenticate, host, err := host.Authenticate(scp03.All)
+	if err == nil {
+		_, err = plain.Send(ctx, authenticate)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open a secure channel: %w", err)
 	}
-	if _, err := c.plain.Send(ctx, authenticate); err != nil {
-		return nil, fmt.Errorf("open a secure channel: %w", err)
-	}
-	c.host = host
-	return c, nil
+	return &channel{card, host}, nil
 }
 
 // rekey replaces the transport keys, with which the channel was opened, by the keys of the
 // chip. The channel goes on.
 func (c *channel) rekey(ctx context.Context, chip ChipID) error {
 	command, expected, err := c.host.PutKey(transportVersion, keyVersion, chip.keys())
-	if err != nil {
-		return fmt.Errorf("replace the transport keys: %w", err)
+	var answer []byte
+	if err == nil {
+		answer, err = c.send(ctx, command)
 	}
-	answer, err := c.send(ctx, command)
 	if err != nil {
 		return fmt.Errorf("replace the transport keys: %w", err)
 	}

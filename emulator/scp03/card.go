@@ -35,7 +35,7 @@ func (k Keys) Begin(d Diversification, version byte, counter uint32, name []byte
 	number := []byte{byte(counter >> 16), byte(counter >> 8), byte(counter)}
 	card := Challenge(derive(k.k.enc[:], forChallenge, ChallengeLen, number, name))
 	keys := k.session(host, card)
-	answer := append(d[:len(d):len(d)], version, Protocol, option)
+	answer := append(d[:len(d):len(d)], version, Protocol, Option)
 	answer = append(append(answer, card[:]...), keys.card[:]...)
 	return Card{end{keys: keys, stage: authenticating}}, append(answer, number...), nil
 }

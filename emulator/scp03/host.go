@@ -37,7 +37,7 @@ type Answer struct {
 // ParseAnswer reads the data of the answer to INITIALIZE UPDATE. Error:
 // ErrLength for what is no answer of this protocol with its option.
 func ParseAnswer(data []byte) (Answer, error) {
-	if len(data) != answerLen || data[11] != Protocol || data[12] != option {
+	if len(data) != answerLen || data[11] != Protocol || data[12] != Option {
 		return Answer{}, fmt.Errorf("%w: answer to INITIALIZE UPDATE", ErrLength)
 	}
 	n := data[29:]

@@ -126,11 +126,11 @@ type Challenge [ChallengeLen]byte
 // Diversification is what makes the keys of one card from a master key.
 type Diversification [DiversificationLen]byte
 
-// Protocol is the number of the protocol, and option what of it is in use: a
+// Protocol is the number of the protocol, and Option what of it is in use: a
 // pseudo-random card challenge, codes and encryption of answers.
 const (
 	Protocol = 0x03
-	option   = 0x70
+	Option   = 0x70
 )
 
 // sum is the AES-CMAC of several parts.

@@ -1,6 +1,7 @@
 package view
 
 import (
+	"cmp"
 	"fmt"
 
 	"hsmemu/applet/apdu"
@@ -313,13 +314,9 @@ var keyParts = map[tlv.Tag]string{
 
 // objectName is what a data object is.
 func objectName(tag tlv.Tag, ins byte, within tlv.Tag) string {
-	for _, words := range []map[tlv.Tag]string{objectsOf[ins], objectWords} {
-		if within == 0x7F49 && keyParts[tag] != "" {
-			return keyParts[tag]
-		}
-		if w := words[tag]; w != "" {
-			return w
-		}
+	part := ""
+	if within == 0x7F49 {
+		part = keyParts[tag]
 	}
-	return "an object that this page does not know"
+	return cmp.Or(part, objectsOf[ins][tag], objectWords[tag], "an object that this page does not know")
 }
