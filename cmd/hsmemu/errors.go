@@ -1,12 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/spf13/cobra"
 
 	"hsmemu/applet/client"
 	"hsmemu/applet/cvc"
@@ -97,8 +100,42 @@ func oneLine(text string) string {
 	return view.Printable(strings.ReplaceAll(text, "\n", "; ")) // the names of others' programs and files may be in it
 }
 
-// explained is the message about an error, and one hint or none.
+// each is the errors that are joined in one, as those of several cards are, or that alone.
+func each(err error) (all []error) {
+	var joined interface {
+		error
+		Unwrap() []error
+	}
+	if !errors.As(err, &joined) || errors.Join(joined.Unwrap()...).Error() != err.Error() {
+		return []error{err}
+	}
+	for _, one := range joined.Unwrap() {
+		all = append(all, each(one)...)
+	}
+	return all
+}
+
+// explained is the message about an error, and one hint or none. Of errors that are joined
+// each is explained, and the first hint is given.
 func explained(err error) (message, hint string) {
+	all := each(err)
+	if len(all) == 1 {
+		return explainedOne(err)
+	}
+	messages := make([]string, len(all))
+	for i, one := range all {
+		var its string
+		messages[i], its = explainedOne(one)
+		hint = cmp.Or(hint, its)
+	}
+	var own commandline.Hinted
+	if errors.As(err, &own) {
+		hint = cmp.Or(hint, own.Advice) // of all of them
+	}
+	return strings.Join(messages, "; "), hint
+}
+
+func explainedOne(err error) (message, hint string) {
 	message = oneLine(err.Error())
 	var locked *store.LockedError
 	var named *statedir.Error
@@ -144,6 +181,26 @@ func explained(err error) (message, hint string) {
 	}
 	if why != "" && named != nil {
 		message = fmt.Sprintf("%s card %q: %s", named.Op, named.Card, why)
+	}
+	return message, hint
+}
+
+// explained is the message about an error of a command, and one hint or none.
+func (a *app) explained(err error, cmd *cobra.Command) (message, hint string) {
+	message, hint = explained(err)
+	first := each(err)[0]
+	var secret *noSecretError
+	var absent *statedir.Error
+	switch {
+	case errors.As(first, &secret):
+		hint = secret.hint(cmd)
+	case errors.Is(first, statedir.ErrNoCard) && errors.As(first, &absent):
+		names := cardNames(a)
+		if near := view.Nearest(absent.Card, names); near != "" {
+			hint = fmt.Sprintf("did you mean %q? %s makes another", near, hint)
+		} else if len(names) > 0 {
+			hint = fmt.Sprintf("there are %s; %s makes another", strings.Join(names, ", "), hint)
+		}
 	}
 	return message, hint
 }

@@ -91,6 +91,14 @@ func TestExplained(t *testing.T) {
 		{commandline.Hint(errors.New("no"), "try this"), "no", "try this"},
 		{commandline.Hint(about("open", &store.LockedError{PID: 7}), "wait"), `card "alice" is in use by process 7`, "wait"},
 		{errors.Join(errors.New("one"), errors.New("two")), "one; two", ""},
+		{
+			execError{errors.Join(&statedir.Error{Op: "open", Card: "bob", Err: errors.New("it burns")}, errors.Join(about("open", &store.LockedError{PID: 7})))},
+			`open card "bob": it burns; card "alice" is in use by process 7`, "",
+		},
+		{
+			commandline.Hint(errors.Join(fmt.Errorf("%w: %w", errors.New("one"), seal.ErrPassphrase), about("open", statedir.ErrNoCard)), "wait"),
+			`one: wrong passphrase; open card "alice": there is no such card`, "hsmemu card new alice",
+		},
 		{errors.New("read \x1b[31mred\r"), "read �[31mred�", ""},
 		{errors.New("panic\nf\n\tx.go:1"), "panic\nf\n\tx.go:1", ""},
 	} {

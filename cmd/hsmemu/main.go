@@ -17,7 +17,6 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -79,21 +78,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 	if errors.As(err, &code) {
 		return int(code)
 	}
-	message, hint := explained(err)
-	var secret *noSecretError
-	if errors.As(err, &secret) {
-		hint = secret.hint(cmd)
-	}
-	if names := cardNames(a); errors.Is(err, statedir.ErrNoCard) && len(names) > 0 {
-		there := "there are " + strings.Join(names, ", ") + ";"
-		var absent *statedir.Error
-		if errors.As(err, &absent) {
-			if near := view.Nearest(absent.Card, names); near != "" {
-				there = fmt.Sprintf("did you mean %q?", near)
-			}
-		}
-		hint = there + " " + hint + " makes another"
-	}
+	message, hint := a.explained(err, cmd)
 	fmt.Fprintf(a.err, "hsmemu: %s\n", message)
 	if errors.As(err, new(commandline.UsageError)) || errors.Is(err, statedir.ErrName) {
 		fmt.Fprintf(a.err, "usage: %s\n", cmd.UseLine())

@@ -74,9 +74,11 @@ func (a *app) busy(err error, cards []string) error {
 
 // whereUsed adds a hint to the error about a card that is in use, with its name.
 func whereUsed(err error, hint string) error {
-	var named *statedir.Error
-	if errors.As(err, new(*store.LockedError)) && errors.As(err, &named) {
-		return commandline.Hint(err, fmt.Sprintf(hint, named.Card))
+	for _, one := range each(err) {
+		var named *statedir.Error
+		if errors.As(one, new(*store.LockedError)) && errors.As(one, &named) {
+			return commandline.Hint(err, fmt.Sprintf(hint, named.Card))
+		}
 	}
 	return err
 }
