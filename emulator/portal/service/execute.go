@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"hsmemu/emulator/portal"
@@ -19,7 +20,7 @@ const (
 	TextNoCard = "Failure talking to card. Is this a SmartCard-HSM ?"
 	// TextNoLogin is told where the records do not tell whose session it is.
 	TextNoLogin = "Log-in failed. Please connect the card again."
-	// TextRecovery is what follows portal.TextFailed.
+	// TextRecovery is what follows portal.TextFailed where it helps.
 	TextRecovery = "Please connect the card again: an update that has begun goes on."
 )
 
@@ -233,13 +234,18 @@ func (w *work) carryOut(ctx context.Context, card Card) error {
 		return w.lost
 	}
 	err = errors.Join(err, w.lost)
-	unsaved := recorded(w.stopped(err))
+	again, unread := w.goesOn(ctx, err)
+	unsaved := recorded(errors.Join(unread, w.stopped(err, again)))
 	var refusal *portal.Refusal
 	if unsaved == nil && errors.As(err, &refusal) && refusal.Reason == portal.Latest {
 		_ = card.Notify(ctx, ram.Notice{Text: refusal.Text}) // no failure
 		return nil
 	}
-	return failed(ctx, card, errors.Join(err, unsaved), portal.TextFailed+"\n"+TextRecovery)
+	last := portal.TextFailed
+	if again {
+		last += "\n" + TextRecovery
+	}
+	return failed(ctx, card, errors.Join(err, unsaved), last)
 }
 
 // failed tells the person at the card why it failed, which is the last thing that they
@@ -251,21 +257,31 @@ func failed(ctx context.Context, card Card, err error, last string) error {
 	return err
 }
 
-// over are the errors after which a request goes back into its form: connecting the
-// card again would lead to the same.
+// over are the errors after which connecting the card again would lead to the same, unless
+// an update of it has begun.
 var over = []error{portal.ErrNotTrusted, portal.ErrOtherUpdate, portal.ErrCardRefuses, portal.ErrManagerKeys, portal.ErrNotBlank, portal.ErrFirmware, ErrNotAllowed}
 
-// stopped keeps in the log why the work on a card has ended. A request whose card was
-// changed stays Running. What the rules or the card refuse goes back to the form.
-func (w *work) stopped(why error) error {
+// goesOn reports whether the work that ended with an error may go on when the card is
+// connected again. Where the records do not tell, it may.
+func (w *work) goesOn(ctx context.Context, why error) (may bool, err error) {
+	if !errors.As(why, new(*portal.Refusal)) && !slices.ContainsFunc(over, func(e error) bool { return errors.Is(why, e) }) {
+		return true, nil
+	}
+	if w.chip == "" {
+		return false, nil
+	}
+	err = w.s.Records.Read(context.WithoutCancel(ctx), func(tx *records.Tx) error {
+		return tx.QueryRow("SELECT EXISTS (SELECT 1 FROM updates WHERE chip = ?)", string(w.chip)).Scan(&may)
+	})
+	return may || err != nil, err
+}
+
+// stopped keeps in the log why the work on a card has ended. A request whose work may go
+// on when the card is connected again stays as it is, and every other one goes back into its form.
+func (w *work) stopped(why error, again bool) error {
 	id := w.own.ID
 	if id == 0 || errors.Is(why, ErrBusy) || errors.Is(why, ErrOtherCard) {
 		return nil
-	}
-	var refusal *portal.Refusal
-	final := errors.As(why, &refusal)
-	for _, e := range over {
-		final = final || errors.Is(why, e)
 	}
 	text := bare(plain(why))
 	var r Request
@@ -274,16 +290,9 @@ func (w *work) stopped(why error) error {
 		if err != nil {
 			return err
 		}
-		begun := false
-		if w.chip != "" {
-			if err := tx.QueryRow("SELECT EXISTS (SELECT 1 FROM updates WHERE chip = ?)", string(w.chip)).Scan(&begun); err != nil {
-				return err
-			}
-		}
-		switch to := d.request.Word; {
-		case begun, !final: // it may be gone on with
-			err = d.move(to, text)
-		default:
+		if again {
+			err = d.move(d.request.Word, text)
+		} else {
 			err = d.step(refuse, text)
 			if err == nil && d.request.Data.Token != 0 && d.by.Account == d.request.Account {
 				err = d.inform(text) // nobody was at a page when the card connected

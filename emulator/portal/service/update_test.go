@@ -96,7 +96,7 @@ func TestInReader_Refused(t *testing.T) {
 			require.Equal(t, ram.Notice{Text: c.text}, r.last())
 		} else {
 			require.Error(t, err)
-			require.Equal(t, ram.Notice{Number: -1, Text: portal.TextFailed + "\n" + service.TextRecovery}, r.last())
+			require.Equal(t, ram.Notice{Number: -1, Text: portal.TextFailed}, r.last(), "to connect it again does not help")
 		}
 		if c.text != "" {
 			require.Equal(t, c.text, lines[len(lines)-1])
@@ -188,8 +188,10 @@ func TestUpdate_KeysOfSomebodyElse(t *testing.T) {
 	d.Manager.Counter, d.Manager.KeySets = 1, []chip.KeySet{{Version: 0x31, Keys: scp03.NewKeys([16]byte{}, [16]byte{}, [16]byte{})}}
 	card.State = chip.Boot(d)
 	request := w.submitted(t, alice, service.FirmwareUpdate, service.Data{})
-	_, err := w.InReader(t.Context(), &reader{Card: card}, alice)
+	r := &reader{Card: card}
+	_, err := w.InReader(t.Context(), r, alice)
 	require.ErrorIs(t, err, portal.ErrManagerKeys)
+	require.Equal(t, ram.Notice{Number: -1, Text: portal.TextFailed}, r.last())
 	w.get(t, alice, request.ID, service.Edit)
 	log := w.log(t, alice, request.ID)
 	require.Contains(t, log[len(log)-1], portal.ErrManagerKeys.Error())
@@ -330,11 +332,13 @@ func TestProduction(t *testing.T) {
 	}
 	card := blank(t, "3.6", "blank")
 	request := w.submitted(t, olga, service.Production, service.Data{Firmware: "4.1"})
-	_, err = w.InReader(t.Context(), &reader{Card: card}, olga)
+	r := &reader{Card: card}
+	_, err = w.InReader(t.Context(), r, olga)
 	require.ErrorIs(t, err, portal.ErrFirmware)
+	require.Equal(t, ram.Notice{Number: -1, Text: portal.TextFailed + "\n" + service.TextRecovery}, r.last(), "it has begun")
 	w.get(t, olga, request.ID, service.Running)
 	again := w.submitted(t, olga, service.Production, service.Data{Firmware: "3.6"})
-	r := &reader{Card: card}
+	r = &reader{Card: card}
 	_, err = w.InReader(t.Context(), r, olga)
 	require.NoError(t, err)
 	require.Equal(t, "Token produced. Device id "+card.Durable().Serial(), r.last().Text)
