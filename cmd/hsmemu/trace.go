@@ -77,20 +77,18 @@ func isTerminal(stream any) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// brokenWords says what a running card does wrong on purpose, if it does.
-func brokenWords(ctx context.Context, c *control.Client) string {
-	v, err := c.Show(ctx)
-	if err != nil || v.Broken == nil {
-		return ""
-	}
-	return ", broken " + v.Broken.Words()
-}
-
 // follow writes every event until the card's process ends or the user interrupts.
 // It shows headers and lengths; the data stay with the card, whether secret or not.
 func (a *app) follow(ctx context.Context, card string, form func(io.Writer) (view.Writer, error)) error {
 	return a.ask(ctx, "trace", card, func(c *control.Client) error {
-		wrong := brokenWords(ctx, c) // before the watch, which takes the connection
+		v, err := c.Show(ctx) // before the watch, which takes the connection
+		if err != nil {
+			return err
+		}
+		wrong := "" // on purpose
+		if v.Broken != nil {
+			wrong = ", broken " + v.Broken.Words()
+		}
 		return c.Trace(ctx, a.out, func(w io.Writer) (view.Writer, error) {
 			fmt.Fprintf(a.err, "following card %q%s\n", card, wrong)
 			return form(w)

@@ -256,7 +256,7 @@ func exchangeLines[Result any](ctx context.Context, c *Client, patience time.Dur
 	case ctx.Err() != nil:
 		return r, ctx.Err()
 	case limited.Err() != nil:
-		return r, fmt.Errorf("the process that runs the card does not answer: %w", limited.Err())
+		return r, ErrSilent
 	}
 	return r, err
 }
@@ -264,7 +264,7 @@ func exchangeLines[Result any](ctx context.Context, c *Client, patience time.Dur
 func receive[Result any](c *Client) (r Result, err error) {
 	if !c.lines.Scan() {
 		if errors.Is(c.lines.Err(), bufio.ErrTooLong) {
-			return r, fmt.Errorf("%w: a line of more than %d bytes", ErrMalformed, maxLine)
+			return r, fmt.Errorf("reply %w: a line of more than %d bytes", ErrMalformed, maxLine)
 		}
 		if err := c.lines.Err(); err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, io.EOF) {
 			return r, fmt.Errorf("%w: %w", ErrEnded, err)
@@ -281,7 +281,7 @@ func receive[Result any](c *Client) (r Result, err error) {
 	if failed != nil { // what the rest of the line says is said of its result
 		var rest reply
 		if err := json.Unmarshal(c.lines.Bytes(), &rest); err != nil {
-			return r, fmt.Errorf("%w: %s", ErrMalformed, jsonWords(err))
+			return r, fmt.Errorf("reply %w: %s", ErrMalformed, jsonWords(err))
 		}
 		answer.reply = rest
 	}
@@ -293,12 +293,12 @@ func receive[Result any](c *Client) (r Result, err error) {
 	case errors.Is(failed, applet.ErrState):
 		return r, failed
 	case failed != nil:
-		return r, fmt.Errorf("%w: %s", ErrMalformed, jsonWords(failed))
+		return r, fmt.Errorf("reply %w: %s", ErrMalformed, jsonWords(failed))
 	case answer.Result != nil:
 		return *answer.Result, nil
 	}
 	if _, without := any(r).(none); !without {
-		return r, fmt.Errorf("%w: no result", ErrMalformed)
+		return r, fmt.Errorf("reply %w: no result", ErrMalformed)
 	}
 	return r, nil
 }

@@ -61,11 +61,15 @@ func Show(ctx context.Context, d *statedir.Dir, card string) (view.Card, error) 
 	if !errors.Is(err, ErrNobody) {
 		return v, err
 	}
+	return showFile(d, card)
+}
+
+func showFile(d *statedir.Dir, card string) (view.Card, error) {
 	state, info, err := d.Read(card)
 	if err != nil {
 		return view.Card{}, err
 	}
-	v = view.Of(card, state, info.Seal, info.Generation)
+	v := view.Of(card, state, info.Seal, info.Generation)
 	if info.Refusal != nil {
 		v.Refused = new(RefusalOf(info.Refusal))
 	}
@@ -99,12 +103,14 @@ func RefusalOf(err error) view.Refusal {
 func Summary(ctx context.Context, d *statedir.Dir, card string) (view.Card, error) {
 	info, err := d.Inspect(card)
 	if err == nil || errors.Is(err, statedir.ErrUnkept) {
-		shown, failed := ShowRunning(ctx, d, card)
+		v, failed := ShowRunning(ctx, d, card)
 		switch {
 		case failed == nil:
-			return shown, nil
+			return v, nil
+		case err == nil && info.Seal == seal.KindNone && errors.Is(failed, ErrNobody):
+			return showFile(d, card)
 		case err == nil && info.Seal == seal.KindNone:
-			return Show(ctx, d, card)
+			return v, failed
 		}
 	}
 	return view.Closed(card, info.Seal, info.Generation), err

@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -173,6 +175,35 @@ func TestSummary(t *testing.T) {
 	end()
 	_, err := control.Summary(soon(t), d, "nobody")
 	require.ErrorIs(t, err, statedir.ErrNoCard)
+}
+
+// A process that fails to answer is asked once: each question to one that is stopped takes
+// two seconds.
+func TestSummary_AsksOnce(t *testing.T) {
+	t.Parallel()
+	d := newFolder(t)
+	socket, err := d.Socket("alice")
+	require.NoError(t, err)
+	l, err := net.Listen("unix", socket)
+	require.NoError(t, err)
+	var asked atomic.Int32
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			asked.Add(1)
+			_ = conn.Close()
+		}
+	}()
+	_, err = control.Summary(soon(t), d, "alice")
+	require.ErrorIs(t, err, control.ErrEnded)
+	require.NoError(t, l.Close())
+	<-ended
+	require.EqualValues(t, 1, asked.Load())
 }
 
 // What cannot be read is listed with the reason, and hides no other.

@@ -204,7 +204,7 @@ func (c *Card) talk(ctx context.Context, conn net.Conn) {
 	for lines.Scan() {
 		var q request
 		if err := json.Unmarshal(lines.Bytes(), &q); err != nil {
-			_ = answers.Encode(answered(nil, fmt.Errorf("%w: %s", ErrMalformed, jsonWords(err))))
+			_ = answers.Encode(answered(nil, fmt.Errorf("request %w: %s", ErrMalformed, jsonWords(err))))
 			return
 		}
 		if q.Do == verbWatch && q.Version == Version {
@@ -220,7 +220,7 @@ func (c *Card) talk(ctx context.Context, conn net.Conn) {
 		}
 	}
 	if errors.Is(lines.Err(), bufio.ErrTooLong) {
-		_ = answers.Encode(answered(nil, fmt.Errorf("%w: a line of more than %d bytes", ErrMalformed, maxLine)))
+		_ = answers.Encode(answered(nil, fmt.Errorf("request %w: a line of more than %d bytes", ErrMalformed, maxLine)))
 	}
 }
 

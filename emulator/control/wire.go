@@ -145,7 +145,7 @@ var (
 	// ErrNobody says that no process runs the card.
 	ErrNobody = errors.New("no process runs this card")
 	// ErrMalformed says that one side did not understand a line of the other.
-	ErrMalformed = errors.New("request not understood")
+	ErrMalformed = errors.New("not understood")
 	// ErrVersion says that the other side speaks another version of the protocol.
 	ErrVersion = errors.New("the process that runs the card is of another version")
 	// ErrVerb says that the process that runs the card does not know the request.
@@ -158,6 +158,9 @@ var (
 	ErrEjected = errors.New("the card is out of its reader")
 	// ErrHeld says that the card is busy with a command that is held back before it.
 	ErrHeld = errors.New("a command is held back on the console: let the held command go first")
+	// ErrSilent says that the process that runs the card took a request and has not
+	// replied to it in the time that this takes.
+	ErrSilent = errors.New("the process that runs the card does not answer")
 	// ErrEnded says that the process that ran the card went away.
 	ErrEnded = errors.New("the process that runs the card ended")
 )
@@ -228,7 +231,7 @@ func unmarshal[T any](raw json.RawMessage) (T, error) {
 		if errors.Is(err, applet.ErrState) {
 			return v, err
 		}
-		return v, fmt.Errorf("%w: %s", ErrMalformed, jsonWords(err))
+		return v, fmt.Errorf("request %w: %s", ErrMalformed, jsonWords(err))
 	}
 	return v, nil
 }
