@@ -72,18 +72,20 @@ var wordRules = map[string]string{
 	"6D00": "APDU-12", "6E00": "APDU-11", "6A86": "APDU-14", "6982": "FILE-5", "6983": "PIN-40", "6984": "PIN-36", "6282": "FILE-16",
 }
 
-// initObjects are the data objects of INITIALIZE DEVICE.
+// initObjects are the data objects of INITIALIZE DEVICE, each with its length. A value of
+// another length is not shown: where lengths do not agree it may have a PIN in it. PINs have
+// length 0, so they never are.
 var initObjects = map[tlv.Tag]struct {
 	words, rule string
-	secret      bool
+	length      int
 }{
-	apdu.InitOptions:    {"options", "PIN-10", false},
-	apdu.InitUserPIN:    {"user PIN", "PIN-4", true},
-	apdu.InitSOPIN:      {"SO-PIN", "PIN-13", true},
-	apdu.InitTries:      {"tries of the user PIN", "PIN-5", false},
-	apdu.InitShares:     {"number of DKEK shares", "DOM-5", false},
-	apdu.InitCustodians: {"number of public keys, number required", "PKA-1", false},
-	apdu.InitDomains:    {"number of key domains", "DOM-28", false},
+	apdu.InitOptions:    {"options", "PIN-10", 2},
+	apdu.InitUserPIN:    {"user PIN", "PIN-4", 0},
+	apdu.InitSOPIN:      {"SO-PIN", "PIN-13", 0},
+	apdu.InitTries:      {"tries of the user PIN", "PIN-5", 1},
+	apdu.InitShares:     {"number of DKEK shares", "DOM-5", 1},
+	apdu.InitCustodians: {"number of public keys, number required", "PKA-1", 2},
+	apdu.InitDomains:    {"number of key domains", "DOM-28", 1},
 }
 
 // Parts says what every byte of a command is. Of quiet commands, whose data may be
@@ -189,8 +191,10 @@ func messaging(b []byte) []Part {
 		}
 		head := len(b) - len(rest) - len(n.Value)
 		of, is := secureObjects[n.Tag]
-		if !is {
-			of.words, of.plain = "an object that secure messaging does not have here", true
+		if !is { // plain data in a class of secure messaging look like one, too
+			parts = append(parts, hidden(b[:head+len(n.Value)], "an object that secure messaging does not have here", "SM-11"))
+			b = rest
+			continue
 		}
 		parts = append(parts, shown(b[:head], fmt.Sprintf("object %X: %s, %d bytes", uint32(n.Tag), of.words, len(n.Value)), "SM-11"))
 		value, words := n.Value, of.words
@@ -329,15 +333,18 @@ func initialization(b []byte) []Part {
 		}
 		of, is := initObjects[n.Tag]
 		head := len(b) - len(rest) - len(n.Value)
-		if !is {
-			of.words, of.rule, of.secret = "an object that is passed over", "PIN-22", true
+		if !is { // bytes of a PIN whose length is wrong look like one, too
+			parts = append(parts, hidden(b[:head+len(n.Value)], "an object that is passed over", "PIN-22"))
+			b = rest
+			continue
 		}
 		parts = append(parts, shown(b[:head], fmt.Sprintf("object: %s, %d bytes", of.words, len(n.Value)), of.rule))
-		switch {
-		case of.secret:
-			parts = append(parts, hidden(n.Value, of.words, of.rule))
-		case len(n.Value) > 0:
+		switch len(n.Value) {
+		case 0:
+		case of.length:
 			parts = append(parts, shown(n.Value, of.words, of.rule))
+		default:
+			parts = append(parts, hidden(n.Value, of.words, of.rule))
 		}
 		b = rest
 	}
@@ -354,7 +361,7 @@ func content(b []byte, quiet bool) []Part {
 		}
 		head := len(b) - len(rest) - len(n.Value)
 		switch {
-		case n.Tag == apdu.FileOffset:
+		case n.Tag == apdu.FileOffset && (len(n.Value) <= 4 || !quiet):
 			parts = append(parts, shown(b[:head], "object: offset in the file", "FILE-23"), shown(n.Value, "offset in the file", "FILE-23"))
 		case quiet:
 			parts = append(parts, shown(b[:head], fmt.Sprintf("object: content, %d bytes", len(n.Value)), "FILE-24"), hidden(n.Value, "content of the file", "FILE-24"))

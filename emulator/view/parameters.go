@@ -26,7 +26,7 @@ func parameters(p1, p2, ins byte, empty bool) []Part {
 		}
 		return both(fmt.Sprintf("file %02X%02X", p1, p2), "FILE-10")
 	case apdu.InsVerify:
-		return each(either(p1, verifyForms), either(p2, references), "PIN-49")
+		return each(either(p1, verifyForms), either(p2, verified), "PIN-49")
 	case apdu.InsChangeReferenceData:
 		return each(either(p1, changeForms), either(p2, references), "PIN-50")
 	case apdu.InsResetRetryCounter:
@@ -145,6 +145,11 @@ const noForm = "a value that this command does not have"
 
 var (
 	references = map[byte]string{apdu.RefUserPIN: "the user PIN", apdu.RefSOPIN: "the SO-PIN"}
+	// PIN-48: clients ask whether the card has one.
+	verified = map[byte]string{
+		apdu.RefUserPIN: "the user PIN", apdu.RefSOPIN: "the SO-PIN",
+		0x85: "the first biometric template, which this card does not have", 0x86: "the second biometric template, which this card does not have",
+	}
 	// ISO 7816-4 §11.5.6; 01 is the vendor's.
 	verifyForms = map[byte]string{0: "compare the PIN that follows, or only tell the status if none does", 1: "the same, and stay logged in after the channel"}
 	// ISO 7816-4 §11.5.7. The card has the first.

@@ -79,6 +79,7 @@ func TestParts_Parameters(t *testing.T) {
 		"00240081": {"the old PIN and the new one follow", "the user PIN"},
 		"00240188": {"a new PIN alone follows, which this card does not take", "the SO-PIN"},
 		"00200181": {"the same, and stay logged in after the channel", "the user PIN"},
+		"00200085": {"compare the PIN that follows, or only tell the status if none does", "the first biometric template, which this card does not have"},
 		"00840000": {"no algorithm is named", "always 00"},
 		"80520002": {"tell the status", "key domain 2"},
 		"80520400": {"delete its key encryption key", "key domain 0"},
