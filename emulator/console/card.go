@@ -21,7 +21,7 @@ import (
 const (
 	mostRows    = 400  // lines of the stream
 	mostEvents  = 4000 // events with their bytes
-	mostMoments = 500  // states, besides those that were given a name
+	mostMoments = 100  // states, besides those that were given a name
 	mostFolded  = 50   // reads that one line names
 )
 
@@ -38,6 +38,7 @@ type card struct {
 	last    int         // number of the newest event
 	moments []moment
 	told    int // moments so far
+	named   int // of those that are kept
 	why     *explanation
 	whyOf   *happened
 	drawn   map[string]string // panels as listeners have them
@@ -99,10 +100,12 @@ func (k *card) keep(m moment) {
 	k.told++
 	m.Number = k.told
 	k.moments = append(k.moments, m)
-	if len(k.moments) > mostMoments {
-		if i := slices.IndexFunc(k.moments, func(m moment) bool { return !m.Named }); i >= 0 {
-			k.moments = slices.Delete(k.moments, i, i+1)
-		}
+	if m.Named {
+		k.named++
+	}
+	if len(k.moments)-k.named > mostMoments {
+		i := slices.IndexFunc(k.moments, func(m moment) bool { return !m.Named })
+		k.moments = slices.Delete(k.moments, i, i+1)
 	}
 }
 
@@ -320,7 +323,7 @@ func (k *card) about() about {
 	if a.Waits != nil {
 		a.Asks = question(a.Waits.Event)
 	}
-	a.Moments = slices.Clone(k.moments[max(0, len(k.moments)-60):])
+	a.Moments = slices.Clone(k.moments)
 	slices.Reverse(a.Moments)
 	return a
 }

@@ -1,7 +1,7 @@
 // Package console is a live page about the cards that this process runs, for
 // trainers and their classes: what state a card is in and what comes next, its
 // counters, its keys, and every command byte by byte. A trainer can take a card out,
-// let it fail, bring it back to any moment since the start, and hold a command back before
+// let it fail, bring it back to the start or one of many moments since, and hold a command back before
 // the card sees it. A class sees the same and can change nothing.
 //
 //	c, err := console.New(running, console.Options{Rand: rand.Reader, Clock: time.Now})

@@ -192,6 +192,28 @@ func TestConsole_ReaderAndFaults(t *testing.T) {
 
 // A command that is held has not reached the card; released, or when the console ends, it
 // does.
+// The beginning and what somebody gave a name are there however much has happened since.
+func TestConsole_TheTimelineKeepsTheBeginning(t *testing.T) {
+	c := begin(t, "lab")
+	trainer := visit(t, c.trainer)
+	c.send(t, selects)
+	status, _ := trainer.post(t, "/card/lab/snapshot", "name", "mine")
+	require.Equal(t, http.StatusOK, status)
+	for range 60 {
+		require.Equal(t, "63C2", c.send(t, wrong))
+		require.Equal(t, "9000", c.send(t, right))
+	}
+	var body string
+	eventually(t, "all is told", func() bool {
+		_, body = trainer.get(t, "/card/lab")
+		return strings.Contains(body, `name="moment" value="122"`)
+	})
+	require.Equal(t, 102, strings.Count(body, `name="moment"`))
+	require.Contains(t, body, `name="moment" value="1"`, "the console started")
+	require.Contains(t, body, `name="moment" value="2"`, "mine")
+	require.NotContains(t, body, `name="moment" value="3"`)
+}
+
 func TestConsole_PredictThenReveal(t *testing.T) {
 	c := begin(t, "lab")
 	trainer := visit(t, c.trainer)
