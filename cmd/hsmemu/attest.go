@@ -89,11 +89,12 @@ func (a *app) attest(e cvc.Evidence, roots cvc.Roots, asJSON bool) error {
 	if asJSON {
 		return a.printJSON(view.AttestationOf(v.Verified, v.Request, a.outside.Clock()))
 	}
-	fmt.Fprintf(a.out, "%s\n%s\n", v.Proven(), v)
+	text := fmt.Sprintf("%s\n%s\n", v.Proven(), v)
 	for _, c := range v.Outside(a.outside.Clock()) {
-		fmt.Fprintf(a.out, "note: certificate %s is not valid today\n", c.CHR)
+		text += fmt.Sprintf("note: certificate %s is not valid today\n", c.CHR)
 	}
-	return nil
+	_, err = io.WriteString(a.out, text)
+	return err
 }
 
 // evidenceOf takes the certificates, and the request of a key, from a card.

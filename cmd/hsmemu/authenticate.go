@@ -56,7 +56,7 @@ func newCardAuthenticateCommand(a *app) *cobra.Command {
 			var pins [][]byte
 			defer func() { wipe(pins) }()
 			for i, one := range custodians {
-				pin, err := a.secret("user PIN of card "+one.name, pick(pinFiles, i), "HSMEMU_PIN")
+				pin, err := a.pin("user PIN of card "+one.name, pick(pinFiles, i), "HSMEMU_PIN")
 				if err != nil {
 					return err
 				}

@@ -199,7 +199,7 @@ func (a *app) chosenSecret(what, file, variable string) ([]byte, error) {
 	if file == "" && a.env(variable) == "" {
 		return nil, nil
 	}
-	return a.secret(what, file, variable)
+	return a.pin(what, file, variable)
 }
 
 // newFrom makes a copy of a card in a file, or of a snapshot. It is protected as it

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hsmemu/applet"
 	"hsmemu/cmd/hsmemu/commandline"
 	"hsmemu/emulator/conform"
 	"hsmemu/emulator/conform/trial"
@@ -99,7 +100,11 @@ func (c *conformance) check() error {
 	case c.keepSOTries < 1 || c.keepSOTries > 15:
 		return errors.New("--keep-so-tries takes 1 to 15: no command unblocks the SO-PIN")
 	}
-	return oneOf("--report", c.report, conform.Formats())
+	err := oneOf("--report", c.report, conform.Formats())
+	if err == nil && c.hasFirmware {
+		err = oneOf("--firmware", c.firmware, applet.Firmwares())
+	}
+	return err
 }
 
 // oneOf refuses a value that a flag does not take.
@@ -162,10 +167,10 @@ func (c *conformance) run(ctx context.Context) error {
 	}
 	var pin, soPIN func() ([]byte, error)
 	if c.pinFile != "" || c.reader != "" && c.env("HSMEMU_PIN") != "" {
-		pin = func() ([]byte, error) { return c.secret("user PIN", c.pinFile, "HSMEMU_PIN") }
+		pin = func() ([]byte, error) { return c.pin("user PIN", c.pinFile, "HSMEMU_PIN") }
 	}
 	if c.soPINFile != "" || c.destructive {
-		soPIN = func() ([]byte, error) { return c.secret("SO-PIN", c.soPINFile, "HSMEMU_SO_PIN") }
+		soPIN = func() ([]byte, error) { return c.pin("SO-PIN", c.soPINFile, "HSMEMU_SO_PIN") }
 	}
 	if err := o.TakeSecrets(c.reader != "", pin, soPIN); err != nil {
 		return err

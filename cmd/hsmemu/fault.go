@@ -43,7 +43,9 @@ func newCardFaultCommand(a *app) *cobra.Command {
 						return a.printJSON(views)
 					}
 					for _, one := range faults {
-						fmt.Fprintln(a.out, view.Printable(one))
+						if _, err := fmt.Fprintln(a.out, view.Printable(one)); err != nil {
+							return err
+						}
 					}
 					return nil
 				})

@@ -99,7 +99,7 @@ func (a *app) importKey(ctx context.Context, o importOrder) (err error) {
 		return err
 	}
 	defer wipe(passwords)
-	pin, err := a.secret("user PIN of card "+o.card, o.pin, "HSMEMU_PIN")
+	pin, err := a.pin("user PIN of card "+o.card, o.pin, "HSMEMU_PIN")
 	if err != nil {
 		return err
 	}

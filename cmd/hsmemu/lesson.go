@@ -140,7 +140,9 @@ func (a *app) listLessons() error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(a.out, "%2d  %-18s %2d min  %s\n", i+1, name, l.Minutes, l.Title)
+		if _, err := fmt.Fprintf(a.out, "%2d  %-18s %2d min  %s\n", i+1, name, l.Minutes, l.Title); err != nil {
+			return err
+		}
 	}
 	return nil
 }

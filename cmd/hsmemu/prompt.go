@@ -50,6 +50,16 @@ func (a *app) secret(what, file, variable string) ([]byte, error) {
 	return typed, nil
 }
 
+// pin is a secret that a card compares: an empty one would cost a try, or be refused as
+// something else.
+func (a *app) pin(what, file, variable string) ([]byte, error) {
+	value, err := a.secret(what, file, variable)
+	if err == nil && len(value) == 0 {
+		err = fmt.Errorf("the %s is empty", what)
+	}
+	return value, err
+}
+
 var (
 	errNoTerminal = errors.New("there is no terminal")
 	// errNothing says that the input ended where an answer was asked for.

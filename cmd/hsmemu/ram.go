@@ -100,7 +100,7 @@ func (a *app) power(ctx context.Context, card, reader string) (powered, error) {
 // presentPIN presents the user PIN; a card that is no SmartCard-HSM is told of, and no
 // more.
 func (a *app) presentPIN(ctx context.Context, p powered, file string) error {
-	pin, err := a.secret("user PIN", file, "HSMEMU_PIN")
+	pin, err := a.pin("user PIN", file, "HSMEMU_PIN")
 	if err != nil {
 		return err
 	}

@@ -178,7 +178,7 @@ func flagError(err error) error {
 	if !errors.As(err, &bad) {
 		return err
 	}
-	wanted, known := map[string]string{"int": "a number", "intSlice": "numbers", "bool": "true or false", "duration": "a time as in 2s"}[bad.GetFlag().Value.Type()]
+	wanted, known := map[string]string{"int": "a number", "uint16": "a number up to 65535", "uint64": "a number of 64 bits", "intSlice": "numbers", "bool": "true or false", "duration": "a time as in 2s"}[bad.GetFlag().Value.Type()]
 	if !known {
 		return err
 	}
