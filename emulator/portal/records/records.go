@@ -31,7 +31,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/chacha20poly1305"
-	_ "modernc.org/sqlite" // the driver named sqlite
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"hsmemu/emulator/portal"
 	"hsmemu/emulator/store"
@@ -197,11 +198,28 @@ func connect(database string, write bool) (*sql.DB, error) {
 	return db, nil
 }
 
+// unread is why the database cannot be read: it is damaged, or all is well with it, and
+// there is no room on the disk, say.
+func unread(err error) error {
+	var failed *sqlite.Error
+	if errors.As(err, &failed) {
+		switch failed.Code() & 0xFF { // without what is special about it
+		case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
+		default:
+			return fmt.Errorf("read the records: %w", err)
+		}
+	}
+	return fmt.Errorf("%w: %w", ErrDamaged, err)
+}
+
 // migrate brings the database to the newest schema, one migration after the other.
 func (s *Store) migrate() error {
 	var damage string
-	if err := s.write.QueryRow("PRAGMA quick_check(1)").Scan(&damage); err != nil || damage != "ok" {
-		return fmt.Errorf("%w: %w", ErrDamaged, errors.Join(err, errors.New(damage)))
+	switch err := s.write.QueryRow("PRAGMA quick_check(1)").Scan(&damage); {
+	case err != nil:
+		return unread(err)
+	case damage != "ok":
+		return fmt.Errorf("%w: %s", ErrDamaged, damage)
 	}
 	files, err := fs.Glob(migrations, "migrations/*.sql")
 	if err != nil {
@@ -209,7 +227,7 @@ func (s *Store) migrate() error {
 	}
 	var version int
 	if err := s.write.QueryRow("PRAGMA user_version").Scan(&version); err != nil {
-		return fmt.Errorf("%w: %w", ErrDamaged, err)
+		return unread(err)
 	}
 	if version > len(files) {
 		return fmt.Errorf("%w: %d, where %d is known", ErrVersion, version, len(files))

@@ -189,6 +189,25 @@ func TestOpen_Refuses(t *testing.T) {
 	}
 }
 
+// What is wrong with the disk is no damage of the records.
+func TestOpen_TheDiskFails(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	o := records.Options{Now: func() time.Time { return day }}
+	s, err := records.Open(folder, o)
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
+	journal := filepath.Join(folder, "records.db-wal")
+	require.NoError(t, os.Mkdir(journal, 0o700))
+	_, err = records.Open(folder, o)
+	require.ErrorContains(t, err, "read the records: unable to open database file")
+	require.NotErrorIs(t, err, records.ErrDamaged)
+	require.NoError(t, os.Remove(journal))
+	s, err = records.Open(folder, o)
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
+}
+
 // Writers come one after the other, readers see what was committed, and a reader
 // cannot write.
 func TestWrite_Concurrent(t *testing.T) {
