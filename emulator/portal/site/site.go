@@ -23,6 +23,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"hsmemu/emulator/portal/account"
@@ -36,14 +37,17 @@ import (
 //go:embed page
 var files embed.FS
 
-var pages = template.Must(template.New("").Funcs(template.FuncMap{
-	"time": func(t time.Time) string {
-		if t.IsZero() {
-			return ""
-		}
-		return t.UTC().Format("2006-01-02 15:04:05 UTC")
-	},
-}).ParseFS(files, "page/*.html"))
+// pages are parsed when the first is asked for: most commands of the program never serve one.
+var pages = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("").Funcs(template.FuncMap{
+		"time": func(t time.Time) string {
+			if t.IsZero() {
+				return ""
+			}
+			return t.UTC().Format("2006-01-02 15:04:05 UTC")
+		},
+	}).ParseFS(files, "page/*.html"))
+})
 
 // config is what a site is made of.
 type config struct {
@@ -162,7 +166,7 @@ func (s *site) view(r *http.Request, p account.Session, title string) view {
 // show writes a page.
 func show(w http.ResponseWriter, status int, name string, data any) {
 	var text strings.Builder
-	if err := pages.ExecuteTemplate(&text, name, data); err != nil {
+	if err := pages().ExecuteTemplate(&text, name, data); err != nil {
 		http.Error(w, "The page cannot be shown.", http.StatusInternalServerError)
 		return
 	}
