@@ -21,7 +21,6 @@ import (
 	"crypto/elliptic"
 	"encoding/hex"
 	"errors"
-	"sync"
 )
 
 var (
@@ -59,9 +58,8 @@ type Curve struct {
 // wide as P.
 type Parameters struct{ P, A, B, G, N []byte }
 
-// curves are made when the first is asked for: their tables take time that commands without a
-// card need not spend. They never change.
-var curves = sync.OnceValue(build)
+// curves never changes once the program runs.
+var curves = build()
 
 func build() []*Curve {
 	all := make([]*Curve, len(descriptions))
@@ -87,12 +85,12 @@ func unhex(s string) []byte {
 
 // All returns the nineteen curves, those of SEC 2 with random parameters first,
 // then brainpool r1, those with an endomorphism, and brainpool t1.
-func All() []*Curve { return append([]*Curve(nil), curves()...) }
+func All() []*Curve { return append([]*Curve(nil), curves...) }
 
 // ByName finds a curve by its name in SEC 2 ("secp256r1") or RFC 5639
 // ("brainpoolP256r1").
 func ByName(name string) (*Curve, bool) {
-	for _, c := range curves() {
+	for _, c := range curves {
 		if c.name == name {
 			return c, true
 		}
@@ -103,7 +101,7 @@ func ByName(name string) (*Curve, bool) {
 // ByOID finds a curve by its object identifier, given as the content of the DER
 // encoding without tag and length.
 func ByOID(der []byte) (*Curve, bool) {
-	for _, c := range curves() {
+	for _, c := range curves {
 		if bytes.Equal(c.oid, der) {
 			return c, true
 		}
@@ -115,7 +113,7 @@ func ByOID(der []byte) (*Curve, bool) {
 // any count of leading zeros, and so may the halves of the base point. It
 // returns ErrUnknown unless all five values agree.
 func ByParameters(p Parameters) (*Curve, error) {
-	for _, c := range curves() {
+	for _, c := range curves {
 		if c.parameters.equal(&p) {
 			return c, nil
 		}

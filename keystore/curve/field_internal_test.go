@@ -43,7 +43,7 @@ func residues(m *big.Int) *rapid.Generator[*big.Int] {
 
 func TestModulus_CalculatesAsMathBig(t *testing.T) {
 	t.Parallel()
-	for _, c := range curves() {
+	for _, c := range curves {
 		for name, f := range map[string]*modulus{"p": c.group.p, "n": c.group.n} {
 			t.Run(c.name+" "+name, func(t *testing.T) {
 				t.Parallel()
@@ -90,7 +90,7 @@ func TestModulus_CalculatesAsMathBig(t *testing.T) {
 
 func TestModulus_InvertsAndReducesAsMathBig(t *testing.T) {
 	t.Parallel()
-	for _, c := range curves() {
+	for _, c := range curves {
 		for name, f := range map[string]*modulus{"p": c.group.p, "n": c.group.n} {
 			t.Run(c.name+" "+name, func(t *testing.T) {
 				t.Parallel()
@@ -126,7 +126,7 @@ func TestModulus_InvertsAndReducesAsMathBig(t *testing.T) {
 
 func TestModulus_TakesTheLeftmostBits(t *testing.T) {
 	t.Parallel()
-	for _, c := range curves() {
+	for _, c := range curves {
 		n := c.group.n
 		for length := range 2 * n.bytes {
 			b := make([]byte, length)
