@@ -8,12 +8,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"os"
 	"os/exec"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -61,8 +59,9 @@ func newLessonCommand(a *app) *cobra.Command {
 				}
 				return a.listLessons()
 			}
-			if u, err := url.Parse(report); err != nil || report != "" && (u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
-				return commandline.Usage(errors.New("--report takes the URL of a trainer's console, as http://127.0.0.1:8080/class"))
+			o := lesson.Options{Student: cmp.Or(student, a.env("USER"), "student"), Report: report}
+			if err := o.Check(); err != nil {
+				return commandline.Usage(fmt.Errorf("--%w", err))
 			}
 			var l *lesson.Lesson
 			var err error
@@ -78,7 +77,7 @@ func newLessonCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.teach(context.WithoutCancel(cmd.Context()), l, lesson.Options{Student: cmp.Or(student, a.env("USER"), "student"), Report: report}, page)
+			return a.teach(context.WithoutCancel(cmd.Context()), l, o, page)
 		},
 	}
 	cmd.Flags().StringVar(&dir, "dir", "", "folder of a lesson of your own")
@@ -119,20 +118,7 @@ func newLessonCommand(a *app) *cobra.Command {
 
 // lessonHere is the lesson that this shell is in, or else the one that was started
 // last in another terminal and goes on.
-func (a *app) lessonHere() (*lesson.Session, error) {
-	if dir := a.env(lesson.EnvSession); dir != "" {
-		s, err := lesson.Join(dir)
-		if err == nil {
-			s.As(a.env(lesson.EnvShell))
-		}
-		return s, err
-	}
-	d, err := a.cards()
-	if err != nil {
-		return nil, err
-	}
-	return lesson.Find(d.Path())
-}
+func (a *app) lessonHere() (*lesson.Session, error) { return lesson.Here(a.env, a.cards) }
 
 func (a *app) listLessons() error {
 	for i, name := range lesson.Ours() {
@@ -374,28 +360,10 @@ func (a *app) prove(ctx context.Context, lessons []string, limit time.Duration) 
 		if ctx.Err() != nil {
 			return errInterrupted
 		}
-		if view.Printable(name) != name {
-			name = strconv.Quote(name)
-		}
-		if err == nil {
-			hold := "1 step holds"
-			if n := len(l.Steps); n != 1 {
-				hold = fmt.Sprintf("%d steps hold", n)
-			}
-			fmt.Fprintf(a.out, "%s: %s\n", name, hold)
-			continue
-		}
-		failed = true
-		for _, one := range lesson.Wrong(err) {
-			where := name + ": "
-			if errors.As(one, new(*lesson.Problem)) {
-				where = strings.TrimRight(name, "/") + "/"
-			}
-			for i, line := range strings.Split(strings.TrimSpace(one.Error()), "\n") {
-				if i > 0 {
-					where = "  " // what a script said besides
-				}
-				fmt.Fprintf(a.out, "%s%s\n", where, view.Printable(line))
+		failed = failed || err != nil
+		for _, line := range lesson.Findings(name, l, err) {
+			if _, err := fmt.Fprintln(a.out, line); err != nil {
+				return err
 			}
 		}
 	}

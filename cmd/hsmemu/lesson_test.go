@@ -205,7 +205,7 @@ func TestLesson_Mistyped(t *testing.T) {
 		{"lesson first-step", `did you mean "first-steps"?`, exitUsage},
 		{"lesson a b", "lesson takes one name", exitUsage},
 		{"lesson first-steps --dir x", "one of them", exitUsage},
-		{"lesson first-steps --report ftp://x", "--report takes the URL", exitUsage},
+		{"lesson first-steps --report ftp://x", "--report: the URL of a trainer's console, as http", exitUsage},
 		{"lesson check first-step", `first-step: lesson "first-step": there is no such lesson, and no such folder; did you mean "first-steps"?`, exitFailed},
 		{"lesson --dir nowhere", "open the lesson", exitFailed},
 		{"lesson hint", "no lesson is going on here", exitFailed},

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"hsmemu/emulator/statedir"
 )
 
 // announced ends the name of a file that says where a session is.
@@ -30,6 +32,23 @@ func (s *Session) Announce(folder string) (withdraw func() error, err error) {
 		}
 		return err
 	}, nil
+}
+
+// Here joins the session that this shell is in, by its variables, or else the one that was
+// announced last in the folder of the cards. Errors: ErrNoSession, and that of cards.
+func Here(env func(string) string, cards func() (*statedir.Dir, error)) (*Session, error) {
+	if dir := env(EnvSession); dir != "" {
+		s, err := Join(dir)
+		if err == nil {
+			s.actsAs(env(EnvShell))
+		}
+		return s, err
+	}
+	d, err := cards()
+	if err != nil {
+		return nil, err
+	}
+	return Find(d.Path())
 }
 
 // Find joins the session that was announced last in a folder, of those that go on. What

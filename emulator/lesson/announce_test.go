@@ -12,6 +12,8 @@ import (
 
 	"hsmemu/emulator"
 	"hsmemu/emulator/lesson"
+	"hsmemu/emulator/statedir"
+	"hsmemu/emulator/store"
 )
 
 // Of several lessons in one home the one that was begun last is found, and when it
@@ -32,9 +34,15 @@ func TestFind_TheLastThatGoesOn(t *testing.T) {
 		require.NoError(t, err)
 		return p, withdraw
 	}
+	in := map[string]string{} // the shell that asks
+	here := func() (*lesson.Session, error) {
+		return lesson.Here(func(name string) string { return in[name] }, func() (*statedir.Dir, error) {
+			return statedir.Open(home, store.Options{})
+		})
+	}
 	found := func(want *lesson.Player) {
 		t.Helper()
-		s, err := lesson.Find(home)
+		s, err := here()
 		require.NoError(t, err)
 		require.Equal(t, want.Dir(), s.Dir())
 	}
@@ -42,6 +50,9 @@ func TestFind_TheLastThatGoesOn(t *testing.T) {
 	found(first)
 	second, secondEnds := begin()
 	found(second)
+	in[lesson.EnvSession] = first.Dir()
+	found(first)
+	clear(in)
 	third, _ := begin()
 	found(third)
 	require.NoError(t, third.Close()) // as if it had been killed
@@ -49,7 +60,7 @@ func TestFind_TheLastThatGoesOn(t *testing.T) {
 	require.NoError(t, secondEnds())
 	found(first)
 	require.NoError(t, firstEnds())
-	_, err = lesson.Find(home)
+	_, err = here()
 	require.ErrorIs(t, err, lesson.ErrNoSession)
 	left, err := os.ReadDir(home)
 	require.NoError(t, err)
@@ -64,6 +75,18 @@ func TestBegin_NameOfTheStudent(t *testing.T) {
 		_, err := lesson.Begin(t.Context(), l, lesson.Options{Student: name, Report: "http://localhost:1/", World: emulator.System()})
 		require.ErrorIs(t, err, lesson.ErrStudent, "%q", name)
 	}
+}
+
+// So is what is no URL of the web.
+func TestBegin_URLOfTheTrainer(t *testing.T) {
+	l, err := lesson.Own("first-steps")
+	require.NoError(t, err)
+	for _, at := range []string{"localhost:8080", "ftp://localhost/", "http://", "/class", "://", "http://a b/"} {
+		_, err := lesson.Begin(t.Context(), l, lesson.Options{Student: "ann", Report: at, World: emulator.System()})
+		require.ErrorIs(t, err, lesson.ErrReport, "%q", at)
+	}
+	require.NoError(t, lesson.Options{}.Check())
+	require.NoError(t, lesson.Options{Student: "ann", Report: "https://trainer.example/class/x"}.Check())
 }
 
 // What is left of a session whose process was killed is no session, and is removed.

@@ -29,11 +29,11 @@ type Player struct {
 const folderName = "hsmemu-lesson"
 
 // Begin makes a session in a new folder, with its cards in the readers of a private
-// PC/SC daemon. Close ends it. A failure of the lesson's setup is a *Problem. Error:
-// ErrStudent.
+// PC/SC daemon. Close ends it. A failure of the lesson's setup is a *Problem. Errors:
+// those of Options.Check.
 func Begin(ctx context.Context, l *Lesson, o Options) (p *Player, err error) {
-	if o.Report != "" && !printable(o.Student, longestName) {
-		return nil, ErrStudent
+	if err := o.Check(); err != nil {
+		return nil, err
 	}
 	dir, err := os.MkdirTemp("", folderName)
 	if err != nil {

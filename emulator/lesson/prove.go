@@ -8,7 +8,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+
+	"hsmemu/emulator/view"
 )
 
 // Prove plays a lesson to show that it works: each step is unsolved at first, every
@@ -92,6 +95,32 @@ func Wrong(err error) []error {
 		all = append(all, Wrong(one)...)
 	}
 	return all
+}
+
+// Findings are what people are told of a lesson that was proven, or that could not be
+// loaded, by the name that they gave it: that it holds, or else a line for each thing that
+// is wrong. Those after the first about one thing are set in.
+func Findings(name string, l *Lesson, err error) (lines []string) {
+	if view.Printable(name) != name {
+		name = strconv.Quote(name)
+	}
+	switch {
+	case err == nil && len(l.Steps) == 1:
+		return []string{name + ": 1 step holds"}
+	case err == nil:
+		return []string{fmt.Sprintf("%s: %d steps hold", name, len(l.Steps))}
+	}
+	for _, one := range Wrong(err) {
+		where := name + ": "
+		if errors.As(one, new(*Problem)) {
+			where = strings.TrimRight(name, "/") + "/"
+		}
+		for line := range strings.SplitSeq(strings.TrimSpace(one.Error()), "\n") {
+			lines = append(lines, where+view.Printable(line))
+			where = "  " // what a script said besides
+		}
+	}
+	return lines
 }
 
 // line is where commands begin in a file of the lesson, from 1; 0 if that is not known.

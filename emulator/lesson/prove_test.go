@@ -4,6 +4,7 @@ package lesson_test
 
 import (
 	"context"
+	"errors"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -145,4 +146,24 @@ func TestWatch(t *testing.T) {
 
 	require.NoError(t, p.Reset(ctx))
 	require.ErrorIs(t, p.Watch(ctx, func(lesson.Verdict) { cancel() }), context.Canceled)
+}
+
+func TestFindings(t *testing.T) {
+	t.Parallel()
+	one, many := &lesson.Lesson{Steps: make([]lesson.Step, 1)}, &lesson.Lesson{Steps: make([]lesson.Step, 3)}
+	wrong := errors.Join(&lesson.Problem{File: "a.sh", Line: 2, What: "exit code 1: no\nsuch\x1b[2J card\n"}, errors.New("no room"))
+	for _, c := range []struct {
+		name string
+		of   *lesson.Lesson
+		err  error
+		want []string
+	}{
+		{"mine", one, nil, []string{"mine: 1 step holds"}},
+		{"mine/", many, nil, []string{"mine/: 3 steps hold"}},
+		{"mi\nne", one, nil, []string{`"mi\nne": 1 step holds`}},
+		{"mine/", one, wrong, []string{"mine/a.sh:2: exit code 1: no", "  such\ufffd[2J card", "mine/: no room"}},
+		{"gone", nil, errors.New("x"), []string{"gone: x"}},
+	} {
+		require.Equal(t, c.want, lesson.Findings(c.name, c.of, c.err))
+	}
 }

@@ -32,6 +32,9 @@ type Result struct {
 // ErrStudent says that no trainer can be told of a student of that name.
 var ErrStudent = errors.New("student: 1 to 64 printable characters")
 
+// ErrReport says that results cannot be posted there.
+var ErrReport = errors.New("report: the URL of a trainer's console, as http://127.0.0.1:8080/class")
+
 const longestName = 64
 
 // check says what is wrong with a result.

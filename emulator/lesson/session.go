@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -50,6 +51,21 @@ type Options struct {
 	// Student and Report are who works through the lesson and the URL that results
 	// are posted to; without a URL none are.
 	Student, Report string
+}
+
+// Check says whether results can be posted, so that nobody waits for a lesson to begin in
+// order to read that. Errors: ErrStudent, ErrReport.
+func (o Options) Check() error {
+	if o.Report == "" {
+		return nil
+	}
+	if u, err := url.Parse(o.Report); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return ErrReport
+	}
+	if !printable(o.Student, longestName) {
+		return ErrStudent
+	}
+	return nil
 }
 
 // A Session is somebody's way through a lesson, kept in a folder of its own, in
@@ -170,14 +186,14 @@ func (s *Session) Step() *Step {
 func (s *Session) Shell() ([]string, error) {
 	name := rand.Text()
 	other := *s
-	other.As(name)
+	other.actsAs(name)
 	_, err := other.Look()
 	return append(s.Variables(), EnvShell+"="+name), err
 }
 
-// As says which shell acts, by the value of its EnvShell; empty for none, as a page, which
+// actsAs says which shell acts, by the value of its EnvShell; empty for none, as a page, which
 // everybody sees.
-func (s *Session) As(shell string) {
+func (s *Session) actsAs(shell string) {
 	if filepath.IsLocal(shell) && filepath.Base(shell) == shell {
 		s.shell = shell
 	}
