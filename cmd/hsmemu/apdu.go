@@ -45,7 +45,7 @@ func newAPDUCommand(a *app) *cobra.Command {
 				return err
 			}
 			defer func() { _ = s.Close() }() // everything said has been saved
-			d := control.Dialogue{Session: s, Expect: expected, Tell: func(e view.Exchange) error {
+			d := control.Dialogue{Session: s, Card: card, Expect: expected, Tell: func(e view.Exchange) error {
 				if asJSON {
 					return json.NewEncoder(a.out).Encode(e)
 				}

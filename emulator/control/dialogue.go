@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"hsmemu/applet/apdu"
+	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/view"
 )
 
@@ -41,7 +42,9 @@ func (e *UnexpectedError) Error() string {
 // answers.
 type Dialogue struct {
 	Session *Session
-	Expect  view.Expectations
+	// Card is its name, which errors of the exchange have in a *statedir.Error.
+	Card   string
+	Expect view.Expectations
 	// Tell is called with every answer, before it is judged. Its error ends the dialogue.
 	Tell func(view.Exchange) error
 
@@ -91,7 +94,7 @@ func (d *Dialogue) End() error { return d.Expect.Told(d.said) }
 func (d *Dialogue) exchange(ctx context.Context, command []byte, want *string) error {
 	answer, meant, err := d.Session.Exchange(ctx, command)
 	if err != nil {
-		return err
+		return &statedir.Error{Op: "use", Card: d.Card, Err: err}
 	}
 	e := view.ExchangeOf(command, answer, meant)
 	e.Expected = want
