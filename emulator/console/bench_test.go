@@ -104,7 +104,7 @@ func drain(conn net.Conn) {
 func BenchmarkEvent(b *testing.B) {
 	c := begin(b, "lab")
 	pupil := visit(b, c.pupil)
-	all := make([]net.Conn, 200)
+	all := make([]*ear, 200)
 	for i := range all {
 		all[i] = hear(b, pupil)
 		require.NoError(b, told(all[i], "retry:"))

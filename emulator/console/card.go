@@ -155,7 +155,7 @@ func (k *card) update() {
 	for _, s := range seen {
 		k.take(s)
 	}
-	if k.of.listeners() > 0 {
+	if k.of.heard() {
 		for i := first; i < len(k.rows); i++ {
 			if i > first || k.rows[i].Count != from {
 				k.of.say(message{k.running.Name, k.rows[i].id(), k.rowHTML(k.rows[i])}, &k.of.staff, &k.of.class)

@@ -29,6 +29,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"hsmemu/emulator/control"
@@ -65,6 +66,7 @@ type Console struct {
 	options        Options
 	cards          []*card
 	staff, class   web.Feed
+	shown          atomic.Int64 // when a page was, in nanoseconds since 1970
 	trainer, pupil token
 	results        token // for posting results
 	rules          *rules
@@ -81,6 +83,8 @@ const (
 	drawTime = 80 * time.Millisecond
 	// resultsTime is how often the results of a class are told at most.
 	resultsTime = 500 * time.Millisecond
+	// aboutToListen is how long a browser may take from a page to its events.
+	aboutToListen = 30 * time.Second
 )
 
 // New is a console for cards that run, which follows them from here on, until Serve
@@ -209,8 +213,10 @@ func (c *Console) changed() {
 	}
 }
 
-// listeners is how many listen.
-func (c *Console) listeners() int { return c.staff.Listeners() + c.class.Listeners() }
+// heard reports whether somebody listens, or has a page and is about to.
+func (c *Console) heard() bool {
+	return c.staff.Listeners()+c.class.Listeners() > 0 || c.options.Clock().Sub(time.Unix(0, c.shown.Load())) < aboutToListen
+}
 
 // card finds a card by its name.
 func (c *Console) card(name string) (*card, bool) {

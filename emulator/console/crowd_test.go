@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -16,30 +17,39 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// hear opens the events of somebody who was let in, as the bare connection.
-func hear(t testing.TB, v *visitor) net.Conn {
+// ear is a bare connection with what was read of it and not used yet.
+type ear struct {
+	net.Conn
+	lines *bufio.Reader
+}
+
+func (e *ear) Read(b []byte) (int, error) { return e.lines.Read(b) }
+
+// hear opens the events of somebody who was let in.
+func hear(t testing.TB, v *visitor) *ear { return hearAt(t, v, "/events") }
+
+func hearAt(t testing.TB, v *visitor, path string) *ear {
 	t.Helper()
 	host := strings.TrimPrefix(v.base, "http://")
 	conn, err := net.Dial("tcp", host)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, v.base+"/events", nil)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, v.base+path, nil)
 	require.NoError(t, err)
 	cookies := v.Jar.Cookies(r.URL)
 	require.NotEmpty(t, cookies)
-	_, err = fmt.Fprintf(conn, "GET /events HTTP/1.1\r\nHost: %s\r\nCookie: %s=%s\r\n\r\n", host, cookies[0].Name, cookies[0].Value)
+	_, err = fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nCookie: %s=%s\r\n\r\n", path, host, cookies[0].Name, cookies[0].Value)
 	require.NoError(t, err)
-	return conn
+	return &ear{conn, bufio.NewReaderSize(conn, 512)}
 }
 
 // told waits until a connection is told something.
-func told(conn net.Conn, what string) error {
+func told(conn *ear, what string) error {
 	if err := conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 		return err
 	}
-	lines := bufio.NewReader(conn)
 	for {
-		line, err := lines.ReadString('\n')
+		line, err := conn.lines.ReadString('\n')
 		if err != nil {
 			return fmt.Errorf("waiting for %q: %w", what, err)
 		}
@@ -54,7 +64,7 @@ func told(conn net.Conn, what string) error {
 func TestConsole_AThousandListeners(t *testing.T) {
 	c := begin(t, "lab")
 	pupil, trainer := visit(t, c.pupil), visit(t, c.trainer)
-	all := make([]net.Conn, 1000)
+	all := make([]*ear, 1000)
 	for i := range all {
 		all[i] = hear(t, pupil)
 	}
@@ -84,16 +94,38 @@ func TestConsole_ASlowListener(t *testing.T) {
 	c := begin(t, "lab")
 	pupil := visit(t, c.pupil)
 	slow := hear(t, pupil) // reads nothing
-	require.NoError(t, slow.(*net.TCPConn).SetReadBuffer(1024))
+	require.NoError(t, slow.Conn.(*net.TCPConn).SetReadBuffer(1024))
 	fast := hear(t, pupil)
 	require.NoError(t, told(fast, "retry:"))
-	heard := make(chan error, 1)
-	go func() { heard <- told(fast, "wrong, 1 try left") }() // or it would soon be a slow one, too
 	for range 40 {
 		c.send(t, selects, ask, selects, ask, selects, ask, selects, ask, wrong, right)
+		require.NoError(t, told(fast, "VERIFY user PIN: done")) // or it would be a slow one, too, where all comes at once
 	}
 	c.send(t, wrong, wrong)
-	require.NoError(t, <-heard)
+	require.NoError(t, told(fast, "wrong, 1 try left"))
+}
+
+// What happens between a page and its events is told, whether somebody else listens or not.
+func TestConsole_APageMissesNothingUntilItListens(t *testing.T) {
+	c := begin(t, "lab")
+	trainer, pupil := visit(t, c.trainer), visit(t, c.pupil)
+	c.send(t, selects)
+	try := func(v *visitor, left string) {
+		_, body := v.get(t, "/card/lab")
+		after := regexp.MustCompile(`data-after="(\d+)"`).FindStringSubmatch(body)
+		require.NotNil(t, after)
+		require.NotContains(t, body, left)
+		c.send(t, wrong)
+		eventually(t, "it is noted", func() bool {
+			_, text := v.get(t, "/card/lab/transcript")
+			return strings.Contains(text, left)
+		})
+		for _, what := range []string{`"id":"row-`, `"id":"counters"`} {
+			require.NoError(t, told(hearAt(t, v, "/events?after="+after[1]), what))
+		}
+	}
+	try(pupil, "wrong, 2 tries left")
+	try(trainer, "wrong, 1 try left")
 }
 
 // The page of a card that is out is there, and buttons say why they do not work.

@@ -54,6 +54,7 @@ type page struct {
 	Staff bool
 	Class string // the address for the class, for trainers
 	Taken bool   // results are taken, and whoever asks may see them
+	After uint64 // the last message that it needs not be told, since it was made later
 }
 
 func (c *Console) pages() http.Handler {
@@ -112,8 +113,10 @@ func (c *Console) fail(w http.ResponseWriter, r *http.Request, status int, err e
 	}{page{Title: "That did not work"}, err.Error()})
 }
 
+// page is made before what it shows is asked for.
 func (c *Console) page(r *http.Request, title string) page {
-	p := page{Title: title, Staff: roleOf(r) == trainer}
+	c.shown.Store(c.options.Clock().UnixNano())
+	p := page{Title: title, Staff: roleOf(r) == trainer, After: c.feed(r).Last()}
 	if p.Staff {
 		p.Taken = c.options.Results != nil
 		p.Class = "http://" + r.Host + "/?token=" + string(c.pupil)
@@ -210,11 +213,15 @@ func (c *Console) chapter(w http.ResponseWriter, r *http.Request) {
 }
 
 func (c *Console) listen(w http.ResponseWriter, r *http.Request) {
-	f := &c.class
+	_ = c.feed(r).Serve(w, r) // the browser comes back by itself
+}
+
+// feed is what whoever asks is told.
+func (c *Console) feed(r *http.Request) *web.Feed {
 	if roleOf(r) == trainer {
-		f = &c.staff
+		return &c.staff
 	}
-	_ = f.Serve(w, r) // the browser comes back by itself
+	return &c.class
 }
 
 // actions are what a trainer can do to a card. Each says in words what it did.

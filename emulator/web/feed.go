@@ -2,6 +2,7 @@ package web
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -121,8 +122,16 @@ func (f *Feed) since(number uint64) (pending [][]byte, last uint64, said <-chan 
 	return pending, f.last, f.said, true
 }
 
+// Last is the number of the newest message. A page that was made after it is told the rest
+// when its browser listens with ?after= and that number.
+func (f *Feed) Last() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.last
+}
+
 // Serve streams what is said from now on, or after the message that a browser had last
-// (Last-Event-ID), until the listener goes, the server ends, or the listener is
+// (Last-Event-ID) or that its page has (?after=), until the listener goes, the server ends, or the listener is
 // too slow, which is [ErrSlow]. What a listener that comes back missed and is not
 // kept is replaced by an event named "lost". More than MaxListeners are answered 503.
 func (f *Feed) Serve(w http.ResponseWriter, r *http.Request) error {
@@ -143,7 +152,8 @@ func (f *Feed) Serve(w http.ResponseWriter, r *http.Request) error {
 	if err := s.write([]byte("retry: 2000\n\n")); err != nil {
 		return err
 	}
-	if number, err := strconv.ParseUint(r.Header.Get("Last-Event-ID"), 10, 64); err == nil {
+	had := cmp.Or(r.Header.Get("Last-Event-ID"), r.URL.Query().Get("after"))
+	if number, err := strconv.ParseUint(had, 10, 64); err == nil {
 		at = number
 		if _, last, _, whole := f.since(at); !whole {
 			at = last

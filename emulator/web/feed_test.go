@@ -91,6 +91,11 @@ func TestFeed_TellsAndGoesOnWhereAListenerWas(t *testing.T) {
 
 	again := listen(t, url, "2")
 	require.Equal(t, "id: 3", again.wait(t, "id"))
+	require.Equal(t, uint64(3), f.Last())
+	page := listen(t, url+"?after=1", "") // was made before the second
+	require.Equal(t, "id: 2", page.wait(t, "id"))
+	page = listen(t, url+"?after=1", "2") // and its browser comes back
+	require.Equal(t, "id: 3", page.wait(t, "id"))
 	for range 5 {
 		f.Say("card", "more")
 	}

@@ -37,7 +37,8 @@
   };
 
   if (document.querySelector('[data-card]')) {
-    const events = new EventSource('/events');
+    // What happened since this page was made is told, too.
+    const events = new EventSource('/events?after=' + live.dataset.after);
     events.addEventListener('panel', (e) => panel(JSON.parse(e.data)));
     events.addEventListener('row', (e) => row(JSON.parse(e.data)));
     events.addEventListener('lost', () => location.reload());
