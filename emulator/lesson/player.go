@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -35,7 +36,12 @@ func Begin(ctx context.Context, l *Lesson, o Options) (p *Player, err error) {
 	if err := o.Check(); err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("", folderName)
+	// Programs run in another folder than this one.
+	temporary, err := filepath.Abs(os.TempDir())
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp(temporary, folderName)
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +118,7 @@ func (p *Player) connect(ctx context.Context, o Options) error {
 			return errors.Join(err, places.Release())
 		}
 	}
-	l, at, remove, err := pcscd.ListenIn(os.Getenv("XDG_RUNTIME_DIR"), os.TempDir())
+	l, at, remove, err := pcscd.ListenIn(os.Getenv("XDG_RUNTIME_DIR"), filepath.Dir(p.dir))
 	if err != nil {
 		return errors.Join(err, places.Release())
 	}
@@ -121,18 +127,23 @@ func (p *Player) connect(ctx context.Context, o Options) error {
 		return err
 	}
 	p.progress.Socket = at
-	if err := os.Mkdir(p.path("events", askedFolder), 0o700); err != nil {
+	events, err := os.OpenRoot(p.path("events"))
+	if err != nil {
 		return err
 	}
 	var all recorders
+	err = events.Mkdir(askedFolder, 0o700)
 	for _, card := range p.readers.Cards {
-		if err := all.watch(card, p.path("events")); err != nil {
-			return err
+		if err == nil {
+			err = all.watch(card, events)
 		}
+	}
+	if err != nil {
+		return errors.Join(err, events.Close())
 	}
 	recording, end := context.WithCancel(context.WithoutCancel(ctx))
 	p.end = end
-	p.record.Go(func() { all.record(recording, p.path("events")) })
+	p.record.Go(func() { all.record(recording, events) })
 	return nil
 }
 
@@ -140,7 +151,7 @@ func (p *Player) connect(ctx context.Context, o Options) error {
 // folder removed.
 func (p *Player) Close() error {
 	for _, file := range []string{groups, serving} {
-		text, _ := os.ReadFile(p.path(file)) // it is not there where nothing was started
+		text, _ := p.read(course, file) // it is not there where nothing was started
 		for _, line := range strings.Fields(string(text)) {
 			if group, err := strconv.Atoi(line); err == nil && group > 1 {
 				killGroup(group)

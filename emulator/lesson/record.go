@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"time"
 
@@ -41,8 +42,8 @@ type recorder struct {
 type recorders []recorder
 
 // watch has a card's events written into a file of a folder, from here on.
-func (r *recorders) watch(card *control.Card, folder string) error {
-	f, err := os.OpenFile(filepath.Join(folder, card.Name+".jsonl"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+func (r *recorders) watch(card *control.Card, folder *os.Root) error {
+	f, err := freshFile(folder, card.Name+".jsonl")
 	if err != nil {
 		return err
 	}
@@ -51,8 +52,19 @@ func (r *recorders) watch(card *control.Card, folder string) error {
 	return nil
 }
 
-// record writes events down until the context ends, and then those that had happened by then.
-func (r recorders) record(ctx context.Context, folder string) {
+// freshFile makes a file to append to. Setup may have put something else there before, such as
+// a pipe that nobody reads.
+func freshFile(folder *os.Root, name string) (*os.File, error) {
+	if err := folder.RemoveAll(name); err != nil {
+		return nil, err
+	}
+	return folder.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+}
+
+// record writes events down until the context ends, and then those that had happened by then,
+// and closes the folder. It is one that scripts write into: what they have put into the place
+// of askedFolder must not make it remove files elsewhere.
+func (r recorders) record(ctx context.Context, folder *os.Root) {
 	tick := time.NewTicker(recordInterval)
 	defer tick.Stop()
 	for last := false; !last; {
@@ -61,20 +73,24 @@ func (r recorders) record(ctx context.Context, folder string) {
 		case <-ctx.Done():
 			last = true
 		}
-		asked, _ := filepath.Glob(filepath.Join(folder, askedFolder, "*")) // the pattern is well-formed
+		var asked []fs.DirEntry
+		if info, err := folder.Lstat(askedFolder); err == nil && info.IsDir() { // opening a pipe would wait
+			asked, _ = fs.ReadDir(folder.FS(), askedFolder) // without it nobody is answered
+		}
 		for _, one := range r {
 			for range len(one.events) {
 				_ = json.NewEncoder(one.file).Encode(control.EventOf(<-one.events)) // without it the step counts as not solved
 			}
 		}
-		for _, name := range asked {
-			_ = os.Remove(name) // whoever asks goes on without it
+		for _, ask := range asked {
+			_ = folder.Remove(path.Join(askedFolder, ask.Name())) // whoever asks goes on without it
 		}
 	}
 	for _, one := range r {
 		one.stop()
 		_ = one.file.Close() // likewise
 	}
+	_ = folder.Close() // likewise
 }
 
 // recorded returns when everything that has happened to the cards of a session is written

@@ -102,7 +102,7 @@ var ErrNoSession = errors.New("no lesson is going on here")
 // has its cards was killed.
 func Join(dir string) (*Session, error) {
 	s := &Session{dir: dir, clock: emulator.System().Clock}
-	err := s.read()
+	err := s.readProgress()
 	if err != nil {
 		return nil, err
 	}
@@ -127,10 +127,57 @@ func answers(socket string) bool {
 	return true
 }
 
-// read reads the progress. Error: ErrNoSession.
-func (s *Session) read() error {
+// errIrregular says that a script has put something else in the place of a file.
+var errIrregular = errors.New("it is no file any more")
+
+// within does something in one of the folders that scripts write into. Links that they have
+// put there do not lead out of it: whoever acts for them here is not confined as they are.
+func (s *Session) within(folder string, do func(*os.Root) error) error {
+	root, err := os.OpenRoot(s.path(folder))
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(root), root.Close())
+}
+
+// read reads a file in one of the folders that scripts write into. Error: errIrregular.
+func (s *Session) read(folder, name string) (text []byte, err error) {
+	err = s.within(folder, func(root *os.Root) error {
+		info, err := root.Lstat(name)
+		if err == nil && !info.Mode().IsRegular() { // reading a pipe would wait
+			err = &fs.PathError{Op: "read", Path: s.path(folder, name), Err: errIrregular}
+		}
+		if err != nil {
+			return err
+		}
+		text, err = root.ReadFile(name)
+		return err
+	})
+	return text, err
+}
+
+// write writes into a file in one of the folders that scripts write into, with flags of
+// package os besides; what is there and is no file is removed.
+func (s *Session) write(folder, name, text string, flags int) error {
+	return s.within(folder, func(root *os.Root) error {
+		if info, err := root.Lstat(name); err == nil && !info.Mode().IsRegular() {
+			if err := root.RemoveAll(name); err != nil {
+				return err
+			}
+		}
+		f, err := root.OpenFile(name, os.O_CREATE|os.O_WRONLY|flags, 0o600)
+		if err != nil {
+			return err
+		}
+		_, err = f.WriteString(text)
+		return errors.Join(err, f.Close())
+	})
+}
+
+// readProgress reads the progress. Error: ErrNoSession.
+func (s *Session) readProgress() error {
 	at := s.written()
-	text, err := os.ReadFile(s.path(progressFile))
+	text, err := s.read(course, progressFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return ErrNoSession
 	}
@@ -147,7 +194,7 @@ func (s *Session) read() error {
 
 // written is when the progress was written last; zero if it is not there.
 func (s *Session) written() time.Time {
-	info, err := os.Stat(s.path(progressFile))
+	info, err := os.Lstat(s.path(course, progressFile))
 	if err != nil {
 		return time.Time{}
 	}
@@ -205,8 +252,8 @@ func (s *Session) Look() (before int, err error) {
 	if s.shell == "" {
 		return s.Number(), nil
 	}
-	file := s.path(course, "told-"+s.shell)
-	text, err := os.ReadFile(file)
+	file := "told-" + s.shell
+	text, err := s.read(course, file)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return 0, err
 	}
@@ -214,7 +261,7 @@ func (s *Session) Look() (before int, err error) {
 	if by := s.progress.By; err != nil || by == "" || by == s.shell {
 		before = s.Number()
 	}
-	return before, os.WriteFile(file, []byte(strconv.Itoa(s.Number())), 0o600)
+	return before, s.write(course, file, strconv.Itoa(s.Number()), os.O_TRUNC)
 }
 
 // Variables are what people's shells and scripts get besides their own.
@@ -247,12 +294,7 @@ func (s *Session) run(ctx context.Context, path, commands string, limit time.Dur
 	}
 	out, code, group, err := s.start(ctx, path, text, rand.Text(), limit, lasting)
 	if group != 0 {
-		f, failed := os.OpenFile(s.path(groups), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-		if failed == nil {
-			_, failed = fmt.Fprintln(f, group)
-			failed = errors.Join(failed, f.Close())
-		}
-		err = errors.Join(err, failed)
+		err = errors.Join(err, s.write(course, groups, fmt.Sprintln(group), os.O_APPEND))
 	}
 	return out, code, err
 }
@@ -285,10 +327,10 @@ var writable = []string{"work", "state", "events", "undo", temporary, course}
 
 // Files of what goes on, in the folder course: groups has the process groups of what may be in
 // the background, and serving that of what Lesson.Serve started last.
-var (
-	progressFile = filepath.Join(course, "progress.json")
-	groups       = filepath.Join(course, "groups")
-	serving      = filepath.Join(course, "serving")
+const (
+	progressFile = "progress.json"
+	groups       = "groups"
+	serving      = "serving"
 )
 
 // served marks what Lesson.Serve has started.
@@ -299,7 +341,7 @@ func (s *Session) serve(ctx context.Context, between func() error) error {
 	if s.Lesson.Serve == "" {
 		return between()
 	}
-	text, err := os.ReadFile(s.path(serving))
+	text, err := s.read(course, serving)
 	if group, bad := strconv.Atoi(string(text)); err == nil && bad == nil && group > 1 {
 		endGroup(group)
 		killMarked(markOf(s.dir) + served + ".") // what has left the group
@@ -323,7 +365,7 @@ func (s *Session) serve(ctx context.Context, between func() error) error {
 		}
 		return &Problem{File: s.Lesson.Serve, What: err.Error()}
 	}
-	return os.WriteFile(s.path(serving), []byte(strconv.Itoa(group)), 0o600)
+	return s.write(course, serving, strconv.Itoa(group), os.O_TRUNC)
 }
 
 // A Verdict is what a verify script found.
@@ -379,7 +421,7 @@ func (s *Session) verify(ctx context.Context) (Verdict, error) {
 // somebody went on meanwhile.
 func (s *Session) count(solved bool) (bool, error) {
 	step := s.progress.Step
-	if err := s.read(); err != nil || s.progress.Step != step {
+	if err := s.readProgress(); err != nil || s.progress.Step != step {
 		return false, err
 	}
 	s.progress.Tries++

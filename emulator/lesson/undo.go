@@ -75,7 +75,7 @@ func (s *Session) begin() error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(kept, begunAs), text, 0o600); err != nil {
+	if err := s.write("undo", fmt.Sprint(s.progress.Step, "/", begunAs), string(text), os.O_TRUNC); err != nil {
 		return err
 	}
 	return errors.Join(s.forget(), s.keep())
@@ -92,7 +92,7 @@ const begunAs = "begun.json"
 
 // as is how it was when a step began.
 func (s *Session) as(step int) (then stepBegun, err error) {
-	text, err := os.ReadFile(filepath.Join(s.undo(step), begunAs))
+	text, err := s.read("undo", fmt.Sprint(step, "/", begunAs))
 	if err == nil {
 		err = json.Unmarshal(text, &then)
 	}
@@ -116,12 +116,12 @@ func (s *Session) forget() error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(s.path("events", begunFile), now, 0o600); err != nil {
+	if err := s.write("events", begunFile, string(now), os.O_TRUNC); err != nil {
 		return err
 	}
 	files, err := filepath.Glob(s.path("events", "*.jsonl"))
 	for _, f := range files {
-		err = errors.Join(err, os.Truncate(f, 0))
+		err = errors.Join(err, s.write("events", filepath.Base(f), "", os.O_TRUNC))
 	}
 	return err
 }
@@ -215,7 +215,7 @@ func (s *Session) keep() error {
 	}
 	_, err = fresh.Write(text)
 	if err = errors.Join(err, fresh.Close()); err == nil {
-		err = os.Rename(fresh.Name(), s.path(progressFile))
+		err = os.Rename(fresh.Name(), s.path(course, progressFile))
 	}
 	s.kept = s.written()
 	return err
