@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -70,14 +71,20 @@ func (g *gate) Comes(ctx context.Context, coming func() control.Coming) {
 	case <-ctx.Done():
 	}
 	g.mu.Lock()
-	for i, one := range g.waiting {
-		if one == w {
-			g.waiting = append(g.waiting[:i:i], g.waiting[i+1:]...)
-			break
-		}
-	}
+	g.letGo(func(one *waiter) bool { return one == w })
 	g.mu.Unlock()
 	g.changed()
+}
+
+// letGo lets those go that are meant, under the lock: from then on they do not wait.
+func (g *gate) letGo(meant func(*waiter) bool) {
+	g.waiting = slices.DeleteFunc(g.waiting, func(w *waiter) bool {
+		if !meant(w) {
+			return false
+		}
+		close(w.goes)
+		return true
+	})
 }
 
 // Holds reports whether a command waits.
@@ -90,11 +97,7 @@ func (g *gate) Holds() bool {
 func (g *gate) hold(what holding) {
 	g.mu.Lock()
 	g.what = what
-	for _, w := range g.waiting {
-		if !what.holds(w.Event) {
-			w.release()
-		}
-	}
+	g.letGo(func(w *waiter) bool { return !what.holds(w.Event) })
 	g.mu.Unlock()
 	g.changed()
 }
@@ -106,7 +109,8 @@ func (g *gate) release() bool {
 	if len(g.waiting) == 0 {
 		return false
 	}
-	g.waiting[0].release()
+	first := g.waiting[0]
+	g.letGo(func(w *waiter) bool { return w == first })
 	return true
 }
 
@@ -115,10 +119,9 @@ func (g *gate) end() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.open = true
-	for _, w := range g.waiting {
-		w.release()
-	}
-	return len(g.waiting) > 0
+	waited := len(g.waiting) > 0
+	g.letGo(func(*waiter) bool { return true })
+	return waited
 }
 
 // now is what is held, and the command that waits; nil for none.
@@ -129,15 +132,6 @@ func (g *gate) now() (holding, *waiter) {
 		return g.what, nil
 	}
 	return g.what, g.waiting[0]
-}
-
-// release lets it go, under the gate's lock.
-func (w *waiter) release() {
-	select {
-	case <-w.goes:
-	default:
-		close(w.goes)
-	}
 }
 
 // questions are what a class is asked before a command is let go, by the header of the
