@@ -115,7 +115,7 @@ func (c *Client) Insert(ctx context.Context) error {
 	return err
 }
 
-// Reset resets the card, see [Client.Eject] for force.
+// Reset resets the card, see [Client.Eject] for force. Error: ErrEjected.
 func (c *Client) Reset(ctx context.Context, force bool) error {
 	_, err := ask[none](ctx, c, workPatience, verbReset, forced{force})
 	return err

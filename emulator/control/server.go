@@ -300,7 +300,7 @@ func (c *conversation) answer(ctx context.Context, q request) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		return nil, c.inTurn(ctx, args.Force, func() error { return c.Reader.Reset() })
+		return nil, c.reset(ctx, args.Force)
 	case verbShow:
 		return c.Show(), nil
 	case verbTransmit:
@@ -361,6 +361,15 @@ func (c *Card) waitTurn(ctx context.Context) (Turn, error) {
 
 func (c *Card) eject(ctx context.Context, force bool) error {
 	return c.inTurn(ctx, force, func() error { return c.takeOut(ctx) })
+}
+
+func (c *Card) reset(ctx context.Context, force bool) error {
+	return c.inTurn(ctx, force, func() error {
+		if c.stay.Load() == nil {
+			return ErrEjected
+		}
+		return c.Reader.Reset()
+	})
 }
 
 func (c *Card) takeOut(ctx context.Context) error {

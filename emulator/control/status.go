@@ -56,7 +56,7 @@ func Status(ctx context.Context, d *statedir.Dir, card string) (s view.Status, e
 	if v.Running != nil {
 		s.Process, s.Place, s.Cards[0].Start = &v.Running.Process, &v.Running.Place, v.Running.Start
 		if v.Running.Ejected {
-			return s, fmt.Errorf("card %q: %w", card, ErrEjected)
+			return s, &statedir.Error{Op: "show", Card: card, Err: ErrEjected}
 		}
 	}
 	s.Cards[0].Serial, s.Cards[0].Reader, s.Cards[0].Answers = v.Serial, v.Reader, true

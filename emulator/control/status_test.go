@@ -37,7 +37,7 @@ func TestStatus_OfACard(t *testing.T) {
 	require.NoError(t, control.Ask(soon(t), d, "eject", "alice", func(c *control.Client) error { return c.Eject(soon(t), false) }))
 	s, err = control.Status(soon(t), d, "alice")
 	require.ErrorIs(t, err, control.ErrEjected)
-	require.EqualError(t, err, `card "alice": the card is out of its reader`)
+	require.EqualError(t, err, `show card "alice": the card is out of its reader`)
 	require.False(t, s.Cards[0].Answers)
 	require.Equal(t, "on the shelf", *s.Place, "whoever runs it is told all the same")
 

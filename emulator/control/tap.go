@@ -249,10 +249,8 @@ func (c *Card) Return(ctx context.Context, m Moment) ([]string, error) {
 // Eject takes the card out of its reader and Insert puts it in; see Client.Eject.
 func (c *Card) Eject(ctx context.Context) error { return c.eject(ctx, false) }
 
-// Reset resets the card when no client has it for itself.
-func (c *Card) Reset(ctx context.Context) error {
-	return c.inTurn(ctx, false, func() error { return c.Reader.Reset() })
-}
+// Reset resets the card when no client has it for itself. Error: ErrEjected.
+func (c *Card) Reset(ctx context.Context) error { return c.reset(ctx, false) }
 
 // Settle waits until no client of the reader has the card in a transaction, as long as the
 // context. Errors: the context's, or who has it.
