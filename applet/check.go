@@ -107,8 +107,8 @@ func (d Durable) checkIssue() error {
 	if err != nil {
 		return fmt.Errorf("device certificate: %w", err)
 	}
-	by, root := chain.Issuer, cvc.EmulatorRoot().Certificate
-	known := bytes.Equal(by.Raw, cvc.EmulatorIssuer().Certificate.Raw) // which takes no arithmetic
+	by, root := chain.Issuer, cvc.EmulatorRoots()[0]
+	known := bytes.Equal(by.Raw, cvc.EmulatorIssuerCertificate().Raw) // which takes no arithmetic
 	if !known && (by.CAR != root.CHR || by.Authorization.Role() != cvc.RoleIssuer || by.Verify(root.Key) != nil) ||
 		chain.Device.CAR != by.CHR || chain.Device.Authorization.Role() != cvc.RoleDevice {
 		return errors.New("a device certificate that is not of an emulator's issuer")

@@ -37,6 +37,10 @@ func EmulatorIssuer() Issuer { return published(emulatorIssuer, emulatorIssuerSc
 // private key, which is as public.
 func EmulatorRoot() Issuer { return published(emulatorRoot, emulatorRootScalar) }
 
+// EmulatorIssuerCertificate is the certificate of EmulatorIssuer without the key, whose point takes
+// arithmetic.
+func EmulatorIssuerCertificate() Certificate { return builtIn(emulatorIssuer) }
+
 func published(certificate string, scalar [2]byte) Issuer {
 	c := builtIn(certificate)
 	group := builtIn(emulatorRoot).Key.Curve
