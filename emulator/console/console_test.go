@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"hsmemu/applet/apdu"
 	"hsmemu/emulator/control"
 )
 
@@ -192,6 +193,36 @@ func TestConsole_ReaderAndFaults(t *testing.T) {
 
 // A command that is held has not reached the card; released, or when the console ends, it
 // does.
+// A card whose PIN is the one that is filled in answers as the card did whose PIN was changed,
+// and no try is spent.
+func TestConsole_TranscriptOfAChangeReplays(t *testing.T) {
+	c := begin(t, "lab", "second")
+	trainer := visit(t, c.trainer)
+	const other = "363534333231"
+	change := "002400810C" + right[10:] + other
+	require.Equal(t, "63C2", c.send(t, selects, "002400810C"+other+other))
+	require.Equal(t, "9000", c.send(t, change))
+	require.Equal(t, "9000", c.send(t, "0020008106"+other, "80580000000000", "0020008106"+other))
+	var text string
+	eventually(t, "all is told", func() bool {
+		_, text = trainer.post(t, "/card/lab/transcript", "user", "648219")
+		return strings.Count(text, "VERIFY user PIN → 9000") == 2
+	})
+	var answers []string
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		command, err := apdu.ParseHex(strings.TrimSpace(line))
+		require.NoError(t, err)
+		answer, err := c.private.Cards[1].Card.Transmit(t.Context(), command)
+		require.NoError(t, err)
+		answers = append(answers, strings.ToUpper(hexOf(answer[len(answer)-2:])))
+	}
+	require.Equal(t, []string{"9000", "63C2", "9000", "9000", "9000", "9000"}, answers)
+	require.Equal(t, 3, *c.private.Cards[1].Show().UserPIN.TriesLeft)
+}
+
 // The beginning and what somebody gave a name are there however much has happened since.
 func TestConsole_TheTimelineKeepsTheBeginning(t *testing.T) {
 	c := begin(t, "lab")

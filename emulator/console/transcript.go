@@ -109,6 +109,11 @@ func (s secrets) of(p view.Part, e view.Event, right bool) ([]byte, bool) {
 		return as(so, p.Bytes, right), len(so) > 0
 	case strings.HasPrefix(p.Words, "the PIN"):
 		return as(user, p.Bytes, right), len(user) > 0
+	case strings.HasPrefix(p.Words, "the old PIN") && subject == "SO-PIN":
+		return append(as(so, len(so), right), so...), len(so) > 0
+	case strings.HasPrefix(p.Words, "the old PIN") && subject == "user PIN":
+		// Of two PINs one is filled in: it becomes itself, or what follows would cost tries.
+		return append(as(user, len(user), right), user...), len(user) > 0
 	case strings.HasPrefix(p.Words, "SO-PIN and new PIN") && len(so) > 0 && len(user) > 0:
 		return append(as(so, len(so), right), user...), true
 	}
