@@ -42,10 +42,11 @@ func (s *Session) begin() error {
 		return s.keep()
 	}
 	kept := s.undo(s.progress.Step)
-	if err := removeTree(kept); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Join(kept, "cards"), 0o700); err != nil {
+	fresh := fmt.Sprint(s.progress.Step)
+	err := s.within("undo", func(root *os.Root) error {
+		return errors.Join(removeIn(root, fresh), root.MkdirAll(fresh+"/cards", 0o700), root.MkdirAll(fresh+"/work", 0o700))
+	})
+	if err != nil {
 		return err
 	}
 	names, err := s.cards.Names()
@@ -68,7 +69,11 @@ func (s *Session) begin() error {
 			then.Ejected = append(then.Ejected, name)
 		}
 	}
-	if then.Unkept, err = copyTree(s.Work(), filepath.Join(kept, "work")); err != nil {
+	err = s.ofStep(s.progress.Step, func(kept, work *os.Root) error {
+		then.Unkept, err = copyTree(work, kept)
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	text, err := json.Marshal(then)
@@ -156,13 +161,30 @@ func (s *Session) restore(ctx context.Context, step int) error {
 		}
 	}
 	err = s.serve(ctx, func() error {
-		if err := clearFolder(s.Work(), begun.Unkept); err != nil {
+		return s.ofStep(step, func(kept, work *os.Root) error {
+			if err := clearFolder(work, begun.Unkept); err != nil {
+				return err
+			}
+			_, err := copyTree(kept, work)
 			return err
-		}
-		_, err := copyTree(filepath.Join(kept, "work"), s.Work())
-		return err
+		})
 	})
 	return errors.Join(err, s.forget())
+}
+
+// ofStep does something with the files of a step's beginning and those that people work with.
+func (s *Session) ofStep(step int, do func(kept, work *os.Root) error) error {
+	// People may have removed the folder that they work in, or shut it.
+	if err := errors.Join(os.MkdirAll(s.Work(), 0o700), os.Chmod(s.Work(), 0o700)); err != nil { //nolint:gosec // it is a folder
+		return err
+	}
+	return s.within("undo", func(root *os.Root) error {
+		kept, err := root.OpenRoot(fmt.Sprint(step, "/work"))
+		if err != nil {
+			return err
+		}
+		return errors.Join(s.within("work", func(work *os.Root) error { return do(kept, work) }), kept.Close())
+	})
 }
 
 // restoreCard puts a card back, in its reader or out of it, and without faults.

@@ -78,7 +78,7 @@ hsmemu card eject lab`)
 	for _, mess := range []string{
 		"hsmemu card insert lab; rm -rf plain deep/er shut link broken pipe; echo other > pipe; echo x > new; mkdir -p deep/new/er",
 		"chmod 600 plain deep/er/program; chmod 700 deep shut; rm shut/inside link; ln -s plain link; hsmemu card insert lab",
-		"true",
+		"true", "chmod 0 .", `rm -rf "$PWD"/plain "$PWD"/shut && mv "$PWD/deep" "$HSMEMU_LESSON/aside" && rm -r "$PWD"; mkdir "$PWD"; mv "$HSMEMU_LESSON/aside" "$PWD/deep"`,
 	} {
 		do(mess)
 		require.NoError(t, p.Undo(t.Context()))
@@ -94,6 +94,9 @@ hsmemu card eject lab`)
 	unkept, err = p.Unkept()
 	require.NoError(t, err)
 	require.Empty(t, unkept)
+	require.Len(t, listing(t, p.Work()), 1)
+	do(`rmdir "$PWD"`)
+	require.NoError(t, p.Undo(t.Context()))
 	require.Len(t, listing(t, p.Work()), 1)
 }
 
