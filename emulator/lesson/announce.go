@@ -14,6 +14,10 @@ import (
 // announced ends the name of a file that says where a session is.
 const announced = ".lesson"
 
+// between stands between the session's folder and its daemon's socket in such a file: no path
+// has it.
+const between = "\x00"
+
 // Announce writes down in a folder where the session is, in a file of its own, so that
 // Find finds it from another terminal.
 func (s *Session) Announce(folder string) (withdraw func() error, err error) {
@@ -21,7 +25,7 @@ func (s *Session) Announce(folder string) (withdraw func() error, err error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = f.WriteString(s.dir)
+	_, err = f.WriteString(s.dir + between + s.progress.Socket)
 	if err = errors.Join(err, f.Close()); err != nil {
 		return nil, errors.Join(err, os.Remove(f.Name()))
 	}
@@ -67,17 +71,18 @@ func Find(folder string) (*Session, error) {
 	slices.SortFunc(files, func(a, b fs.FileInfo) int { return b.ModTime().Compare(a.ModTime()) })
 	for _, f := range files {
 		file := filepath.Join(folder, f.Name())
-		dir, err := os.ReadFile(file)
-		if errors.Is(err, fs.ErrNotExist) || err == nil && len(dir) == 0 {
+		text, err := os.ReadFile(file)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && len(text) == 0 {
 			continue // withdrawn, or about to be written
 		} else if err != nil {
 			return nil, err
 		}
-		s, err := Join(string(dir))
+		dir, socket, _ := strings.Cut(string(text), between)
+		s, err := Join(dir)
 		if !errors.Is(err, ErrNoSession) {
 			return s, err
 		}
-		if err := clearUp(string(dir)); err != nil {
+		if err := clearUp(dir, socket); err != nil {
 			return nil, err
 		}
 		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -88,11 +93,14 @@ func Find(folder string) (*Session, error) {
 }
 
 // clearUp ends what the scripts of a killed session have left running, and removes its
-// folder.
-func clearUp(dir string) error {
+// folder, and its socket with the folder that was made for it.
+func clearUp(dir, socket string) error {
 	if !strings.HasPrefix(filepath.Base(dir), folderName) {
 		return nil // no session's
 	}
 	killMarked(markOf(dir))
+	if socket != "" && os.Remove(socket) == nil {
+		_ = os.Remove(filepath.Dir(socket)) // it has nothing but the socket, or is not ours
+	}
 	return removeTree(dir)
 }
