@@ -116,6 +116,7 @@ func TestGather(t *testing.T) {
 			require.NoError(t, err)
 		}
 		<-time.After(time.Second)
+		synctest.Wait() // until it is written
 		require.Equal(t, strings.Repeat("event\n", 100), out.String())
 		require.Equal(t, 1, out.n)
 		_, err := io.WriteString(g, "event\n")
@@ -123,6 +124,7 @@ func TestGather(t *testing.T) {
 		require.NoError(t, g.Flush())
 		require.Equal(t, 2, out.n)
 		<-time.After(time.Second)
+		synctest.Wait()
 		require.Equal(t, 2, out.n, "nothing is left")
 	})
 
