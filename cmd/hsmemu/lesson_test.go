@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -73,26 +74,33 @@ hsmemu lesson expect --card lab user_pin.tries_left=3 && echo reset
 	require.Empty(t, left, "nothing of a lesson is left in the state folder")
 }
 
+// firstSteps begins the lesson of that name in a terminal, types a line and waits for what it
+// says. What the terminal has said so far is in out.
+func (h *home) firstSteps(line, says string) (terminal *exec.Cmd, keys io.WriteCloser, out *said) {
+	h.t.Helper()
+	terminal, out = h.command("lesson", "first-steps"), new(said)
+	terminal.Env = append(terminal.Env, "SHELL=/bin/sh")
+	keys, err := terminal.StdinPipe()
+	require.NoError(h.t, err)
+	terminal.Stdout, terminal.Stderr = out, out
+	require.NoError(h.t, terminal.Start())
+	_, err = io.WriteString(keys, line+"\n")
+	require.NoError(h.t, err)
+	require.Eventually(h.t, func() bool { return strings.Contains(out.String(), says) }, patience, 20*time.Millisecond)
+	return terminal, keys, out
+}
+
 // A second terminal joins the lesson of the first, and watching notices what is done
 // there.
 func TestLesson_TwoTerminals(t *testing.T) {
 	t.Parallel()
 	h := newHome(t)
-	first := h.command("lesson", "first-steps")
-	first.Env = append(first.Env, "SHELL=/bin/sh")
-	keys, err := first.StdinPipe()
-	require.NoError(t, err)
-	var out said
-	first.Stdout, first.Stderr = &out, &out
-	require.NoError(t, first.Start())
-	_, err = keys.Write([]byte("lesson check --watch\n"))
-	require.NoError(t, err)
-	require.Eventually(t, func() bool { return strings.Contains(out.String(), "it has not happened") }, patience, 20*time.Millisecond)
+	first, keys, out := h.firstSteps("lesson check --watch", "it has not happened")
 	second := h.inLesson("sc-hsm-tool\npwd\n", "join")
 	require.Contains(t, second, "never been initialized")
 	require.Eventually(t, func() bool { return strings.Contains(out.String(), "solved; ") }, patience, 20*time.Millisecond)
 	require.NoError(t, keys.Close())
-	require.NoError(t, first.Wait(), "%s", &out)
+	require.NoError(t, first.Wait(), "%s", out)
 	gone, err := h.command("lesson", "check").CombinedOutput()
 	require.Error(t, err)
 	require.Contains(t, string(gone), "no lesson is going on here")
@@ -103,24 +111,15 @@ func TestLesson_TwoTerminals(t *testing.T) {
 func TestLesson_TwoPeople(t *testing.T) {
 	t.Parallel()
 	h := newHome(t)
-	first := h.command("lesson", "first-steps")
-	first.Env = append(first.Env, "SHELL=/bin/sh")
-	keys, err := first.StdinPipe()
-	require.NoError(t, err)
-	var out said
-	first.Stdout, first.Stderr = &out, &out
-	require.NoError(t, first.Start())
-	_, err = keys.Write([]byte("echo begun\n"))
-	require.NoError(t, err)
-	require.Eventually(t, func() bool { return strings.Contains(out.String(), "\nbegun\n") }, patience, 20*time.Millisecond)
+	first, keys, out := h.firstSteps("echo begun", "\nbegun\n")
 	second := h.inLesson("sc-hsm-tool > /dev/null\nlesson next\n", "join")
 	require.Contains(t, second, "step 1 of 4, ")
 	require.Contains(t, second, "Step 2 of 4: ")
 	// Step 2 is solved at once: it would be gone on from, unread.
-	_, err = keys.Write([]byte("exec 2>&1\nsc-hsm-tool --initialize --so-pin 3537363231383830 --pin 648219 > /dev/null\nlesson next; echo one\nlesson next; echo two\nlesson next; echo three\n"))
+	_, err := keys.Write([]byte("exec 2>&1\nsc-hsm-tool --initialize --so-pin 3537363231383830 --pin 648219 > /dev/null\nlesson next; echo one\nlesson next; echo two\nlesson next; echo three\n"))
 	require.NoError(t, err)
 	require.NoError(t, keys.Close())
-	require.NoError(t, first.Wait(), "%s", &out)
+	require.NoError(t, first.Wait(), "%s", out)
 	_, text, _ := strings.Cut(out.String(), "\nbegun\n")
 	one, text, _ := strings.Cut(text, "one\n")
 	require.Contains(t, one, "Somebody else has left step 1 meanwhile, so nothing was judged.\n\nStep 2 of 4: ")
