@@ -3,16 +3,20 @@ package lesson
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"hsmemu/emulator/control"
+	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/view"
 )
 
@@ -247,3 +251,125 @@ func members(v any) (map[string]json.RawMessage, error) {
 	var m map[string]json.RawMessage
 	return m, json.Unmarshal(form, &m)
 }
+
+// Wanted is what ExpectAll wants of a card.
+type Wanted struct {
+	// Expectations are about the card, see Expect, and Kept are those which, if they do not
+	// hold, will not by going on: whoever is told of one is told of undo.
+	Expectations, Kept []string
+	// Seen are the words of an event that has to have happened in this step, see Seen,
+	// After those of one that has to have happened before that, and Unseen those of one
+	// that must not have; nil for none.
+	Seen, After, Unseen []string
+	// Takes is the PIN that the card has to take, user-pin or so-pin, which is in
+	// HSMEMU_PIN, or in HSMEMU_SO_PIN in hexadecimal, of Env; empty for none.
+	Takes string
+	// Env is the environment of who asks.
+	Env func(string) string
+}
+
+// ExpectAll compares a card, and what was recorded of it in this step, with what is
+// wanted, in the folder that EnvEvents names. It returns why something does not hold, and
+// "" if all does. Error: ErrExpectation.
+func ExpectAll(ctx context.Context, d *statedir.Dir, card string, w Wanted) (string, error) {
+	events := w.Env(EnvEvents)
+	v, err := control.Show(ctx, d, card)
+	if err != nil {
+		return "", err
+	}
+	for _, e := range w.Kept {
+		if why, err := Expect(v, e); why != "" || err != nil {
+			return why + "; `hsmemu lesson undo` takes that back", err
+		}
+	}
+	for _, e := range w.Expectations {
+		if why, err := Expect(v, e); why != "" || err != nil {
+			return why, err
+		}
+	}
+	since, err := begun(events)
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(events, card+".jsonl")
+	if len(w.After) > 0 && len(w.Seen) == 0 {
+		return "", fmt.Errorf("%w: after %s, and nothing is to be seen then", ErrExpectation, strings.Join(w.After, " "))
+	}
+	if len(w.After) > 0 {
+		found, err := await(ctx, file, since, w.After)
+		if !found || err != nil {
+			return "it has not happened in this step: " + strings.Join(w.After, " "), err
+		}
+		if since, _, err = seen(file, since, w.After); err != nil {
+			return "", err
+		}
+	}
+	if len(w.Seen) > 0 {
+		found, err := await(ctx, file, since, w.Seen)
+		if err == nil {
+			err = ctx.Err()
+		}
+		if !found || err != nil {
+			when := "in this step"
+			if len(w.After) > 0 {
+				when = "after " + strings.Join(w.After, " ")
+			}
+			return "it has not happened " + when + ": " + strings.Join(w.Seen, " "), err
+		}
+	}
+	if len(w.Unseen) > 0 { // without waiting: it is earlier than what has changed the card or was seen
+		found, err := Seen(file, since, w.Unseen)
+		if found || err != nil {
+			return "this must not happen in this step, `hsmemu lesson undo` takes it back: " + strings.Join(w.Unseen, " "), err
+		}
+	}
+	if w.Takes != "" {
+		return refuses(ctx, d, card, w.Takes, w.Env)
+	}
+	return "", nil
+}
+
+// await is Seen which waits for an event that is about to be written: that is done just
+// after its answer. In a folder that is not a session's, nobody says when.
+func await(ctx context.Context, file string, since time.Time, words []string) (bool, error) {
+	switch err := recorded(ctx, filepath.Dir(file)); {
+	case err == nil:
+		return Seen(file, since, words)
+	case !errors.Is(err, errUnrecorded):
+		return false, err
+	}
+	settled, cancel := context.WithTimeout(ctx, settling)
+	defer cancel()
+	again := time.NewTicker(settling / 10)
+	defer again.Stop()
+	for {
+		if found, err := Seen(file, since, words); found || err != nil {
+			return found, err
+		}
+		select {
+		case <-settled.Done():
+			return false, nil
+		case <-again.C:
+		}
+	}
+}
+
+// begunFile is in the folder of events and says when the step began, as RFC 3339 does.
+const begunFile = "begun"
+
+// begun is when the step began whose events are in a folder; the zero time if the folder
+// does not say so, as one that somebody writes events into does not.
+func begun(events string) (at time.Time, err error) {
+	text, err := os.ReadFile(filepath.Join(events, begunFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return at, nil
+	} else if err != nil {
+		return at, err
+	}
+	err = at.UnmarshalText(text)
+	return at, err
+}
+
+// settling is how long an event may take to be written down by somebody else, such as
+// hsmemu trace.
+const settling = 300 * time.Millisecond

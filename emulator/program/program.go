@@ -152,9 +152,9 @@ var errLate = errors.New("its time is over")
 const behindPoll = 20 * time.Millisecond
 
 // Alone runs a program in a session of its own, without input and a terminal, and
-// waits for all that it has started, to the end or to that of the time they have, from its start on; then
-// what is left is ended. What they print goes to out. Only one program can be run like
-// this at a time. Errors: a *StartError, those of the system.
+// waits for all that it has started, for limit from its start on at the longest; then what
+// is left is ended. What they print goes to out. Only one program can be run like this at a
+// time. Errors: a *StartError, those of the system.
 func Alone(ctx context.Context, limit time.Duration, args, env []string, out io.Writer) (e Ended, err error) {
 	limited, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
