@@ -15,15 +15,22 @@ import (
 	"hsmemu/keystore/seal"
 )
 
-// Which PIN a card takes is found out on a copy: no try is spent, a wrong one of
-// either kind is told of by its name, and what cannot be understood is no wrong PIN.
-func TestExpectAll_Takes(t *testing.T) {
-	t.Parallel()
+// withLab is a folder with the card lab, in the usual situation.
+func withLab(t *testing.T) *statedir.Dir {
+	t.Helper()
 	plain := store.Options{Sealers: []seal.Sealer{seal.Insecure{}}}
 	d, err := statedir.Open(filepath.Join(t.TempDir(), "state"), plain)
 	require.NoError(t, err)
 	usual := chip.Usual()
 	require.NoError(t, d.Make("lab", statedir.Order{Order: chip.Order{Like: &usual}}, plain, emulator.System()))
+	return d
+}
+
+// Which PIN a card takes is found out on a copy: no try is spent, a wrong one of
+// either kind is told of by its name, and what cannot be understood is no wrong PIN.
+func TestExpectAll_Takes(t *testing.T) {
+	t.Parallel()
+	d := withLab(t)
 	before, _, err := d.Read("lab")
 	require.NoError(t, err)
 	for _, c := range []struct{ takes, pin, so, why, mistake string }{
@@ -56,11 +63,7 @@ func TestExpectAll_Takes(t *testing.T) {
 // on is told together with what mends it.
 func TestExpectAll_AfterAndKept(t *testing.T) {
 	t.Parallel()
-	plain := store.Options{Sealers: []seal.Sealer{seal.Insecure{}}}
-	d, err := statedir.Open(filepath.Join(t.TempDir(), "state"), plain)
-	require.NoError(t, err)
-	usual := chip.Usual()
-	require.NoError(t, d.Make("lab", statedir.Order{Order: chip.Order{Like: &usual}}, plain, emulator.System()))
+	d := withLab(t)
 	events := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(events, "lab.jsonl"), []byte(`{"at":"2026-01-02T03:04:05Z","sw":"9000"}
 {"at":"2026-01-02T03:04:06Z","sw":"6985"}
@@ -83,7 +86,7 @@ func TestExpectAll_AfterAndKept(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, c.why, why)
 	}
-	_, err = expect(lesson.Wanted{After: []string{"sw=9000"}})
+	_, err := expect(lesson.Wanted{After: []string{"sw=9000"}})
 	require.ErrorIs(t, err, lesson.ErrExpectation)
 	_, err = expect(lesson.Wanted{Kept: []string{"stat=x"}})
 	require.ErrorIs(t, err, lesson.ErrExpectation)
