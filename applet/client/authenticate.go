@@ -89,7 +89,7 @@ type RegisteredKey struct {
 func (c *Client) RegisteredKeys(ctx context.Context) ([]RegisteredKey, error) {
 	var keys []RegisteredKey
 	for slot := 0; slot <= 0xFF; slot++ {
-		r, err := c.Send(ctx, apdu.Command{
+		r, err := c.send(ctx, apdu.Command{
 			CLA: apdu.ClassProprietary, INS: apdu.InsManagePublicKeyAuthentication, P1: keysQuery, P2: byte(slot), Ne: 256,
 		}, apdu.KeyAuthenticated, apdu.ReferenceNotFound)
 		switch {
@@ -149,7 +149,7 @@ func (c *Client) verifyWith(ctx context.Context, name cvc.Name) error {
 // Challenge draws random bytes, at most 256, that public keys have to sign. It
 // starts public key authentication anew.
 func (c *Client) Challenge(ctx context.Context, n int) ([]byte, error) {
-	r, err := c.Send(ctx, apdu.Command{INS: apdu.InsGetChallenge, Ne: n})
+	r, err := c.send(ctx, apdu.Command{INS: apdu.InsGetChallenge, Ne: n})
 	if err != nil {
 		return nil, fmt.Errorf("get a challenge: %w", err)
 	}

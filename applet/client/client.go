@@ -120,29 +120,43 @@ func (c *Client) Send(ctx context.Context, command apdu.Command, also ...apdu.SW
 	return r, r.SW
 }
 
-// ask sends a command that belongs to the session begun by Enter or Login. A
-// reader may have taken the power away since, and the login with it: pcscd does
-// half a second after its last client has gone. Then ask first does again what
-// began the session. What came through a secure channel is not sent again, and no
-// PIN is sent without one after it: whoever broke the channel may be listening.
+// losses is how often the power may be lost during one command. Once it is pcscd's doing,
+// half a second after its last client has gone; and once more if another program came
+// and went meanwhile.
+const losses = 2
+
+// send exchanges one command like Send, and again after Enter where no application was
+// selected, since a reader took the power away meanwhile. The card has not executed a
+// command that it refused so, hence it costs no try.
+func (c *Client) send(ctx context.Context, command apdu.Command, also ...apdu.SW) (apdu.Response, error) {
+	return c.resend(ctx, command, deselected, c.Enter, also...)
+}
+
+// ask is send for a command that belongs to the session begun by Enter or Login: where
+// the login went with the power, ask first logs in again.
 func (c *Client) ask(ctx context.Context, command apdu.Command, also ...apdu.SW) (apdu.Response, error) {
+	if c.pin == nil {
+		return c.send(ctx, command, also...)
+	}
+	lost := func(err error) bool { return deselected(err) || is(err, apdu.SecurityStatus) }
+	return c.resend(ctx, command, lost, c.loginAgain, also...)
+}
+
+// resend sends a command, and again after begin as long as the answer says that the
+// session is lost. What came through a secure channel is not sent again, and no PIN is
+// sent without one after it: whoever broke the channel may be listening.
+func (c *Client) resend(
+	ctx context.Context, command apdu.Command, lost func(error) bool, begin func(context.Context) error, also ...apdu.SW,
+) (apdu.Response, error) {
 	secure := c.channel.Active()
 	r, err := c.Send(ctx, command, also...)
-	var again error
-	switch {
-	case err == nil || secure:
-		return r, err
-	case c.pin != nil && (deselected(err) || is(err, apdu.SecurityStatus)):
-		again = c.loginAgain(ctx)
-	case deselected(err):
-		again = c.Enter(ctx)
-	default:
-		return r, err
+	for i := 0; i < losses && !secure && lost(err); i++ {
+		if beginning := begin(ctx); beginning != nil {
+			return r, fmt.Errorf("%w: %w", err, beginning)
+		}
+		r, err = c.Send(ctx, command, also...)
 	}
-	if again != nil {
-		return r, errors.Join(err, again)
-	}
-	return c.Send(ctx, command, also...)
+	return r, err
 }
 
 // loginAgain presents the PIN of Login once more where the user is not logged in.

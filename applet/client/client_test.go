@@ -469,6 +469,73 @@ func TestLogin_ComesBackAfterALossOfPower(t *testing.T) {
 	require.NoError(t, err, "reading takes a selection alone")
 }
 
+// The power goes before any one of the commands of what a program does, and the program
+// does not notice.
+func TestClient_ComesBackAfterALossOfPowerAtAnyCommand(t *testing.T) {
+	ctx := t.Context()
+	own := initialised(t, "4.1", client.Setup{})
+	request, err := own.GenerateEC(ctx, 3, named(t, "brainpoolP256r1"), client.KeySpec{Holder: "UTCUSTB00001"})
+	require.NoError(t, err)
+	require.NoError(t, own.WriteFile(ctx, pkcs15.File(pkcs15.PrefixCertificate, 3), request.Raw))
+	vault := shipped(t, "4.1")
+	require.NoError(t, vault.Initialise(ctx, client.Setup{SOPIN: so, Custodians: 2, Required: 1}))
+
+	for name, does := range map[string]struct {
+		card *emulator.Card
+		do   func(*client.Client) error
+	}{
+		"login": {own.card, func(c *client.Client) error {
+			return errors.Join(c.Login(ctx, pin), c.WriteFile(ctx, 0xCF01, []byte("written")))
+		}},
+		"unlock": {own.card, func(c *client.Client) error { return c.Unlock(ctx, pin) }},
+		"answer of a custodian": {own.card, func(c *client.Client) error {
+			if err := c.Login(ctx, pin); err != nil {
+				return err
+			}
+			_, err := c.AnswerChallenge(ctx, 3, "DETEST00001", []byte("challenge"))
+			return err
+		}},
+		"opening": {vault.card, func(c *client.Client) error {
+			_, err := c.BeginOpening(ctx)
+			return err
+		}},
+		"evidence": {own.card, func(c *client.Client) error {
+			_, err := c.Evidence(ctx, 3)
+			return err
+		}},
+		"reference for an import": {own.card, func(c *client.Client) error {
+			_, err := c.KeyReference(ctx, 7)
+			return err
+		}},
+		"state and change of the PIN": {own.card, func(c *client.Client) error {
+			_, err := c.PINStatus(ctx, client.UserPIN)
+			return errors.Join(err, c.ChangePIN(ctx, client.UserPIN, pin, pin))
+		}},
+		"initialisation": {vault.card, func(c *client.Client) error {
+			return c.Initialise(ctx, client.Setup{SOPIN: so, Custodians: 2, Required: 1})
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			commands, reached := 0, true
+			for at := 0; reached; at++ {
+				require.NoError(t, does.card.Reset())
+				reached = false
+				w := &wire{card: does.card}
+				w.instead = func([]byte) []byte {
+					if len(w.sent) == at+1 {
+						reached = true
+						require.NoError(t, does.card.Reset())
+					}
+					return nil
+				}
+				require.NoError(t, does.do(client.New(w)), "power lost before command %d", at)
+				commands = at
+			}
+			require.Greater(t, commands, 1)
+		})
+	}
+}
+
 // Leave leaves a login alone that was there before.
 func TestLeave(t *testing.T) {
 	ctx := t.Context()

@@ -62,7 +62,7 @@ type PINStatus struct {
 
 // PINStatus asks for the state of a PIN. It costs no try.
 func (c *Client) PINStatus(ctx context.Context, p PIN) (PINStatus, error) {
-	_, err := c.Send(ctx, apdu.Command{INS: apdu.InsVerify, P2: byte(p)})
+	_, err := c.send(ctx, apdu.Command{INS: apdu.InsVerify, P2: byte(p)})
 	var sw apdu.SW
 	switch {
 	case err == nil:
@@ -95,7 +95,7 @@ func (c *Client) VerifyPIN(ctx context.Context, p PIN, value []byte) error {
 	if len(value) == 0 {
 		return fmt.Errorf("verify the %v: %w", p, ErrNothing)
 	}
-	_, err := c.Send(ctx, apdu.Command{INS: apdu.InsVerify, P2: byte(p), Data: value})
+	_, err := c.send(ctx, apdu.Command{INS: apdu.InsVerify, P2: byte(p), Data: value})
 	if is(err, apdu.ReferenceNotFound) {
 		err = fmt.Errorf("%w: %w", ErrNoPIN, err)
 	}
@@ -134,7 +134,7 @@ func (c *Client) KeepLogin(ctx context.Context) error {
 func (c *Client) ChangePIN(ctx context.Context, p PIN, old, next []byte) error {
 	data := append(append([]byte{}, old...), next...)
 	defer clear(data)
-	if _, err := c.Send(ctx, apdu.Command{INS: apdu.InsChangeReferenceData, P2: byte(p), Data: data}); err != nil {
+	if _, err := c.send(ctx, apdu.Command{INS: apdu.InsChangeReferenceData, P2: byte(p), Data: data}); err != nil {
 		return fmt.Errorf("change the %v: %w", p, err)
 	}
 	if p == UserPIN && c.pin != nil {
@@ -153,7 +153,7 @@ func (c *Client) ResetUserPIN(ctx context.Context, so, next []byte) error {
 	if next == nil {
 		reset.P1 = 0x01
 	}
-	if _, err := c.Send(ctx, reset); err != nil {
+	if _, err := c.send(ctx, reset); err != nil {
 		return fmt.Errorf("reset the user PIN: %w", err)
 	}
 	if next != nil {
@@ -205,7 +205,7 @@ func (c *Client) Initialise(ctx context.Context, s Setup) error {
 		data = tlv.Append(data, apdu.InitCustodians, []byte{s.Custodians, s.Required})
 	}
 	defer clear(data)
-	if _, err := c.Send(ctx, apdu.Command{CLA: apdu.ClassProprietary, INS: apdu.InsInitializeDevice, Data: data}); err != nil {
+	if _, err := c.send(ctx, apdu.Command{CLA: apdu.ClassProprietary, INS: apdu.InsInitializeDevice, Data: data}); err != nil {
 		return fmt.Errorf("initialise: %w", err)
 	}
 	c.forget()
