@@ -130,9 +130,8 @@ func visit(ctx context.Context, t *testing.T, at string) *visitor {
 	require.Equal(t, http.StatusOK, v.call(ctx, http.MethodPost, session+"/activate", map[string]string{"code": code[1]}, nil))
 
 	v.session = ""
-	require.Equal(t, http.StatusSeeOther, v.post(ctx, at+"/se/begin", nil))
 	var page string
-	require.Equal(t, http.StatusOK, v.ask(ctx, http.MethodGet, at+"/se/paas", "", nil, &page))
+	require.Equal(t, http.StatusOK, v.ask(ctx, http.MethodPost, at+"/se/begin", "application/x-www-form-urlencoded", nil, &page))
 	require.NoError(t, (&ram.Agent{Card: card}).Run(ctx, cardsURL.FindString(page)))
 	require.Equal(t, http.StatusSeeOther, v.post(ctx, at+"/se/continue", nil))
 	return v

@@ -40,6 +40,29 @@ func TestAPI_PlantedCookie(t *testing.T) {
 	thief.call(http.StatusOK, "GET", "/api/tokens", nil, nil)
 }
 
+// Whoever has planted a session that he began in somebody's browser waits in vain for a card
+// there: only the answer to the button tells an address, and it is that of a new session.
+func TestPages_SessionOfSomebodyElse(t *testing.T) {
+	t.Parallel()
+	p := open(t)
+	thief, v := p.person(), p.person()
+	site := must(url.Parse(p.url))
+	at := ramURL.FindString(thief.post("/se/begin").text)
+	require.NotEmpty(t, at)
+	planted := thief.Jar.Cookies(site)[0]
+	v.Jar.SetCookies(site, []*http.Cookie{{Name: planted.Name, Value: planted.Value, Path: "/"}})
+	waits := v.get("/se/paas")
+	require.Contains(t, waits.text, "Log in with a card</button>")
+	require.Empty(t, ramURL.FindString(waits.text))
+	require.Contains(t, waits.text, `id="waiting"`, "whoever has the address on another page gets on")
+	own := ramURL.FindString(v.post("/se/begin").text)
+	require.NotEmpty(t, own)
+	require.NotEqual(t, at, own)
+	v.register(card(t, "DENK0000001", "4.1"), "a@example.org")
+	require.Contains(t, thief.get("/se/state").text, `"state":"anonymous"`)
+	require.Empty(t, ramURL.FindString(thief.get("/se/paas").text))
+}
+
 // The session of a program is none for a browser.
 func TestPages_SessionOfAProgram(t *testing.T) {
 	t.Parallel()

@@ -345,7 +345,7 @@ func (s *site) base(r *http.Request) string {
 
 // entrance is the page that a session needs next.
 func (s *site) entrance(w http.ResponseWriter, r *http.Request) {
-	cookie, p, err := s.session(r)
+	_, p, err := s.session(r)
 	if err != nil && !errors.Is(err, account.ErrNoSession) {
 		s.fail(w, r, p, err)
 		return
@@ -354,10 +354,7 @@ func (s *site) entrance(w http.ResponseWriter, r *http.Request) {
 	case err != nil:
 		show(w, http.StatusOK, "welcome", s.view(r, p, "Welcome"))
 	case p.State == account.Anonymous:
-		show(w, http.StatusOK, "connect", struct {
-			view
-			RAM string
-		}{s.view(r, p, "Log in with a card"), s.ramURL(r, cookie)})
+		s.connect(w, r, p, "") // somebody else may have begun it, and planted it in this browser
 	case p.State == account.DeviceAuthenticated:
 		s.register(w, r, p, http.StatusOK, "")
 	case !p.Renewed:
@@ -369,6 +366,14 @@ func (s *site) entrance(w http.ResponseWriter, r *http.Request) {
 			s.fail(w, r, p, err)
 		}
 	}
+}
+
+// connect is the page that waits for a card, with the address for it if there is one.
+func (s *site) connect(w http.ResponseWriter, r *http.Request, p account.Session, at string) {
+	show(w, http.StatusOK, "connect", struct {
+		view
+		RAM string
+	}{s.view(r, p, "Log in with a card"), at})
 }
 
 // register is the page on which an unknown card is registered.
@@ -398,14 +403,17 @@ func (s *site) state(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, "{\"state\":%q,\"awaits\":%q}\n", string(p.State), string(waits.Purpose))
 }
 
+// begin begins a session. Its answer is the only page that tells the address for a card
+// which is to log in: whoever plants a session that he knows in somebody's browser would
+// have that person's card log in there, and be logged in, too.
 func (s *site) begin(w http.ResponseWriter, r *http.Request) {
-	cookie, _, err := s.Accounts.Begin(r.Context(), source(r))
+	cookie, p, err := s.Accounts.Begin(r.Context(), source(r))
 	if err != nil {
 		s.fail(w, r, account.Session{}, err)
 		return
 	}
 	s.setCookie(w, cookie, 0)
-	http.Redirect(w, r, pathHome, http.StatusSeeOther)
+	s.connect(w, r, p, s.ramURL(r, cookie))
 }
 
 // proceed gives the session a new cookie after the log-in.
