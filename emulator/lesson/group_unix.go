@@ -3,8 +3,6 @@
 package lesson
 
 import (
-	"io/fs"
-	"os"
 	"os/exec"
 	"syscall"
 	"time"
@@ -28,12 +26,4 @@ func endGroup(group int) {
 		}
 		<-look.C
 	}
-}
-
-// makePipe makes a named pipe.
-func makePipe(path string, mode fs.FileMode) error {
-	if err := syscall.Mkfifo(path, 0o600); err != nil {
-		return &fs.PathError{Op: "mkfifo", Path: path, Err: err}
-	}
-	return os.Chmod(path, mode)
 }

@@ -1,8 +1,6 @@
 package lesson
 
 import (
-	"errors"
-	"io/fs"
 	"os"
 	"os/exec"
 )
@@ -19,8 +17,3 @@ func killGroup(group int) {
 
 // endGroup is killGroup.
 func endGroup(group int) { killGroup(group) }
-
-// makePipe fails: Windows keeps no pipes in folders.
-func makePipe(path string, _ fs.FileMode) error {
-	return &fs.PathError{Op: "mkfifo", Path: path, Err: errors.ErrUnsupported}
-}

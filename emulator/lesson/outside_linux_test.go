@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hsmemu/emulator"
+	"hsmemu/emulator/statedir"
 )
 
 // What a script puts into the place of files that this program writes for a session leads it
@@ -69,6 +70,43 @@ func TestSession_LinksInItsFolders(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "precious", string(text), name)
 	}
+}
+
+// Nor do links in the place of folders with cards, when undo and reset read and write those and
+// remove cards that were made since.
+func TestSession_LinksToCards(t *testing.T) {
+	outside := t.TempDir()
+	precious := filepath.Join(outside, "new", "precious")
+	require.NoError(t, os.Mkdir(filepath.Dir(precious), 0o700))
+	require.NoError(t, os.WriteFile(precious, nil, 0o600))
+	l, err := Load(fstest.MapFS{
+		"index.json": {Data: []byte(`{"title": "T", "details": {"steps": [{"title": "S", "verify": "verify.sh"}]}}`)},
+		"verify.sh":  {Data: []byte("true\n")},
+	})
+	require.NoError(t, err)
+	p, err := Begin(t.Context(), l, Options{Program: "hsmemu", World: emulator.System(), Limit: time.Minute})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, p.Close()) }()
+	require.NoError(t, p.cards.Make("lab", statedir.Order{}, unsealed(), emulator.System()))
+	require.NoError(t, p.begin())
+
+	require.NoError(t, p.cards.Make("new", statedir.Order{}, unsealed(), emulator.System()))
+	require.NoError(t, os.RemoveAll(p.path("state", "snapshots")))
+	require.NoError(t, os.Symlink(outside, p.path("state", "snapshots")))
+	require.NoError(t, p.Undo(t.Context()))
+	require.FileExists(t, precious)
+	names, err := p.cards.Names()
+	require.NoError(t, err)
+	require.Equal(t, []string{"lab"}, names)
+
+	kept, elsewhere := p.path("undo", "0", "cards"), t.TempDir()
+	require.NoError(t, os.Rename(filepath.Join(kept, "lab"), filepath.Join(elsewhere, "other")))
+	require.NoError(t, os.Remove(kept))
+	require.NoError(t, os.Symlink(elsewhere, kept))
+	require.Error(t, p.Undo(t.Context()))
+	names, err = p.cards.Names()
+	require.NoError(t, err)
+	require.Equal(t, []string{"lab"}, names)
 }
 
 // A link in the place of the folder in which programs ask for what has happened does not

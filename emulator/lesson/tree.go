@@ -43,7 +43,7 @@ func copyTree(from, to *os.Root) (unkept []string, err error) {
 			}
 			return to.Symlink(target, name)
 		case kind == fs.ModeNamedPipe:
-			return makePipe(filepath.Join(to.Name(), name), mode.Perm())
+			return makePipe(to, name, mode.Perm())
 		case !mode.IsRegular():
 			unkept = append(unkept, name)
 			return nil
@@ -61,6 +61,34 @@ func copyTree(from, to *os.Root) (unkept []string, err error) {
 		err = errors.Join(err, to.Chmod(one.name, one.mode), from.Chmod(one.name, one.mode))
 	}
 	return unkept, err
+}
+
+// unlink removes the links from a folder.
+func unlink(root *os.Root) error {
+	entries, err := fs.ReadDir(root.FS(), ".")
+	for _, e := range entries {
+		if e.Type() == fs.ModeSymlink {
+			err = errors.Join(err, root.Remove(e.Name()))
+		}
+	}
+	return err
+}
+
+// namesIn are the names of what is in a folder; none if it is no folder, which opening would
+// wait for where it is a pipe.
+func namesIn(root *os.Root, folder string) (names []string, err error) {
+	info, err := root.Lstat(folder)
+	if err == nil && !info.IsDir() {
+		err = &fs.PathError{Op: "read", Path: folder, Err: errIrregular}
+	}
+	if err != nil {
+		return nil, err
+	}
+	entries, err := fs.ReadDir(root.FS(), folder)
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names, err
 }
 
 // opened gives the owner of a folder what he has taken from himself: to read it and to

@@ -77,9 +77,14 @@ func TestTree_LeadsNowhere(t *testing.T) {
 	require.NoError(t, removeIn(to, "folder"))
 	require.NoError(t, os.Symlink(outside.Name(), filepath.Join(to.Name(), "folder")))
 	require.NoError(t, removeTree(filepath.Join(to.Name(), "folder")))
+	require.NoError(t, os.Symlink(outside.Name(), filepath.Join(to.Name(), "folder")))
+	require.Error(t, makePipe(to, "folder/pipe", 0o600))
 	text, err := outside.ReadFile("file")
 	require.NoError(t, err)
 	require.Equal(t, "precious", string(text))
+	left, err := os.ReadDir(outside.Name())
+	require.NoError(t, err)
+	require.Len(t, left, 1)
 }
 
 // tree is an empty folder of its own.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,10 +15,12 @@ import (
 	"hsmemu/emulator"
 	"hsmemu/emulator/control"
 	"hsmemu/emulator/statedir"
+	"hsmemu/emulator/store"
 )
 
 // Undo puts cards and files back to how they were when the present step began, and cards in
-// or out of their readers. Faults that were set end. What Unkept says is as it is now.
+// or out of their readers. Faults are those of then, set anew, and no others. What Unkept says
+// is as it is now.
 func (s *Session) Undo(ctx context.Context) error {
 	if err := s.restore(ctx, min(s.progress.Step, len(s.Lesson.Steps)-1)); err != nil {
 		return err
@@ -41,32 +44,42 @@ func (s *Session) begin() error {
 	if s.Step() == nil {
 		return s.keep()
 	}
-	kept := s.undo(s.progress.Step)
-	fresh := fmt.Sprint(s.progress.Step)
-	err := s.within("undo", func(root *os.Root) error {
-		return errors.Join(removeIn(root, fresh), root.MkdirAll(fresh+"/cards", 0o700), root.MkdirAll(fresh+"/work", 0o700))
-	})
-	if err != nil {
-		return err
-	}
 	names, err := s.cards.Names()
 	if err != nil {
 		return err
 	}
-	for _, name := range names {
-		err := s.cards.Export(name, filepath.Join(kept, "cards", name), unsealed())
-		if err != nil && !errors.Is(err, statedir.ErrUnkept) {
-			return err
-		}
-	}
-	then := stepBegun{Unkept: []string{}, Ejected: []string{}}
-	for _, name := range s.Lesson.Cards {
-		v, err := control.ShowRunning(context.Background(), s.cards, name)
+	err = s.within("undo", func(root *os.Root) error {
+		fresh := fmt.Sprint(s.progress.Step)
+		err := errors.Join(removeIn(root, fresh), root.MkdirAll(fresh+"/cards", 0o700), root.MkdirAll(fresh+"/work", 0o700))
 		if err != nil {
 			return err
 		}
-		if v.Running != nil && v.Running.Ejected {
-			then.Ejected = append(then.Ejected, name)
+		for _, name := range names {
+			err := s.cards.Export(name, path.Join(fresh, "cards", name), unsealedIn(root))
+			if err != nil && !errors.Is(err, statedir.ErrUnkept) {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	then := stepBegun{Unkept: []string{}, Ejected: []string{}, Faults: map[string][]string{}}
+	for _, name := range s.Lesson.Cards {
+		err := control.Ask(context.Background(), s.cards, "show", name, func(c *control.Client) error {
+			v, err := c.Show(context.Background())
+			if err != nil {
+				return err
+			}
+			if v.Running != nil && v.Running.Ejected {
+				then.Ejected = append(then.Ejected, name)
+			}
+			then.Faults[name], err = c.Faults(context.Background())
+			return err
+		})
+		if err != nil {
+			return err
 		}
 	}
 	err = s.ofStep(s.progress.Step, func(kept, work *os.Root) error {
@@ -88,8 +101,9 @@ func (s *Session) begin() error {
 
 // stepBegun is how it was when a step began, beside cards and files.
 type stepBegun struct {
-	Ejected []string // cards that were out of their readers
-	Unkept  []string // what Unkept says, with slashes
+	Ejected []string            // cards that were out of their readers
+	Faults  map[string][]string // by card, as they were set
+	Unkept  []string            // what Unkept says, with slashes
 }
 
 // begunAs is the file of a stepBegun, in the folder of a step.
@@ -112,8 +126,6 @@ func (s *Session) Unkept() ([]string, error) {
 	return then.Unkept, err
 }
 
-func (s *Session) undo(step int) string { return s.path("undo", fmt.Sprint(step)) }
-
 // forget empties the files of events, since they are those of one step, and writes down
 // when that was: what happened earlier may be recorded only afterwards.
 func (s *Session) forget() error {
@@ -132,22 +144,26 @@ func (s *Session) forget() error {
 }
 
 func (s *Session) restore(ctx context.Context, step int) error {
-	kept := s.undo(step)
 	begun, err := s.as(step)
 	if err != nil {
 		return err
 	}
-	entries, err := os.ReadDir(filepath.Join(kept, "cards"))
-	if err != nil {
+	if err := s.within("state", unlink); err != nil {
 		return err
 	}
 	then := make(map[string]bool)
-	for _, e := range entries {
-		name := e.Name()
-		then[name] = true
-		if err := s.restoreCard(ctx, name, filepath.Join(kept, "cards", name), slices.Contains(begun.Ejected, name)); err != nil {
-			return fmt.Errorf("card %q: %w", name, err)
+	err = s.within("undo", func(root *os.Root) error {
+		kept, err := namesIn(root, fmt.Sprint(step, "/cards"))
+		for _, name := range kept {
+			then[name] = true
+			if err := s.restoreCard(ctx, name, keptCard{root, fmt.Sprint(step, "/cards/", name)}, begun); err != nil {
+				return fmt.Errorf("card %q: %w", name, err)
+			}
 		}
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	names, err := s.cards.Names()
 	if err != nil {
@@ -187,10 +203,23 @@ func (s *Session) ofStep(step int, do func(kept, work *os.Root) error) error {
 	})
 }
 
-// restoreCard puts a card back, in its reader or out of it, and without faults.
-func (s *Session) restoreCard(ctx context.Context, name, file string, ejected bool) error {
-	origin := statedir.Origin{File: file}
-	in := statedir.Sealers{Snapshot: unsealed(), File: unsealed()}
+// keptCard is where a card is kept as it was when a step began.
+type keptCard struct {
+	root *os.Root
+	name string
+}
+
+// unsealedIn is unsealed for files in a folder, out of which no link leads.
+func unsealedIn(root *os.Root) store.Options {
+	opt := unsealed()
+	opt.FS = store.Within(root)
+	return opt
+}
+
+// restoreCard puts a card back, in its reader or out of it, with the faults of then.
+func (s *Session) restoreCard(ctx context.Context, name string, kept keptCard, then stepBegun) error {
+	origin := statedir.Origin{File: kept.name}
+	in := statedir.Sealers{Snapshot: unsealed(), File: unsealedIn(kept.root)}
 	state, err := s.cards.ReadOrigin(origin, in)
 	if err != nil {
 		return err
@@ -217,11 +246,17 @@ func (s *Session) restoreCard(ctx context.Context, name, file string, ejected bo
 	if c, err = control.Reach(ctx, s.cards, name); err != nil {
 		return err
 	}
-	place := c.Insert
-	if ejected {
-		place = func(ctx context.Context) error { return c.Eject(ctx, true) }
+	if slices.Contains(then.Ejected, name) {
+		err = c.Eject(ctx, true)
+	} else {
+		err = c.Insert(ctx)
 	}
-	return errors.Join(place(ctx), c.Close())
+	for _, said := range then.Faults[name] {
+		if words := strings.Fields(said); err == nil && len(words) > 0 {
+			err = c.SetFault(ctx, control.FaultSetting{Name: words[0], Settings: words[1:]})
+		}
+	}
+	return errors.Join(err, c.Close())
 }
 
 // keep writes the progress down.

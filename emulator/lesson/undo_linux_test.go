@@ -40,8 +40,8 @@ func listing(t *testing.T, folder string) (lines []string) {
 	return lines
 }
 
-// Undo puts back whatever was in the folder when the step began, and a card that was out of
-// its reader out of it; what it cannot make, a socket, it leaves and names.
+// Undo puts back whatever was in the folder when the step began, a card that was out of
+// its reader out of it, and faults that were set; what it cannot make, a socket, it leaves and names.
 func TestUndo_All(t *testing.T) {
 	t.Parallel()
 	said, err := built()
@@ -64,7 +64,9 @@ func TestUndo_All(t *testing.T) {
 	do(`mkdir -p deep/er shut; echo a > plain; echo b > deep/er/program; echo c > shut/inside
 chmod 644 plain; chmod 755 deep/er/program; chmod 751 deep; chmod 400 shut/inside; chmod 500 shut
 ln -s deep/er/program link; ln -s /nowhere broken; mkfifo -m 620 pipe
-hsmemu card eject lab`)
+hsmemu card eject lab
+hsmemu card fault lab slow
+hsmemu card fault lab remove after=3 at=pin`)
 	socket := filepath.Join(p.Work(), "deep", "socket")
 	listener, err := net.Listen("unix", socket)
 	require.NoError(t, err)
@@ -76,14 +78,15 @@ hsmemu card eject lab`)
 	require.Equal(t, []string{"deep/socket"}, unkept)
 
 	for _, mess := range []string{
-		"hsmemu card insert lab; rm -rf plain deep/er shut link broken pipe; echo other > pipe; echo x > new; mkdir -p deep/new/er",
+		"hsmemu card fault lab mute; hsmemu card fault lab remove after=1; hsmemu card insert lab; rm -rf plain deep/er shut link broken pipe; echo other > pipe; echo x > new; mkdir -p deep/new/er",
 		"chmod 600 plain deep/er/program; chmod 700 deep shut; rm shut/inside link; ln -s plain link; hsmemu card insert lab",
-		"true", "chmod 0 .", `rm -rf "$PWD"/plain "$PWD"/shut && mv "$PWD/deep" "$HSMEMU_LESSON/aside" && rm -r "$PWD"; mkdir "$PWD"; mv "$HSMEMU_LESSON/aside" "$PWD/deep"`,
+		"hsmemu card fault lab --clear", "true", "chmod 0 .", `rm -rf "$PWD"/plain "$PWD"/shut && mv "$PWD/deep" "$HSMEMU_LESSON/aside" && rm -r "$PWD"; mkdir "$PWD"; mv "$HSMEMU_LESSON/aside" "$PWD/deep"`,
 	} {
 		do(mess)
 		require.NoError(t, p.Undo(t.Context()))
 		require.Equal(t, then, listing(t, p.Work()), mess)
 		do("hsmemu lesson expect --card lab running.ejected=true")
+		do(`test "$(hsmemu card fault lab --list)" = "$(printf 'remove after=3 at=pin\nslow')"`)
 		conn, err := net.DialTimeout("unix", socket, time.Minute)
 		require.NoError(t, err)
 		require.NoError(t, conn.Close())
@@ -91,6 +94,7 @@ hsmemu card eject lab`)
 	do("hsmemu card insert lab")
 	require.NoError(t, p.Reset(t.Context()))
 	do("hsmemu lesson expect --card lab running.ejected=false")
+	do(`test -z "$(hsmemu card fault lab --list)"`)
 	unkept, err = p.Unkept()
 	require.NoError(t, err)
 	require.Empty(t, unkept)

@@ -453,7 +453,8 @@ func (d *Dir) InUse(cards []string) error {
 	return nil
 }
 
-// Remove removes a card, its snapshots, and a socket that is nobody's.
+// Remove removes a card, its snapshots, and a socket that is nobody's. Snapshots in a folder
+// that a link leads to, out of this one, stay, and that is an error.
 func (d *Dir) Remove(card string) error {
 	path, err := d.file(card, cardSuffix)
 	if err != nil {
@@ -462,7 +463,11 @@ func (d *Dir) Remove(card string) error {
 	if err := store.Remove(path, d.opt); err != nil {
 		return d.failed("remove", card, err)
 	}
-	if err := os.RemoveAll(d.snapshotFolder(card)); err != nil {
+	root, err := os.OpenRoot(d.path)
+	if err == nil {
+		err = errors.Join(root.RemoveAll(filepath.Join(snapshotFolder, card)), root.Close())
+	}
+	if err != nil {
 		return failed("remove the snapshots of", card, err)
 	}
 	socket, err := d.Socket(card)

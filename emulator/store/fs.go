@@ -44,17 +44,22 @@ type system struct{}
 const longest = 4 << 20
 
 func (system) ReadFile(name string) (data []byte, err error) {
+	return readRegular(name, os.Stat, os.OpenFile)
+}
+
+// readRegular reads a file, which stat and open find, as far as a card can reach.
+func readRegular(name string, stat func(string) (fs.FileInfo, error), open func(string, int, fs.FileMode) (*os.File, error)) (data []byte, err error) {
 	// Opening a named pipe waits for whoever writes into it, and a device can do
 	// anything: so it is looked at first, and opened without waiting in case that
 	// it was exchanged meanwhile.
-	info, err := os.Stat(name)
+	info, err := stat(name)
 	if err == nil && !info.Mode().IsRegular() {
 		err = &fs.PathError{Op: "read", Path: name, Err: ErrNotRegular}
 	}
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(name, os.O_RDONLY|withoutWaiting, 0)
+	f, err := open(name, os.O_RDONLY|withoutWaiting, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -80,11 +85,18 @@ func (system) Rename(from, to string) error { return os.Rename(from, to) }
 
 func (system) Remove(name string) error { return os.Remove(name) }
 
-func (system) SyncDir(name string) error { return syncDir(name) }
+func (system) SyncDir(name string) error { return syncDir(name, os.Open) }
 
-func (system) Lock(name string) (io.Closer, error) {
+func (system) Lock(name string) (io.Closer, error) { return Lock(name) }
+
+// Lock takes the lock file of that name, making it if need be, until it is closed or the
+// process ends, however it ends. If it is taken, the error is a *LockedError.
+func Lock(name string) (io.Closer, error) { return takeLock(name, openLock, os.Stat) }
+
+// takeLock is Lock of a file that open and stat find.
+func takeLock(name string, open func(string) (*os.File, error), stat func(string) (fs.FileInfo, error)) (io.Closer, error) {
 	for {
-		f, err := openLock(name)
+		f, err := open(name)
 		if err != nil {
 			return nil, err
 		}
@@ -94,7 +106,7 @@ func (system) Lock(name string) (io.Closer, error) {
 		case err == nil:
 			// Whoever removes a lock file holds it; so a lock on a file that is
 			// gone guards nothing.
-			if !current(f, name) {
+			if !current(f, name, stat) {
 				_ = f.Close()
 				continue
 			}
@@ -113,12 +125,12 @@ type lock struct{ *os.File }
 // has our files too, until it turns into its program, and would keep the lock.
 func (l lock) Close() error { return errors.Join(unlock(l.File), l.File.Close()) }
 
-func current(f *os.File, name string) bool {
+func current(f *os.File, name string, stat func(string) (fs.FileInfo, error)) bool {
 	mine, err := f.Stat()
 	if err != nil {
 		return false
 	}
-	there, err := os.Stat(name)
+	there, err := stat(name)
 	return err == nil && os.SameFile(mine, there)
 }
 

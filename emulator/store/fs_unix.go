@@ -39,8 +39,8 @@ func unlock(f *os.File) error { return syscall.Flock(int(f.Fd()), syscall.LOCK_U
 // dead reports whether there is no process of that number.
 func dead(pid int) bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) }
 
-func syncDir(name string) error {
-	d, err := os.Open(name)
+func syncDir(name string, open func(string) (*os.File, error)) error {
+	d, err := open(name)
 	if err != nil {
 		return err
 	}

@@ -61,4 +61,4 @@ func dead(pid int) bool {
 
 // syncDir does nothing: a folder cannot be flushed here, and NTFS writes the
 // names of files into its journal.
-func syncDir(string) error { return nil }
+func syncDir(string, func(string) (*os.File, error)) error { return nil }
