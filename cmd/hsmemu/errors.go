@@ -26,6 +26,7 @@ import (
 	"hsmemu/keystore/keyfile"
 	"hsmemu/keystore/seal"
 	"hsmemu/vsmartcard"
+	"hsmemu/vsmartcard/pcscd"
 )
 
 // advice is what the command line says about an error of another package, in
@@ -86,6 +87,7 @@ var advices = []advice{
 	},
 	{is: lesson.ErrGoneOn, hint: "hsmemu lesson"},
 	{is: client.ErrNoPIN, hint: "initialisation sets it, and erases the card: sc-hsm-tool --initialize"},
+	{is: pcscd.ErrTooManyReaders, hint: "start another `hsmemu exec`, or another `hsmemu run --socket PATH`, with the cards that are left"},
 	{is: capability.ErrOwnService, hint: "`hsmemu run --vpcd HOST:PORT` reaches a virtual reader of that service; `hsmemu apdu` needs none"},
 	{is: vsmartcard.ErrNoReader, hint: "is pcscd running, with the vpcd driver configured for this port?"},
 	{is: context.Canceled, why: errInterrupted.Error()},

@@ -26,6 +26,7 @@ import (
 	"hsmemu/keystore/keyfile"
 	"hsmemu/keystore/seal"
 	"hsmemu/vsmartcard"
+	"hsmemu/vsmartcard/pcscd"
 )
 
 // Every error of another package that has words or a hint of the command line's
@@ -81,6 +82,10 @@ func TestExplained(t *testing.T) {
 		{fmt.Errorf("verify the user PIN: %w", client.ErrNoPIN), "verify the user PIN: there is none", "initialisation sets it, and erases the card: sc-hsm-tool --initialize"},
 		{&ram.Error{Code: ram.CodeNotInTime}, "the server sent no request in its time", "its log may have the reason"},
 		{&ram.Error{Code: ram.CodeAborted}, "the server gave up", "its log may have the reason"},
+		{
+			fmt.Errorf("run card %q: %w", "c17", pcscd.ErrTooManyReaders), `run card "c17": no room for another reader: a daemon has 16 at most`,
+			"start another `hsmemu exec`, or another `hsmemu run --socket PATH`, with the cards that are left",
+		},
 		{capability.Check("exec", "darwin"), "exec needs programs that use pcsc-lite, as on Linux and FreeBSD: those of macOS speak to its own smart-card service", "`hsmemu run --vpcd HOST:PORT` reaches a virtual reader of that service; `hsmemu apdu` needs none"},
 		{fmt.Errorf("find the state folder: %w", statedir.ErrNoHome), "find the state folder: no home folder", "name one with --state or $HSMEMU_STATE"},
 		{lesson.ErrGoneOn, "somebody else has gone on in this lesson", "hsmemu lesson"},

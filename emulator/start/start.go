@@ -16,10 +16,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -173,12 +175,12 @@ func parseOrder(text []byte) (statedir.Order, error) {
 		to   any
 		form string
 	}{
-		"firmware": {&said.Firmware, "text"},
-		"serial":   {&said.Serial, "text"},
-		"broken":   {&said.Broken, "text"},
-		"like":     {&like, "text"},
-		"answers":  {&said.Answers, "a list of texts"},
-		"seed":     {&said.Seed, "a whole number that is not negative"},
+		"firmware": {&said.Firmware, "text in quotation marks"},
+		"serial":   {&said.Serial, "text in quotation marks"},
+		"broken":   {&said.Broken, "text in quotation marks"},
+		"like":     {&like, "text in quotation marks"},
+		"answers":  {&said.Answers, "a list of texts, as in [\"bad-blob=6400\"]"},
+		"seed":     {&said.Seed, "a whole number from 0 to 18446744073709551615"},
 		"key_pool": {&said.KeyPool, "true or false"},
 	}
 	d := json.NewDecoder(bytes.NewReader(text))
@@ -207,16 +209,15 @@ func parseOrder(text []byte) (statedir.Order, error) {
 		member := name.(string) //nolint:forcetypeassert // the decoder lets nothing else be there
 		m, known := forms[member]
 		if !known {
-			return statedir.Order{}, at(unknownMember(member))
+			return statedir.Order{}, at(unknownMember(member, slices.Sorted(maps.Keys(forms))))
 		}
 		if lines[member] > 0 {
 			return statedir.Order{}, at(fmt.Errorf("%s is there twice", member))
 		}
 		lines[member] = line(int(d.InputOffset()))
 		err = d.Decode(m.to)
-		if kind := (*json.UnmarshalTypeError)(nil); errors.As(err, &kind) {
-			is, _, _ := strings.Cut(kind.Value, " ") // the value may follow
-			err = fmt.Errorf("%s has to be %s, and not %s", member, m.form, is)
+		if errors.As(err, new(*json.UnmarshalTypeError)) { // which may repeat the value
+			err = fmt.Errorf("%s has to be %s", member, m.form)
 		}
 		if err != nil {
 			return statedir.Order{}, at(err)
@@ -245,12 +246,13 @@ func parseOrder(text []byte) (statedir.Order, error) {
 var memberName = regexp.MustCompile(`^[A-Za-z_]+$`)
 
 // unknownMember is the error for a member that card.json does not have. One that looks
-// like none may be a value in the wrong place.
-func unknownMember(name string) error {
+// like none may be a value in the wrong place. Those that it has are known.
+func unknownMember(name string, known []string) error {
+	called := "of this name"
 	if memberName.MatchString(name) {
-		return fmt.Errorf("there is no member %q", name)
+		called = strconv.Quote(name)
 	}
-	return errors.New("there is no member of this name")
+	return fmt.Errorf("there is no member %s, there are %s", called, strings.Join(known, ", "))
 }
 
 // unquoted is what is wrong with a word, without its value: a file may have a PIN where

@@ -101,7 +101,7 @@ func TestRead_SaysNoPIN(t *testing.T) {
 			{"a.txt", "select " + pin, "line 1: select takes other words behind it"},
 			{"card.json", "{\n\"" + pin + "\": 1}", "line 2: there is no member of this name"},
 			{"card.json", "{\n\"serial\": \"" + pin + "\"}", "line 2: serial: two capital letters"},
-			{"card.json", "{\n\"serial\": " + pin + "}", "line 2: serial has to be text, and not number"},
+			{"card.json", "{\n\"serial\": " + pin + "}", "line 2: serial has to be text in quotation marks"},
 			{"card.json", "{\n\"seed\": -" + pin + "}", "line 2: seed has to be"},
 			{"card.json", "{\n\"seed\": \"" + pin + "\"}", "line 2: seed has to be"},
 			{"card.json", "{\n\"firmware\": \"" + pin + "\"}", "line 2: firmware: there is none called so"},
@@ -161,10 +161,11 @@ func TestMake_AllOrNothing(t *testing.T) {
 func TestRead_MistakesHaveALine(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ file, text, says string }{
-		"unknown member": {"card.json", "{\n  \"seed\": 1,\n  \"sed\": 2\n}", `card.json: line 3: there is no member "sed"`},
-		"another type":   {"card.json", "{\n\n\"seed\": \"x\"}", "card.json: line 3: seed has to be a whole number that is not negative, and not string"},
-		"negative":       {"card.json", "{\n\"seed\": -1}", "card.json: line 2: seed has to be a whole number that is not negative, and not number"},
-		"one in a list":  {"card.json", "{\"answers\": [\n1]}", "card.json: line 2: answers has to be a list of texts, and not number"},
+		"unknown member": {"card.json", "{\n  \"seed\": 1,\n  \"sed\": 2\n}", `card.json: line 3: there is no member "sed", there are answers, broken, firmware, key_pool, like, seed, serial`},
+		"another type":   {"card.json", "{\n\n\"seed\": \"x\"}", "card.json: line 3: seed has to be a whole number from 0 to 18446744073709551615"},
+		"negative":       {"card.json", "{\n\"seed\": -1}", "card.json: line 2: seed has to be a whole number from 0 to 18446744073709551615"},
+		"too large":      {"card.json", "{\n\"seed\": 18446744073709551616}", "card.json: line 2: seed has to be a whole number from 0 to 18446744073709551615"},
+		"one in a list":  {"card.json", "{\"answers\": [\n1]}", "card.json: line 2: answers has to be a list of texts, as in [\"bad-blob=6400\"]"},
 		"another case":   {"card.json", "{\"SEED\": 1}", `card.json: line 1: there is no member "SEED"`},
 		"said twice":     {"card.json", "{\"seed\": 1,\n\"seed\": 2}", "card.json: line 2: seed is there twice"},
 		"said elsewhere": {"card.json", "{\"like\":\n\"user=3\", \n\"serial\": \"firmware\"}", "card.json: line 3: serial: "},
