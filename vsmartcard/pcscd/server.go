@@ -31,7 +31,7 @@ var (
 	// ErrClosed means that the server or the reader has been closed.
 	ErrClosed = errors.New("closed")
 	// ErrTooManyReaders means that there are [ReadersMax] already.
-	ErrTooManyReaders = fmt.Errorf("no room for another reader: a daemon has %d at most", ReadersMax)
+	ErrTooManyReaders = errors.New("no room for another reader: a daemon has 16 at most")
 	// ErrReaderName means that a reader's name is empty, too long, not plain
 	// text or taken.
 	ErrReaderName = errors.New("unusable reader name")

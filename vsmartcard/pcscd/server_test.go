@@ -77,6 +77,7 @@ func TestAdd_RefusesWhatClientsCannotSee(t *testing.T) {
 	}
 	_, err := s.Add(pcscd.Description{Name: "one more"})
 	require.ErrorIs(t, err, pcscd.ErrTooManyReaders)
+	require.ErrorContains(t, err, fmt.Sprintf(" %d at most", pcscd.ReadersMax))
 	require.NoError(t, s.Close())
 	_, err = s.Add(pcscd.Description{Name: "late"})
 	require.ErrorIs(t, err, pcscd.ErrClosed)
