@@ -103,7 +103,8 @@ func (c *Client) Close() error {
 }
 
 // Eject takes the card out of its reader, and returns when clients can see it.
-// Without force it waits for the end of a client's transaction. Error: ErrInUse.
+// Without force it waits for the end of a client's transaction. Errors: ErrInUse,
+// ErrHeld.
 func (c *Client) Eject(ctx context.Context, force bool) error {
 	_, err := ask[none](ctx, c, workPatience, verbEject, forced{force})
 	return err
@@ -115,7 +116,8 @@ func (c *Client) Insert(ctx context.Context) error {
 	return err
 }
 
-// Reset resets the card, see [Client.Eject] for force. Error: ErrEjected.
+// Reset resets the card, see [Client.Eject] for force. Errors: ErrEjected, and those of
+// Eject.
 func (c *Client) Reset(ctx context.Context, force bool) error {
 	_, err := ask[none](ctx, c, workPatience, verbReset, forced{force})
 	return err

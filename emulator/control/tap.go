@@ -3,11 +3,8 @@ package control
 import (
 	"bytes"
 	"context"
-	"errors"
-	"fmt"
 	"strings"
 	"sync"
-	"time"
 	"unicode"
 
 	"hsmemu/emulator"
@@ -224,45 +221,4 @@ func (c *Card) held() bool {
 func comingOf(command []byte) Coming {
 	e := view.Coming(command)
 	return Coming{Event: e, Parts: view.Parts(command, e, true)}
-}
-
-// Standing is what the card loses with its power.
-func (c *Card) Standing() view.Standing { return view.StandingOf(c.Card.Snapshot()) }
-
-// Moment is the state that the card keeps now.
-func (c *Card) Moment() Moment { return Moment{c.Card.Snapshot().Durable()} }
-
-// Return brings the card back to a moment, and tells in words what that took back which
-// no card ever takes back. Another device may take its place. Errors: those of
-// Client.Restore, but not emulator.ErrForeign.
-func (c *Card) Return(ctx context.Context, m Moment) ([]string, error) {
-	u, err := c.restore(ctx, restoration{State: m.state})
-	if errors.Is(err, emulator.ErrForeign) {
-		u, err = c.restore(ctx, restoration{State: m.state, Force: true})
-	}
-	if err != nil {
-		return nil, fmt.Errorf("give the card another state: %w", err)
-	}
-	return u.Undone, nil
-}
-
-// Eject takes the card out of its reader and Insert puts it in; see Client.Eject.
-func (c *Card) Eject(ctx context.Context) error { return c.eject(ctx, false) }
-
-// Reset resets the card when no client has it for itself. Error: ErrEjected.
-func (c *Card) Reset(ctx context.Context) error { return c.reset(ctx, false) }
-
-// Settle waits until no client of the reader has the card in a transaction, as long as the
-// context. Errors: the context's, or who has it.
-func (c *Card) Settle(ctx context.Context) error {
-	t, err := c.Reader.Turn(ctx)
-	if err == nil {
-		t.End()
-	}
-	return err
-}
-
-// Certificates describes the certificates on the card on a day.
-func (c *Card) Certificates(day time.Time) []view.Certificate {
-	return view.CertificatesOf(c.Card.Snapshot().Durable(), day)
 }

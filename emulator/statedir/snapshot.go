@@ -15,7 +15,7 @@ import (
 func (d *Dir) snapshotFolder(card string) string { return filepath.Join(d.path, snapshotFolder, card) }
 
 func (d *Dir) snapshotFile(card, tag string) (string, error) {
-	if err := checkName("card name", card); err != nil {
+	if err := CheckName(card); err != nil {
 		return "", err
 	}
 	if err := checkName("tag", tag); err != nil {
