@@ -19,8 +19,8 @@ import (
 )
 
 // replyPatience is how long a client waits for the reply to a request that takes
-// the server no time.
-const replyPatience = 2 * time.Second
+// the server no time. A busy machine may hold the server up.
+const replyPatience = 5 * time.Second
 
 // workPatience is how long it waits for one that may have to wait for a client
 // of the reader, or for a command: key generation takes its time.
@@ -37,6 +37,8 @@ type Client struct {
 	conn   net.Conn
 	closed bool
 	lines  *bufio.Scanner
+	// reply is replyPatience.
+	reply time.Duration
 	// alive reports whether the server has answered on this connection.
 	alive bool
 	// turn is held by the method whose turn it is; a channel, since who waits for
@@ -47,7 +49,7 @@ type Client struct {
 // Dial reaches the process that runs a card at its control socket. Error:
 // ErrNobody if there is none.
 func Dial(ctx context.Context, path string) (*Client, error) {
-	c := &Client{path: path, turn: make(chan struct{}, 1)}
+	c := &Client{path: path, reply: replyPatience, turn: make(chan struct{}, 1)}
 	if err := c.connect(ctx); err != nil {
 		return nil, err
 	}
@@ -125,7 +127,7 @@ func (c *Client) Reset(ctx context.Context, force bool) error {
 
 // Show describes the card as it is now.
 func (c *Client) Show(ctx context.Context) (view.Card, error) {
-	return ask[view.Card](ctx, c, replyPatience, verbShow, nil)
+	return ask[view.Card](ctx, c, c.reply, verbShow, nil)
 }
 
 // Transmit has the card execute a command APDU in the session that its clients
@@ -155,19 +157,19 @@ func (c *Client) Restore(ctx context.Context, d chip.Durable, force bool) ([]str
 
 // SetFault sets a fault. Error: emulator.ErrFault.
 func (c *Client) SetFault(ctx context.Context, f FaultSetting) error {
-	_, err := ask[none](ctx, c, replyPatience, verbFault, f)
+	_, err := ask[none](ctx, c, c.reply, verbFault, f)
 	return err
 }
 
 // Faults lists the faults that are set.
 func (c *Client) Faults(ctx context.Context) ([]string, error) {
-	r, err := ask[faultList](ctx, c, replyPatience, verbFaults, nil)
+	r, err := ask[faultList](ctx, c, c.reply, verbFaults, nil)
 	return r.Faults, err
 }
 
 // ClearFaults removes all faults.
 func (c *Client) ClearFaults(ctx context.Context) error {
-	_, err := ask[none](ctx, c, replyPatience, verbClear, nil)
+	_, err := ask[none](ctx, c, c.reply, verbClear, nil)
 	return err
 }
 
@@ -175,7 +177,7 @@ func (c *Client) ClearFaults(ctx context.Context) error {
 // the process that runs the card, without an error in either case; the client is
 // good for nothing else afterwards. Error: ErrBusy.
 func (c *Client) Watch(ctx context.Context) (iter.Seq2[view.Event, error], error) {
-	if _, err := ask[none](ctx, c, replyPatience, verbWatch, nil); err != nil {
+	if _, err := ask[none](ctx, c, c.reply, verbWatch, nil); err != nil {
 		return nil, err
 	}
 	conn := c.conn
@@ -210,9 +212,9 @@ func ask[Result any](ctx context.Context, c *Client, patience time.Duration, do 
 			return r, err
 		}
 	}
-	if patience > replyPatience && !c.alive {
+	if patience > c.reply && !c.alive {
 		// A process that is stopped takes connections and says nothing.
-		if _, err := exchangeLines[faultList](ctx, c, replyPatience, verbFaults, nil); err != nil {
+		if _, err := exchangeLines[faultList](ctx, c, c.reply, verbFaults, nil); err != nil {
 			return r, err
 		}
 		c.alive = true

@@ -178,7 +178,7 @@ func TestSummary(t *testing.T) {
 }
 
 // A process that fails to answer is asked once: each question to one that is stopped takes
-// two seconds.
+// some seconds.
 func TestSummary_AsksOnce(t *testing.T) {
 	t.Parallel()
 	d := newFolder(t)

@@ -20,8 +20,10 @@ type watch struct {
 	mu sync.Mutex // of the run
 	// struck tells that the card is being reset, and reset that it was.
 	struck, reset bool
-	stops         []func()
-	ended         sync.WaitGroup
+	// over tells that the program has ended, and with it what is done to the card.
+	over  context.CancelFunc
+	stops []func()
+	ended sync.WaitGroup
 }
 
 // watchBuffer is how many events a watch may lag behind.
@@ -29,6 +31,8 @@ const watchBuffer = 1 << 14
 
 // begin watches cards from here on.
 func (w *watch) begin(cards []*control.Card) {
+	var playing context.Context
+	playing, w.over = context.WithCancel(context.Background())
 	for _, card := range cards {
 		pins := card.Card.Snapshot().Durable().Applet.PINs
 		counters := conform.Counters{
@@ -44,14 +48,15 @@ func (w *watch) begin(cards []*control.Card) {
 		w.stops = append(w.stops, stop)
 		w.ended.Go(func() {
 			for e := range events {
-				w.see(card, e)
+				w.see(playing, card, e)
 			}
 		})
 	}
 }
 
-// end returns when everything has been seen.
+// end returns when everything has been seen. The program has ended.
 func (w *watch) end() {
+	w.over()
 	for _, stop := range w.stops {
 		stop()
 	}
@@ -62,7 +67,7 @@ func counterFor(c emulator.Counter) conform.Counter {
 	return conform.Counter{Known: c.Max > 0, Left: int(c.Left)}
 }
 
-func (w *watch) see(card *control.Card, e emulator.Event) {
+func (w *watch) see(playing context.Context, card *control.Card, e emulator.Event) {
 	own := card == w.own
 	w.mu.Lock()
 	w.run.Missed += e.Missed
@@ -84,16 +89,14 @@ func (w *watch) see(card *control.Card, e emulator.Event) {
 	}
 	w.mu.Unlock()
 	if strike {
-		w.strike()
+		w.strike(playing)
 	}
 }
 
-// strike resets the card as another client does: when it is its turn. A program that
-// has the card for itself is not disturbed.
-func (w *watch) strike() {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	turn, err := w.own.Reader.Turn(ctx)
+// strike resets the card as another client does: when it is its turn, however long that
+// takes. A program that has the card for itself to its end is not disturbed.
+func (w *watch) strike(playing context.Context) {
+	turn, err := w.own.Reader.Turn(playing)
 	if err != nil {
 		return
 	}
