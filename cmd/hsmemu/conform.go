@@ -112,7 +112,7 @@ func oneOf(flag, value string, of []string) error {
 	if slices.Contains(of, value) {
 		return nil
 	}
-	return commandline.Usage(fmt.Errorf("%s %q: it is one of %s", flag, value, strings.Join(of, ", ")))
+	return fmt.Errorf("%s %q: it is one of %s", flag, value, strings.Join(of, ", "))
 }
 
 func (c *conformance) run(ctx context.Context) error {

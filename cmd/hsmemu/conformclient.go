@@ -78,10 +78,10 @@ func (c *audition) run(ctx context.Context) error {
 		err = oneOf("--firmware", c.firmware, applet.Firmwares())
 	}
 	if err == nil && c.limit <= 0 {
-		err = commandline.Usage(errors.New("--timeout is more than no time"))
+		err = errors.New("--timeout is more than no time")
 	}
 	if err != nil {
-		return err
+		return commandline.Usage(err)
 	}
 	only, err := chosen("--situations", c.situations, "none", situations)
 	if err != nil {

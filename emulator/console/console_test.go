@@ -191,8 +191,6 @@ func TestConsole_ReaderAndFaults(t *testing.T) {
 	require.Empty(t, c.private.Cards[0].Faults.List())
 }
 
-// A command that is held has not reached the card; released, or when the console ends, it
-// does.
 // A card whose PIN is the one that is filled in answers as the card did whose PIN was changed,
 // and no try is spent.
 func TestConsole_TranscriptOfAChangeReplays(t *testing.T) {
@@ -245,6 +243,8 @@ func TestConsole_TheTimelineKeepsTheBeginning(t *testing.T) {
 	require.NotContains(t, body, `name="moment" value="3"`)
 }
 
+// A command that is held has not reached the card; released, or when the console ends, it
+// does.
 func TestConsole_PredictThenReveal(t *testing.T) {
 	c := begin(t, "lab")
 	trainer := visit(t, c.trainer)

@@ -76,7 +76,7 @@ type Session struct {
 	progress progress
 	kept     time.Time // when the progress was written that it has
 	clock    func() time.Time
-	shell    string // that acts, see As
+	shell    string // that acts, see actsAs
 }
 
 // progress is what a session's folder says of it.

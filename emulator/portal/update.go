@@ -257,7 +257,7 @@ func (u *update) manager(ctx context.Context, blank bool) (*channel, error) {
 		return nil, fmt.Errorf("select the card manager: %w", err)
 	}
 	c, err := open(ctx, u.card, u.chip, u.order.Rand, keyVersion, u.chip.keys())
-	if refused := apdu.OK; !blank || !errors.As(err, &refused) {
+	if refused := errors.As(err, new(apdu.SW)); !blank || !refused {
 		return c, err
 	}
 	c, err = open(ctx, u.card, u.chip, u.order.Rand, transportVersion, transportKeys())

@@ -39,14 +39,6 @@ type Feed struct {
 // ErrSlow is the end of a stream whose listener was too far behind.
 var ErrSlow = errors.New("listener is too slow")
 
-// or is a number, or the usual one in place of 0.
-func or[T int | time.Duration](n, usual T) T {
-	if n == 0 {
-		return usual
-	}
-	return n
-}
-
 // told is a message as it is sent, and what it tells of. One whose text is gone was
 // replaced by a later one.
 type told struct {
@@ -64,7 +56,7 @@ func (f *Feed) Replace(of, name, text string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.last++
-	if keep := or(f.Kept, 256); len(f.messages) >= keep {
+	if keep := cmp.Or(f.Kept, 256); len(f.messages) >= keep {
 		f.messages = append(f.messages[:0:0], f.messages[len(f.messages)-keep+1:]...)
 	}
 	if i := slices.IndexFunc(f.messages, func(m told) bool { return of != "" && m.of == of }); i >= 0 {
@@ -131,9 +123,10 @@ func (f *Feed) Last() uint64 {
 }
 
 // Serve streams what is said from now on, or after the message that a browser had last
-// (Last-Event-ID) or that its page has (?after=), until the listener goes, the server ends, or the listener is
-// too slow, which is [ErrSlow]. What a listener that comes back missed and is not
-// kept is replaced by an event named "lost". More than MaxListeners are answered 503.
+// (Last-Event-ID) or that its page has (?after=), until the listener goes, the server ends,
+// or the listener is too slow, which is [ErrSlow]. Where a listener that comes back has
+// missed messages that are not kept, an event named "lost" stands for them. More listeners
+// than MaxListeners are answered 503.
 func (f *Feed) Serve(w http.ResponseWriter, r *http.Request) error {
 	if !f.enter() {
 		w.Header().Set("Retry-After", "5")
@@ -144,7 +137,7 @@ func (f *Feed) Serve(w http.ResponseWriter, r *http.Request) error {
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream; charset=utf-8")
 	h.Set("X-Accel-Buffering", "no") // a proxy that holds text back would hold back events
-	s := stream{w: w, control: http.NewResponseController(w), keep: or(f.KeepAlive, 15*time.Second), patience: or(f.Patience, 10*time.Second)}
+	s := stream{w: w, control: http.NewResponseController(w), keep: cmp.Or(f.KeepAlive, 15*time.Second), patience: cmp.Or(f.Patience, 10*time.Second)}
 	_, at, _, _ := f.since(0) // before the listener knows that it listens
 	if f.Recall {
 		at = 0
@@ -168,7 +161,7 @@ func (f *Feed) Serve(w http.ResponseWriter, r *http.Request) error {
 func (f *Feed) enter() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.listeners >= or(f.MaxListeners, 1000) {
+	if f.listeners >= cmp.Or(f.MaxListeners, 1000) {
 		return false
 	}
 	f.listeners++
