@@ -273,7 +273,7 @@ func which(l *lesson.Lesson, number int) string {
 func (a *app) judged(v lesson.Verdict, l *lesson.Lesson, number int) error {
 	a.verdict(v)
 	if !v.Solved {
-		return commandline.Hint(fmt.Errorf("%s: it is not solved yet", which(l, number)), "lesson hint; what went wrong, lesson undo takes back")
+		return commandline.Hint(fmt.Errorf("%s: it is not solved yet", which(l, number)), "lesson hint; lesson undo takes back what went wrong")
 	}
 	return nil
 }
