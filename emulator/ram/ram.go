@@ -53,8 +53,9 @@ var (
 	ErrLost = errors.New("the client has gone")
 	// ErrIdle means that the client did not come back within IdleTime.
 	ErrIdle = errors.New("the client did not come back in time")
-	// ErrReplaced means that a later connection of the same session took its place.
-	ErrReplaced = errors.New("another connection of the session took its place")
+	// ErrReplaced means that a later connection took its place: of the same session, or, as
+	// [Session.Replace] is told, of the same card.
+	ErrReplaced = errors.New("another connection took its place")
 	// ErrProtocol means that the client sent what is no answer to the request.
 	ErrProtocol = errors.New("the client's answer does not fit the request")
 	// ErrTooLong means that a command or a text does not fit into a request.

@@ -65,6 +65,9 @@ type Server struct {
 	Limit, LimitOfSource int
 	// Source tells clients from each other; nil for their addresses without the port.
 	Source func(*http.Request) string
+	// HungUp is closed when the connection of TCP that a request came by has ended, for
+	// [Session.Deserted]; nil where nobody knows.
+	HungUp func(context.Context) <-chan struct{}
 
 	mu          sync.Mutex
 	closed      bool
@@ -160,8 +163,16 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case c == nil:
 		status(w, http.StatusGatewayTimeout) // a 404 would tell of a wrong URL
 	default:
-		c.take(w, r, result)
+		c.take(w, r, result, s.hungUp(r))
 	}
+}
+
+// hungUp is closed when the connection of a request has ended; nil if that is not known.
+func (s *Server) hungUp(r *http.Request) <-chan struct{} {
+	if s.HungUp == nil {
+		return nil
+	}
+	return s.HungUp(r.Context())
 }
 
 func (s *Server) knows(session string) bool { return s.Known != nil && s.Known(session) }
@@ -199,7 +210,7 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request, o opening) {
 		o.session = o.cookie
 	}
 	c := newSession(o)
-	c.source = s.source(r)
+	c.source, c.hungUp = s.source(r), s.hungUp(r)
 	c.forget = func() { s.forget(c) }
 	s.mu.Lock()
 	if s.closed {

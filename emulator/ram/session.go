@@ -37,6 +37,7 @@ type Session struct {
 	sent        bool      // the client was sent something
 	last        bool      // a notice with a negative number was sent
 	idle        *time.Timer
+	hungUp      <-chan struct{} // closed when the connection of the last request has ended
 }
 
 // exchange is a request on its way to the client and back.
@@ -181,6 +182,23 @@ func (c *Session) why(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// Deserted reports whether the client has hung up while it owes a result. It may come back by
+// another connection of TCP, as one does that makes one for each request. Always false where
+// the server does not know.
+func (c *Session) Deserted() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	select {
+	case <-c.hungUp:
+		return c.outstanding != nil
+	default:
+		return false
+	}
+}
+
+// Replace ends the connection, as the card has come by another one.
+func (c *Session) Replace() { c.drop(ErrReplaced) }
+
 // drop ends the connection. The first reason is the one that stays.
 func (c *Session) drop(why error) {
 	c.end(why)
@@ -189,7 +207,7 @@ func (c *Session) drop(why error) {
 }
 
 // take is a client's result, and answers with the next request.
-func (c *Session) take(w http.ResponseWriter, r *http.Request, result Result) {
+func (c *Session) take(w http.ResponseWriter, r *http.Request, result Result, hungUp <-chan struct{}) {
 	if result.Closed {
 		c.drop(&ClosedError{told(result.Text)})
 		status(w, http.StatusNoContent)
@@ -209,7 +227,7 @@ func (c *Session) take(w http.ResponseWriter, r *http.Request, result Result) {
 		status(w, http.StatusBadRequest)
 		return
 	}
-	c.outstanding = nil
+	c.outstanding, c.hungUp = nil, hungUp
 	c.idle.Stop()
 	c.mu.Unlock()
 	for _, o := range result.Answers {

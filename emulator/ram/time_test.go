@@ -359,3 +359,39 @@ func TestRAM_AThousandCards(t *testing.T) {
 		require.Zero(t, s.Connections())
 	})
 }
+
+// A client that has hung up seems to have deserted its card while it owes a result, and
+// not after it has come back by another connection of TCP.
+func TestSession_Deserted(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var card *ram.Session
+		tcp := make(chan struct{})
+		ended := make(chan error, 1)
+		s := &ram.Server{
+			Services: map[string]ram.Service{"paas": func(ctx context.Context, c *ram.Session) error {
+				card = c
+				if err := hello(ctx, c); err != nil {
+					return err
+				}
+				return hello(ctx, c)
+			}},
+			Ended:  func(_ string, _ *ram.Session, err error) { ended <- err },
+			HungUp: func(context.Context) <-chan struct{} { return tcp },
+		}
+		cookie := cookieOf(send(t, s, "", theOpening))
+		require.False(t, card.Deserted())
+		close(tcp)
+		require.True(t, card.Deserted())
+		tcp = make(chan struct{})
+		require.Equal(t, http.StatusOK, send(t, s, cookie, "AB03800100").StatusCode)
+		require.False(t, card.Deserted(), "it has come back")
+		close(tcp)
+		require.True(t, card.Deserted())
+		card.Replace()
+		synctest.Wait()
+		require.ErrorIs(t, <-ended, ram.ErrReplaced)
+		require.Equal(t, http.StatusGatewayTimeout, send(t, s, cookie, "AB0723029000800101").StatusCode)
+		require.NoError(t, s.Close())
+	})
+}

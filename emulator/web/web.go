@@ -120,6 +120,7 @@ func (s Server) Serve(ctx context.Context, l net.Listener) error {
 			return context.WithValue(context.WithoutCancel(ctx), endingKey{}, (<-chan struct{})(ending))
 		},
 	}
+	hangUps(server)
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(ended)
@@ -160,6 +161,35 @@ func (s *sparing) Accept() (net.Conn, error) {
 			}
 		})
 	}
+}
+
+// hangUps has a server tell handlers, by [HungUp], when connections end.
+func hangUps(server *http.Server) {
+	var open sync.Map // of channels, by net.Conn
+	server.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
+		c := make(chan struct{})
+		open.Store(conn, c)
+		return context.WithValue(ctx, hungUpKey{}, (<-chan struct{})(c))
+	}
+	server.ConnState = func(conn net.Conn, state http.ConnState) {
+		if state != http.StateClosed && state != http.StateHijacked { // the last of a connection
+			return
+		}
+		if c, ok := open.LoadAndDelete(conn); ok {
+			close(c.(chan struct{})) // nothing else is in there
+		}
+	}
+}
+
+type hungUpKey struct{}
+
+// HungUp is closed when the connection of TCP that a request came by has ended, also after
+// the request was answered: the client has closed it or was killed, or its machine is off, which
+// is noticed late. It is nil, which never is closed, for a request that no Server serves. A
+// client may come back by another connection.
+func HungUp(ctx context.Context) <-chan struct{} {
+	c, _ := ctx.Value(hungUpKey{}).(<-chan struct{})
+	return c
 }
 
 type endingKey struct{}

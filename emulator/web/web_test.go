@@ -2,12 +2,15 @@ package web_test
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -161,4 +164,62 @@ func TestStyle_NothingFromElsewhere(t *testing.T) {
 	web.Style(w, httptest.NewRequest("GET", "/style.css", nil))
 	require.NotContains(t, w.Body.String(), "url(")
 	require.NotContains(t, w.Body.String(), "@import")
+}
+
+// A handler learns that a connection has ended, whoever ends it, and whether it is encrypted
+// or not; another request by the same connection has not ended it.
+func TestHungUp(t *testing.T) {
+	t.Parallel()
+	require.Nil(t, web.HungUp(t.Context()), "nobody serves it")
+	for name, encrypted := range map[string]bool{"HTTP": false, "HTTPS": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var l net.Listener
+			l, err := web.Listen(t.Context(), "localhost:0", web.ThisMachine)
+			require.NoError(t, err)
+			url, transport := "http://"+l.Addr().String(), &http.Transport{ForceAttemptHTTP2: true}
+			if encrypted {
+				by := httptest.NewTLSServer(nil) // for its certificate
+				defer by.Close()
+				config := by.TLS.Clone()
+				config.NextProtos = []string{"h2", "http/1.1"}
+				l, url = tls.NewListener(l, config), "https://"+l.Addr().String()
+				transport.TLSClientConfig = by.Client().Transport.(*http.Transport).TLSClientConfig
+			}
+			ctx, end := context.WithCancel(t.Context())
+			came, ended := make(chan (<-chan struct{}), 1), make(chan error, 1)
+			go func() {
+				ended <- web.Server{Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { came <- web.HungUp(r.Context()) })}.Serve(ctx, l)
+			}()
+			ask := func() <-chan struct{} {
+				answer, err := (&http.Client{Transport: transport}).Get(url)
+				require.NoError(t, err)
+				_, err = io.Copy(io.Discard, answer.Body)
+				require.NoError(t, errors.Join(err, answer.Body.Close()))
+				return <-came
+			}
+			one := ask()
+			two := ask()
+			require.Equal(t, one, two, "the same connection")
+			select {
+			case <-one:
+				require.Fail(t, "the client is there")
+			default:
+			}
+			closed := func(c <-chan struct{}) {
+				t.Helper()
+				select {
+				case <-c:
+				case <-time.After(time.Minute):
+					require.Fail(t, "nobody noticed")
+				}
+			}
+			transport.CloseIdleConnections()
+			closed(one)
+			three := ask()
+			end()
+			closed(three)
+			require.NoError(t, <-ended)
+		})
+	}
 }

@@ -77,7 +77,7 @@ func (s *Service) Serve(ctx context.Context, card *ram.Session) error {
 func (s *Service) InReader(ctx context.Context, card Card, by Actor) (done bool, err error) {
 	// Of two that wait, one was interrupted and the other one asks for it again: which
 	// card it is decides.
-	w, err := s.next(ctx, `account = ? AND token IS NULL AND type IN (?, ?) AND state IN ('Submit', 'Running') ORDER BY state = 'Running', id`,
+	w, err := s.next(ctx, card, `account = ? AND token IS NULL AND type IN (?, ?) AND state IN ('Submit', 'Running') ORDER BY state = 'Running', id`,
 		by.Account, string(FirmwareUpdate), string(Production))
 	if err != nil {
 		return true, failed(ctx, card, err, portal.TextFailed+"\n"+TextRecovery)
@@ -86,7 +86,7 @@ func (s *Service) InReader(ctx context.Context, card Card, by Actor) (done bool,
 		return false, nil
 	}
 	w.by = by
-	return true, w.carryOut(ctx, card)
+	return true, w.carryOut(ctx)
 }
 
 // Unannounced serves a card that connects without a session.
@@ -100,7 +100,7 @@ func (s *Service) Unannounced(ctx context.Context, card Card) error {
 		path = seen.Device.Path()
 	}
 	for first := true; ; first = false {
-		w, err := s.next(ctx, "state = 'Submit' AND token IN (SELECT id FROM tokens WHERE path = ? AND public_key = ? AND status = 'active') ORDER BY id", path, seen.Key())
+		w, err := s.next(ctx, card, "state = 'Submit' AND token IN (SELECT id FROM tokens WHERE path = ? AND public_key = ? AND status = 'active') ORDER BY id", path, seen.Key())
 		if err != nil {
 			return failed(ctx, card, err, portal.TextFailed+"\n"+TextRecovery)
 		}
@@ -115,18 +115,18 @@ func (s *Service) Unannounced(ctx context.Context, card Card) error {
 			if books.Chip.Running == nil && !s.UpdateAny {
 				return card.Notify(ctx, ram.Notice{Text: TextNothing})
 			}
-			w = &work{s: s}
+			w = &work{s: s, card: card}
 		}
 		w.by = Actor{Account: w.own.Account, Token: path}
-		if err := w.carryOut(ctx, card); err != nil {
+		if err := w.carryOut(ctx); err != nil {
 			return err
 		}
 	}
 }
 
-// next is the first request of a condition that no other connection works on, or nil
+// next is for a card the first request of a condition that no other connection works on, or nil
 // if there is none. Where there are only others, it waits for one. Error: ErrBusy.
-func (s *Service) next(ctx context.Context, condition string, values ...any) (*work, error) {
+func (s *Service) next(ctx context.Context, card Card, condition string, values ...any) (*work, error) {
 	for {
 		var list []Request
 		err := s.Records.Read(ctx, func(tx *records.Tx) error {
@@ -140,8 +140,8 @@ func (s *Service) next(ctx context.Context, condition string, values ...any) (*w
 			return nil, recorded(err)
 		}
 		for _, r := range list {
-			w := &work{s: s, own: r}
-			if s.take(r.ID) != nil {
+			w := &work{s: s, card: card, own: r}
+			if !s.take(r.ID, card) {
 				continue
 			}
 			w.took = append(w.took, r.ID)
@@ -164,36 +164,78 @@ func (s *Service) next(ctx context.Context, condition string, values ...any) (*w
 	}
 }
 
-// take takes a chip or a request for a connection, or says what to wait for.
-func (s *Service) take(key any) <-chan struct{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if other, taken := s.busy[key]; taken {
-		return other
-	}
-	s.busy[key] = make(chan struct{})
-	return nil
+// holder is a connection that works on something.
+type holder struct {
+	card  Card
+	ended chan struct{} // closed when it does so no more
 }
 
-// patience is how long a connection waits for another one that commands its card: a
-// client that comes back at once finds its own last connection.
-const patience = 2 * time.Second
+// take takes a chip or a request for the connection of a card, and reports whether no other
+// one had it.
+func (s *Service) take(key any, card Card) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.busy[key] != nil {
+		return false
+	}
+	s.busy[key] = &holder{card, make(chan struct{})}
+	return true
+}
 
-// wait waits until a chip or a request is free. Error: ErrBusy.
+const (
+	// patience is how long a connection waits for another one that commands its card: a
+	// client that comes back at once finds its own last connection.
+	patience = 2 * time.Second
+	// glance is how often it looks whether the client of the other one has hung up, and
+	// glances how often that has to be so: a client that makes a new connection of TCP for
+	// each result is away only while its card works.
+	glance, glances = 100 * time.Millisecond, 5
+	// farewell is how long it waits for one that has to end.
+	farewell = 20 * time.Second
+)
+
+// deserted is a card whose client may have gone without a word, as a *[ram.Session] is.
+type deserted interface {
+	// Deserted reports whether it seems so.
+	Deserted() bool
+	// Replace ends the connection.
+	Replace()
+}
+
+// wait waits until a chip or a request is free. A connection that has it, and whose client
+// has gone without a word, ends. Error: ErrBusy.
 func (s *Service) wait(key any) error {
 	s.mu.Lock()
-	other, taken := s.busy[key]
+	other := s.busy[key]
 	s.mu.Unlock()
-	if !taken {
+	if other == nil {
 		return nil
 	}
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
-	select {
-	case <-other:
-		return nil
-	case <-timer.C:
-		return ErrBusy
+	over, look := time.NewTimer(patience), time.NewTicker(glance)
+	defer over.Stop()
+	defer look.Stop()
+	card, _ := other.card.(deserted)
+	seen, ending := 0, false
+	for {
+		late := false
+		select {
+		case <-other.ended:
+			return nil
+		case <-over.C:
+			late = true
+		case <-look.C:
+		}
+		if seen++; card == nil || !card.Deserted() {
+			seen = 0
+		}
+		switch {
+		case !ending && (seen == glances || late && seen > 0): // late, as this process may have been stopped
+			card.Replace()
+			ending = true
+			over.Reset(farewell)
+		case late:
+			return ErrBusy
+		}
 	}
 }
 
@@ -201,6 +243,7 @@ func (s *Service) wait(key any) error {
 // transaction with the request's.
 type work struct {
 	s    *Service
+	card Card
 	by   Actor
 	own  Request // zero for none
 	chip portal.ChipID
@@ -213,9 +256,9 @@ type work struct {
 }
 
 // carryOut has a card updated or produced.
-func (w *work) carryOut(ctx context.Context, card Card) error {
+func (w *work) carryOut(ctx context.Context) error {
 	defer w.release()
-	s := w.s
+	s, card := w.s, w.card
 	order := portal.Order{Ledger: w, Rand: s.Records.Rand(), Now: s.Records.Now(), Progress: func(percent int, text string) {
 		w.progress(ctx, card, percent, text)
 	}}
@@ -328,7 +371,7 @@ func (w *work) release() {
 	w.s.mu.Lock()
 	defer w.s.mu.Unlock()
 	for _, key := range w.took {
-		close(w.s.busy[key])
+		close(w.s.busy[key].ended)
 		delete(w.s.busy, key)
 	}
 	w.took = nil

@@ -16,7 +16,7 @@ func (w *work) claim(chip portal.ChipID) error {
 	if w.chip == chip {
 		return nil
 	}
-	for w.s.take(chip) != nil {
+	for !w.s.take(chip, w.card) {
 		if err := w.s.wait(chip); err != nil {
 			return err
 		}

@@ -91,16 +91,15 @@ type Service struct {
 	Config
 
 	mu sync.Mutex
-	// busy are the chips and the requests that a connection works on; a channel is
-	// closed when it has ended.
-	busy     map[any]chan struct{}
+	// busy are the chips and the requests that a connection works on.
+	busy     map[any]*holder
 	watching map[int64]map[*watcher]bool
 }
 
 // Open makes a service over records, and the developer network's authority if there
 // is none yet.
 func Open(ctx context.Context, c Config) (*Service, error) {
-	s := &Service{Config: c, busy: map[any]chan struct{}{}, watching: map[int64]map[*watcher]bool{}}
+	s := &Service{Config: c, busy: map[any]*holder{}, watching: map[int64]map[*watcher]bool{}}
 	var there bool
 	err := c.Records.Read(ctx, func(tx *records.Tx) error {
 		return tx.QueryRow("SELECT EXISTS (SELECT 1 FROM authorities WHERE subject IS NULL)").Scan(&there)

@@ -228,6 +228,73 @@ func TestBusy(t *testing.T) {
 	require.Equal(t, ram.Notice{Number: -1, Text: portal.TextFailed + "\n" + service.TextRecovery}, twin.last())
 }
 
+// hungUp is a reader whose client hangs up before a command, and comes back for none.
+type hungUp struct {
+	*reader
+	before   int
+	reached  chan struct{} // closed then
+	replaced chan struct{} // closed when its connection ends
+}
+
+func (h *hungUp) Transmit(ctx context.Context, command []byte) ([]byte, error) {
+	if h.sent < h.before {
+		return h.reader.Transmit(ctx, command)
+	}
+	h.gone = true
+	close(h.reached)
+	<-h.replaced
+	return nil, ram.ErrReplaced
+}
+
+func (h *hungUp) Deserted() bool { return true }
+
+func (h *hungUp) Replace() { close(h.replaced) }
+
+// Where the client that commands a card has gone without a word, the card need not wait when
+// it comes again, in whosever session, and its update goes on. Another card does not get it.
+func TestBusy_Deserted(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		serve func(*world, service.Card) error
+		other bool
+	}{
+		"no session": {serve: func(w *world, card service.Card) error { return w.Unannounced(t.Context(), card) }},
+		"a session of the same user": {serve: func(w *world, card service.Card) error {
+			_, err := w.InReader(t.Context(), card, w.sessions.users["alice"])
+			return err
+		}},
+		"another card": {other: true, serve: func(w *world, card service.Card) error {
+			_, err := w.InReader(t.Context(), card, w.sessions.users["alice"])
+			return err
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := open(t)
+			alice := w.person(t, "alice@example.org")
+			w.sessions.users["alice"] = alice
+			request := w.submitted(t, alice, service.FirmwareUpdate, service.Data{})
+			card := situation{firmware: "4.0"}.card(t, "deserted")
+			first := &hungUp{&reader{Card: card}, 100, make(chan struct{}), make(chan struct{})}
+			ended := make(chan error, 1)
+			go func() {
+				_, err := w.InReader(t.Context(), first, alice)
+				ended <- err
+			}()
+			<-first.reached
+			w.get(t, alice, request.ID, service.Running)
+			if c.other {
+				require.ErrorIs(t, c.serve(w, &reader{Card: situation{firmware: "4.0"}.card(t, "other")}), service.ErrOtherCard)
+				w.get(t, alice, request.ID, service.Running)
+			} else {
+				require.NoError(t, c.serve(w, &reader{Card: card}))
+				w.get(t, alice, request.ID, service.Completed)
+			}
+			require.ErrorIs(t, <-ended, ram.ErrReplaced)
+		})
+	}
+}
+
 // An update is interrupted at each of its commands, before the card gets it or after,
 // and somebody else's log-in finishes it, or a connection without any: UPDATE-23,
 // UPDATE-24, UPDATE-25 and UPDATE-26.

@@ -125,7 +125,7 @@ func Open(ctx context.Context, folder string, o Options) (*Portal, error) {
 	p.cards = &ram.Server{
 		Services: map[string]ram.Service{"paas": p.serveCard, "hsm": p.hsms.Serve}, Known: p.Accounts.Known,
 		Ended: func(service string, _ *ram.Session, err error) { p.ended(service, err) },
-		Limit: CardsMax, LimitOfSource: o.CardsOfAddress, Source: source,
+		Limit: CardsMax, LimitOfSource: o.CardsOfAddress, Source: source, HungUp: web.HungUp,
 	}
 	p.pages = newSite(config{
 		Accounts: p.Accounts, Service: p.Service, Records: kept, HSMs: p.hsms, LocalOutbox: o.Mail == nil, TLS: o.TLS, Names: o.Names,

@@ -2,8 +2,10 @@ package site_test
 
 import (
 	"context"
+	"net/http"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -83,6 +85,36 @@ func TestUpdate_AddressStolenInTheMiddle(t *testing.T) {
 	require.Contains(t, v.get(request).text, "Completed")
 	require.Equal(t, 1, v.count("SELECT SUM(blocked_updates) FROM chips"))
 	require.Equal(t, 999, v.count("SELECT licences FROM issuers"))
+}
+
+// A client that is killed in the middle says nothing. Its card goes on at another address of
+// the portal as soon as that is noticed, long before the portal stops waiting for the client.
+func TestUpdate_KilledClient(t *testing.T) {
+	t.Parallel()
+	s := serve(t, t.TempDir(), false)
+	defer s.close()
+	p := s.person()
+	p.register(card(t, "DENK0000001", "4.1"), "a@example.org")
+	request := p.post("/se/requests", "type", "FirmwareUpdate")
+	at := ramURL.FindString(p.post(request.path, "action", "Submit", "token", "0").text)
+	c := blockedCard(t, "DENK0000002")
+	w := &waiting{Card: c, at: 30, reached: make(chan struct{})}
+	ctx, end := context.WithCancel(t.Context())
+	transport, ended := &http.Transport{}, make(chan error, 1)
+	go func() { ended <- (&ram.Agent{Card: w, Transport: transport}).Run(ctx, at) }()
+	<-w.reached
+	transport.CloseIdleConnections() // as its system does for a process that is killed
+	var said string
+	require.Eventually(t, func() bool {
+		said = ""
+		err := (&ram.Agent{Card: c, Notice: func(n ram.Notice) { said += n.Text + "\n" }}).Run(t.Context(), s.at+"/rt/paas")
+		return err == nil
+	}, ram.IdleTime*2/3, time.Millisecond)
+	require.Contains(t, said, "Firmware update completed")
+	require.Contains(t, p.get(request.path).text, "Completed")
+	require.Equal(t, 1, p.count("SELECT SUM(blocked_updates) FROM chips"))
+	end()
+	require.Error(t, <-ended)
 }
 
 // A card is taken out in the middle, and one with another chip put in its place: that one
