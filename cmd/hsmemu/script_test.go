@@ -32,13 +32,6 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", strconv.Itoa(runtime.GOMAXPROCS(0)+1)); err != nil {
 		panic(err)
 	}
-	// Thousands of processes start as this binary, and what its tests import fills their heap before main: they need
-	// not collect that. (It is for the processes to come; this one has read it.)
-	if os.Getenv("GOGC") == "" {
-		if err := os.Setenv("GOGC", "400"); err != nil {
-			panic(err)
-		}
-	}
 	testscript.Main(m, map[string]func(){"hsmemu": main, "readers": runInReaders})
 }
 
