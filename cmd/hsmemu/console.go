@@ -57,6 +57,14 @@ func listenForBrowsers(ctx context.Context, at string, e web.Exposure, flag stri
 	return l, err
 }
 
+// byAddress is how other machines reach what listens at every address of this one.
+const byAddress = "open the same with an address of this one in its place"
+
+// elsewhere tells that what is printed for a listener is for this machine.
+func (a *app) elsewhere(way string) {
+	fmt.Fprintf(a.err, "hsmemu: 127.0.0.1 is this machine itself; from other machines %s\n", way)
+}
+
 // openConsole listens for browsers, if that is asked for. Who is shown follows later. Error:
 // also web.ErrExposed.
 func (a *app) openConsole(ctx context.Context, f consoleFlags, out io.Writer) (*live, error) {
@@ -142,6 +150,9 @@ func (l *live) show(ctx context.Context, cards []*control.Card) error {
 	fmt.Fprintf(l.out, "console %s\nclass %s\n", page.Address(l.listener), page.ClassAddress(l.listener))
 	if l.options.Results != nil {
 		fmt.Fprintf(l.out, "report %s\n", page.ReportAddress(l.listener))
+	}
+	if _, elsewhere := web.At(l.listener); elsewhere {
+		l.app.elsewhere(byAddress)
 	}
 	return nil
 }

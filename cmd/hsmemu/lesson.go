@@ -440,7 +440,11 @@ func newLessonClassCommand(a *app) *cobra.Command {
 			path := "/class/" + rand.Text()
 			pages := http.NewServeMux()
 			pages.Handle(path, lesson.NewClass(classSize, a.outside.Clock))
-			fmt.Fprintf(a.out, "http://%s%s\n", l.Addr(), path)
+			at, elsewhere := web.At(l)
+			fmt.Fprintf(a.out, "http://%s%s\n", at, path)
+			if elsewhere {
+				a.elsewhere(byAddress)
+			}
 			a.ready()
 			return web.Server{Handler: web.Guard{}.Around(pages), Log: slog.New(voice{out: a.err})}.Serve(cmd.Context(), l)
 		},

@@ -179,6 +179,9 @@ func (a *app) servePortal(ctx context.Context, s serving) (err error) {
 	if served.Programs != "" {
 		say("hsm %s", served.Programs)
 	}
+	if l.Elsewhere() {
+		a.elsewhere("an address of this one takes its place, or a name that --name tells, which certificates need")
+	}
 	say("ready")
 	return served.Serve(ctx)
 }

@@ -182,7 +182,8 @@ func TestPortal_PrintsMail(t *testing.T) {
 	require.True(t, lines.Scan())
 	at, err := url.Parse(lines.Text())
 	require.NoError(t, err)
-	base := "http://127.0.0.1:" + at.Port()
+	require.Equal(t, "127.0.0.1", at.Hostname(), "an address that can be opened")
+	base := "http://" + at.Host
 	for lines.Scan() && lines.Text() != "ready" {
 	}
 	call := func(method, path, session string, in string) (int, string) {

@@ -136,6 +136,29 @@ func TestRun_LetsHeldCommandsGo(t *testing.T) {
 	require.Contains(t, string(shown), "2 of 3 tries left")
 }
 
+// What listens at every address prints one that can be opened, and that others need another.
+func TestBrowsers_EveryAddress(t *testing.T) {
+	t.Parallel()
+	h := newHome(t)
+	h.run("card", "new", "lab")
+	for _, args := range [][]string{
+		{"run", "--card", "lab", "--console=:0", "--console-open"}, {"lesson", "class", "--listen", "0.0.0.0:0", "--open"},
+		{"portal", "serve", "--listen", "[::]:0"},
+	} {
+		cmd := h.command(args...)
+		var out, told said
+		cmd.Stdout, cmd.Stderr = &out, &told
+		require.NoError(t, cmd.Start())
+		require.Eventually(t, func() bool { return strings.Contains(out.String(), "ready\n") }, patience, interval, "%s: %s", args, &told)
+		answer, err := http.Get(regexp.MustCompile(`http://127\.0\.0\.1:\d+/\S*`).FindString(out.String()))
+		require.NoError(t, err, "%s: %s", args, &out)
+		require.NoError(t, answer.Body.Close())
+		require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+		require.NoError(t, cmd.Wait())
+		require.Regexp(t, `^hsmemu: 127\.0\.0\.1 is this machine itself; from other machines .*\n$`, told.String(), "%s", args)
+	}
+}
+
 // Whoever starts a page is told, once, that its browsers are turned away, and why.
 func TestBrowsers_TurnedAwayIsSaid(t *testing.T) {
 	t.Parallel()

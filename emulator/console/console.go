@@ -151,11 +151,13 @@ func (c *Console) ClassAddress(l net.Listener) string { return address(l, c.pupi
 
 // ReportAddress is where students' lessons post their results, which it is good for alone.
 func (c *Console) ReportAddress(l net.Listener) string {
-	return "http://" + l.Addr().String() + reportPath + string(c.results)
+	at, _ := web.At(l)
+	return "http://" + at + reportPath + string(c.results)
 }
 
 func address(l net.Listener, t token) string {
-	return "http://" + l.Addr().String() + "/?token=" + string(t)
+	at, _ := web.At(l)
+	return "http://" + at + "/?token=" + string(t)
 }
 
 // Serve serves the page at a listener, which it owns, until the context ends. When it

@@ -83,6 +83,18 @@ func loopback(ctx context.Context, host string) (string, error) {
 	return addresses[0].Unmap().String(), nil
 }
 
+// At is HOST:PORT of a listener, for URLs that somebody opens: one that listens at every
+// address of the machine is reached at that of loopback from here, and elsewhere reports that
+// other machines put an address of this one in its place.
+func At(l net.Listener) (address string, elsewhere bool) {
+	address = l.Addr().String()
+	if at, err := netip.ParseAddrPort(address); err == nil && at.Addr().Unmap().IsUnspecified() {
+		// Systems that listen at [::] have IPv4 come there, too (net.Listen).
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), at.Port()).String(), true
+	}
+	return address, false
+}
+
 // Limits of a server.
 const (
 	// MaxBody is the length of a request's body in bytes, if its page says nothing else.

@@ -35,6 +35,21 @@ func TestListen_StaysOnThisMachine(t *testing.T) {
 	require.Error(t, err)
 }
 
+// An address for every interface is no host that a browser opens, nor one of a certificate.
+func TestAt(t *testing.T) {
+	for listen, everywhere := range map[string]bool{"127.0.0.1:0": false, "localhost:0": false, ":0": true, "0.0.0.0:0": true, "[::]:0": true} {
+		l, err := web.Listen(t.Context(), listen, web.Anybody)
+		require.NoError(t, err, listen)
+		at, elsewhere := web.At(l)
+		require.Equal(t, everywhere, elsewhere, listen)
+		require.Regexp(t, `^127\.0\.0\.1:[1-9]\d*$`, at, listen)
+		conn, err := net.Dial("tcp", at)
+		require.NoError(t, err, listen)
+		require.NoError(t, conn.Close())
+		require.NoError(t, l.Close())
+	}
+}
+
 // serve serves pages as a program does, until the test or end ends it.
 func serve(t *testing.T, pages http.Handler) (url string, end func()) {
 	t.Helper()

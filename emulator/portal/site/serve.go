@@ -85,17 +85,24 @@ func (l *Listener) Reach() Reach {
 	return Reach{URL: l.url(l.people), TLS: l.TLS, Names: append([]string{host}, l.Names...), Exposed: !ok || !at.IP.IsLoopback()}
 }
 
-// url is how one of the listeners is reached from outside.
+// url is how one of the listeners is reached: by the first name, or at its address.
 func (l *Listener) url(of net.Listener) string {
-	host, port, _ := net.SplitHostPort(of.Addr().String()) // it is one of TCP
+	at, _ := web.At(of)
 	if len(l.Names) > 0 {
-		host = l.Names[0]
+		_, port, _ := net.SplitHostPort(at) // it is one of TCP
+		at = net.JoinHostPort(l.Names[0], port)
 	}
 	scheme := "http"
 	if l.TLS {
 		scheme = "https"
 	}
-	return scheme + "://" + net.JoinHostPort(host, port)
+	return scheme + "://" + at
+}
+
+// Elsewhere reports that other machines reach it, and by another host than the one in URLs.
+func (l *Listener) Elsewhere() bool {
+	_, elsewhere := web.At(l.people)
+	return elsewhere && len(l.Names) == 0
 }
 
 // hosts are the names and addresses by which a portal that listens at an address is
