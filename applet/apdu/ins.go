@@ -37,11 +37,20 @@ const (
 	InsGetChallenge                  byte = 0x84 // ISO 7816-4
 	InsGeneralAuthenticate           byte = 0x86 // ISO 7816-4
 	InsSelect                        byte = 0xA4 // ISO 7816-4
-	InsGetData                       byte = 0xCA // ISO 7816-4; the card manager's alone
 	InsReadBinary                    byte = 0xB1 // ISO 7816-4, with odd instruction byte
 	InsUpdateBinary                  byte = 0xD7 // ISO 7816-4, with odd instruction byte
-	InsPutKey                        byte = 0xD8 // GlobalPlatform; the card manager's alone
 	InsDeleteFile                    byte = 0xE4 // ISO 7816-9
+)
+
+// Instruction bytes that the card manager alone has (GlobalPlatform Card Specification
+// §11), and InsFinalise, which is this project's own (UPDATE-22).
+const (
+	InsFinalise  byte = 0x10
+	InsGetData   byte = 0xCA
+	InsPutKey    byte = 0xD8
+	InsInstall   byte = 0xE6
+	InsLoad      byte = 0xE8
+	InsGetStatus byte = 0xF2
 )
 
 // SelectByName is P1 of the SELECT that names an application.

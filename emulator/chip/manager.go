@@ -236,15 +236,6 @@ type managerRow struct {
 
 type form = command.Form[place]
 
-// Instructions of the card manager that the application does not have
-// (GlobalPlatform Card Specification §11), and one of this project's.
-const (
-	insFinalise  byte = 0x10
-	insInstall   byte = 0xE6
-	insLoad      byte = 0xE8
-	insGetStatus byte = 0xF2
-)
-
 // managerRows are the commands of GlobalPlatform and those that make a device of
 // an application.
 var managerRows = []managerRow{
@@ -253,14 +244,14 @@ var managerRows = []managerRow{
 	{name: "INITIALIZE UPDATE", open: true, Form: form{INS: scp03.InsInitializeUpdate, P2: []byte{0}, Data: command.Size{Least: scp03.ChallengeLen, Most: scp03.ChallengeLen}}, run: initializeUpdate},
 	{name: "EXTERNAL AUTHENTICATE", open: true, Form: form{INS: scp03.InsExternalAuthenticate, P2: []byte{0}, Data: command.Size{Least: 16, Most: 16}}, run: externalAuthenticate},
 	{name: "DELETE", Form: form{INS: apdu.InsDeleteFile, P1: []byte{0x00}, P2: []byte{0x80}, Data: command.SomeOf, Feature: place.managers}, run: deletePackage},
-	{name: "INSTALL (for load)", Form: form{INS: insInstall, P1: []byte{0x02}, P2: []byte{0x00}, Data: command.SomeOf, Feature: place.managers}, run: installForLoad},
-	{name: "INSTALL (for install)", Form: form{INS: insInstall, P1: []byte{0x0C}, P2: []byte{0x00}, Data: command.SomeOf, Feature: place.managers}, run: installApplication},
-	{name: "LOAD", Form: form{INS: insLoad, P1: []byte{0x00, lastBlock}, Data: command.SomeOf, Feature: place.managers}, run: load},
-	{name: "GET STATUS", Form: form{INS: insGetStatus, P1: []byte{ofManager, ofApplications, ofFiles, ofFilesWithModules}, P2: []byte{inTLV}, Data: command.SomeOf, Feature: place.managers}, run: getStatus},
+	{name: "INSTALL (for load)", Form: form{INS: apdu.InsInstall, P1: []byte{0x02}, P2: []byte{0x00}, Data: command.SomeOf, Feature: place.managers}, run: installForLoad},
+	{name: "INSTALL (for install)", Form: form{INS: apdu.InsInstall, P1: []byte{0x0C}, P2: []byte{0x00}, Data: command.SomeOf, Feature: place.managers}, run: installApplication},
+	{name: "LOAD", Form: form{INS: apdu.InsLoad, P1: []byte{0x00, lastBlock}, Data: command.SomeOf, Feature: place.managers}, run: load},
+	{name: "GET STATUS", Form: form{INS: apdu.InsGetStatus, P1: []byte{ofManager, ofApplications, ofFiles, ofFilesWithModules}, P2: []byte{inTLV}, Data: command.SomeOf, Feature: place.managers}, run: getStatus},
 	{name: "PUT KEY", quiet: true, Form: form{INS: apdu.InsPutKey, P2: []byte{0x81}, Data: command.SomeOf, Feature: place.managers}, run: putKey},
 	{name: "GENERATE ASYMMETRIC KEY PAIR", Form: form{INS: apdu.InsGenerateKeyPair, P1: []byte{0x00}, P2: []byte{0x00}, Data: command.SomeOf, Feature: place.applications}, run: generateDeviceKey},
 	{name: "UPDATE BINARY", Form: form{INS: apdu.InsUpdateBinary, P1: []byte{byte(pkcs15.FileDevice >> 8)}, P2: []byte{byte(pkcs15.FileDevice & 0xFF)}, Data: command.SomeOf, Feature: place.applications}, run: storeCertificate},
-	{name: "FINALISE", Form: form{INS: insFinalise, P1: []byte{0x00}, P2: []byte{0x00}, Data: command.NoData, Feature: place.applications}, run: finalise},
+	{name: "FINALISE", Form: form{INS: apdu.InsFinalise, P1: []byte{0x00}, P2: []byte{0x00}, Data: command.NoData, Feature: place.applications}, run: finalise},
 }
 
 // operation is what a handler works on. Its changes stand if it succeeds.

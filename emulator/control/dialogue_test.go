@@ -38,7 +38,7 @@ func TestDialogue_IsJudged(t *testing.T) {
 	d, told := talk(t, "6A88", "9000")
 	require.NoError(t, d.Select(soon(t)))
 	require.NoError(t, d.Say(soon(t), status))
-	require.EqualError(t, d.End(), "2 answers expected, and only 1 commands")
+	require.EqualError(t, d.End(), "2 answers expected, and only 1 command")
 	for range 2 {
 		require.NoError(t, d.Say(soon(t), challenge))
 	}

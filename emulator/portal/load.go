@@ -50,15 +50,8 @@ var (
 		CLA: apdu.ClassProprietary, INS: apdu.InsDeleteFile, P2: 0x80, Data: tlv.Append(nil, 0x4F, []byte(packageName)), Ne: 256,
 	}
 	installApplication = apdu.Command{
-		CLA: apdu.ClassProprietary, INS: insInstall, P1: 0x0C, Data: fields(packageName, apdu.AID, apdu.AID, "\x00", "\xC9\x00", ""), Ne: 256,
+		CLA: apdu.ClassProprietary, INS: apdu.InsInstall, P1: 0x0C, Data: fields(packageName, apdu.AID, apdu.AID, "\x00", "\xC9\x00", ""), Ne: 256,
 	}
-)
-
-// Instructions of the card manager.
-const (
-	insFinalise byte = 0x10
-	insInstall  byte = 0xE6
-	insLoad     byte = 0xE8
 )
 
 // fields writes each value behind its length in one byte.
@@ -74,7 +67,7 @@ func fields(values ...string) []byte {
 func announce(file []byte) apdu.Command {
 	digest := sha256.Sum256(file)
 	return apdu.Command{
-		CLA: apdu.ClassProprietary, INS: insInstall, P1: 0x02, Data: fields(packageName, cardManager, string(digest[:]), "", ""), Ne: 256,
+		CLA: apdu.ClassProprietary, INS: apdu.InsInstall, P1: 0x02, Data: fields(packageName, cardManager, string(digest[:]), "", ""), Ne: 256,
 	}
 }
 
@@ -82,7 +75,7 @@ func announce(file []byte) apdu.Command {
 func blocks(file []byte) []apdu.Command {
 	var list []apdu.Command
 	for part := range slices.Chunk(tlv.Append(nil, tagLoadFile, file), blockLen) {
-		list = append(list, apdu.Command{CLA: apdu.ClassProprietary, INS: insLoad, P2: byte(len(list)), Data: part, Ne: 256})
+		list = append(list, apdu.Command{CLA: apdu.ClassProprietary, INS: apdu.InsLoad, P2: byte(len(list)), Data: part, Ne: 256})
 	}
 	list[len(list)-1].P1 = 0x80
 	return list

@@ -307,7 +307,7 @@ func (u *update) produce(ctx context.Context, running Running) (Done, error) {
 		offset += len(part)
 	}
 	u.tell(95, "ending production")
-	if _, err := c.send(ctx, apdu.Command{CLA: apdu.ClassProprietary, INS: insFinalise}); err != nil {
+	if _, err := c.send(ctx, apdu.Command{CLA: apdu.ClassProprietary, INS: apdu.InsFinalise}); err != nil {
 		return Done{}, fmt.Errorf("end production: %w", err)
 	}
 	u.tell(97, "looking at the new device")

@@ -196,7 +196,7 @@ func messaging(b []byte) []Part {
 			b = rest
 			continue
 		}
-		parts = append(parts, shown(b[:head], fmt.Sprintf("object %X: %s, %d bytes", uint32(n.Tag), of.words, len(n.Value)), "SM-11"))
+		parts = append(parts, shown(b[:head], fmt.Sprintf("object %X: %s, %s", uint32(n.Tag), of.words, count(len(n.Value), "byte")), "SM-11"))
 		value, words := n.Value, of.words
 		switch {
 		case len(value) == 0:
@@ -338,7 +338,7 @@ func initialization(b []byte) []Part {
 			b = rest
 			continue
 		}
-		parts = append(parts, shown(b[:head], fmt.Sprintf("object: %s, %d bytes", of.words, len(n.Value)), of.rule))
+		parts = append(parts, shown(b[:head], fmt.Sprintf("object: %s, %s", of.words, count(len(n.Value), "byte")), of.rule))
 		switch len(n.Value) {
 		case 0:
 		case of.length:
@@ -364,9 +364,9 @@ func content(b []byte, quiet bool) []Part {
 		case n.Tag == apdu.FileOffset && (len(n.Value) <= 4 || !quiet):
 			parts = append(parts, shown(b[:head], "object: offset in the file", "FILE-23"), shown(n.Value, "offset in the file", "FILE-23"))
 		case quiet:
-			parts = append(parts, shown(b[:head], fmt.Sprintf("object: content, %d bytes", len(n.Value)), "FILE-24"), hidden(n.Value, "content of the file", "FILE-24"))
+			parts = append(parts, shown(b[:head], "object: content, "+count(len(n.Value), "byte"), "FILE-24"), hidden(n.Value, "content of the file", "FILE-24"))
 		default:
-			parts = append(parts, shown(b[:head], fmt.Sprintf("object: content, %d bytes", len(n.Value)), "FILE-23"), shown(n.Value, "content of the file", "FILE-23"))
+			parts = append(parts, shown(b[:head], "object: content, "+count(len(n.Value), "byte"), "FILE-23"), shown(n.Value, "content of the file", "FILE-23"))
 		}
 		b = rest
 	}
@@ -388,7 +388,7 @@ func dataObjects(b []byte, words, rule string, ins byte, within tlv.Tag, depth i
 		}
 		head := len(rest) - len(after) - len(n.Value)
 		name := objectName(n.Tag, ins, within)
-		parts = append(parts, shown(rest[:head], fmt.Sprintf("object %X: %s, %d bytes", uint32(n.Tag), name, len(n.Value)), rule))
+		parts = append(parts, shown(rest[:head], fmt.Sprintf("object %X: %s, %s", uint32(n.Tag), name, count(len(n.Value), "byte")), rule))
 		switch {
 		case len(n.Value) == 0:
 		case rest[0]&0x20 != 0 && depth < deepest:

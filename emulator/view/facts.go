@@ -147,7 +147,7 @@ func (e Expectations) Of(number int) *string {
 // Told says that there were fewer commands than answers are expected.
 func (e Expectations) Told(commands int) error {
 	if commands < len(e) {
-		return fmt.Errorf("%d answers expected, and only %d commands", len(e), commands)
+		return fmt.Errorf("%s expected, and only %s", count(len(e), "answer"), count(commands, "command"))
 	}
 	return nil
 }

@@ -64,7 +64,7 @@ func TestExpectations(t *testing.T) {
 	for number, want := range map[int]string{1: "9000", 2: "63CX", 3: "63CX"} {
 		require.Equal(t, want, *e.Of(number))
 	}
-	require.EqualError(t, e.Told(1), "2 answers expected, and only 1 commands")
+	require.EqualError(t, e.Told(1), "2 answers expected, and only 1 command")
 	require.NoError(t, e.Told(2))
 	require.NoError(t, e.Told(3))
 	none, err := view.ParseExpectations(nil)

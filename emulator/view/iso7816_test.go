@@ -85,7 +85,7 @@ func TestParts_SecureMessaging(t *testing.T) {
 		"1E Lc: 30 bytes of data follow",
 		"8703 object 87: padding indicator and cryptogram, 3 bytes", "01 padding: 80 00 …", "A1A2 cryptogram",
 		"8502 object 85: cryptogram of objects, 2 bytes", "B1B2 cryptogram of objects",
-		"9701 object 97: Le of the command inside, 1 bytes", "00 Le: at most 256 bytes are wanted back",
+		"9701 object 97: Le of the command inside, 1 byte", "00 Le: at most 256 bytes are wanted back",
 		"9702 object 97: Le of the command inside, 2 bytes", "0000 Le: at most 65536 bytes are wanted back",
 		"8E08 object 8E: checksum (MAC), 8 bytes", "0102030405060708 checksum (MAC)",
 		"8102 object 81: plain value, 2 bytes", ".... plain value, not shown",

@@ -72,19 +72,11 @@ func parameters(p1, p2, ins byte, empty bool) []Part {
 	case apdu.InsDeleteFile:
 		return each(either(p1, selections), always(p2), "FILE-33")
 	}
-	if _, known := instructionRules[ins]; !known && ins != insFinalise {
+	if _, known := instructionRules[ins]; !known && ins != apdu.InsFinalise {
 		return each("a parameter of a command that no card here has", "a parameter of a command that no card here has", "APDU-12")
 	}
 	return each(always(p1), always(p2), "APDU-14")
 }
-
-// Instructions of the card manager alone.
-const (
-	insFinalise  = 0x10
-	insInstall   = 0xE6
-	insLoad      = 0xE8
-	insGetStatus = 0xF2
-)
 
 // initialiseUpdate is the command that shares its instruction with INITIALIZE DEVICE.
 const initialiseUpdate = "INITIALIZE UPDATE"
@@ -108,11 +100,11 @@ func managed(cla, ins, p1, p2 byte, name string) []Part {
 		})
 	case ins == apdu.InsDeleteFile && cla&0x80 != 0 && p2 == 0x80:
 		one, two, rule = always(p1), "what is named, with everything that came with it", "UPDATE-18"
-	case ins == insInstall:
+	case ins == apdu.InsInstall:
 		one, rule = either(p1, map[byte]string{0x02: "for load", 0x0C: "for install, so that it can be selected"}), "UPDATE-19"
-	case ins == insLoad:
+	case ins == apdu.InsLoad:
 		one, two, rule = either(p1, map[byte]string{0: "more blocks follow", 0x80: "the last block"}), fmt.Sprintf("block %d, counted from 0", p2), "UPDATE-19"
-	case ins == insGetStatus:
+	case ins == apdu.InsGetStatus:
 		one, rule = either(p1, map[byte]string{0x80: "the card manager", 0x40: "applications", 0x20: "load files", 0x10: "load files with their modules"}), "UPDATE-28"
 		two = either(p2, map[byte]string{2: "all at once, as data objects"})
 	default:

@@ -116,6 +116,6 @@ func TestAnswerParts_InPieces(t *testing.T) {
 	require.Equal(t, []string{".... challenge: random bytes, which are not used twice, not shown", "9000 status word: success"}, told("0084000002", "01029000", true))
 	require.Equal(t, []string{
 		"6F0B object 6F: control information (FCI), 11 bytes", "8002 object 80: size of the file, 2 bytes", "01CE size of the file",
-		"8201 object 82: descriptor, 1 bytes", "01 descriptor", "8302 object 83: identifier, 2 bytes", "2F02 identifier", "9000 status word: success",
+		"8201 object 82: descriptor, 1 byte", "01 descriptor", "8302 object 83: identifier, 2 bytes", "2F02 identifier", "9000 status word: success",
 	}, told("00A400002F02", "6F0B800201CE8201018302"+"2F029000", false))
 }
