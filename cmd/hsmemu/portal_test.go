@@ -7,9 +7,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -22,6 +24,7 @@ import (
 	"hsmemu/emulator"
 	"hsmemu/emulator/chip"
 	"hsmemu/emulator/chiptest"
+	"hsmemu/emulator/portal"
 	"hsmemu/emulator/portal/records"
 	"hsmemu/emulator/ram"
 )
@@ -115,6 +118,73 @@ func TestPortal_CertifiesNewCards(t *testing.T) {
 		_, err = chain.Verify(cvc.EmulatorRoots())
 		require.NoError(t, err)
 	}
+}
+
+// A card that a production gave keys of its own has them wherever it is moved to, and is
+// updated there; a blank one has the transport keys, and is produced there.
+func TestPortal_ProducedCardIsMoved(t *testing.T) {
+	t.Parallel()
+	state := t.TempDir()
+	run := func(args ...string) {
+		t.Helper()
+		a := newApp(t, state)
+		var text bytes.Buffer
+		a.err = &text
+		require.Equal(t, exitDone, a.run(soon(t), args), "%s: %s", args, &text)
+	}
+	kept, err := records.Open(filepath.Join(t.TempDir(), "portal"), records.Options{Now: time.Now})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, kept.Close()) }()
+	order := portal.Order{Ledger: kept.Ledger(), Rand: kept.Rand(), Now: kept.Now()}
+	var became portal.Done
+	at := serveRAMServices(t, map[string]ram.Service{
+		"produce": func(ctx context.Context, card *ram.Session) (err error) {
+			became, err = portal.Produce(ctx, card, portal.Version{Major: 4, Minor: 1}, order)
+			return err
+		},
+		"update": func(ctx context.Context, card *ram.Session) (err error) {
+			became, err = portal.Update(ctx, card, order)
+			return err
+		},
+		"block": func(ctx context.Context, card *ram.Session) error {
+			k := client.New(card)
+			_, err := k.Select(ctx)
+			err = errors.Join(err, k.Initialise(ctx, client.Setup{Options: 1, SOPIN: []byte("57621880"), PIN: []byte(userPIN), Tries: 3}))
+			for range 15 {
+				if k.VerifyPIN(ctx, client.SOPIN, []byte("00000000")) == nil {
+					err = errors.Join(err, errors.New("a wrong SO-PIN was right"))
+				}
+			}
+			return err
+		},
+	}) + "/rt/"
+	connect := func(card, service string) {
+		t.Helper()
+		became = portal.Done{}
+		run("ram", "--card", card, at+service)
+	}
+	phrase, file := filepath.Join(t.TempDir(), "phrase"), filepath.Join(t.TempDir(), "moved")
+	require.NoError(t, os.WriteFile(phrase, []byte("correct horse battery staple\n"), 0o600))
+
+	run("card", "new", "made", "--blank", "--firmware", "4.1")
+	run("card", "snapshot", "made", "blank")
+	connect("made", "produce")
+	require.Empty(t, became.Old.Name)
+	connect("made", "block")
+	run("card", "snapshot", "made", "blocked")
+	run("card", "export", "made", file, "--file-passphrase-file", phrase)
+	run("card", "import", file, "imported", "--file-passphrase-file", phrase)
+	run("card", "copy", "made", "copied")
+	for _, card := range []string{"imported", "copied", "made"} {
+		connect(card, "update")
+		require.NotEmpty(t, became.Old.Name, card)
+	}
+	run("card", "restore", "made", "blocked", "--force") // another device by now
+	connect("made", "update")
+	require.NotEmpty(t, became.Old.Name)
+	run("card", "restore", "made", "blank", "--force")
+	connect("made", "produce")
+	require.Empty(t, became.Old.Name)
 }
 
 // A portal with TLS prints where its root is, and where programs sign. Nothing of it is

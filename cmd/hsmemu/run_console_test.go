@@ -142,7 +142,8 @@ func TestBrowsers_EveryAddress(t *testing.T) {
 	h := newHome(t)
 	h.run("card", "new", "lab")
 	for _, args := range [][]string{
-		{"run", "--card", "lab", "--console=:0", "--console-open"}, {"lesson", "class", "--listen", "0.0.0.0:0", "--open"},
+		{"run", "--card", "lab", "--console=:0", "--console-open"},
+		{"lesson", "class", "--listen", "0.0.0.0:0", "--open"},
 		{"portal", "serve", "--listen", "[::]:0"},
 	} {
 		cmd := h.command(args...)
