@@ -86,6 +86,7 @@ var advices = []advice{
 		hint: "a portal says so at /rt/hsm of a card that is not registered there: log in with it at the portal's page first",
 	},
 	{is: lesson.ErrGoneOn, hint: "hsmemu lesson"},
+	{is: lesson.ErrProgress, hint: "`hsmemu lesson reset` begins it again, and `exit` in its shell ends it"},
 	{is: client.ErrNoPIN, hint: "initialisation sets it, and erases the card: sc-hsm-tool --initialize"},
 	{is: pcscd.ErrTooManyReaders, hint: "start another `hsmemu exec`, or another `hsmemu run --socket PATH`, with the cards that are left"},
 	{is: capability.ErrOwnService, hint: "`hsmemu run --vpcd HOST:PORT` reaches a virtual reader of that service; `hsmemu apdu` needs none"},

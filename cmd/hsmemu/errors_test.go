@@ -89,6 +89,11 @@ func TestExplained(t *testing.T) {
 		{capability.Check("exec", "darwin"), "exec needs programs that use pcsc-lite, as on Linux and FreeBSD: those of macOS speak to its own smart-card service", "`hsmemu run --vpcd HOST:PORT` reaches a virtual reader of that service; `hsmemu apdu` needs none"},
 		{fmt.Errorf("find the state folder: %w", statedir.ErrNoHome), "find the state folder: no home folder", "name one with --state or $HSMEMU_STATE"},
 		{lesson.ErrGoneOn, "somebody else has gone on in this lesson", "hsmemu lesson"},
+		{
+			fmt.Errorf("the lesson in /tmp/x: %w: %w", lesson.ErrProgress, errors.New("it burns")), "the lesson in /tmp/x: how far it is cannot be read: it burns",
+			"`hsmemu lesson reset` begins it again, and `exit` in its shell ends it",
+		},
+		{notBegun(pcscd.ErrPath), "begin the lesson: socket path too long", "set TMPDIR to a folder with a shorter name"},
 		{vsmartcard.ErrNoReader, "no vpcd reader answers", "is pcscd running, with the vpcd driver configured for this port?"},
 		{about("make", context.Canceled), `make card "alice": interrupted`, ""},
 		{about("open", &store.LockedError{PID: 7}), `card "alice" is in use by process 7`, ""},

@@ -203,7 +203,7 @@ func (a *app) socketFor(at socketFlags) (l net.Listener, path string, remove fun
 	if at == (socketFlags{}) {
 		l, path, remove, err = pcscd.ListenIn(a.env("XDG_RUNTIME_DIR"), os.TempDir())
 		if err != nil {
-			err = explainSocket(err, "set TMPDIR to a folder with a shorter name")
+			err = explainSocket(err, shorterTMPDIR)
 		}
 		return l, path, remove, err
 	}
@@ -212,6 +212,9 @@ func (a *app) socketFor(at socketFlags) (l net.Listener, path string, remove fun
 	}
 	return l, path, func() error { return nil }, err
 }
+
+// shorterTMPDIR is what helps where the path of a private socket is too long.
+const shorterTMPDIR = "set TMPDIR to a folder with a shorter name"
 
 // explainSocket says why there is no socket; the advice is for a path that is
 // too long.

@@ -24,6 +24,7 @@ import (
 	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/view"
 	"hsmemu/emulator/web"
+	"hsmemu/vsmartcard/pcscd"
 )
 
 func newLessonCommand(a *app) *cobra.Command {
@@ -87,6 +88,9 @@ func newLessonCommand(a *app) *cobra.Command {
 	act := func(use, short string, do func(*cobra.Command, *lesson.Session) error) *cobra.Command {
 		return &cobra.Command{Use: use, Short: short, Args: commandline.Exactly(0), RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := a.lessonHere()
+			if use == "reset" && errors.Is(err, lesson.ErrProgress) {
+				err = nil // that is what it mends
+			}
 			if err != nil {
 				return err
 			}
@@ -153,6 +157,15 @@ func (a *app) tellUnconfined(confined bool) {
 	}
 }
 
+// notBegun says that a lesson did not begin, and what helps where its socket had no place.
+func notBegun(err error) error {
+	err = fmt.Errorf("begin the lesson: %w", err)
+	if errors.Is(err, pcscd.ErrPath) {
+		return commandline.Hint(err, shorterTMPDIR)
+	}
+	return err
+}
+
 // teach runs a shell in a session of its own.
 func (a *app) teach(ctx context.Context, l *lesson.Lesson, o lesson.Options, page consoleFlags) error {
 	o, err := a.prepared(o)
@@ -167,25 +180,22 @@ func (a *app) teach(ctx context.Context, l *lesson.Lesson, o lesson.Options, pag
 	if err != nil {
 		return err
 	}
+	o.Announced = d.Path()
 	p, err := lesson.Begin(ctx, l, o)
 	if err != nil {
-		return errors.Join(fmt.Errorf("begin the lesson: %w", err), shown.Close())
+		return errors.Join(notBegun(err), shown.Close())
 	}
 	closeAll := func() error { return errors.Join(shown.Close(), p.Close()) }
-	withdraw, err := p.Announce(d.Path())
-	if err != nil {
-		return errors.Join(err, closeAll())
-	}
 	if err := shown.beside(p.Dir()).show(ctx, p.Cards()); err != nil {
-		return errors.Join(err, withdraw(), closeAll())
+		return errors.Join(err, closeAll())
 	}
 	fmt.Fprintf(a.out, "%s\n\n%s\n\n", l.Title, lesson.Plain(l.Intro))
 	if err := a.tellStep(p.Session); err != nil {
-		return errors.Join(err, withdraw(), closeAll())
+		return errors.Join(err, closeAll())
 	}
 	fmt.Fprintln(a.out, "\n`lesson check` judges, `lesson hint` helps, `lesson undo` takes back, `lesson next` goes on; `exit` ends it all.")
 	ended := a.lessonShell(p.Session)
-	if err := errors.Join(withdraw(), closeAll()); err != nil {
+	if err := closeAll(); err != nil {
 		return fmt.Errorf("end the lesson: %w", err)
 	}
 	return ended
@@ -348,6 +358,9 @@ func (a *app) prove(ctx context.Context, lessons []string, limit time.Duration) 
 	if err != nil {
 		return err
 	}
+	if d, err := a.cards(); err == nil { // without a folder for cards a lesson is proven all the same
+		o.Announced = d.Path()
+	}
 	failed := false
 	if slices.ContainsFunc(lessons, func(name string) bool { return !slices.Contains(lesson.Ours(), name) }) {
 		a.tellUnconfined(program.Confines())
@@ -359,6 +372,9 @@ func (a *app) prove(ctx context.Context, lessons []string, limit time.Duration) 
 		}
 		if ctx.Err() != nil {
 			return errInterrupted
+		}
+		if errors.Is(err, pcscd.ErrPath) { // so it would be with each of them
+			return notBegun(err)
 		}
 		failed = failed || err != nil
 		for _, line := range lesson.Findings(name, l, err) {

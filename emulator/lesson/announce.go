@@ -1,7 +1,9 @@
 package lesson
 
 import (
+	"crypto/rand"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -9,33 +11,78 @@ import (
 	"strings"
 
 	"hsmemu/emulator/statedir"
+	"hsmemu/emulator/store"
 )
 
-// announced ends the name of a file that says where a session is.
-const announced = ".lesson"
+// Endings of the names of files that say where a session is: announced of one that others can
+// join, and proving of one of Prove.
+const (
+	announced = ".lesson"
+	proving   = ".proof"
+)
+
+// lockEnding ends the name of the lock beside such a file, which is held as long as the
+// process of the session lives.
+const lockEnding = ".lock"
 
 // between stands between the session's folder and its daemon's socket in such a file: no path
 // has it.
 const between = "\x00"
 
-// Announce writes down in a folder where the session is, in a file of its own, so that
-// Find finds it from another terminal.
-func (s *Session) Announce(folder string) (withdraw func() error, err error) {
-	f, err := os.CreateTemp(folder, "*"+announced)
+// An announcement says in a file where a session is, and that its process lives. The zero one
+// says nothing.
+type announcement struct {
+	file string
+	lock io.Closer
+}
+
+// announce writes down in a folder where a session is to be.
+func announce(folder, ending, dir string) (announcement, error) {
+	a := announcement{file: filepath.Join(folder, rand.Text()+ending)}
+	var err error
+	if a.lock, err = store.Lock(a.file + lockEnding); err != nil {
+		return announcement{}, err
+	}
+	return a, a.write(dir+between, os.O_EXCL)
+}
+
+// add adds a socket.
+func (a announcement) add(socket string) error {
+	if a.lock == nil {
+		return nil
+	}
+	return a.write(socket, os.O_APPEND)
+}
+
+func (a announcement) write(text string, flags int) error {
+	f, err := os.OpenFile(a.file, os.O_CREATE|os.O_WRONLY|flags, 0o600)
 	if err != nil {
-		return nil, err
-	}
-	_, err = f.WriteString(s.dir + between + s.progress.Socket)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return nil, errors.Join(err, os.Remove(f.Name()))
-	}
-	return func() error {
-		err := os.Remove(f.Name())
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
 		return err
-	}, nil
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
+}
+
+// withdraw takes the announcement back.
+func (a announcement) withdraw() error {
+	if a.lock == nil {
+		return nil
+	}
+	var err error
+	for _, file := range []string{a.file, a.file + lockEnding} { // while it is held, or it might be another's
+		if failed := os.Remove(file); !errors.Is(failed, fs.ErrNotExist) {
+			err = errors.Join(err, failed)
+		}
+	}
+	return errors.Join(err, a.lock.Close())
+}
+
+// leave has others take what is left of the session for that of a process that was killed.
+func (a announcement) leave() error {
+	if a.lock == nil {
+		return nil
+	}
+	return a.lock.Close()
 }
 
 // Here joins the session that this shell is in, by its variables, or else the one that was
@@ -56,12 +103,13 @@ func Here(env func(string) string, cards func() (*statedir.Dir, error)) (*Sessio
 }
 
 // Find joins the session that was announced last in a folder, of those that go on. What
-// is left of others, whose process was killed, is removed. Error: ErrNoSession.
+// is left of others, whose process was killed, is removed. Errors: those of Join.
 func Find(folder string) (*Session, error) {
 	entries, err := os.ReadDir(folder)
 	if err != nil {
 		return nil, err
 	}
+	clearLeft(folder)
 	var files []fs.FileInfo
 	for _, e := range entries {
 		if info, err := e.Info(); err == nil && info.Mode().IsRegular() && strings.HasSuffix(info.Name(), announced) {
@@ -70,26 +118,45 @@ func Find(folder string) (*Session, error) {
 	}
 	slices.SortFunc(files, func(a, b fs.FileInfo) int { return b.ModTime().Compare(a.ModTime()) })
 	for _, f := range files {
-		file := filepath.Join(folder, f.Name())
-		text, err := os.ReadFile(file)
-		if errors.Is(err, fs.ErrNotExist) || err == nil && len(text) == 0 {
-			continue // withdrawn, or about to be written
-		} else if err != nil {
-			return nil, err
+		text, err := os.ReadFile(filepath.Join(folder, f.Name()))
+		if err != nil {
+			continue // it is withdrawn, or another user's
 		}
-		dir, socket, _ := strings.Cut(string(text), between)
-		s, err := Join(dir)
-		if !errors.Is(err, ErrNoSession) {
+		dir, _, written := strings.Cut(string(text), between)
+		if !written {
+			continue // it is about to begin
+		}
+		if s, err := Join(dir); !errors.Is(err, ErrNoSession) {
 			return s, err
-		}
-		if err := clearUp(dir, socket); err != nil {
-			return nil, err
-		}
-		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
 		}
 	}
 	return nil, ErrNoSession
+}
+
+// clearLeft removes what is left of sessions that were announced in a folder and whose process
+// was killed. What cannot be removed, as another user's, is tried again the next time.
+func clearLeft(folder string) {
+	entries, _ := os.ReadDir(folder) // what is not listed is tried again, too
+	for _, e := range entries {
+		name := strings.TrimSuffix(e.Name(), lockEnding)
+		if ending := filepath.Ext(name); ending != announced && ending != proving {
+			continue
+		}
+		left := announcement{file: filepath.Join(folder, name)}
+		var err error
+		if left.lock, err = store.Lock(left.file + lockEnding); err != nil {
+			continue // it goes on
+		}
+		text, err := os.ReadFile(left.file)
+		if dir, socket, written := strings.Cut(string(text), between); err == nil && written {
+			err = clearUp(dir, socket)
+		}
+		end := left.leave
+		if err == nil || errors.Is(err, fs.ErrNotExist) {
+			end = left.withdraw
+		}
+		_ = end() // likewise
+	}
 }
 
 // clearUp ends what the scripts of a killed session have left running, and removes its

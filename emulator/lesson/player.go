@@ -3,6 +3,8 @@ package lesson
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -20,6 +22,7 @@ import (
 type Player struct {
 	*Session
 
+	told    announcement
 	readers *control.Private
 	record  sync.WaitGroup
 	end     context.CancelFunc
@@ -41,20 +44,20 @@ func Begin(ctx context.Context, l *Lesson, o Options) (p *Player, err error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp(temporary, folderName)
+	dir, told, err := o.folder(temporary)
 	if err != nil {
 		return nil, err
 	}
-	p = &Player{Session: &Session{Lesson: l, dir: dir, clock: o.World.Clock}, end: func() {}, remove: func() error { return nil }}
+	p = &Player{Session: &Session{Lesson: l, dir: dir, clock: o.World.Clock}, told: told, end: func() {}, remove: func() error { return nil }}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, p.Close())
 			p = nil
 		}
 	}()
-	p.progress = progress{Limit: o.Limit, Student: o.Student, Report: o.Report}
-	if p.progress.Limit == 0 {
-		p.progress.Limit = DefaultLimit
+	p.facts = facts{Limit: o.Limit, Student: o.Student, Report: o.Report}
+	if p.facts.Limit == 0 {
+		p.facts.Limit = DefaultLimit
 	}
 	for _, sub := range append([]string{"bin"}, writable...) {
 		if err := os.Mkdir(p.path(sub), 0o700); err != nil {
@@ -71,7 +74,7 @@ func Begin(ctx context.Context, l *Lesson, o Options) (p *Player, err error) {
 		return p, err
 	}
 	if l.Setup != "" {
-		out, code, err := p.run(ctx, l.Setup, "", 10*p.progress.Limit, true)
+		out, code, err := p.run(ctx, l.Setup, "", 10*p.facts.Limit, true)
 		if err == nil && code != 0 {
 			err = fmt.Errorf("%w: exit code %d: %s", ErrScript, code, out)
 		}
@@ -88,7 +91,34 @@ func Begin(ctx context.Context, l *Lesson, o Options) (p *Player, err error) {
 	if err := p.connect(ctx, o); err != nil {
 		return p, err
 	}
-	return p, p.begin()
+	if err := p.begin(); err != nil {
+		return p, err
+	}
+	text, err := json.Marshal(p.facts)
+	if err != nil {
+		return p, err
+	}
+	return p, os.WriteFile(p.path(factsFile), text, 0o600)
+}
+
+// folder makes a session's folder, and announces it before it is there: otherwise nobody would
+// know of it if this process were killed in between.
+func (o Options) folder(in string) (dir string, told announcement, err error) {
+	dir = filepath.Join(in, folderName+strings.ToLower(rand.Text()[:10]))
+	if o.Announced != "" {
+		ending := announced
+		if o.proof {
+			ending = proving
+		}
+		clearLeft(o.Announced)
+		if told, err = announce(o.Announced, ending, dir); err != nil {
+			return "", told, errors.Join(err, told.withdraw())
+		}
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return "", told, errors.Join(err, told.withdraw())
+	}
+	return dir, told, nil
 }
 
 // Cards are those in readers.
@@ -123,10 +153,13 @@ func (p *Player) connect(ctx context.Context, o Options) error {
 		return errors.Join(err, places.Release())
 	}
 	p.remove = remove
+	p.facts.Socket = at
+	if err := p.told.add(at); err != nil {
+		return errors.Join(err, l.Close(), places.Release())
+	}
 	if p.readers, err = control.Start(context.WithoutCancel(ctx), l, at, places); err != nil {
 		return err
 	}
-	p.progress.Socket = at
 	events, err := os.OpenRoot(p.path("events"))
 	if err != nil {
 		return err
@@ -150,6 +183,7 @@ func (p *Player) connect(ctx context.Context, o Options) error {
 // Close ends the session: what its scripts have left running is killed, and its
 // folder removed.
 func (p *Player) Close() error {
+	_ = os.Remove(p.path(factsFile)) // nobody joins it any more; it goes with the folder
 	for _, file := range []string{groups, serving} {
 		text, _ := p.read(course, file) // it is not there where nothing was started
 		for _, line := range strings.Fields(string(text)) {
@@ -165,5 +199,8 @@ func (p *Player) Close() error {
 		err = p.readers.Close()
 	}
 	p.record.Wait()
-	return errors.Join(err, p.remove(), removeTree(p.dir))
+	if err = errors.Join(err, p.remove(), removeTree(p.dir)); err != nil {
+		return errors.Join(err, p.told.leave())
+	}
+	return p.told.withdraw()
 }

@@ -19,6 +19,7 @@ import (
 // it. Commands of the solution are proven by it. It returns everything that is wrong,
 // each a *Problem, joined.
 func Prove(ctx context.Context, l *Lesson, o Options) (err error) {
+	o.proof = true
 	p, err := Begin(ctx, l, o)
 	if err != nil {
 		return err
@@ -57,7 +58,7 @@ func Prove(ctx context.Context, l *Lesson, o Options) (err error) {
 				wrong = append(wrong, &Problem{File: file, Line: p.line(file, commands), What: fmt.Sprintf("step %d, %s: %v", p.Number(), what, err)})
 			}
 		}
-		out, code, err := p.run(ctx, step.Solution, "", 10*p.progress.Limit, true)
+		out, code, err := p.run(ctx, step.Solution, "", 10*p.facts.Limit, true)
 		switch {
 		case err != nil:
 			fault(step.Solution, "%v", err)
@@ -144,7 +145,7 @@ func (p *Player) try(ctx context.Context, text, solution string) (failed string,
 			continue
 		}
 		done = true
-		out, code, err := p.run(ctx, "", commands, 10*p.progress.Limit, true)
+		out, code, err := p.run(ctx, "", commands, 10*p.facts.Limit, true)
 		if err == nil && code != 0 {
 			err = fmt.Errorf("exit code %d: %s", code, strings.TrimSpace(out))
 		}

@@ -48,6 +48,12 @@ type Options struct {
 	// Student and Report are who works through the lesson and the URL that results
 	// are posted to; without a URL none are.
 	Student, Report string
+	// Announced is the folder in which is written down where the session is, so that Find finds
+	// it from another terminal, and what is left of it where this process is killed; empty for
+	// none.
+	Announced string
+
+	proof bool // it is Prove's, which nobody joins
 }
 
 // Check says whether results can be posted, so that nobody waits for a lesson to begin in
@@ -73,46 +79,67 @@ type Session struct {
 
 	dir      string
 	cards    *statedir.Dir
+	facts    facts
 	progress progress
 	kept     time.Time // when the progress was written that it has
 	clock    func() time.Time
 	shell    string // that acts, see actsAs
 }
 
-// progress is what a session's folder says of it.
-type progress struct {
-	Step    int    // from 0; as many as there are steps at the end
-	Hints   int    // shown of this step
-	Tries   int    // checks of this step
-	Solved  bool   // this step was found solved
-	By      string // the shell that has made this step the present one; empty for none
+// facts are what stays as it is as long as a session goes on. They are in factsFile.
+type facts struct {
 	Socket  string // of the private daemon; empty without cards in readers
 	Limit   time.Duration
 	Student string
 	Report  string
 }
 
+// progress is how far a session is. It is in progressFile.
+type progress struct {
+	Step   int    // from 0; as many as there are steps at the end
+	Hints  int    // shown of this step
+	Tries  int    // checks of this step
+	Solved bool   // this step was found solved
+	By     string // the shell that has made this step the present one; empty for none
+}
+
 // ErrNoSession says that a folder has no session.
 var ErrNoSession = errors.New("no lesson is going on here")
 
-// Join takes up the session in a folder. Error: ErrNoSession, also where the process that
-// has its cards was killed.
+// ErrProgress says that it cannot be read how far a session is; Reset mends that.
+var ErrProgress = errors.New("how far it is cannot be read")
+
+// Join takes up the session in a folder. Errors: ErrNoSession, also where the process that
+// has its cards was killed, and ErrProgress, with a session for Reset alone.
 func Join(dir string) (*Session, error) {
 	s := &Session{dir: dir, clock: emulator.System().Clock}
-	err := s.readProgress()
-	if err != nil {
-		return nil, err
+	text, err := os.ReadFile(s.path(factsFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, ErrNoSession
+	} else if err == nil {
+		err = json.Unmarshal(text, &s.facts)
 	}
-	if s.progress.Socket != "" && !answers(s.progress.Socket) {
+	if err != nil {
+		return nil, s.failed(err)
+	}
+	if s.facts.Socket != "" && !answers(s.facts.Socket) {
 		return nil, ErrNoSession
 	}
 	if s.Lesson, err = Load(os.DirFS(s.path("lesson"))); err != nil {
-		return nil, err
+		return nil, s.failed(err)
+	}
+	if s.cards, err = statedir.Open(s.path("state"), unsealed()); err != nil {
+		return nil, s.failed(err)
+	}
+	if err := s.readProgress(); err != nil {
+		return s, err
 	}
 	s.progress.Step = min(max(s.progress.Step, 0), len(s.Lesson.Steps))
-	s.cards, err = statedir.Open(s.path("state"), unsealed())
-	return s, err
+	return s, nil
 }
+
+// failed says which session an error is about: there may be several.
+func (s *Session) failed(err error) error { return fmt.Errorf("the lesson in %s: %w", s.dir, err) }
 
 // answers reports whether a process listens at a socket.
 func answers(socket string) bool {
@@ -171,19 +198,16 @@ func (s *Session) write(folder, name, text string, flags int) error {
 	})
 }
 
-// readProgress reads the progress. Error: ErrNoSession.
+// readProgress reads the progress. Error: ErrProgress.
 func (s *Session) readProgress() error {
 	at := s.written()
 	text, err := s.read(course, progressFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return ErrNoSession
-	}
 	var p progress
 	if err == nil {
 		err = json.Unmarshal(text, &p)
 	}
 	if err != nil {
-		return fmt.Errorf("read the session: %w", err)
+		return s.failed(fmt.Errorf("%w: %w", ErrProgress, err))
 	}
 	s.progress, s.kept = p, at
 	return nil
@@ -267,8 +291,8 @@ func (s *Session) Variables() []string {
 		"PATH=" + s.path("bin") + string(os.PathListSeparator) + os.Getenv("PATH"),
 		"HSMEMU_STATE=" + s.path("state"), EnvSession + "=" + s.dir, EnvEvents + "=" + s.path("events"),
 	}
-	if s.progress.Socket != "" {
-		vars = append(vars, pcscd.EnvSocket+"="+s.progress.Socket)
+	if s.facts.Socket != "" {
+		vars = append(vars, pcscd.EnvSocket+"="+s.facts.Socket)
 	}
 	return vars
 }
@@ -322,6 +346,10 @@ const (
 
 var writable = []string{"work", "state", "events", "undo", temporary, course}
 
+// factsFile has the facts of a session. It is in the session's folder, where scripts cannot
+// write, as long as others can join it.
+const factsFile = "session.json"
+
 // Files of what goes on, in the folder course: groups has the process groups of what may be in
 // the background, and serving that of what Lesson.Serve started last.
 const (
@@ -352,7 +380,7 @@ func (s *Session) serve(ctx context.Context, between func() error) error {
 	if text, err = os.ReadFile(path); err != nil {
 		return err
 	}
-	out, code, group, err := s.start(ctx, path, string(text), served, 10*s.progress.Limit, true)
+	out, code, group, err := s.start(ctx, path, string(text), served, 10*s.facts.Limit, true)
 	if err == nil && code != 0 {
 		err = fmt.Errorf("%w: exit code %d: %s", ErrScript, code, out)
 	}
@@ -371,7 +399,7 @@ func (s *Session) Solved() bool { return s.progress.Solved }
 // Result is how it stands with the present step, for Post.
 func (s *Session) Result() Result {
 	return Result{
-		Schema: 1, Student: s.progress.Student, Lesson: s.Lesson.Title, Step: s.Number(), Steps: len(s.Lesson.Steps),
+		Schema: 1, Student: s.facts.Student, Lesson: s.Lesson.Title, Step: s.Number(), Steps: len(s.Lesson.Steps),
 		Solved: s.progress.Solved, Hints: s.progress.Hints, Tries: s.progress.Tries,
 	}
 }

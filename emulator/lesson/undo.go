@@ -31,7 +31,12 @@ func (s *Session) Undo(ctx context.Context) error {
 
 // Reset goes back to the first step, with cards and files as they were then.
 func (s *Session) Reset(ctx context.Context) error {
-	s.progress.Step = 0
+	s.progress = progress{}
+	for _, folder := range writable { // whoever works there may have removed one
+		if err := os.MkdirAll(s.path(folder), 0o700); err != nil {
+			return err
+		}
+	}
 	if err := s.restore(ctx, 0); err != nil {
 		return err
 	}
@@ -265,6 +270,15 @@ func (s *Session) keep() error {
 	if err != nil {
 		return err
 	}
+	err = s.within(course, func(root *os.Root) error {
+		if info, err := root.Lstat(progressFile); err == nil && !info.Mode().IsRegular() {
+			return removeIn(root, progressFile)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
 	// Another process may be writing it, too.
 	fresh, err := os.CreateTemp(s.path(course), "progress-")
 	if err != nil {
@@ -273,6 +287,9 @@ func (s *Session) keep() error {
 	_, err = fresh.Write(text)
 	if err = errors.Join(err, fresh.Close()); err == nil {
 		err = os.Rename(fresh.Name(), s.path(course, progressFile))
+	}
+	if err != nil {
+		err = errors.Join(err, os.Remove(fresh.Name()))
 	}
 	s.kept = s.written()
 	return err

@@ -48,7 +48,7 @@ func (s *Session) verify(ctx context.Context) (Verdict, error) {
 	if step == nil {
 		return Verdict{Solved: true}, nil
 	}
-	out, code, err := s.run(ctx, step.Verify, "", s.progress.Limit, false)
+	out, code, err := s.run(ctx, step.Verify, "", s.facts.Limit, false)
 	if err == nil && slices.Contains(broken, code) {
 		err = fmt.Errorf("%w: exit code %d: %s", ErrScript, code, strings.TrimSpace(out))
 	}
@@ -138,8 +138,8 @@ func (s *Session) Advance(ctx context.Context) (Verdict, error) {
 
 // tell posts the result of the present step, where the session reports.
 func (s *Session) tell(ctx context.Context) error {
-	if s.progress.Report == "" || s.Step() == nil {
+	if s.facts.Report == "" || s.Step() == nil {
 		return nil
 	}
-	return Post(ctx, s.progress.Report, s.Result())
+	return Post(ctx, s.facts.Report, s.Result())
 }
