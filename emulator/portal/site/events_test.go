@@ -81,23 +81,21 @@ func TestEvents_LimitOfAnAccount(t *testing.T) {
 // request. Whatever happens to the request afterwards is not told.
 func TestEvents_EndWithTheSession(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct {
-		end func(*portal, *person, string)
-	}{
-		"log-out": {func(p *portal, v *person, request string) {
+	for name, does := range map[string]func(*portal, *person, string){
+		"log-out": func(p *portal, v *person, request string) {
 			require.Equal(p.t, http.StatusOK, v.post("/se/logout").status)
 			id, err := strconv.ParseInt(path.Base(request), 10, 64)
 			require.NoError(p.t, err)
 			_, err = p.Service.Do(p.t.Context(), service.Actor{Account: 1}, id, service.DoCancel, service.Data{})
 			require.NoError(p.t, err)
-		}},
-		"expiry": {func(p *portal, _ *person, _ string) {
+		},
+		"expiry": func(p *portal, _ *person, _ string) {
 			require.NoError(p.t, p.Records.Write(p.t.Context(), func(tx *records.Tx) error {
 				_, err := tx.Exec("UPDATE sessions SET expires = expires - 1000000")
 				return err
 			}))
-		}},
-		"no longer the person's": {func(p *portal, _ *person, _ string) {
+		},
+		"no longer the person's": func(p *portal, _ *person, _ string) {
 			require.NoError(p.t, p.Records.Write(p.t.Context(), func(tx *records.Tx) error {
 				_, err := tx.Exec("UPDATE requests SET account = NULL")
 				if err == nil {
@@ -105,7 +103,7 @@ func TestEvents_EndWithTheSession(t *testing.T) {
 				}
 				return err
 			}))
-		}},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -115,7 +113,7 @@ func TestEvents_EndWithTheSession(t *testing.T) {
 			defer end()
 			status, stream := v.listen(ctx, request)
 			require.Equal(t, http.StatusOK, status)
-			c.end(p, v, request)
+			does(p, v, request)
 			require.NotContains(t, ends(t, stream), "event:")
 			require.NoError(t, ctx.Err())
 		})
