@@ -79,8 +79,8 @@ func newAttestCommand(a *app) *cobra.Command {
 	return cmd
 }
 
-// attest verifies and prints. The first line says what is proven. Certificates out of
-// their dates, which no client of the device refuses, are told of.
+// attest verifies and prints. The first line says what is proven; a note follows for each
+// certificate that is out of date, which no client of the device refuses.
 func (a *app) attest(e cvc.Evidence, roots cvc.Roots, asJSON bool) error {
 	v, err := e.Judge(roots)
 	if err != nil {

@@ -33,7 +33,7 @@ func (a *app) cards() (*statedir.Dir, error) {
 	return statedir.Open(dir, a.options())
 }
 
-// inFolder is what a command does that is about the state folder.
+// inFolder opens the state folder for a command, and has do carry it out.
 func (a *app) inFolder(do func(ctx context.Context, d *statedir.Dir, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		d, err := a.cards()

@@ -97,8 +97,8 @@ func (a *app) power(ctx context.Context, card, reader string) (powered, error) {
 	return powered{c, fmt.Sprintf("reader %q", c.Reader), func() error { return c.Close(ctx, pcscd.Unpower) }}, nil
 }
 
-// presentPIN presents the user PIN; a card that is no SmartCard-HSM is told of, and no
-// more.
+// presentPIN presents the user PIN. A card that is no SmartCard-HSM gets none: that is
+// printed, and is no error.
 func (a *app) presentPIN(ctx context.Context, p powered, file string) error {
 	pin, err := a.pin("user PIN", file, "HSMEMU_PIN")
 	if err != nil {

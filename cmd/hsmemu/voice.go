@@ -17,7 +17,7 @@ type voice struct {
 	about string // with a colon and a blank behind it
 }
 
-// Enabled tells that only warnings and failures are spoken of.
+// Enabled reports whether records of a level are printed: those of warnings and errors.
 func (v voice) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelWarn }
 
 // Handle says one record.

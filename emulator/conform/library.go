@@ -17,8 +17,8 @@ type Library struct {
 	usual Script // the setup operational, for cards that are made for rules
 }
 
-// usual is the name of the setup that makes of a new card one that rules find which
-// apply to cards in use. It is that of usualStatement.
+// usual is the name of the setup that puts a new card into use, for rules that apply to
+// such cards. After it the card is as inUse says.
 const usual = "operational"
 
 // RuleError says where a rule file has something wrong.

@@ -174,11 +174,11 @@ type Audition struct {
 	Clock func() time.Time
 }
 
-// attempts is how often a situation is played in which a program was done before
-// what should happen to its card could happen.
+// attempts is how often a situation is played at most, until its card is reset before
+// the program is done.
 const attempts = 5
 
-// late reports whether that is so.
+// late reports whether the program was done before its card was to be reset.
 func (s Situation) late(r Run) bool {
 	return s.Happens == Reset && !r.Happened && !r.Hung && !r.Behind && r.loggedIn()
 }
