@@ -382,9 +382,15 @@ func TestPortal_FullDisk(t *testing.T) {
 	for n := range 3 {
 		block(t, card)
 		owner.wants(ctx, t, p.url)
-		late := time.AfterFunc(time.Duration(n*40)*time.Millisecond, fill)
+		filled := make(chan struct{})
+		late := time.AfterFunc(time.Duration(n*40)*time.Millisecond, func() {
+			defer close(filled)
+			fill()
+		})
 		err := connect()
-		late.Stop()
+		if !late.Stop() {
+			<-filled // it takes room as long as it has the file open
+		}
 		if _, there := os.Stat(filepath.Join(seen, "filler")); there == nil {
 			free()
 		}

@@ -188,7 +188,10 @@ func (s sequence) play(t *testing.T) []message {
 	for i, a := range s.acts {
 		fmt.Fprintf(&script, "date +%%s%%N > began.%d\n%s\nsleep 0.05\n", i, a.script)
 	}
-	script.WriteString("sleep 0.5; kill $traces; wait $traces; true\n")
+	for _, c := range s.cards { // what was written down up to the last command
+		fmt.Fprintf(&script, "hsmemu apdu --card %s 00FF0000\nuntil grep -qs 00FF0000 %[1]s.events; do sleep 0.05; done\n", c)
+	}
+	script.WriteString("kill $traces; wait $traces; true\n")
 	first := h.command("exec", "--card", "nobody", "--", "true")
 	first.Path, first.Args = "/bin/sh", []string{"sh", "-c", s.before}
 	first.Dir = work

@@ -21,11 +21,12 @@ const leave = "setsid sleep 1000 > other 2>&1 & echo $!\n"
 // when a script is stopped.
 func TestScript_LeavesItsGroup(t *testing.T) {
 	for _, c := range []struct {
-		text string
-		want error
-	}{{leave + "sleep 0.2\n", nil}, {leave + "sleep 1000\n", ErrTooLong}} {
+		text  string
+		limit time.Duration
+		want  error
+	}{{leave + "sleep 0.2\n", time.Minute, nil}, {leave + "sleep 1000\n", 2 * time.Second, ErrTooLong}} {
 		s := newScript(t, c.text)
-		s.mark, s.limit = markOf(s.dir)+"1.", 2*time.Second
+		s.mark, s.limit = markOf(s.dir)+"1.", c.limit
 		out, _, _, err := s.run(t.Context())
 		require.ErrorIs(t, err, c.want)
 		gone(t, strings.TrimSpace(out))

@@ -70,6 +70,7 @@ type tapped struct {
 
 	rest []byte // of the client's requests, not yet taken apart
 	last uint32 // the last command of which all has come
+	said int    // bytes to the client since
 }
 
 func (c *tapped) Read(b []byte) (int, error) {
@@ -94,15 +95,22 @@ func (c *tapped) Read(b []byte) (int, error) {
 			break
 		}
 		c.rest = c.rest[8+size:]
-		c.last = command
+		c.last, c.said = command, 0
 	}
 	return n, err
 }
 
 func (c *tapped) Write(b []byte) (int, error) {
 	c.tap.note(c.n, '<', b)
+	c.tap.mu.Lock()
+	c.said += len(b)
+	c.tap.mu.Unlock()
 	return c.Conn.Write(b)
 }
+
+// registered are the commands after which a client may wait for an event, with the
+// sizes of their replies: more than that is the event.
+var registered = map[uint32]int{0x13: 2944, 0x15: 8, 0x17: 2944}
 
 // settled waits until the last client to come waits itself: for an event. What
 // it has asked for before says so only if nothing follows, hence the pause.
@@ -118,13 +126,15 @@ func (l *tap) settled(t testing.TB) {
 			require.Fail(t, "the client does not wait")
 		}
 		l.mu.Lock()
-		var last uint32
+		waits := false
 		if n := len(l.clients); n > 0 {
-			last = l.clients[n-1].last
+			last := l.clients[n-1]
+			size, may := registered[last.last]
+			waits = may && last.said <= size
 		}
 		same := len(l.entries) == before
 		l.mu.Unlock()
-		if same && (last == 0x13 || last == 0x17 || last == 0x15) {
+		if same && waits {
 			return
 		}
 	}
