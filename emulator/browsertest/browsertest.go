@@ -63,7 +63,8 @@ func Start(t testing.TB) *Browser {
 	t.Cleanup(cancel)
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(program), chromedp.NoSandbox, // root has no sandbox
 		chromedp.DisableGPU, chromedp.WindowSize(1280, 900), chromedp.WSURLReadTimeout(2*time.Minute), // so long may it take to start
-		chromedp.Env("TMPDIR="+folder)) // it leaves folders behind
+		// It leaves folders behind, and reports of crashes even where it has a profile elsewhere.
+		chromedp.Env("TMPDIR="+folder, "HOME="+folder, "XDG_CONFIG_HOME="+folder, "XDG_CACHE_HOME="+folder, "XDG_DATA_HOME="+folder))
 	ctx, cancel = chromedp.NewExecAllocator(ctx, options...)
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewContext(ctx)

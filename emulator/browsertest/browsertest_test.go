@@ -5,6 +5,8 @@ package browsertest_test
 import (
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -34,6 +36,20 @@ func TestBrowser_SeesAndClicks(t *testing.T) {
 	require.Equal(t, "A page", browsertest.Value[string](b, "document.title"))
 	b.Accessible()
 	b.Picture("unused.png")
+}
+
+// The browser of a test writes nothing beside what its user has.
+func TestBrowser_LeavesTheHomeOfItsUserAlone(t *testing.T) {
+	home := t.TempDir()
+	for name, folder := range map[string]string{"HOME": "", "XDG_CONFIG_HOME": "config", "XDG_CACHE_HOME": "cache", "XDG_DATA_HOME": "data"} {
+		t.Setenv(name, filepath.Join(home, folder))
+	}
+	t.Run("browser", func(t *testing.T) {
+		browsertest.Start(t).Open(page(t, `<!doctype html><html lang="en"><title>A page</title>`))
+	})
+	left, err := os.ReadDir(home)
+	require.NoError(t, err)
+	require.Empty(t, left)
 }
 
 // failing is a test that fails without ending the one that looks at it.
