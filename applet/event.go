@@ -3,6 +3,7 @@ package applet
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"hsmemu/applet/apdu"
@@ -44,29 +45,39 @@ var instructionNames = func() map[byte]string {
 	return names
 }()
 
+// triesLeft are the words about a PIN by the tries that it has left: that it was asked about,
+// and that a wrong one was tried. They are there beforehand, since a program waits for the
+// answer meanwhile, and package fmt takes longer than all else that is done to be observed.
+var triesLeft = func() (all [pinstate.SOTries + 1]struct{ asked, tried string }) {
+	for n := range all {
+		tries := fmt.Sprintf("%d tries left", n)
+		if n == 1 {
+			tries = "1 try left"
+		}
+		all[n].asked, all[n].tried = "not verified, "+tries, "wrong, "+tries
+	}
+	return all
+}()
+
 // meaning says in words what an answer means. The error tells a PIN that was
 // wrong from one that was blocked before: the word may be the same.
 func meaning(r apdu.Response, query bool, err error) string {
-	var wrong pinstate.Wrong
-	if errors.As(err, &wrong) {
-		tries := fmt.Sprintf("%d tries left", wrong.Left)
-		if wrong.Left == 1 {
-			tries = "1 try left"
-		}
-		switch {
+	if wrong, is := errors.AsType[pinstate.Wrong](err); is {
+		switch left := min(int(wrong.Left), len(triesLeft)-1); {
 		case query:
-			return "not verified, " + tries
-		case wrong.Left == 0:
+			return triesLeft[left].asked
+		case left == 0:
 			return "wrong, blocked now"
+		default:
+			return triesLeft[left].tried
 		}
-		return "wrong, " + tries
 	}
 	if r.SW == apdu.OK {
 		switch {
 		case query:
 			return "verified"
 		case len(r.Data) > 0:
-			return fmt.Sprintf("done, %d bytes", len(r.Data))
+			return "done, " + strconv.Itoa(len(r.Data)) + " bytes"
 		}
 		return "done"
 	}

@@ -121,6 +121,7 @@ type Card struct {
 	store Store
 	world World
 	state atomic.Pointer[chip.State] // changed under the lock, looked at without waiting
+	saves atomic.Uint64              // so is this
 
 	mu     sync.Mutex // the one lock: a command at a time
 	broken core       // nil for a healthy card
@@ -236,6 +237,7 @@ func (c *Card) Replace(d chip.Durable, force bool) (undone []string, err error) 
 		return nil, fmt.Errorf("replace state: %w", err)
 	}
 	c.saved, c.mute = d, false
+	c.saves.Add(1)
 	c.broken, _ = coreOf(d) // which is known, see Replaceable
 	c.powerOn()
 	c.Tell(Event{Kind: Restored, Event: applet.Event{Meaning: "another state"}})
@@ -261,6 +263,9 @@ func undoes(now, then chip.Durable) []string {
 // Snapshot is the state after the last finished command, without waiting for
 // one that is being worked on.
 func (c *Card) Snapshot() chip.State { return *c.state.Load() }
+
+// Saves counts the states that the card has saved, without waiting for a command.
+func (c *Card) Saves() uint64 { return c.saves.Load() }
 
 // become makes a state the card's.
 func (c *Card) become(s chip.State) { c.state.Store(&s) }
@@ -298,6 +303,7 @@ func (c *Card) Transmit(ctx context.Context, command []byte) ([]byte, error) {
 			return apdu.Response{SW: apdu.MemoryFailure}.Bytes(), nil
 		}
 		c.saved = d
+		c.saves.Add(1)
 	}
 	c.become(next)
 	c.tell(ctx, started, result.Event)

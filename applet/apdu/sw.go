@@ -1,6 +1,9 @@
 package apdu
 
-import "fmt"
+import (
+	"fmt"
+	"strconv"
+)
 
 // SW is a status word (ISO 7816-4 §5.6). It is an error, so that code running
 // a command can return the word it wants the sender to see; OK is a word like
@@ -74,7 +77,7 @@ func (sw SW) Meaning() string {
 		if n == 1 {
 			return "verification failed, 1 try left"
 		}
-		return fmt.Sprintf("verification failed, %d tries left", n)
+		return "verification failed, " + strconv.Itoa(n) + " tries left"
 	}
 	if m, ok := meanings[sw]; ok {
 		return m

@@ -3,6 +3,7 @@ package control
 import (
 	"bytes"
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"unicode"
@@ -23,8 +24,12 @@ type Tap struct {
 
 	mu     sync.Mutex
 	seen   []sighting
+	taken  int     // events so far
+	notes  []noted // their events wait to be taken
+	saves  uint64  // of the card when its last command had ended
 	missed int
 	busy   int // commands that the card is working on: their events wait for their bytes
+	before int // events that there were when the card began to work
 }
 
 // Gate holds commands back.
@@ -76,11 +81,18 @@ func MomentLike(w emulator.World, situation string) (Moment, error) {
 	return MomentOf(d), err
 }
 
-// sighting is what is noted while the card waits.
+// sighting is an event, with the bytes of a command and the state after it.
 type sighting struct {
+	number          int // of the event, from 0
 	event           emulator.Event
 	command, answer []byte
 	after           *chip.Durable
+}
+
+// noted is what is noted of a command while a program waits for its answer.
+type noted struct {
+	command, answer []byte
+	events          int // that there were when it had ended, its own being the last of its header
 }
 
 // mostSeen is how many sightings are kept for a caller of Next that is slow.
@@ -112,10 +124,15 @@ func (t *Tap) Close() {
 func (t *Tap) Next() []Seen {
 	t.mu.Lock()
 	if t.busy == 0 {
-		t.take()
+		t.take(len(t.events))
+	} else {
+		t.take(t.before - t.taken)
 	}
 	seen := t.seen
-	t.seen = make([]sighting, 0, 64) // the card does not wait for it to grow
+	t.seen = nil
+	if cap(t.notes) == 0 {
+		t.notes = make([]noted, 0, 64) // the card does not wait for it to grow
+	}
 	t.mu.Unlock()
 	list := make([]Seen, len(seen))
 	for i, s := range seen {
@@ -124,22 +141,43 @@ func (t *Tap) Next() []Seen {
 	return list
 }
 
-// take takes what the card has told, under the lock.
-func (t *Tap) take() {
-	for range len(t.events) {
+// take takes so many events that the card has told, and gives them the bytes that were
+// noted, under the lock.
+func (t *Tap) take(n int) {
+	for range min(n, len(t.events)) { // none after Close
 		e := <-t.events
+		number := t.taken
+		t.taken++
 		if len(t.seen) >= mostSeen {
 			t.missed += 1 + e.Missed
 			continue
 		}
 		e.Missed += t.missed
 		t.missed = 0
-		s := sighting{event: e}
+		s := sighting{number: number, event: e}
 		if e.Commits > 0 || e.Kind == emulator.Restored {
 			d := t.card.Card.Snapshot().Durable()
 			s.after = &d
 		}
 		t.seen = append(t.seen, s)
+	}
+	t.notes = slices.DeleteFunc(t.notes, func(x noted) bool {
+		if x.events > t.taken {
+			return false
+		}
+		t.give(x)
+		return true
+	})
+}
+
+// give gives the bytes of a command to its event.
+func (t *Tap) give(x noted) {
+	for i := len(t.seen) - 1; i >= 0; i-- {
+		s := &t.seen[i]
+		if s.number < x.events && s.event.Kind == emulator.Did && s.command == nil && bytes.HasPrefix(x.command, s.event.Header[:]) {
+			s.command, s.answer = x.command, x.answer
+			return
+		}
 	}
 }
 
@@ -147,22 +185,24 @@ func (t *Tap) take() {
 func (t *Tap) begin() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.busy == 0 {
+		t.before = t.taken + len(t.events)
+	}
 	t.busy++
 }
 
-// note notes the bytes of a command that the card was given, with the event that it
-// told of it, if it did.
+// note notes the bytes of a command that the card was given. A program waits for the answer
+// meanwhile, so the event that the card has told of it, if it did, is taken later; not if the card
+// has saved a state, which may be another one then.
 func (t *Tap) note(command, answer []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.busy--
-	t.take()
-	for i := len(t.seen) - 1; i >= 0; i-- {
-		s := &t.seen[i]
-		if s.event.Kind == emulator.Did && s.command == nil && bytes.HasPrefix(command, s.event.Header[:]) {
-			s.command, s.answer = command, answer
-			return
-		}
+	waiting := len(t.events)
+	t.notes = append(t.notes, noted{command, answer, t.taken + waiting})
+	if saves := t.card.Card.Saves(); saves != t.saves || waiting > cap(t.events)/2 {
+		t.saves = saves
+		t.take(waiting)
 	}
 }
 

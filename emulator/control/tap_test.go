@@ -89,6 +89,14 @@ func TestTap_SeesWhatHappens(t *testing.T) {
 	require.NotNil(t, try.After)
 	require.Equal(t, 2, *card.Show().UserPIN.TriesLeft)
 	require.Empty(t, tap.Next(), "everything is told once")
+	for range 2 {
+		send(0x00, 0x20, 0x00, 0x81, 0x06, '1', '3', '5', '7', '9', '2')
+	}
+	later := tap.Next()
+	require.Len(t, later, 2)
+	_, err = card.Return(soon(t), *later[0].After)
+	require.NoError(t, err)
+	require.Equal(t, 1, *card.Show().UserPIN.TriesLeft, "as it was between the two")
 
 	undone, err := card.Return(soon(t), before)
 	require.NoError(t, err)
@@ -222,4 +230,74 @@ func TestTap_NothingWaitsForWhatIsHeld(t *testing.T) {
 	require.NoError(t, <-answered)
 	require.NoError(t, h.End(soon(t), pcscd.Leave))
 	require.NoError(t, card.Eject(soon(t)))
+}
+
+// slow is a store that takes its time, until the test ends at most.
+type slow struct {
+	saving, goes chan struct{}
+	ends         <-chan struct{}
+}
+
+func (s slow) Save(chip.Durable) error {
+	for _, c := range []chan struct{}{s.saving, s.goes} {
+		select {
+		case c <- struct{}{}:
+		case <-s.ends:
+		}
+	}
+	return nil
+}
+
+func (slow) Counts() bool { return false }
+
+// Each command has its own bytes, also beside others that did not come through the reader, whose
+// bytes nobody has; and those before one that the card takes long for are told meanwhile.
+func TestTap_GivesEachCommandItsBytes(t *testing.T) {
+	t.Parallel()
+	usual, err := emulator.System().Manufacture(chip.Order{Like: new(chip.Usual())})
+	require.NoError(t, err)
+	store := slow{make(chan struct{}), make(chan struct{}), t.Context().Done()}
+	made, err := emulator.New(usual, store, emulator.System())
+	require.NoError(t, err)
+	dir := t.TempDir()
+	path := filepath.Join(dir, "s")
+	l, err := pcscd.Listen(path)
+	require.NoError(t, err)
+	p, err := control.Start(context.Background(), l, path, []control.Placement{{Name: "alice", Card: made, Kept: kept{}, Reader: "Reader of alice", Socket: filepath.Join(dir, "alice.sock")}})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = p.Close() })
+	tap, err := p.Cards[0].Tap(nil)
+	require.NoError(t, err)
+	defer tap.Close()
+	h := takeUp(t, path, "alice")
+	named := []byte{0x00, 0xA4, 0x04, 0x0C, 0x0B, 0xE8, 0x2B, 0x06, 0x01, 0x04, 0x01, 0x81, 0xC3, 0x1F, 0x02, 0x01}
+	_, err = h.Transmit(soon(t), named)
+	require.NoError(t, err)
+	for _, direct := range []bool{true, false, true} {
+		if direct {
+			_, err = made.Transmit(soon(t), []byte{0x00, 0x20, 0x00, 0x81})
+		} else {
+			_, err = h.Transmit(soon(t), []byte{0x00, 0x20, 0x00, 0x81})
+		}
+		require.NoError(t, err)
+	}
+	answered := make(chan error, 1)
+	go func() {
+		_, err := h.Transmit(t.Context(), []byte{0x00, 0x20, 0x00, 0x81, 0x06, '1', '3', '5', '7', '9', '2'})
+		answered <- err
+	}()
+	<-store.saving
+	known := func() (list []bool) {
+		for _, one := range tap.Next() {
+			if one.Kind == view.Command {
+				list = append(list, len(one.SentParts) > 0)
+			}
+		}
+		return list
+	}
+	require.Equal(t, []bool{true, false, true, false}, known())
+	require.Empty(t, known(), "the card is at work")
+	<-store.goes
+	require.NoError(t, <-answered)
+	require.Equal(t, []bool{true}, known())
 }
