@@ -107,7 +107,7 @@ func (d Durable) checkIssue() error {
 	if err != nil {
 		return fmt.Errorf("device certificate: %w", err)
 	}
-	by, root := chain.Issuer, cvc.EmulatorRoots()[0]
+	by, root := chain.Issuer, cvc.EmulatorRootCertificate()
 	known := bytes.Equal(by.Raw, cvc.EmulatorIssuerCertificate().Raw) // which takes no arithmetic
 	if !known && (by.CAR != root.CHR || by.Authorization.Role() != cvc.RoleIssuer || by.Verify(root.Key) != nil) ||
 		chain.Device.CAR != by.CHR || chain.Device.Authorization.Role() != cvc.RoleDevice {

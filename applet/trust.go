@@ -37,7 +37,7 @@ type trusted struct {
 // anchors are the keys that the card knows from its production: its root, its
 // issuer and itself.
 func (t *tx) anchors() []trusted {
-	root := cvc.EmulatorRoots()[0]
+	root := cvc.EmulatorRootCertificate()
 	list := []trusted{{root.CHR, root.Key, cvc.RoleRoot}}
 	f, _ := t.file(pkcs15.FileDevice)
 	chain, err := cvc.ParseChain(f.Data)

@@ -37,9 +37,12 @@ func EmulatorIssuer() Issuer { return published(emulatorIssuer, emulatorIssuerSc
 // private key, which is as public.
 func EmulatorRoot() Issuer { return published(emulatorRoot, emulatorRootScalar) }
 
-// EmulatorIssuerCertificate is the certificate of EmulatorIssuer without the key, whose point takes
-// arithmetic.
+// EmulatorIssuerCertificate is the certificate of EmulatorIssuer without the key, whose
+// point would have to be computed.
 func EmulatorIssuerCertificate() Certificate { return builtIn(emulatorIssuer) }
+
+// EmulatorRootCertificate is the certificate of EmulatorRoot without the key.
+func EmulatorRootCertificate() Certificate { return builtIn(emulatorRoot) }
 
 func published(certificate string, scalar [2]byte) Issuer {
 	c := builtIn(certificate)

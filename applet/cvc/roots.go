@@ -87,11 +87,11 @@ func VendorRoots() Roots {
 // KnownRoots returns VendorRoots and the emulator's own root. A chain that
 // ends in the latter proves nothing (see EmulatorIssuer); ask Verified.Origin
 // before believing it.
-func KnownRoots() Roots { return append(VendorRoots(), builtIn(emulatorRoot)) }
+func KnownRoots() Roots { return append(VendorRoots(), EmulatorRootCertificate()) }
 
 // EmulatorRoots is the emulator's own root alone: what to believe of a card whose
 // device key one has, and which is nobody's hardware for that.
-func EmulatorRoots() Roots { return Roots{builtIn(emulatorRoot)} }
+func EmulatorRoots() Roots { return Roots{EmulatorRootCertificate()} }
 
 // Origin says what kind of root a chain ends in.
 type Origin byte

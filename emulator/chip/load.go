@@ -51,7 +51,7 @@ func LoadFile(p applet.Profile) []byte {
 	b = tlv.Append(b, tagTitle, []byte("SmartCard-HSM "+p.Name))
 	b = tlv.Append(b, tagDigest, digest[:])
 	b = tlv.Append(b, tagBody, body)
-	return tlv.Append(b, tagAnchor, cvc.EmulatorRoots()[0].Raw)
+	return tlv.Append(b, tagAnchor, cvc.EmulatorRootCertificate().Raw)
 }
 
 // platform is the number of the chip that a firmware runs on: JCOP 2, 3 or 4.
@@ -71,7 +71,7 @@ func loadable(file []byte, firmware string) (applet.Profile, error) {
 	digest := sha256.Sum256(value(tagBody))
 	p := newest(firmware)
 	switch {
-	case len(value(tagBody)) == 0, !bytes.Equal(value(tagDigest), digest[:]), !bytes.Equal(value(tagAnchor), cvc.EmulatorRoots()[0].Raw):
+	case len(value(tagBody)) == 0, !bytes.Equal(value(tagDigest), digest[:]), !bytes.Equal(value(tagAnchor), cvc.EmulatorRootCertificate().Raw):
 		return applet.Profile{}, apdu.WrongData
 	case !bytes.Equal(value(tagPlatform), []byte{platform(p)}), !bytes.Equal(value(tagVersion), []byte{p.Major, p.Minor}):
 		return applet.Profile{}, apdu.ConditionsNotSatisfied

@@ -65,7 +65,7 @@ func NewAuthority(rand io.Reader, day time.Time) (Authority, error) {
 }
 
 // Root is the emulator's root, which every card knows and whose key is published.
-func (a Authority) Root() cvc.Certificate { return cvc.EmulatorRoot().Certificate }
+func (a Authority) Root() cvc.Certificate { return cvc.EmulatorRootCertificate() }
 
 // alphabet is what the sequence number of an issuer is made of.
 const alphabet = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
