@@ -79,6 +79,7 @@ var advices = []advice{
 	{is: control.ErrEjected, hint: "hsmemu card insert %s puts it back"},
 	{is: control.ErrNobody, hint: "start it with `hsmemu run --card %s` or `hsmemu exec --card %[1]s`"},
 	{is: ram.CodeURL, hint: "a portal's services have URLs as http://localhost:8080/rt/paas"},
+	{is: ram.CodeStatus, hint: "a portal's services have URLs as http://localhost:8080/rt/paas"}, // those of its pages have others
 	{is: ram.CodeNotInTime, hint: "its log may have the reason"},
 	{is: ram.CodeAborted, hint: "its log may have the reason"},
 	{

@@ -74,6 +74,10 @@ func TestExplained(t *testing.T) {
 		{client.ErrIncomplete, "it is not complete", "sc-hsm-tool --import-dkek-share FILE"},
 		{cvc.ErrNoRequest, "there is no request for it", "the request is in EF CExx from generation until a certificate replaces it"},
 		{fmt.Errorf("connect: %w", &ram.Error{Code: ram.CodeURL}), "connect: there is no service at this URL", "a portal's services have URLs as http://localhost:8080/rt/paas"},
+		{
+			&ram.Error{Code: ram.CodeStatus, Err: errors.New("405 Method Not Allowed")}, "the server's answer has an unexpected status: 405 Method Not Allowed",
+			"a portal's services have URLs as http://localhost:8080/rt/paas",
+		},
 		{ram.NoticeError{Number: -10, Text: "no"}, "the server ended it with notice -10", ""},
 		{
 			fmt.Errorf("connect: %w", ram.NoticeError{Number: -1, Text: cloudhsm.TextFailed}), "connect: the server ended it with notice -1",

@@ -22,6 +22,8 @@ const (
 	TextNoLogin = "Log-in failed. Please connect the card again."
 	// TextRecovery is what follows portal.TextFailed where it helps.
 	TextRecovery = "Please connect the card again: an update that has begun goes on."
+	// TextOtherFirmware follows it where a blank chip does not take the firmware.
+	TextOtherFirmware = "Please submit a production with another firmware, and connect the card again."
 )
 
 // Card is a card that has connected, as a *ram.Session is.
@@ -285,7 +287,10 @@ func (w *work) carryOut(ctx context.Context) error {
 		return nil
 	}
 	last := portal.TextFailed
-	if again {
+	switch {
+	case again && errors.Is(err, portal.ErrFirmware):
+		last += "\n" + TextOtherFirmware
+	case again:
 		last += "\n" + TextRecovery
 	}
 	return failed(ctx, card, errors.Join(err, unsaved), last)
@@ -327,6 +332,9 @@ func (w *work) stopped(why error, again bool) error {
 		return nil
 	}
 	text := bare(plain(why))
+	if again && errors.Is(why, portal.ErrFirmware) {
+		text += ". " + TextOtherFirmware
+	}
 	var r Request
 	err := w.s.Records.Write(context.Background(), func(tx *records.Tx) error {
 		d, err := w.deed(tx, id)

@@ -402,8 +402,10 @@ func TestProduction(t *testing.T) {
 	r := &reader{Card: card}
 	_, err = w.InReader(t.Context(), r, olga)
 	require.ErrorIs(t, err, portal.ErrFirmware)
-	require.Equal(t, ram.Notice{Number: -1, Text: portal.TextFailed + "\n" + service.TextRecovery}, r.last(), "it has begun")
+	require.Equal(t, ram.Notice{Number: -1, Text: portal.TextFailed + "\n" + service.TextOtherFirmware}, r.last(), "the same firmware is refused again")
 	w.get(t, olga, request.ID, service.Running)
+	log := w.log(t, olga, request.ID)
+	require.Contains(t, log[len(log)-1], service.TextOtherFirmware, "whoever looks at the page reads it, too")
 	again := w.submitted(t, olga, service.Production, service.Data{Firmware: "3.6"})
 	r = &reader{Card: card}
 	_, err = w.InReader(t.Context(), r, olga)

@@ -1,6 +1,7 @@
 package site
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -297,12 +298,32 @@ func decode(r *http.Request, to any) error {
 	d := json.NewDecoder(r.Body)
 	d.DisallowUnknownFields()
 	if err := d.Decode(to); err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("%w: %w", errForm, err)
+		return unread(err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errors.Join(errForm, err)
+		return fmt.Errorf("%w: there is more after the object", errForm)
 	}
 	return nil
+}
+
+// unread says of a body what is wrong with it, without the words of Go's types, which
+// errors of package json have.
+func unread(err error) error {
+	var kind *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, new(*http.MaxBytesError)):
+	case errors.As(err, &kind) && kind.Field == "":
+		err = errors.New("it is no object")
+	case errors.As(err, &kind):
+		err = fmt.Errorf("%s has a value of the wrong kind", kind.Field[strings.LastIndex(kind.Field, ".")+1:])
+	case errors.As(err, new(base64.CorruptInputError)):
+		err = errors.New("a value is not in Base64")
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		err = errors.New("it ends in the middle")
+	default: // of syntax and of unknown fields, which have no type for errors
+		err = errors.New(strings.TrimPrefix(err.Error(), "json: "))
+	}
+	return fmt.Errorf("%w: %w", errForm, err)
 }
 
 // reply writes what f returns as JSON.

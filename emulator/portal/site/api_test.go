@@ -3,9 +3,11 @@ package site_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -147,4 +149,41 @@ func TestAPI(t *testing.T) {
 	p.call(http.StatusNotFound, "GET", "/api/servicerequests/99", nil, nil)
 	p.call(http.StatusNoContent, "POST", "/api/sessions/current/logout", nil, nil)
 	p.call(http.StatusUnauthorized, "GET", "/api/servicerequests", nil, nil)
+}
+
+// What is wrong with a body is said in words for whoever wrote it, and not in those of the
+// portal's code.
+func TestAPI_WrongBodies(t *testing.T) {
+	t.Parallel()
+	p := open(t)
+	session := p.enrolled(card(t, "DENK0000001", "4.1"), "a@example.org").session
+	for body, want := range map[string]string{
+		`{`:                        "it ends in the middle",
+		`{"type"}`:                 "invalid character '}' after object key",
+		`[]`:                       "it is no object",
+		`{"type":5}`:               "type has a value of the wrong kind",
+		`{"data":{"token":1e30}}`:  "token has a value of the wrong kind",
+		`{"data":{"token":"one"}}`: "token has a value of the wrong kind",
+		`{"data":[]}`:              "data has a value of the wrong kind",
+		`{"data":{"request":"!"}}`: "a value is not in Base64",
+		`{"type":"x","tea":1}`:     `unknown field "tea"`,
+		`{"type":"x"}{"type":"x"}`: "there is more after the object",
+		`{"type":"x"} and so on`:   "there is more after the object",
+		`{"type":"x"}` + "\n\t\r ": "",
+	} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.url+"/api/servicerequests", strings.NewReader(body))
+		require.NoError(t, err)
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("Authorization", "Bearer "+session)
+		answer, err := http.DefaultClient.Do(r)
+		require.NoError(t, err)
+		var said struct{ Error string }
+		require.NoError(t, errors.Join(json.NewDecoder(answer.Body).Decode(&said), answer.Body.Close()))
+		if want == "" {
+			require.Equal(t, http.StatusNotFound, answer.StatusCode, "there is no such request, which is another matter")
+			continue
+		}
+		require.Equal(t, http.StatusUnprocessableEntity, answer.StatusCode, body)
+		require.Equal(t, "The form is not as it should be: "+want+".", said.Error, body)
+	}
 }

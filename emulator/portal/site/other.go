@@ -236,6 +236,10 @@ func (s *site) outbox(w http.ResponseWriter, r *http.Request) {
 	if !p.Renewed {
 		p = account.Session{State: account.Anonymous} // as for every other page
 	}
+	if p.Account.ID == 0 && !s.LocalOutbox {
+		http.Redirect(w, r, pathHome, http.StatusSeeOther)
+		return
+	}
 	v := struct {
 		view
 		Mails []account.Mail

@@ -98,7 +98,8 @@ func Open(ctx context.Context, folder string, o Options) (*Portal, error) {
 	if o.Account.Roots == nil {
 		o.Account.Roots = roots
 	}
-	if o.Mail == nil && o.Exposed && o.Printed != nil {
+	mailPrinted := o.Mail == nil && o.Exposed && o.Printed != nil
+	if mailPrinted {
 		o.Mail = printed(o.Printed)
 	}
 	p := &Portal{Records: kept, Accounts: account.New(kept, o.Account), mail: o.Mail, ended: o.Ended, failed: o.Failed, log: o.Log}
@@ -128,7 +129,7 @@ func Open(ctx context.Context, folder string, o Options) (*Portal, error) {
 		Limit: CardsMax, LimitOfSource: o.CardsOfAddress, Source: source, HungUp: web.HungUp,
 	}
 	p.pages = newSite(config{
-		Accounts: p.Accounts, Service: p.Service, Records: kept, HSMs: p.hsms, LocalOutbox: o.Mail == nil, TLS: o.TLS, Names: o.Names,
+		Accounts: p.Accounts, Service: p.Service, Records: kept, HSMs: p.hsms, LocalOutbox: o.Mail == nil, MailPrinted: mailPrinted, TLS: o.TLS, Names: o.Names,
 	})
 	mux := http.NewServeMux()
 	mux.Handle(ram.Prefix, p.cards)

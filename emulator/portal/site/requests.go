@@ -293,7 +293,7 @@ func (s *site) fields(r *http.Request, p account.Session, t service.Type, d serv
 		}
 		return []field{centers, firmware}, nil
 	case service.Signer:
-		return []field{centers, {Name: "name", Label: "Name of the signer", Value: d.Name, Hint: "It is the one that issues from then on."}}, nil
+		return []field{centers, {Name: "name", Label: "Name of the signer", Value: d.Name, Hint: "The common name in its certificates. It is the one that issues from then on, with a key in the portal's records."}}, nil
 	case service.RevocationList:
 		return []field{centers}, nil
 	}

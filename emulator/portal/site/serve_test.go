@@ -208,6 +208,11 @@ func TestPortal_TellsMail(t *testing.T) {
 	m := <-told
 	require.Equal(t, "a@example.org", m.To)
 	require.Regexp(t, `\b\d{6}\b`, m.Body)
+	browser := p.person()
+	_, err = p.connect(card(t, "DENK0000002", "4.1"), ramURL.FindString(browser.post("/se/begin").text))
+	require.NoError(t, err)
+	require.Contains(t, browser.post("/se/enrol", "email", "b@example.org").text, "the portal prints it where it was started")
+	require.Equal(t, "/se/paas", browser.get("/se/outbox").path, "who is not logged in is not told that there is no account")
 
 	o.Exposed = false
 	p = openWith(t, o)

@@ -62,6 +62,9 @@ type config struct {
 	// LocalOutbox tells that there is no mail server, so that activation codes are
 	// read on a page, by whoever reaches it.
 	LocalOutbox bool
+	// MailPrinted tells that there is none either, and that whoever started the portal
+	// is told of mail.
+	MailPrinted bool
 	// TLS tells that browsers come by HTTPS, so that cookies are for that alone.
 	TLS bool
 	// Names are those of this machine, besides localhost, under which browsers ask.
@@ -382,9 +385,9 @@ func (s *site) register(w http.ResponseWriter, r *http.Request, p account.Sessio
 	v.Error = problem
 	show(w, status, "enrol", struct {
 		view
-		Email  string
-		Outbox bool
-	}{v, r.PostFormValue("email"), s.LocalOutbox})
+		Email           string
+		Outbox, Printed bool
+	}{v, r.PostFormValue("email"), s.LocalOutbox, s.MailPrinted})
 }
 
 // state tells the script how far the session is.
