@@ -153,7 +153,7 @@ func (a *app) exec(making context.Context, x execution) (err error) {
 		return fail(commandline.Usage(err))
 	}
 	cmd := exec.Command(x.args[0], x.args[1:]...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = a.in, a.out, a.err
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = a.in, a.stdout(), a.err
 	cmd.Env = program.With(os.Environ(), pcscd.EnvSocket, socket)
 	if x.cards[0].From != "" {
 		cmd.Env = program.With(cmd.Env, "HSMEMU_STATE", filepath.Dir(socket))
@@ -272,7 +272,9 @@ func (a *app) serveSocket(ctx context.Context, at socketFlags, cards []string, i
 	if err := shown.files().show(ctx, d.Cards); err != nil {
 		return errors.Join(err, d.Close())
 	}
-	a.ready()
+	if err := a.ready(); err != nil {
+		return errors.Join(err, d.Close())
+	}
 	<-ctx.Done()
 	shown.letGo(ctx)
 	return d.Close()

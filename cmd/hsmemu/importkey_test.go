@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -178,6 +179,8 @@ func TestImportKey_TellsWhatCame(t *testing.T) {
 	d.order.id, d.order.label = 0, ""
 	require.Equal(t, "key check value: "+d.kcv()+"\nkey 2: EC secp256r1, \"key\"\n", d.imports("key.pem"))
 	require.ErrorContains(t, d.refuses("key.pem", func(o *importOrder) { o.id = 32 }), `card "default": key reference 32: it is taken`)
+	d.app.out = new(full)
+	require.ErrorIs(t, d.refuses("key.pem", nil), syscall.ENOSPC) // before anything is on the card
 }
 
 func TestImportKey_SaysWhatIsWrong(t *testing.T) {

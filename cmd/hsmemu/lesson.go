@@ -194,6 +194,9 @@ func (a *app) teach(ctx context.Context, l *lesson.Lesson, o lesson.Options, pag
 		return errors.Join(err, closeAll())
 	}
 	fmt.Fprintln(a.out, "\n`lesson check` judges, `lesson hint` helps, `lesson undo` takes back, `lesson next` goes on; `exit` ends it all.")
+	if err := a.unwritten(); err != nil {
+		return errors.Join(err, closeAll())
+	}
 	ended := a.lessonShell(p.Session)
 	if err := closeAll(); err != nil {
 		return fmt.Errorf("end the lesson: %w", err)
@@ -216,7 +219,7 @@ func (a *app) lessonShell(s *lesson.Session) error {
 	defer signals.Stop()
 	cmd := exec.Command(cmp.Or(a.env("SHELL"), "sh"))
 	cmd.Dir, cmd.Env = s.Work(), env
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = a.in, a.out, a.err
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = a.in, a.stdout(), a.err
 	return a.notStarted(signals.Run(cmd, isTerminal(a.in)), "")
 }
 
@@ -461,7 +464,9 @@ func newLessonClassCommand(a *app) *cobra.Command {
 			if elsewhere {
 				a.elsewhere(byAddress)
 			}
-			a.ready()
+			if err := a.ready(); err != nil {
+				return errors.Join(err, l.Close())
+			}
 			return web.Server{Handler: web.Guard{}.Around(pages), Log: slog.New(voice{out: a.err})}.Serve(cmd.Context(), l)
 		},
 	}

@@ -49,14 +49,20 @@ pkcs11-tool --login --login-type so --so-pin 3537363231383830 --init-pin --new-p
 lesson check --watch
 lesson next
 lesson
+for c in check hint next ''; do lesson $c > /dev/full || echo "unwritten $c $?"; done
 lesson reset
 ls said
 hsmemu lesson expect --card lab user_pin.tries_left=3 && echo reset
+for c in undo reset; do lesson $c > /dev/full || echo "unwritten $c $?"; done
+hsmemu lesson first-steps > /dev/full || echo "unwritten at all $?"
 `, "blocked-pin", "--report", s.URL, "--student", "alice")
+	const full = "no space left on device\n"
 	for _, want := range []string{
 		"Step 1 of 3: Block it", `card "lab": user_pin.state is ready, and not blocked`, "step 1 of 3, Block it: it is not solved yet", "(2 more)",
 		"step 1 begins again", "cannot access 'said'", "undone\n", "step 1 of 3, Block it: solved; `lesson next` goes on", "step 1 of 3, Block it: solved\n", "Step 2 of 3", "Step 3 of 3",
-		"All steps are done.", "What this would have cost on hardware:", " 1. Block it: the user PIN", "reset\n",
+		"All steps are done.", "What this would have cost on hardware:", " 1. Block it: the user PIN",
+		full + "unwritten check 1\n", full + "unwritten hint 1\n", full + "unwritten next 1\n", full + "unwritten  1\n", "reset\n",
+		full + "unwritten undo 1\n", full + "unwritten reset 1\n", full + "unwritten at all 1\n",
 	} {
 		i := strings.Index(out, want)
 		require.GreaterOrEqual(t, i, 0, "%q in order in\n%s", want, out)

@@ -69,13 +69,22 @@ type app struct {
 // run executes one command line and returns the exit code.
 func (a *app) run(ctx context.Context, args []string) int {
 	a.interrupted = ctx.Done()
+	stdout := a.out
+	a.out = &output{to: stdout}
+	defer func() { a.out = stdout }()
 	_, line := newRootCommand(a)
 	cmd, err := line.Execute(ctx, args)
-	if err == nil {
-		return exitDone
-	}
 	var code program.Exit // which says nothing more
-	if errors.As(err, &code) {
+	silent := errors.As(err, &code)
+	if unwritten := a.unwritten(); silent && unwritten != nil {
+		err, silent = unwritten, false
+	} else if !errors.Is(err, unwritten) {
+		err = errors.Join(err, unwritten)
+	}
+	switch {
+	case err == nil:
+		return exitDone
+	case silent:
 		return int(code)
 	}
 	message, hint := a.explained(err, cmd)

@@ -183,5 +183,8 @@ func (a *app) servePortal(ctx context.Context, s serving) (err error) {
 		a.elsewhere("an address of this one takes its place, or a name that --name tells, which certificates need")
 	}
 	say("ready")
+	if err := a.unwritten(); err != nil {
+		return err
+	}
 	return served.Serve(ctx)
 }

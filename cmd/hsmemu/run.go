@@ -127,11 +127,12 @@ func (a *app) serveEach(ctx context.Context, names []string, init string, shown 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	k.Ready = func() {
-		if failed = shown.files().show(ctx, cards); failed != nil {
-			cancel()
-			return
+		if failed = shown.files().show(ctx, cards); failed == nil {
+			failed = a.ready()
 		}
-		a.ready()
+		if failed != nil {
+			cancel()
+		}
 	}
 	k.Started = func(c *control.Card) {
 		cards = append(cards, c)
@@ -141,12 +142,17 @@ func (a *app) serveEach(ctx context.Context, names []string, init string, shown 
 }
 
 // ready says that everything can be used, also to systemd where that has started
-// us with Type=notify.
-func (a *app) ready() {
+// us with Type=notify. It is an error if that, or what was printed before, could not be written:
+// nobody would learn where what is served can be reached.
+func (a *app) ready() error {
 	fmt.Fprintln(a.out, "ready")
+	if err := a.unwritten(); err != nil {
+		return err
+	}
 	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
 		fmt.Fprintf(a.err, "hsmemu: tell systemd: %v\n", err)
 	}
+	return nil
 }
 
 // announceCard says what is served, and how well the card is kept.

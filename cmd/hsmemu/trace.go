@@ -42,7 +42,7 @@ func newTraceCommand(a *app) *cobra.Command {
 				return commandline.Usage(errors.New("--json and --verbose exclude each other"))
 			case asJSON:
 				write = view.Objects
-			case !verbose && isTerminal(a.out):
+			case !verbose && isTerminal(a.stdout()):
 				write = a.drawn(false)
 			}
 			follow := a.follow
