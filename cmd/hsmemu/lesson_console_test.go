@@ -95,19 +95,26 @@ func TestLesson_OnThePage(t *testing.T) {
 	said("which no real card allows")
 	b.Until("document.querySelector('[data-panel=counters] .number').textContent === '3 of 3'")
 
-	// Solved is said by itself.
+	// Solved is said by itself, and what was said before is not beside it.
+	gone := func() { t.Helper(); b.Until("document.getElementById('said').hidden") }
 	p.types(t, "for try in 1 2 3; do pkcs11-tool --login --pin 000000 -O; done")
 	says("Solved.")
+	gone()
 	b.Accessible()
 	b.Do(chromedp.Evaluate[chromedp.Void]("scrollTo(0, 0)"))
 	b.Picture("console-lesson.png")
 	press("next")
 	says("step 2 of 3")
 	says("Try the right one")
+	said("On to the next step.")
 	p.types(t, "pkcs11-tool --login --pin 648219 -O")
 	says("Solved.")
+	gone()
+	press("hint")
+	said("A hint is below")
 	p.types(t, "lesson next")
 	says("step 3 of 3")
+	gone()
 	p.types(t, "pkcs11-tool --login --login-type so --so-pin 3537363231383830 --init-pin --new-pin 648219")
 	says("Solved.")
 	press("next")

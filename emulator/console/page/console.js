@@ -6,6 +6,15 @@
   const log = document.getElementById('log');
   const mostRows = 400;
 
+  // What was said of a step does not stay beside Solved, nor beside another step, but for what
+  // has led to that.
+  const said = document.getElementById('said');
+  const stepOf = (place) => place.firstElementChild ? place.firstElementChild.textContent : '';
+  const outdate = (place, before) => {
+    const other = stepOf(place) !== before && !(said && said.dataset.by && said.dataset.by.endsWith('/next'));
+    if (said && (other || place.querySelector('.notice.good'))) said.hidden = true;
+  };
+
   // What a panel shows is made and escaped by the server.
   const panel = (m) => {
     for (const card of cardOf(m.card)) {
@@ -13,7 +22,9 @@
       if (!place) continue;
       const at = document.activeElement;
       const label = place.contains(at) ? at.getAttribute('aria-label') : null;
+      const before = m.id === 'lesson' ? stepOf(place) : '';
       place.innerHTML = m.html;
+      if (m.id === 'lesson') outdate(place, before);
       if (label) {
         const same = Array.from(place.querySelectorAll('button')).find((b) => b.getAttribute('aria-label') === label);
         if (same) same.focus();
@@ -51,7 +62,6 @@
     const form = e.target;
     if ('plain' in form.dataset || form.method !== 'post') return;
     e.preventDefault();
-    const said = document.getElementById('said');
     let text;
     try {
       const answer = await fetch(form.action, {method: 'POST', body: new URLSearchParams(new FormData(form))});
@@ -64,6 +74,7 @@
     }
     said.hidden = false;
     said.textContent = text;
+    said.dataset.by = form.action;
   });
 
   // Bytes are fetched when somebody wants to see them.
