@@ -180,7 +180,7 @@ func explainedOne(err error) (message, hint string) {
 		return message, ""
 	}
 	why := a.why
-	if refused := control.RefusalOf(err); refused.Reason != view.CounterFailed {
+	if refused := control.RefusalOf(err); refused.Reason != view.CounterFailed { // it says how file and counter differ
 		why = "refused: " + refused.Text
 	}
 	if why != "" && named != nil {
