@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -30,7 +31,7 @@ func install(t *testing.T, group string, programs ...string) (said string, code 
 		require.NoError(t, os.Symlink(path, filepath.Join(dir, name)))
 	}
 	script := func(name, does string) {
-		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("#!"+filepath.Join(dir, "bash")+"\n"+does+"\n"), 0o755))
+		writeProgram(t, filepath.Join(dir, name), "#!"+filepath.Join(dir, "bash")+"\n"+does+"\n")
 	}
 	script("id", "echo 1000")
 	script("dpkg-query", "exit 1")
@@ -46,6 +47,15 @@ func install(t *testing.T, group string, programs ...string) (said string, code 
 		require.IsType(t, &exec.ExitError{}, err)
 	}
 	return string(out), cmd.ProcessState.ExitCode()
+}
+
+// writeProgram writes a program that is about to be started. A process that another test is
+// starting meanwhile would have its file open for writing, and no system runs such a file.
+func writeProgram(t *testing.T, path, text string) {
+	t.Helper()
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	require.NoError(t, os.WriteFile(path, []byte(text), 0o755))
 }
 
 // The demonstration takes no more than it shows.
@@ -102,8 +112,7 @@ func TestInstall_IsForEverybody(t *testing.T) {
 	}
 	// In place of the program, which says other things in its files, and of the Go tool, which would make it.
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "bin"), 0o755))
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "bin/hsmemu"),
-		[]byte("#!/bin/sh\ncase $1 in man) echo page > \"$3/hsmemu.1\";; *) echo \"$2\";; esac\n"), 0o755))
+	writeProgram(t, filepath.Join(dir, "bin/hsmemu"), "#!/bin/sh\ncase $1 in man) echo page > \"$3/hsmemu.1\";; *) echo \"$2\";; esac\n")
 	prefix := filepath.Join(dir, "a prefix")
 	cmd := exec.Command("sh", "-c", `umask 077 && make GO=true install PREFIX="$1"`, "sh", prefix)
 	cmd.Dir = dir

@@ -90,7 +90,10 @@ func TestSocket_GroupOfOthers(t *testing.T) {
 	binary := filepath.Join(dir, "hsmemu")
 	text, err := os.ReadFile(self)
 	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(binary, text, 0o755))
+	syscall.ForkLock.RLock() // a process that is started meanwhile would have it open, and it could not be started
+	err = os.WriteFile(binary, text, 0o755)
+	syscall.ForkLock.RUnlock()
+	require.NoError(t, err)
 	require.NoError(t, os.Chmod(dir, 0o777))
 	as := asNobody
 	if !root() {
