@@ -81,14 +81,14 @@ var shareSequence = sequence{
 	desc:   "The card gives random bytes for a share, whose password is split in three. Keepers 1 and 3 type their parts, and the share goes into the card.",
 	people: []string{"keeper 1", "keeper 2", "keeper 3", "owner"}, cards: []string{"alice"},
 	acts: []act{
-		{"owner", "", "--initialize --so-pin $SOPIN --pin $PIN --dkek-shares 2"},
-		{"owner", "makes a share and a password in three parts", "--create-dkek-share two.pbe"},
+		{"owner", "", "--initialize --so-pin $SOPIN --pin $PIN --dkek-shares 1"},
+		{"owner", "makes a share and a password in three parts", "--create-dkek-share dkek.pbe"},
 		{"keeper 1", "writes part 1 down", ""},
 		{"keeper 2", "writes part 2 down", ""},
 		{"keeper 3", "writes part 3 down", ""},
 		{"keeper 1", "types part 1", ""},
 		{"keeper 3", "types part 3", ""},
-		{"owner", "two of three parts make the password", "--import-dkek-share two.pbe"},
+		{"owner", "two of three parts make the password", "--import-dkek-share dkek.pbe"},
 	},
 }
 
