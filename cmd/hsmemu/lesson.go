@@ -100,7 +100,11 @@ func newLessonCommand(a *app) *cobra.Command {
 	cmd.AddCommand(
 		&cobra.Command{Use: "list", Short: "list the lessons", Args: commandline.Exactly(0), RunE: func(*cobra.Command, []string) error { return a.listLessons() }},
 		newLessonCheckCommand(a), newLessonExpectCommand(a), newLessonClassCommand(a),
-		act("hint", "show the next hint of the present step", func(_ *cobra.Command, s *lesson.Session) error { return a.tellHint(s) }),
+		act("hint", "show the next hint of the present step", func(cmd *cobra.Command, s *lesson.Session) error {
+			err := a.tellHint(s)
+			a.untold(s.Tell(cmd.Context()))
+			return err
+		}),
 		act("next", "go on to the next step, if this one is solved", func(cmd *cobra.Command, s *lesson.Session) error { return a.nextStep(cmd.Context(), s) }),
 		act("undo", "put cards and files back to how they were when the step began", func(cmd *cobra.Command, s *lesson.Session) error {
 			if err := s.Undo(cmd.Context()); err != nil {
@@ -193,6 +197,7 @@ func (a *app) teach(ctx context.Context, l *lesson.Lesson, o lesson.Options, pag
 	if err := a.tellStep(p.Session); err != nil {
 		return errors.Join(err, closeAll())
 	}
+	a.untold(p.Tell(ctx))
 	fmt.Fprintln(a.out, "\n`lesson check` judges, `lesson hint` helps, `lesson undo` takes back, `lesson next` goes on; `exit` ends it all.")
 	if err := a.unwritten(); err != nil {
 		return errors.Join(err, closeAll())
@@ -269,8 +274,13 @@ func (a *app) verdict(v lesson.Verdict) {
 			fmt.Fprintln(a.out, view.Printable(line))
 		}
 	}
-	if v.Untold != nil {
-		fmt.Fprintf(a.err, "hsmemu: the trainer was not told: %s\n", oneLine(v.Untold.Error()))
+	a.untold(v.Untold)
+}
+
+// untold says why a trainer was not told, if he was to be.
+func (a *app) untold(why error) {
+	if why != nil {
+		fmt.Fprintf(a.err, "hsmemu: the trainer was not told: %s\n", oneLine(why.Error()))
 	}
 }
 
@@ -309,7 +319,11 @@ func (a *app) nextStep(ctx context.Context, s *lesson.Session) error {
 		return err
 	}
 	fmt.Fprintf(a.out, "%s: solved\n\n", which(s.Lesson, number))
-	return a.tellStep(s)
+	err = a.tellStep(s)
+	if v.Untold == nil { // who was not told of this one would not be of the next
+		a.untold(s.Tell(ctx))
+	}
+	return err
 }
 
 func newLessonCheckCommand(a *app) *cobra.Command {

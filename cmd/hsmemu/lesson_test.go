@@ -80,6 +80,29 @@ hsmemu lesson first-steps > /dev/full || echo "unwritten at all $?"
 	require.Empty(t, left, "nothing of a lesson is left in the state folder")
 }
 
+// A trainer sees who has begun, who asks for hints and who has gone on, before anything is judged;
+// whoever has begun sees at once that the trainer's address is wrong.
+func TestLesson_Told(t *testing.T) {
+	t.Parallel()
+	h := newHome(t)
+	class := lesson.NewClass(2, time.Now)
+	s := httptest.NewServer(class)
+	defer s.Close()
+	require.NotContains(t, h.inLesson("lesson hint > /dev/null\n", "blocked-pin", "--report", s.URL, "--student", "ann"), "not told")
+	h.inLesson("for try in 1 2 3; do pkcs11-tool --login --pin 000000 -O > said 2>&1; done\nlesson next > /dev/null\n", "blocked-pin", "--report", s.URL, "--student", "bob")
+	steps := func(of lesson.Standing) (steps []lesson.Result) {
+		for _, r := range of.Steps {
+			steps = append(steps, lesson.Result{Step: r.Step, Solved: r.Solved, Hints: r.Hints, Tries: r.Tries})
+		}
+		return steps
+	}
+	all := class.Standings()
+	require.Len(t, all, 2)
+	require.Equal(t, []lesson.Result{{Step: 1, Hints: 1}, {}, {}}, steps(all[0]))
+	require.Equal(t, []lesson.Result{{Step: 1, Solved: true, Tries: 1}, {Step: 2}, {}}, steps(all[1]))
+	require.Contains(t, h.inLesson("", "blocked-pin", "--report", s.URL+"/", "--student", "carol"), "the trainer was not told: 507")
+}
+
 // firstSteps begins the lesson of that name in a terminal, types a line and waits for what it
 // says. What the terminal has said so far is in out.
 func (h *home) firstSteps(line, says string) (terminal *exec.Cmd, keys io.WriteCloser, out *said) {

@@ -213,14 +213,20 @@ func (d *desk) act(w http.ResponseWriter, r *http.Request) {
 		d.of.fail(w, r, http.StatusConflict, err)
 		return
 	}
+	number, hints := s.Result().Step, s.Result().Hints
 	said, v, err := do(r.Context(), s)
+	var untold error
 	if v == nil {
 		d.show(s, "", false)
 	} else {
 		d.show(s, v.Says, true)
-		if v.Untold != nil {
-			said += " The trainer was not told: " + v.Untold.Error() + "."
-		}
+		untold = v.Untold
+	}
+	if now := s.Result(); err == nil && untold == nil && (now.Step != number || now.Hints != hints) {
+		untold = s.Tell(r.Context())
+	}
+	if untold != nil {
+		said += " The trainer was not told: " + untold.Error() + "."
 	}
 	if err != nil {
 		d.of.fail(w, r, http.StatusConflict, err)

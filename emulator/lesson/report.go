@@ -242,7 +242,7 @@ var table = template.Must(template.New("").Parse(`<!DOCTYPE html>
 <style>:root{color-scheme:light dark}body{font:1.2rem system-ui,sans-serif;margin:2rem}table{border-collapse:collapse}th,td{border:1px solid #888;padding:.3em .7em;text-align:left}.solved{font-weight:bold}</style>
 </head><body><main><h1>Class</h1>
 <table><thead><tr><th scope="col">Student</th><th scope="col">Lesson</th><th scope="col">Steps</th></tr></thead><tbody>
-{{range .}}<tr><th scope="row">{{.Student}}</th><td>{{.Lesson}}</td><td>{{range $i, $s := .Steps}}{{if $i}} · {{end}}{{if $s.Solved}}<span class="solved">solved</span>{{else if $s.Tries}}{{$s.Tries}} {{if eq $s.Tries 1}}try{{else}}tries{{end}}{{else}}–{{end}}{{if $s.Hints}} ({{$s.Hints}} hint{{if ne $s.Hints 1}}s{{end}}){{end}}{{end}}</td></tr>
+{{range .}}<tr><th scope="row">{{.Student}}</th><td>{{.Lesson}}</td><td>{{range $i, $s := .Steps}}{{if $i}} · {{end}}{{if $s.Solved}}<span class="solved">solved</span>{{else if $s.Tries}}{{$s.Tries}} {{if eq $s.Tries 1}}try{{else}}tries{{end}}{{else if $s.Schema}}at it{{else}}–{{end}}{{if $s.Hints}} ({{$s.Hints}} hint{{if ne $s.Hints 1}}s{{end}}){{end}}{{end}}</td></tr>
 {{else}}<tr><td colspan="3">no results yet</td></tr>
 {{end}}</tbody></table></main></body></html>
 `))

@@ -54,6 +54,10 @@ func TestClass(t *testing.T) {
 	require.NotContains(t, page, "<b>")
 	require.Contains(t, page, `<span class="solved">solved</span> (1 hint) · 2 tries (1 hint) · –`)
 	require.Less(t, strings.Index(page, "bob"), strings.Index(page, "alice"))
+	begun := result("alice", 2, false)
+	begun.Tries, begun.Hints = 0, 0
+	require.NoError(t, lesson.Post(t.Context(), url, begun))
+	require.Contains(t, get(t, url, "text/html"), `2 tries (1 hint) · at it · –`)
 	require.Contains(t, get(t, url, "application/json"), `"student":"alice","lesson":"A \u0026 B"`)
 	require.ErrorContains(t, lesson.Post(t.Context(), url, result("carol", 1, false)), "507 Insufficient Storage: the class is full")
 	require.NoError(t, lesson.Post(t.Context(), url, result("alice", 2, true)), "who is there already has room")

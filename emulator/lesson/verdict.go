@@ -74,7 +74,7 @@ func (s *Session) count(solved bool) (bool, error) {
 func (s *Session) Judge(ctx context.Context) (Verdict, error) {
 	v, err := s.Check(ctx)
 	if err == nil {
-		v.Untold = s.tell(ctx)
+		v.Untold = s.Tell(ctx)
 	}
 	return v, err
 }
@@ -120,7 +120,7 @@ func (s *Session) Notice(ctx context.Context) (Verdict, error) {
 	}
 	counted, err := s.count(true)
 	if counted && err == nil {
-		v.Untold = s.tell(ctx)
+		v.Untold = s.Tell(ctx)
 	}
 	return v, err
 }
@@ -136,8 +136,9 @@ func (s *Session) Advance(ctx context.Context) (Verdict, error) {
 	return v, err
 }
 
-// tell posts the result of the present step, where the session reports.
-func (s *Session) tell(ctx context.Context) error {
+// Tell posts how it stands with the present step to the trainer, where there is one: when the
+// step begins, and with each hint. Judge and Notice do it themselves.
+func (s *Session) Tell(ctx context.Context) error {
 	if s.facts.Report == "" || s.Step() == nil {
 		return nil
 	}
