@@ -59,7 +59,7 @@ func TestUndo_All(t *testing.T) {
 		cmd := exec.Command("sh", "-ec", script)
 		cmd.Dir, cmd.Env = p.Work(), append(os.Environ(), p.Variables()...)
 		out, err := cmd.CombinedOutput()
-		require.NoError(t, err, "%s", out)
+		require.NoError(t, err, "%s: %s", script, out)
 	}
 	do(`mkdir -p deep/er shut; echo a > plain; echo b > deep/er/program; echo c > shut/inside
 chmod 644 plain; chmod 755 deep/er/program; chmod 751 deep; chmod 400 shut/inside; chmod 500 shut
@@ -78,15 +78,15 @@ hsmemu card fault lab remove after=3 at=pin`)
 	require.Equal(t, []string{"deep/socket"}, unkept)
 
 	for _, mess := range []string{
-		"hsmemu card fault lab mute; hsmemu card fault lab remove after=1; hsmemu card insert lab; rm -rf plain deep/er shut link broken pipe; echo other > pipe; echo x > new; mkdir -p deep/new/er",
+		"hsmemu card fault lab mute; hsmemu card fault lab remove after=1; hsmemu card insert lab; chmod 700 shut; rm -rf plain deep/er shut link broken pipe; echo other > pipe; echo x > new; mkdir -p deep/new/er",
 		"chmod 600 plain deep/er/program; chmod 700 deep shut; rm shut/inside link; ln -s plain link; hsmemu card insert lab",
-		"hsmemu card fault lab --clear", "true", "chmod 0 .", `rm -rf "$PWD"/plain "$PWD"/shut && mv "$PWD/deep" "$HSMEMU_LESSON/aside" && rm -r "$PWD"; mkdir "$PWD"; mv "$HSMEMU_LESSON/aside" "$PWD/deep"`,
+		"hsmemu card fault lab --clear", "true", "chmod 0 .", `chmod 700 "$PWD"/shut && rm -rf "$PWD"/plain "$PWD"/shut && mv "$PWD/deep" "$HSMEMU_LESSON/aside" && rm -r "$PWD"; mkdir "$PWD"; mv "$HSMEMU_LESSON/aside" "$PWD/deep"`,
 	} {
 		do(mess)
 		require.NoError(t, p.Undo(t.Context()))
 		require.Equal(t, then, listing(t, p.Work()), mess)
 		do("hsmemu lesson expect --card lab running.ejected=true")
-		do(`test "$(hsmemu card fault lab --list)" = "$(printf 'remove after=3 at=pin\nslow')"`)
+		do(`hsmemu card fault lab --list > "$HSMEMU_LESSON/faults"; printf 'remove after=3 at=pin\nslow\n' | diff - "$HSMEMU_LESSON/faults"`)
 		conn, err := net.DialTimeout("unix", socket, time.Minute)
 		require.NoError(t, err)
 		require.NoError(t, conn.Close())
