@@ -44,11 +44,16 @@ const (
 var ErrExposed = errors.New("address is not a loopback one")
 
 // Listen listens at HOST:PORT, where port 0 is any free one. For [ThisMachine] the host
-// has to be a loopback address, or a name that stands for nothing else. Errors: ErrExposed, those of package net.
+// has to be a loopback address, or a name that stands for nothing else; localhost is
+// 127.0.0.1. Errors: ErrExposed, those of package net.
 func Listen(ctx context.Context, address string, e Exposure) (net.Listener, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, fmt.Errorf("listen for browsers: %w", err)
+	}
+	// Not every machine has a file of hosts or a name server that know it (RFC 6761, 6.3).
+	if strings.EqualFold(host, "localhost") {
+		host = "127.0.0.1"
 	}
 	if e == ThisMachine {
 		// A listener at a name would look the name up again.

@@ -173,7 +173,7 @@ func TestServer_EndsInOrder(t *testing.T) {
 }
 
 func TestServer_SaysWhyItFailed(t *testing.T) {
-	l, err := net.Listen("tcp", "localhost:0")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	require.NoError(t, l.Close())
 	require.ErrorIs(t, web.Server{Handler: http.NotFoundHandler()}.Serve(t.Context(), l), net.ErrClosed)
