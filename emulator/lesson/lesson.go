@@ -271,6 +271,7 @@ func (r *reader) json(file string, into any, strict bool) bool {
 	if !ok {
 		return false
 	}
+	text = strings.TrimPrefix(text, byteOrderMark)
 	d := json.NewDecoder(strings.NewReader(text))
 	if strict {
 		d.DisallowUnknownFields()
@@ -316,6 +317,9 @@ func (r *reader) line(file, word string) int {
 	return 1 + bytes.Count(text[:at], []byte("\n"))
 }
 
+// byteOrderMark is what Windows' editors begin texts with.
+const byteOrderMark = "\ufeff"
+
 // read reads a file that a line of another one names.
 func (r *reader) read(from string, line int, name string) (string, bool) {
 	if !fs.ValidPath(name) || strings.Contains(name, `\`) {
@@ -347,7 +351,7 @@ func (r *reader) text(from, name string) string {
 		return ""
 	}
 	text, _ := r.read(from, r.line(from, name), name)
-	text = strings.ReplaceAll(text, "\r\n", "\n")
+	text = strings.ReplaceAll(strings.TrimPrefix(text, byteOrderMark), "\r\n", "\n")
 	for i, line := range strings.Split(text, "\n") {
 		switch {
 		case !utf8.ValidString(line):
@@ -377,6 +381,13 @@ func (r *reader) script(from, name string) string {
 	text, ok := r.read(from, r.line(from, name), name)
 	if !ok {
 		return ""
+	}
+	if strings.HasPrefix(text, byteOrderMark) {
+		r.fault(name, 1, "a byte order mark, as Windows' editors begin files with, and which shells do not understand")
+	}
+	if of := interpreter(text); !slices.Contains(shells, of) {
+		r.fault(name, 1, fmt.Sprintf("a script for %q, and scripts of lessons run in sh or bash", of))
+		return name
 	}
 	for i, line := range strings.Split(text, "\n") {
 		if strings.HasSuffix(line, "\r") {

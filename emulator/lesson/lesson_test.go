@@ -47,7 +47,7 @@ func folder() fstest.MapFS {
 
 func folderText(name string) string { return string(folder()[name].Data) }
 
-// Lines that end as in Windows' editors, and code that is marked or set in as other players take it, are the
+// Lines that end and texts that begin as in Windows' editors, and code that is marked or set in as other players take it, are the
 // same lesson.
 func TestLoad_OtherEditors(t *testing.T) {
 	files := folder()
@@ -55,11 +55,17 @@ func TestLoad_OtherEditors(t *testing.T) {
 		if strings.HasSuffix(name, ".sh") {
 			continue
 		}
-		files[name].Data = []byte(strings.ReplaceAll(string(f.Data), "\n", "\r\n"))
+		files[name].Data = []byte("\ufeff" + strings.ReplaceAll(string(f.Data), "\n", "\r\n"))
 	}
 	l, err := lesson.Load(files)
 	require.NoError(t, err)
 	require.Equal(t, []string{"c"}, lesson.Commands(l.Steps[0].Hints[2]))
+	require.Equal(t, "Hello.\n", l.Intro)
+	for _, first := range []string{"#!/bin/sh", "#!/usr/bin/env bash", "#! /bin/bash -eu", "#!/usr/bin/env -S bash -e", "#!/bin/dash", "# a comment", "#!"} {
+		files["1/verify.sh"].Data = []byte(first + "\ntest -e done\n")
+		_, err := lesson.Load(files)
+		require.NoError(t, err, first)
+	}
 	for _, text := range []string{"```\na\n```\n", "```bash\na\n```\n", "``` sh title=x\na\n```\n", "1. one\n   ```\n   a\n   ```\n", "```\na\n```{{exec}}\n", "```\na\n```{{execute interrupt}}\n", "````\na\n````\n"} {
 		require.Equal(t, []string{"a"}, lesson.Commands(text), text)
 		require.Contains(t, lesson.Plain(text), "    a", text)
@@ -126,6 +132,10 @@ func TestLoad_Mistakes(t *testing.T) {
 		{"escape sequence in a cost", "lesson.json", `"nothing"`, `"a\u001b[2J"`, "lesson.json: a control character in the cost of step 1"},
 		{"no UTF-8", "intro.md", "Hello", "\xff", "intro.md:1: it is not UTF-8"},
 		{"script from Windows", "1/verify.sh", "test -e done\n", "test -e done\r\n", "1/verify.sh:2: the line ends as in Windows"},
+		{"script with a byte order mark", "1/verify.sh", "#!/bin/sh", "\ufeff#!/bin/sh", "1/verify.sh:1: a byte order mark"},
+		{"script in another language", "1/verify.sh", "#!/bin/sh", "#!/usr/bin/python3", `1/verify.sh:1: a script for "python3"`},
+		{"script in another language, by env", "1/verify.sh", "#!/bin/sh", "#! /usr/bin/env -S perl -w", `1/verify.sh:1: a script for "perl"`},
+		{"script in another shell", "1/solution.sh", "touch done", "#!/bin/zsh\ntouch done", `1/solution.sh:1: a script for "zsh"`},
 		{"hints", "1/hints.md", "## Two", "", "1/hints.md: 2 hints, and not 3"},
 		{"script goes up", "1/verify.sh", "test -e done", "true\ncd .. && touch x", `1/verify.sh:3: ".." leads out of the lesson's folder`},
 		{"script goes up deeper", "1/verify.sh", "test -e done", "cat a/../../x", `1/verify.sh:2: "a/../../x" leads out of the lesson's folder`},

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -35,13 +36,31 @@ type script struct {
 	writable  []string
 }
 
-// shellOf is the shell that a script's first line asks for.
+// shellOf is the shell that runs a script: bash if its first line asks for that, otherwise sh.
 func shellOf(text string) string {
-	first, _, _ := strings.Cut(text, "\n")
-	if strings.HasPrefix(first, "#!") && strings.Contains(first, "bash") {
+	if interpreter(text) == "bash" {
 		return "bash"
 	}
 	return "sh"
+}
+
+// shells are the interpreters that a script may ask for.
+var shells = []string{"", "sh", "bash", "dash", "ash"}
+
+// interpreter is the name of the program that a script's first line asks for, also by env;
+// empty if it asks for none.
+func interpreter(text string) string {
+	first, _, _ := strings.Cut(text, "\n")
+	asked, is := strings.CutPrefix(first, "#!")
+	if !is {
+		return ""
+	}
+	for _, word := range strings.Fields(asked) {
+		if name := path.Base(word); name != "env" && !strings.HasPrefix(word, "-") {
+			return name
+		}
+	}
+	return ""
 }
 
 // longestOutput is how much of a script's output is kept, and mostOutput how much it, with
