@@ -4,7 +4,11 @@ package main
 
 import (
 	"io"
+	"net"
+	"os"
+	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -149,4 +153,33 @@ func TestLesson_TextsAreText(t *testing.T) {
 	require.Zero(t, browsertest.Value[int](b, "document.forms.length"))
 	require.Equal(t, 403, browsertest.Value[int](b, "fetch('/lesson/next', {method: 'POST'}).then(r => r.status)"))
 	b.Accessible()
+}
+
+// What undo leaves as it is the page tells as the shell does.
+func TestLesson_UndoOnThePageTellsWhatIsLeft(t *testing.T) {
+	t.Parallel()
+	p := newHome(t).pupil("--dir", writeLesson(t, map[string]string{
+		"index.json": `{"title": "T", "details": {"intro": {"background": "setup.sh"}, "steps": [
+			{"title": "S", "text": "text.md", "verify": "verify.sh"}, {"title": "S", "text": "text.md", "verify": "verify.sh"}]}}`,
+		"lesson.json": `{"schema": 1, "cards": ["lab"], "steps": [{"hints": "hints.md", "solution": "solution.sh"}, {"hints": "hints.md", "solution": "solution.sh"}]}`,
+		"verify.sh":   "true\n",
+	}))
+	place := filepath.Join(t.TempDir(), "place")
+	p.types(t, `pwd > "`+place+`" && mv "`+place+`" "`+place+`.whole"`)
+	var work []byte
+	require.Eventually(t, func() bool {
+		var err error
+		work, err = os.ReadFile(place + ".whole")
+		return err == nil
+	}, patience, 20*time.Millisecond, "%s", p.out)
+	listener, err := net.Listen("unix", filepath.Join(strings.TrimSpace(string(work)), "sock"))
+	require.NoError(t, err)
+	defer listener.Close()
+	b := browsertest.Start(t)
+	p.visit(b, p.trainer)
+	b.Do(chromedp.Click("form[action='/lesson/next'] button"))
+	b.Until(panel + ".innerText.includes('step 2 of 2')")
+	b.Do(chromedp.Click("form[action='/lesson/undo'] button"))
+	b.Until("document.getElementById('said').textContent.includes('since only programs can make them: sock.')")
+	b.NoErrors()
 }

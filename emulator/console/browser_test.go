@@ -167,3 +167,80 @@ func TestConsole_OnATelephone(t *testing.T) {
 	require.Greater(t, browsertest.Value[float64](b, "document.querySelector('[data-panel=counters]').getBoundingClientRect().width"), 700.0)
 	b.NoErrors()
 }
+
+// What somebody has opened, and what the keyboard is on, stays so while the page goes on: reads that
+// come later go into the line of those before them, and panels are drawn again.
+func TestConsole_StaysAsItWasOpened(t *testing.T) {
+	c := begin(t, "lab")
+	b := browsertest.Start(t)
+	b.Open(c.trainer)
+	b.Until("location.search === ''")
+	b.Open(c.base + "/card/lab")
+	b.Until("document.documentElement.dataset.live")
+	const read = "00B12F0204540200000400"
+	c.send(t, selects, read)
+	b.Until("document.querySelector('#log li summary').textContent === '2 reads'")
+	b.Do(chromedp.Click("#log li > details > summary"))
+	b.Do(chromedp.Click("#log .event summary"))
+	b.Until("document.querySelector('#log .event .part')")
+	b.Do(chromedp.Focus("#log .event .part:nth-child(2)"))
+	c.send(t, read)
+	b.Until("document.querySelector('#log li summary').textContent === '3 reads'")
+	require.True(t, browsertest.Value[bool](b, "document.querySelector('#log li > details').open && document.querySelector('#log .event').open && document.querySelector('#log .event .part') !== null"))
+	require.True(t, browsertest.Value[bool](b, "document.activeElement.matches('#log .event .part:nth-child(2)')"))
+
+	// Two moments that are called the same, perhaps within a second, are two.
+	for range 2 {
+		status, _ := visit(t, c.trainer).post(t, "/card/lab/snapshot", "name", "the same")
+		require.Equal(t, 200, status)
+	}
+	b.Until("document.querySelectorAll('.moments button').length === 3")
+	b.Do(chromedp.Focus("#back-2"))
+	c.send(t, wrong)
+	b.Until("document.querySelectorAll('.moments button').length === 4")
+	require.Equal(t, "back-2", browsertest.Value[string](b, "document.activeElement.id"))
+
+	// A command is let go where commands are held, too, which is far from the top of the page.
+	b.Do(chromedp.Click("form[action$=hold] input[value=pin] + button"))
+	b.Until("document.querySelector('[data-panel=held]').textContent.includes('commands with a PIN')")
+	answered := make(chan string, 1)
+	go func() { answered <- c.send(t, wrong) }()
+	b.Until("document.querySelector('#release-here')")
+	b.Until("document.querySelector('[data-panel=summary]').textContent.includes('a command waits')")
+	b.Accessible()
+	b.Do(chromedp.Click("#release-here"))
+	require.Equal(t, "63C1", <-answered)
+	b.Until("!document.querySelector('#release-here')")
+
+	// An event that is not kept any more is said in a sentence, not in a page.
+	b.Until("document.querySelector('#log li').textContent.includes('1 try left')")
+	b.Do(chromedp.Evaluate[chromedp.Void]("document.querySelector('#log li .event').dataset.event = '/card/lab/event/0'"))
+	b.Do(chromedp.Click("#log li .event summary"))
+	b.Until("document.querySelector('#log li .event > div').textContent === 'this event is not kept any more'")
+	require.Zero(t, browsertest.Value[int](b, "document.querySelectorAll('#log h1').length"))
+}
+
+// What is lit in the life cycle is in sight on a telephone, and no word of the keys is cut.
+func TestConsole_LitOnATelephone(t *testing.T) {
+	c := begin(t, "lab")
+	b := browsertest.Start(t)
+	b.Do(chromedp.EmulateViewport(390, 900))
+	b.Open(c.pupil)
+	b.Until("location.search === ''")
+	b.Open(c.base + "/card/lab")
+	b.Until("document.documentElement.dataset.live")
+	c.send(t, selects, right)
+	writeLabel(t, c, "a key")
+	c.send(t, wrong, wrong, wrong)
+	const sight = `(() => {
+		const p = document.querySelector('[data-panel=cycle]').getBoundingClientRect(), n = document.querySelector('.cycle .node.lit').getBoundingClientRect()
+		return n.left >= p.left - 1 && n.right <= p.right + 1
+	})()`
+	b.Until("document.querySelector('.cycle .node.lit text').textContent === 'user PIN blocked'")
+	b.Until(sight)
+	b.Open(c.base + "/card/lab")
+	b.Until(sight)
+	require.Less(t, browsertest.Value[float64](b, "document.querySelector('[data-panel=keys] th').getBoundingClientRect().height"), 60.0)
+	b.Accessible()
+	b.NoErrors()
+}

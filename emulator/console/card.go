@@ -22,6 +22,7 @@ const (
 	mostRows    = 400  // lines of the stream
 	mostEvents  = 4000 // events with their bytes
 	mostMoments = 100  // states, besides those that were given a name
+	mostNamed   = 100  // states that were given a name
 	mostFolded  = 50   // reads that one line names
 )
 
@@ -109,12 +110,19 @@ func (k *card) keep(m moment) {
 	}
 }
 
+// errNamed says that no more moments are kept under a name: each is a whole card in memory.
+var errNamed = fmt.Errorf("%d moments have names already, which is the most; of those without one the last %d are there, too", mostNamed, mostMoments)
+
 // name keeps the card's state now under a name.
-func (k *card) name(words string) {
+func (k *card) name(words string) error {
 	k.mu.Lock()
+	defer k.touch()
+	defer k.mu.Unlock()
+	if k.named > mostNamed { // the beginning is one of them
+		return errNamed
+	}
 	k.keep(moment{At: k.of.options.Clock(), Words: words, Named: true, state: k.running.Moment()})
-	k.mu.Unlock()
-	k.touch()
+	return nil
 }
 
 // moment finds one by its number.

@@ -3,6 +3,7 @@
 package console_test
 
 import (
+	"fmt"
 	"net/http"
 	"regexp"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"hsmemu/applet/apdu"
+	"hsmemu/emulator/chip"
 	"hsmemu/emulator/control"
 )
 
@@ -121,7 +123,7 @@ func TestConsole_TranscriptHasNoSecretsAndReplays(t *testing.T) {
 	require.Contains(t, text, "\n"+ask+"\n")
 	require.NotContains(t, text, "363438323139")
 	require.NotContains(t, text, "313131")
-	require.Contains(t, text, "# left out, since it has a secret: 0020008106............\n")
+	require.Contains(t, text, "# left out, since it has what may be secret: 0020008106............\n")
 	status, text := trainer.post(t, "/card/lab/transcript", "user", "648219", "so", "3537363231383830")
 	require.Contains(t, text, "# The PINs that were filled in stand in it")
 	require.Equal(t, http.StatusOK, status)
@@ -296,4 +298,57 @@ func (c *class) release(t *testing.T, trainer *visitor, command string) string {
 			trainer.post(t, "/card/lab/release")
 		}
 	}
+}
+
+// What is held is named as what has it calls it: INITIALIZE UPDATE of the card manager tries no
+// PIN, though it has the instruction of INITIALIZE DEVICE. A command that waits is seen on the page
+// of all cards, too, and is let go where commands are held.
+func TestConsole_HeldForTheCardManager(t *testing.T) {
+	c := begin(t, "lab", "second")
+	trainer := visit(t, c.trainer)
+	status, _ := trainer.post(t, "/card/lab/hold", "what", "pin")
+	require.Equal(t, http.StatusOK, status)
+	update := fmt.Sprintf("8050%02X0008AABBCCDDEEFF001100", chip.KeyVersion)
+	require.NotEmpty(t, c.send(t, "00A4040000", update), "it is not held")
+	status, _ = trainer.post(t, "/card/lab/hold", "what", "all")
+	require.Equal(t, http.StatusOK, status)
+	answered := make(chan string, 1)
+	go func() { answered <- c.send(t, update) }()
+	var body string
+	eventually(t, "it waits", func() bool {
+		_, body = trainer.get(t, "/card/lab")
+		return strings.Contains(body, "The card has not seen this yet")
+	})
+	require.Contains(t, body, "INITIALIZE UPDATE: not answered yet")
+	require.Contains(t, body, "What will the card answer?")
+	require.Equal(t, 2, strings.Count(body, `action="/card/lab/release"`))
+	_, body = trainer.get(t, "/")
+	require.Contains(t, body, "a command waits")
+	status, _ = trainer.post(t, "/card/lab/release")
+	require.Equal(t, http.StatusOK, status)
+	require.Equal(t, "9000", last(<-answered))
+	_, body = trainer.get(t, "/")
+	require.NotContains(t, body, "a command waits")
+}
+
+// last is the status word of an answer.
+func last(answer string) string { return answer[max(0, len(answer)-4):] }
+
+// So many moments have names, and no more; what they are called is counted in characters.
+func TestConsole_NamedMomentsEnd(t *testing.T) {
+	c := begin(t, "lab")
+	trainer := visit(t, c.trainer)
+	status, _ := trainer.post(t, "/card/lab/snapshot", "name", strings.Repeat("ä", 80))
+	require.Equal(t, http.StatusOK, status)
+	status, _ = trainer.post(t, "/card/lab/snapshot", "name", strings.Repeat("ä", 81))
+	require.Equal(t, http.StatusConflict, status)
+	for range 99 {
+		status, _ = trainer.post(t, "/card/lab/snapshot", "name", "one of many")
+		require.Equal(t, http.StatusOK, status)
+	}
+	status, said := trainer.post(t, "/card/lab/snapshot", "name", "one too many")
+	require.Equal(t, http.StatusConflict, status)
+	require.Contains(t, said, "100 moments have names already")
+	status, _ = trainer.post(t, "/card/lab/back", "moment", "2")
+	require.Equal(t, http.StatusOK, status)
 }

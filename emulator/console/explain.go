@@ -48,7 +48,7 @@ var explanations = []explanation{
 		"INITIALIZE DEVICE sets the PINs.", "PIN-35", nil,
 	},
 	{
-		"XX20XX88", "6983", "SO-PIN blocked", "All tries are spent, the last one perhaps just now, and no command unblocks it. The user PIN goes on working.",
+		"XX20XX88", "6983", "SO-PIN blocked", "All tries are spent, the last one perhaps just now, and no command unblocks it. A user PIN that is not blocked goes on working.",
 		"Only the vendor's firmware update makes a new card of it: keys gone, new identity.", "PIN-64", nil,
 	},
 	{
@@ -72,7 +72,7 @@ var explanations = []explanation{
 		"The SO-PIN is 8 bytes, which tools take as 16 hexadecimal digits.", "PIN-59", asText,
 	},
 	{
-		"XX24XX88", "6983", "SO-PIN blocked", "All tries are spent, the last one perhaps just now, and no command unblocks it. The user PIN goes on working.",
+		"XX24XX88", "6983", "SO-PIN blocked", "All tries are spent, the last one perhaps just now, and no command unblocks it. A user PIN that is not blocked goes on working.",
 		"Only the vendor's firmware update makes a new card of it: keys gone, new identity.", "PIN-64", nil,
 	},
 	{
@@ -96,7 +96,7 @@ var explanations = []explanation{
 		"Usually the number of tries: at most 3 for a PIN of 6 bytes, 5 for 7, 10 from 8 on.", "PIN-5", nil,
 	},
 	{
-		"XX50XXXX", "6983", "SO-PIN blocked", "All tries are spent, the last one perhaps just now, and no command unblocks it. The user PIN goes on working.",
+		"XX50XXXX", "6983", "SO-PIN blocked", "All tries are spent, the last one perhaps just now, and no command unblocks it. A user PIN that is not blocked goes on working.",
 		"Only the vendor's firmware update makes a new card of it: keys gone, new identity.", "PIN-64", nil,
 	},
 	{
@@ -173,7 +173,7 @@ var explanations = []explanation{
 		"Make the key domain first.", "KEY-29", nil,
 	},
 	{
-		"XX82XXXX", "6300", "The signature of a public key does not fit", "Another key signed than the one that was named, or something else than the challenge.",
+		"0X82XXXX", "6300", "The signature of a public key does not fit", "Another key signed than the one that was named, or something else than the challenge.",
 		"Sign the challenge of this card, with the key that is registered with it.", "PKA-16", nil,
 	},
 	{
@@ -224,6 +224,13 @@ func fits(digits, pattern string) bool {
 	return true
 }
 
+// meant reports whether a pattern of headers means a command. That of INITIALIZE DEVICE does
+// not mean what has its instruction and no PIN: the card manager's INITIALIZE UPDATE, and a
+// question for memory.
+func meant(e view.Event, header string) bool {
+	return e.Header != nil && fits(*e.Header, header) && (header[2:4] != "50" || e.AboutPIN())
+}
+
 // explain is what an event usually comes from; nil for one that is no failure, or of which
 // nothing is known.
 func explain(e view.Event) *explanation {
@@ -235,7 +242,7 @@ func explain(e view.Event) *explanation {
 	}
 	for i := range explanations {
 		x := &explanations[i]
-		if fits(*e.Header, x.header) && fits(*e.SW, x.sw) {
+		if meant(e, x.header) && fits(*e.SW, x.sw) {
 			return x
 		}
 	}

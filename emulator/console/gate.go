@@ -152,7 +152,7 @@ var questions = []struct{ header, asks string }{
 // question is what a class is asked about a command.
 func question(e view.Event) string {
 	for _, q := range questions {
-		if e.Header != nil && fits(*e.Header, q.header) {
+		if meant(e, q.header) {
 			return q.asks
 		}
 	}

@@ -21,7 +21,7 @@ func TestGate_LetsOneGoAfterTheOther(t *testing.T) {
 		for range 2 {
 			go func() {
 				g.Comes(t.Context(), func() control.Coming {
-					return control.Coming{Event: view.Coming([]byte{0, 0x20, 0, 0x81, 1, '1'})}
+					return control.Coming{Event: view.Coming([]byte{0, 0x20, 0, 0x81, 1, '1'}, false)}
 				})
 				gone <- struct{}{}
 			}()

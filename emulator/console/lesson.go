@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"html/template"
 	"net/http"
@@ -188,7 +189,13 @@ var deeds = map[string]func(context.Context, *lesson.Session) (said string, v *l
 		return fmt.Sprintf("A hint is below; %d more.", more), nil, err
 	},
 	"undo": func(ctx context.Context, s *lesson.Session) (string, *lesson.Verdict, error) {
-		return "Cards and files are as they were when the step began, which no real card allows.", &lesson.Verdict{}, s.Undo(ctx)
+		err := s.Undo(ctx)
+		said := "Cards and files are as they were when the step began, which no real card allows."
+		unkept, listed := s.Unkept()
+		if len(unkept) > 0 {
+			said += " Left as they are, since only programs can make them: " + view.Printable(words(unkept)) + "."
+		}
+		return said, &lesson.Verdict{}, errors.Join(err, listed)
 	},
 	"next": func(ctx context.Context, s *lesson.Session) (string, *lesson.Verdict, error) {
 		if s.Step() == nil {

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"hsmemu/emulator"
 	"hsmemu/emulator/view"
@@ -245,11 +246,10 @@ var actions = map[string]func(*http.Request, *card) (string, error){
 	},
 	"snapshot": func(r *http.Request, k *card) (string, error) {
 		name := strings.TrimSpace(r.PostFormValue("name"))
-		if name == "" || len(name) > 80 {
+		if n := utf8.RuneCountInString(name); n == 0 || n > 80 {
 			return "", errors.New("a snapshot has a name of 1 to 80 characters")
 		}
-		k.name("snapshot: " + view.Printable(name))
-		return "The state is kept.", nil
+		return "The state is kept.", k.name("snapshot: " + view.Printable(name))
 	},
 	"back": func(r *http.Request, k *card) (string, error) {
 		n, _ := strconv.Atoi(r.PostFormValue("moment"))

@@ -24,7 +24,7 @@ func TestRules_EveryReferenceLeadsSomewhere(t *testing.T) {
 		for _, rest := range []string{"0000", "008104AABBCCDD", "0081047F000100", "04000411223344", "0000048002000100"} {
 			for _, sw := range []string{"9000", "63C2", "6983", "6A80", "6A88", "6985", "FFFF"} {
 				command := unhex(t, fmt.Sprintf("00%02X%s", ins, rest))
-				e := view.Coming(command)
+				e := view.Coming(command, false)
 				e.SW = &sw
 				for _, p := range append(view.Parts(command, e, false), view.AnswerParts(unhex(t, "01020304"+sw), e, false)...) {
 					require.True(t, p.Rule == "" || r.link(p.Rule) != "", "%X: %+v", command, p)
@@ -95,19 +95,25 @@ func TestExplain_IsAboutTheFailure(t *testing.T) {
 		{"008200000401020304", "6300", "The signature of a public key does not fit", "PKA-16"},
 		{"00E4000002CC01", "6A86", "The card refused the command", "APDU-39"},
 	} {
-		e := view.Coming(unhex(t, c.command))
+		e := view.Coming(unhex(t, c.command), false)
 		e.SW = &c.sw
 		got := explain(e)
 		require.NotNil(t, got, "%s %s", c.command, c.sw)
 		require.Equal(t, []string{c.title, c.rule}, []string{got.Title, got.Rule}, "%s %s", c.command, c.sw)
 	}
+	// The card manager shares two instructions with the application.
+	for _, c := range []struct{ command, sw string }{{"8050000008AABBCCDDEEFF0011", "6700"}, {"8482030010AABBCCDDEEFF0011AABBCCDDEEFF0011", "6300"}} {
+		e := view.Coming(unhex(t, c.command), true)
+		e.SW = &c.sw
+		require.Equal(t, refused.Title, explain(e).Title, c.command)
+	}
 	// sc-hsm-tool asks every card for its key domain, after a wrong PIN, too.
-	asked := view.Coming(unhex(t, "8052000000"))
+	asked := view.Coming(unhex(t, "8052000000"), false)
 	none, name := "6D00", "MANAGE KEY DOMAIN (status)" // as the table of commands calls it
 	asked.SW, asked.Command = &none, &name
 	require.Nil(t, explain(asked))
 	for _, sw := range []string{"9000", "6A82"} { // clients look for files that are not there
-		e := view.Coming(unhex(t, "00B12F0204540200000400"))
+		e := view.Coming(unhex(t, "00B12F0204540200000400"), false)
 		e.SW = &sw
 		require.Nil(t, explain(e), sw)
 	}
@@ -124,8 +130,8 @@ func TestExplain_TheLastTryWasCompared(t *testing.T) {
 }
 
 func TestQuestion_HasOneForEverything(t *testing.T) {
-	require.Contains(t, question(view.Coming([]byte{0, 0x20, 0, 0x81, 1, 1})), "user PIN")
-	require.NotEmpty(t, question(view.Coming([]byte{1})))
+	require.Contains(t, question(view.Coming([]byte{0, 0x20, 0, 0x81, 1, 1}, false)), "user PIN")
+	require.NotEmpty(t, question(view.Coming([]byte{1}, false)))
 }
 
 // Every state that a card can be in is drawn, and something can happen in it.

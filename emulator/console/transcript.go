@@ -57,7 +57,7 @@ func written(name string, events []*happened, s secrets) string {
 				fmt.Fprintf(&b, "%X\n", whole)
 				continue
 			}
-			fmt.Fprintf(&b, "# left out, since it has a secret: %s\n", gaps(e.SentParts))
+			fmt.Fprintf(&b, "# left out, since it has what may be secret: %s\n", gaps(e.SentParts))
 		}
 	}
 	return b.String()

@@ -242,7 +242,7 @@ func (p port) Transmit(ctx context.Context, command []byte) ([]byte, error) {
 		return p.card.Faults.Transmit(ctx, command)
 	}
 	if t.gate != nil {
-		t.gate.Comes(ctx, func() Coming { return comingOf(command) })
+		t.gate.Comes(ctx, func() Coming { return p.card.coming(command) })
 	}
 	t.begin()
 	kept := bytes.Clone(command) // the card owns command
@@ -257,8 +257,8 @@ func (c *Card) held() bool {
 	return t != nil && t.gate != nil && t.gate.Holds()
 }
 
-// comingOf describes a command that nobody has answered.
-func comingOf(command []byte) Coming {
-	e := view.Coming(command)
+// coming describes a command that nobody has answered.
+func (c *Card) coming(command []byte) Coming {
+	e := view.Coming(command, view.Managed(c.Card.Snapshot()))
 	return Coming{Event: e, Parts: view.Parts(command, e, true)}
 }

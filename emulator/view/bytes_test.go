@@ -46,14 +46,14 @@ var keyHidden = "881110" + strings.Repeat("..", 16) + "03504A77"
 // What goes through the card manager's channel is no object of ISO 7816-4.
 func TestParts_CardManagersChannel(t *testing.T) {
 	command := unhex(t, "84E80000100102030405060708A1A2A3A4A5A6A7A8")
-	e := view.Coming(command)
+	e := view.Coming(command, false)
 	e.Secure = true
 	text, _ := whole(view.Parts(command, e, false))
 	require.Equal(t, "84E8000010"+"................"+"A1A2A3A4A5A6A7A8", text)
 	text, _ = whole(view.AnswerParts(unhex(t, "870201029000"), e, false))
 	require.Equal(t, "........9000", text)
 	command = unhex(t, "80E800000401020304")
-	e = view.Coming(command)
+	e = view.Coming(command, false)
 	e.Secure = true // at level 00
 	text, n := whole(view.Parts(command, e, false))
 	require.Equal(t, len(command), n)
@@ -88,7 +88,7 @@ func TestParts_EveryByteOnceAndNoSecret(t *testing.T) {
 		{"8062010221" + strings.Repeat("AB", 33), "8062010221" + strings.Repeat("..", 33)},
 	} {
 		command := unhex(t, c.command)
-		e := view.Coming(command)
+		e := view.Coming(command, false)
 		quiet := false
 		for _, row := range applet.Commands() {
 			quiet = quiet || row.Quiet && e.Command != nil && strings.HasPrefix(row.Name, *e.Command)
@@ -107,7 +107,7 @@ func TestParts_EveryByteOnceAndNoSecret(t *testing.T) {
 			command[4] = byte(len(command) - 5)
 		}
 		for _, quiet := range []bool{true, false} {
-			e := view.Coming(command)
+			e := view.Coming(command, false)
 			_, n := whole(view.Parts(command, e, quiet))
 			require.Equal(t, len(command), n, "%X", command)
 			_, n = whole(view.AnswerParts(command, e, quiet))
@@ -118,18 +118,56 @@ func TestParts_EveryByteOnceAndNoSecret(t *testing.T) {
 
 func TestAnswerParts_QuietCommandsAnswerNothing(t *testing.T) {
 	command := unhex(t, "8062010221")
-	text, _ := whole(view.AnswerParts(unhex(t, "0102039000"), view.Coming(command), true))
+	text, _ := whole(view.AnswerParts(unhex(t, "0102039000"), view.Coming(command, false), true))
 	require.Equal(t, "......9000", text)
-	text, _ = whole(view.AnswerParts(unhex(t, "0102039000"), view.Coming(unhex(t, "00B12F02")), false))
+	text, _ = whole(view.AnswerParts(unhex(t, "0102039000"), view.Coming(unhex(t, "00B12F02"), false), false))
 	require.Equal(t, "0102039000", text)
 	text, _ = whole(view.AnswerParts([]byte{1}, view.Event{}, false))
 	require.Equal(t, "..", text)
 }
 
 func TestComing_NamesWhatTheCardHasNotSeen(t *testing.T) {
-	e := view.Coming(unhex(t, "0020008106363438323139"))
+	e := view.Coming(unhex(t, "0020008106363438323139"), false)
 	require.Equal(t, "VERIFY user PIN: not answered yet", e.Phrase())
 	require.True(t, e.AboutPIN())
-	require.False(t, view.Coming(unhex(t, "00200081")).AboutPIN())
-	require.True(t, view.Coming(unhex(t, "00A40400")).Reads())
+	require.False(t, view.Coming(unhex(t, "00200081"), false).AboutPIN())
+	require.True(t, view.Coming(unhex(t, "00A40400"), false).Reads())
+}
+
+// What has a command decides what it is: the card manager has the instruction of INITIALIZE
+// DEVICE for INITIALIZE UPDATE (GlobalPlatform amendment D §7.1.1), which tries no PIN, as does
+// nothing that comes while no application is selected, nor the question for memory.
+func TestComing_WhoHasItDecides(t *testing.T) {
+	const update = "8050000008AABBCCDDEEFF0011"
+	for _, c := range []struct {
+		command, name, subject string
+		managed, tries         bool
+	}{
+		{update, "INITIALIZE UPDATE", "", true, false},
+		{update, "INITIALIZE DEVICE", "SO-PIN", false, true},
+		{"8050000000", "INITIALIZE DEVICE (query)", "", false, false},
+		{"80E60C0004AABBCCDD", "INSTALL", "", true, false},
+		{"80E4008004AABBCCDD", "DELETE", "", true, false},
+		{"00E4020002C401", "DELETE FILE", "", false, false},
+		{"80F28002024F00", "GET STATUS", "", true, false},
+		{"0020008106313131313131", "VERIFY", "user PIN", false, true},
+	} {
+		command := unhex(t, c.command)
+		e := view.Coming(command, c.managed)
+		subject := ""
+		if e.Subject != nil {
+			subject = *e.Subject
+		}
+		require.Equal(t, []any{c.name, c.subject, c.tries}, []any{*e.Command, subject, e.AboutPIN()}, c.command)
+	}
+	text := lines(view.Parts(unhex(t, update), view.Coming(unhex(t, update), true), true))
+	require.Contains(t, strings.Join(text, "\n"), "challenge of the host")
+}
+
+// A command that came while no application was selected tried no PIN, whatever it is called.
+func TestAboutPIN_NotUnselected(t *testing.T) {
+	e := view.Coming(unhex(t, "0020008106313131313131"), false)
+	require.True(t, e.AboutPIN())
+	e.Command = new("(no application selected)")
+	require.False(t, e.AboutPIN())
 }

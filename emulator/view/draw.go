@@ -2,6 +2,7 @@ package view
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -150,10 +151,19 @@ func (e Event) Reads() bool {
 // aboutPIN reports whether the command is one of those that name a PIN.
 func (e Event) aboutPIN() bool {
 	switch e.instruction() {
-	case "20", "24", "2C", "50":
-		return true
+	case "20", "24", "2C":
+		return known(e.Command) != unselected
 	}
-	return false
+	return e.initialises()
+}
+
+// unselected is what a card calls a command that came while no application was selected.
+const unselected = "(no application selected)"
+
+// initialises reports whether the command is INITIALIZE DEVICE, and neither its form that asks
+// nor what the card manager has under the same instruction.
+func (e Event) initialises() bool {
+	return e.instruction() == "50" && !slices.Contains([]string{initialiseUpdate, initialiseQuery, unselected}, known(e.Command))
 }
 
 // ofSOPIN and ofUserPIN report whether P2, the last byte of the header, names that PIN.
@@ -202,8 +212,8 @@ func (e Event) bars() []string {
 			bars = append(bars, bar(name, *c))
 		}
 	}
-	initialises, resets := e.instruction() == "50", e.instruction() == "2C"
-	if e.ofSOPIN() || initialises || resets {
+	initialises := e.initialises()
+	if e.ofSOPIN() || initialises || e.aboutPIN() && e.instruction() == "2C" {
 		add("SO-PIN", e.SOPIN)
 	}
 	if e.ofUserPIN() || initialises && known(e.SW) == "9000" {

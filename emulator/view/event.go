@@ -161,7 +161,12 @@ func (e Event) Class() string {
 	switch e.instruction() {
 	case "":
 		return "life"
-	case "20", "24", "2C", "50", "54", "5A", "82":
+	case "50":
+		if !e.initialises() {
+			return "other"
+		}
+		return "pin"
+	case "20", "24", "2C", "54", "5A", "82":
 		return "pin"
 	case "46", "48", "52", "62", "68", "72", "74", "76", "78":
 		return "key"

@@ -39,7 +39,7 @@ func TestParts_Cases(t *testing.T) {
 		"4E": {"000002" + data + "0100", []string{"000002 Lc: 2 bytes of data follow", value, "0100 Le: at most 256 bytes are wanted back"}},
 	} {
 		command := unhex(t, "80540000"+c.body)
-		require.Equal(t, c.want, lines(view.Parts(command, view.Coming(command), false))[4:], name)
+		require.Equal(t, c.want, lines(view.Parts(command, view.Coming(command, false), false))[4:], name)
 	}
 }
 
@@ -61,7 +61,7 @@ func TestParts_Class(t *testing.T) {
 		"FF": "no class",
 	} {
 		command := unhex(t, class+"200081")
-		require.Equal(t, "CLA: "+want, view.Parts(command, view.Coming(command), false)[0].Words, class)
+		require.Equal(t, "CLA: "+want, view.Parts(command, view.Coming(command, false), false)[0].Words, class)
 	}
 }
 
@@ -71,7 +71,7 @@ func TestParts_NoPINInAnyClass(t *testing.T) {
 	for class := range 0x100 {
 		for _, data := range []string{"363438323139", "8106363438323139", "80063634", "C006363438323139"} {
 			command := append([]byte{byte(class), 0x20, 0x00, 0x81, byte(len(data) / 2)}, unhex(t, data)...)
-			text, _ := whole(view.Parts(command, view.Coming(command), false))
+			text, _ := whole(view.Parts(command, view.Coming(command, false), false))
 			require.NotContains(t, text, "3634", "%X", command)
 		}
 	}
@@ -90,8 +90,8 @@ func TestParts_SecureMessaging(t *testing.T) {
 		"8E08 object 8E: checksum (MAC), 8 bytes", "0102030405060708 checksum (MAC)",
 		"8102 object 81: plain value, 2 bytes", ".... plain value, not shown",
 		"00 Le: at most 256 bytes are wanted back",
-	}, lines(view.Parts(command, view.Coming(command), false))[4:])
-	e := view.Coming(command)
+	}, lines(view.Parts(command, view.Coming(command, false), false))[4:])
+	e := view.Coming(command, false)
 	e.Secure, e.Meaning = true, "success"
 	require.Equal(t, []string{
 		"9902 object 99: status word of the answer inside, 2 bytes", "6982 status word: security status not satisfied",

@@ -78,8 +78,18 @@ func parameters(p1, p2, ins byte, empty bool) []Part {
 	return each(always(p1), always(p2), "APDU-14")
 }
 
-// initialiseUpdate is the command that shares its instruction with INITIALIZE DEVICE.
-const initialiseUpdate = "INITIALIZE UPDATE"
+// initialiseUpdate is the command that shares its instruction with INITIALIZE DEVICE, and
+// initialiseQuery the form of that which asks how much memory there is.
+const (
+	initialiseUpdate = "INITIALIZE UPDATE"
+	initialiseQuery  = "INITIALIZE DEVICE (query)"
+)
+
+// managerNames are the names of the card manager's instructions, as it calls them in events.
+var managerNames = map[byte]string{
+	apdu.InsInitializeDevice: initialiseUpdate, apdu.InsExternalAuthenticate: "EXTERNAL AUTHENTICATE", apdu.InsDeleteFile: "DELETE", apdu.InsPutKey: "PUT KEY",
+	apdu.InsGetData: "GET DATA", apdu.InsInstall: "INSTALL", apdu.InsLoad: "LOAD", apdu.InsGetStatus: "GET STATUS", apdu.InsFinalise: "FINALISE",
+}
 
 // managed says what P1 and P2 are of a command that is the card manager's, or nil of others
 // (GlobalPlatform Card Specification 2.3.1 §11, and amendment D §7.1 for the two that open

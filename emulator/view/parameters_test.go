@@ -20,7 +20,7 @@ var generic = regexp.MustCompile(`a parameter of|^data$|^an object$|may be secre
 // send, P1 and P2 are told in words of their own.
 func TestParts_EveryParameterHasWords(t *testing.T) {
 	tell := func(command []byte) {
-		for _, p := range view.Parts(command, view.Coming(command), false)[2:] {
+		for _, p := range view.Parts(command, view.Coming(command, false), false)[2:] {
 			require.False(t, generic.MatchString(p.Words), "%X: %s: %s", command, p.Hex, p.Words)
 			require.NotEmpty(t, p.Rule, "%X: %s", command, p.Words)
 		}
@@ -94,7 +94,7 @@ func TestParts_Parameters(t *testing.T) {
 		"80E40080": {"always 00", "what is named, with everything that came with it"},
 		"84823300": {"security of the channel: codes both ways, all encrypted", "always 00"},
 	} {
-		parts := view.Parts(unhex(t, header), view.Coming(unhex(t, header)), false)
+		parts := view.Parts(unhex(t, header), view.Coming(unhex(t, header), false), false)
 		require.Equal(t, []string{"P1: " + want[0], "P2: " + want[1]}, []string{parts[2].Words, parts[3].Words}, header)
 	}
 }
@@ -102,7 +102,7 @@ func TestParts_Parameters(t *testing.T) {
 // Answers byte by byte: DOM-2 and domains.md, PKA-4, FILE-8, APDU-42.
 func TestAnswerParts_InPieces(t *testing.T) {
 	told := func(command, answer string, quiet bool) []string {
-		e := view.Coming(unhex(t, command))
+		e := view.Coming(unhex(t, command), false)
 		e.Meaning = "success"
 		return lines(view.AnswerParts(unhex(t, answer), e, quiet))
 	}

@@ -23,6 +23,12 @@ func StandingOf(s chip.State) Standing {
 	return Standing{Selected: s.Selected, User: l.User, SO: l.SO, Channel: s.Applet.InChannel(), Keys: int(l.Keys)}
 }
 
+// Managed reports whether the card manager has the next command, or an application in
+// production, which has the card manager's commands: no other is selected.
+func Managed(s chip.State) bool {
+	return !s.Selected || s.Durable().Manager.Stage == chip.Production
+}
+
 // CertificatesOf describes the certificates on a card on a day: those of the device,
 // then those that clients keep beside keys, requests among them.
 func CertificatesOf(d chip.Durable, day time.Time) []Certificate {

@@ -94,7 +94,7 @@ func (c Card) Print(w io.Writer) error {
 		row("Reader", "%s", known(c.Reader))
 		row("State", "%s", c.StateWords())
 		row("Options", "%s", c.OptionWords())
-		row("SO-PIN", "%s", known(c.SOPIN).words(soNext))
+		row("SO-PIN", "%s", known(c.SOPIN).words(c.soNext))
 		row("User PIN", "%s", known(c.UserPIN).words(userNext))
 		if k := c.PublicKeys; k != nil {
 			row("Public keys", "%d of %d keys needed, %d registered", k.Required, k.Total, k.Registered)
@@ -211,14 +211,19 @@ func (p PIN) words(next func(PIN) string) string {
 	return fmt.Sprintf("%d of %d tries left; the next wrong one %s", known(p.TriesLeft), known(p.Tries), next(p))
 }
 
-func soNext(p PIN) string {
+// soNext says it of the SO-PIN. A user PIN that works goes on working.
+func (c Card) soNext(p PIN) string {
+	working := ""
+	if u := c.UserPIN; u != nil && u.State != PINBlocked && u.State != PINUnset {
+		working = ", the user PIN goes on working"
+	}
 	switch {
 	case p.State == PINBlocked:
-		return "no command unblocks it, the user PIN goes on working, and only the vendor's firmware update makes a new card of it: keys gone, new identity"
+		return "no command unblocks it" + working + ", and only the vendor's firmware update makes a new card of it: keys gone, new identity"
 	case p.NextWrong == LeavesTries:
 		return fmt.Sprintf("leaves %d; at 0 no command unblocks it", known(p.TriesLeft)-1)
 	}
-	return "blocks it: no command unblocks it, the user PIN goes on working"
+	return "blocks it: no command unblocks it" + working
 }
 
 func userNext(p PIN) string {
@@ -278,7 +283,7 @@ func (f File) words() string {
 // NextWrongSO and NextWrongUser say what another wrong PIN does, or what helps
 // where the PIN is blocked: "leaves 6; at 0 no command unblocks it". They are empty
 // where no PIN is set.
-func (c Card) NextWrongSO() string { return nextWrong(c.SOPIN, soNext) }
+func (c Card) NextWrongSO() string { return nextWrong(c.SOPIN, c.soNext) }
 
 // NextWrongUser is NextWrongSO of the user PIN.
 func (c Card) NextWrongUser() string { return nextWrong(c.UserPIN, userNext) }

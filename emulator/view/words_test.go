@@ -44,7 +44,8 @@ func TestPrint_TellsWhatTheNextWrongPINDoes(t *testing.T) {
 		{0, 1, 1, false, "operational", "1 of 15 tries left; the next wrong one blocks it: no command unblocks it, the user PIN goes on working", "1 of 3 tries left; the next wrong one blocks the user PIN: only INITIALIZE with the SO-PIN helps, which erases the keys"},
 		{reset, 2, 0, false, "user PIN blocked", "2 of 15 tries left; the next wrong one leaves 1; at 0 no command unblocks it", "blocked, 0 of 3 tries left; the SO-PIN can unblock it and set a new one"},
 		{only, 2, 1, true, "transport PIN has to be changed", "2 of 15 tries left; the next wrong one leaves 1; at 0 no command unblocks it", "1 of 3 tries left; the next wrong one blocks the user PIN: the SO-PIN can reset the counter"},
-		{only, 0, 0, true, "transport PIN blocked, SO-PIN blocked", "blocked, 0 of 15 tries left; no command unblocks it, the user PIN goes on working, and only the vendor's firmware update makes a new card of it: keys gone, new identity", "blocked, 0 of 3 tries left; no command can unblock it, since the SO-PIN is blocked"},
+		{only, 0, 0, true, "transport PIN blocked, SO-PIN blocked", "blocked, 0 of 15 tries left; no command unblocks it, and only the vendor's firmware update makes a new card of it: keys gone, new identity", "blocked, 0 of 3 tries left; no command can unblock it, since the SO-PIN is blocked"},
+		{reset, 1, 0, false, "user PIN blocked", "1 of 15 tries left; the next wrong one blocks it: no command unblocks it", "blocked, 0 of 3 tries left; the SO-PIN can unblock it and set a new one"},
 		{reset, 0, 1, false, "operational, SO-PIN blocked", "blocked, 0 of 15 tries left; no command unblocks it, the user PIN goes on working, and only the vendor's firmware update makes a new card of it: keys gone, new identity", "1 of 3 tries left; the next wrong one blocks the user PIN: no command can unblock it, since the SO-PIN is blocked"},
 	} {
 		d := full(t)

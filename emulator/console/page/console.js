@@ -15,21 +15,41 @@
     if (said && (other || place.querySelector('.notice.good'))) said.hidden = true;
   };
 
-  // What a panel shows is made and escaped by the server.
+  // What is lit in a drawing that does not fit is brought into sight.
+  const light = (place) => {
+    const lit = place.querySelector('.node.lit');
+    if (!lit || place.scrollWidth <= place.clientWidth) return;
+    const at = lit.getBoundingClientRect();
+    place.scrollLeft += at.left - place.getBoundingClientRect().left - (place.clientWidth - at.width) / 2;
+  };
+  document.querySelectorAll('[data-panel="cycle"]').forEach(light);
+
+  // What a panel shows is made and escaped by the server. The focus stays on what it is on.
+  const name = (e) => e.tagName + ' ' + (e.id || e.getAttribute('aria-label') || e.textContent);
   const panel = (m) => {
     for (const card of cardOf(m.card)) {
       const place = card.querySelector('[data-panel="' + m.id + '"]');
       if (!place) continue;
       const at = document.activeElement;
-      const label = place.contains(at) ? at.getAttribute('aria-label') : null;
+      const focused = at !== place && place.contains(at) ? name(at) : null;
+      const lit = place.querySelector('.node.lit')?.textContent;
       const before = m.id === 'lesson' ? stepOf(place) : '';
       place.innerHTML = m.html;
       if (m.id === 'lesson') outdate(place, before);
-      if (label) {
-        const same = Array.from(place.querySelectorAll('button')).find((b) => b.getAttribute('aria-label') === label);
-        if (same) same.focus();
-      }
+      if (lit !== place.querySelector('.node.lit')?.textContent) light(place);
+      if (focused) Array.from(place.querySelectorAll('a, button, summary, [tabindex]')).find((e) => name(e) === focused)?.focus();
     }
+  };
+  // What somebody has opened in a row stays open, with its bytes.
+  const keep = (old, next) => {
+    const at = document.activeElement;
+    const focused = old.contains(at) ? at : null;
+    if (old.querySelector(':scope > details[open]')) next.querySelector('details').open = true;
+    for (const was of old.querySelectorAll('details.event')) {
+      Array.from(next.querySelectorAll('details.event')).find((e) => e.dataset.event === was.dataset.event)?.replaceWith(was);
+    }
+    old.replaceWith(next);
+    if (focused) (next.contains(focused) ? focused : next.querySelector('summary')).focus({preventScroll: true});
   };
   const row = (m) => {
     if (!log || !log.closest('[data-card]') || log.closest('[data-card]').dataset.card !== m.card) return;
@@ -38,8 +58,7 @@
     const next = holder.firstElementChild;
     const old = document.getElementById(m.id);
     if (old) {
-      if (old.querySelector('details[open]')) next.querySelector('details').open = true;
-      old.replaceWith(next);
+      keep(old, next);
     } else {
       next.classList.add('new');
       log.prepend(next);
@@ -54,8 +73,11 @@
     events.addEventListener('row', (e) => row(JSON.parse(e.data)));
     events.addEventListener('lost', () => location.reload());
     events.onopen = () => { live.textContent = 'live'; document.documentElement.dataset.live = 'yes'; };
-    events.onerror = () => { live.textContent = 'no connection; trying again'; delete document.documentElement.dataset.live; };
+    events.onerror = () => { live.textContent = events.readyState === EventSource.CLOSED ? 'not live any more; load this page again' : 'no connection; trying again'; delete document.documentElement.dataset.live; };
   }
+
+  // What a page says that tells how something went.
+  const saidBy = (text) => new DOMParser().parseFromString(text, 'text/html').getElementById('said')?.textContent || 'That did not work.';
 
   // A form does what it does without leaving the page.
   document.addEventListener('submit', async (e) => {
@@ -65,8 +87,7 @@
     let text;
     try {
       const answer = await fetch(form.action, {method: 'POST', body: new URLSearchParams(new FormData(form))});
-      const page = new DOMParser().parseFromString(await answer.text(), 'text/html');
-      text = page.getElementById('said') ? page.getElementById('said').textContent : 'That did not work.';
+      text = saidBy(await answer.text());
       said.classList.toggle('bad', !answer.ok);
     } catch (err) {
       text = 'The program does not answer.';
@@ -82,10 +103,22 @@
     const d = e.target;
     if (!d.dataset || !d.dataset.event || !d.open || d.dataset.loaded) return;
     d.dataset.loaded = 'yes';
-    const answer = await fetch(d.dataset.event + '?part');
-    const place = document.createElement('div');
-    place.innerHTML = await answer.text();
-    d.querySelector(':scope > a')?.replaceWith(place);
+    const link = d.querySelector(':scope > a');
+    const place = d.querySelector(':scope > div') || document.createElement('div');
+    d.append(place);
+    try {
+      const answer = await fetch(d.dataset.event + '?part');
+      const text = await answer.text();
+      if (answer.ok) {
+        place.innerHTML = text;
+        link?.remove();
+        return;
+      }
+      place.textContent = saidBy(text);
+    } catch (err) {
+      place.textContent = 'The program does not answer.';
+    }
+    delete d.dataset.loaded; // to be asked for again
   }, true);
 
   // Bytes and their words light up together.
@@ -102,12 +135,12 @@
   const type = document.getElementById('type');
   if (type) {
     const root = document.documentElement;
-    const name = () => { type.textContent = root.dataset.type === 'large' ? 'Normal type' : 'Large type'; };
+    const call = () => { type.textContent = root.dataset.type === 'large' ? 'Normal type' : 'Large type'; };
     type.hidden = false;
-    name();
+    call();
     type.addEventListener('click', () => {
       if (root.dataset.type === 'large') delete root.dataset.type; else root.dataset.type = 'large';
-      name();
+      call();
     });
   }
 })();
