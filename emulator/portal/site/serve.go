@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -41,11 +43,19 @@ type Listener struct {
 	clients *x509.CertPool
 }
 
-// Listen listens at an address. Errors: those of the files that it names, and of package
-// net.
+// ErrHost says that a name of this machine cannot be one of a host in a URL.
+var ErrHost = errors.New("that is no name of a host, and no address")
+
+// Listen listens at an address. Errors: ErrHost, those of the files that it names, and of
+// package net.
 func Listen(ctx context.Context, a Address) (*Listener, error) {
 	l := &Listener{Address: a}
 	var err error
+	for _, name := range a.Names {
+		if !isHost(name) {
+			return nil, fmt.Errorf("%w: %q", ErrHost, name)
+		}
+	}
 	if a.Clients != "" {
 		if l.clients, err = cloudhsm.ReadAuthorities(a.Clients); err != nil {
 			return nil, err
@@ -103,6 +113,16 @@ func (l *Listener) url(of net.Listener) string {
 func (l *Listener) Elsewhere() bool {
 	_, elsewhere := web.At(l.people)
 	return elsewhere && len(l.Names) == 0
+}
+
+// isHost reports whether a URL whose host this is leads there.
+func isHost(name string) bool {
+	if strings.Contains(name, ":") {
+		ip, err := netip.ParseAddr(name)
+		return err == nil && ip.Zone() == ""
+	}
+	u, err := url.Parse("http://" + name)
+	return err == nil && name != "" && u.Host == name
 }
 
 // hosts are the names and addresses by which a portal that listens at an address is

@@ -89,6 +89,23 @@ func TestListen_Fails(t *testing.T) {
 	}
 }
 
+// A name that no URL can have is refused, encrypted or not: it would be printed, and in certificates.
+func TestListen_Names(t *testing.T) {
+	t.Parallel()
+	for name, good := range map[string]bool{
+		"portal": true, "portal.example.org": true, "my_host": true, "192.0.2.1": true, "2001:db8::1": true, "xn--prtal-kua.example": true,
+		"": false, "foo bar": false, "http://portal": false, "portal:8080": false, "[::1]": false, "fe80::1%lo": false, "portal/se": false, "a@b": false, "a?b": false, "a#b": false, "a\nb": false, "a%20b": false,
+	} {
+		l, err := site.Listen(t.Context(), site.Address{Listen: "127.0.0.1:0", Names: []string{"localhost", name}})
+		if !good {
+			require.ErrorIs(t, err, site.ErrHost, "%q", name)
+			continue
+		}
+		require.NoError(t, err, name)
+		l.Close()
+	}
+}
+
 // get reads a page by HTTPS.
 func get(t testing.TB, c *tls.Config, at string) (status int, body []byte, err error) {
 	t.Helper()
