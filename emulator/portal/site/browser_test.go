@@ -35,8 +35,11 @@ func TestSite_Browser(t *testing.T) {
 	b.Accessible()
 	submit(b, "Log in with a card")
 	b.Accessible()
-	owner := card(t, "DENK0000001", "4.1")
-	_, err := p.connect(owner, at(b))
+	owner, address := card(t, "DENK0000001", "4.1"), at(b)
+	b.Open(p.url) // it tells no address, and waits as well
+	b.Until("document.getElementById('waiting') && !document.querySelector('pre')")
+	b.Accessible()
+	_, err := p.connect(owner, address)
 	require.NoError(t, err)
 	b.Until("document.title.startsWith('Register your card')") // the script has seen it
 	b.Accessible()
