@@ -188,8 +188,10 @@ func newPlay(t *testing.T, docs string, steps []instruction, further ...string) 
 	t.Helper()
 	dir := t.TempDir()
 	// A socket in it is for other users, too.
-	if err := os.Chmod(filepath.Dir(dir), 0o711); err != nil {
-		return nil, err
+	for _, folder := range []string{filepath.Dir(dir), dir} {
+		if err := os.Chmod(folder, 0o711); err != nil {
+			return nil, err
+		}
 	}
 	if err := os.Symlink(docs, filepath.Join(dir, "docs")); err != nil {
 		return nil, err

@@ -94,6 +94,7 @@ func TestSocket_GroupOfOthers(t *testing.T) {
 	err = os.WriteFile(binary, text, 0o755)
 	syscall.ForkLock.RUnlock()
 	require.NoError(t, err)
+	require.NoError(t, os.Chmod(binary, 0o755)) // whatever the umask
 	require.NoError(t, os.Chmod(dir, 0o777))
 	as := asNobody
 	if !root() {
