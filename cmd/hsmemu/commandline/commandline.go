@@ -79,10 +79,17 @@ type printed struct {
 func (p *printed) Write(b []byte) (int, error) {
 	n, err := p.Writer.Write(b)
 	if err != nil && p.failed == nil {
-		p.failed = fmt.Errorf("print: %w", reason(err))
+		p.failed = unprinted{err}
 	}
 	return n, err
 }
+
+// unprinted is that help could not be printed, in the words of the reason alone. It is the
+// error of the writer, who may tell of it, too.
+type unprinted struct{ error }
+
+func (e unprinted) Error() string { return "print: " + reason(e.error).Error() }
+func (e unprinted) Unwrap() error { return e.error }
 
 // Name is what to type for a command after the name of the program.
 func Name(cmd *cobra.Command) string {
