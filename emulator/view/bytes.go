@@ -181,6 +181,19 @@ var secureObjects = map[tlv.Tag]struct {
 	0x99: {"status word of the answer inside", false},
 }
 
+// carriesNone reports whether objects of secure messaging are well formed and carry no data for
+// the command inside.
+func carriesNone(b []byte) bool {
+	for len(b) > 0 {
+		n, rest, err := tlv.NextBER(b)
+		if err != nil || n.Tag >= 0x80 && n.Tag <= 0x87 || n.Tag >= 0xB0 && n.Tag <= 0xB3 {
+			return false
+		}
+		b = rest
+	}
+	return true
+}
+
 // messaging says what the objects of secure messaging are.
 func messaging(b []byte) []Part {
 	var parts []Part
@@ -462,7 +475,7 @@ func Coming(command []byte, managed bool) Event {
 		e.Sent = len(c.Data)
 	}
 	e.Command = new(named(command[1], managed, err == nil && e.Sent == 0))
-	e.Query = command[1] == apdu.InsVerify && e.Sent == 0
+	e.Query = command[1] == apdu.InsVerify && (e.Sent == 0 || secured(command[0]) && carriesNone(c.Data))
 	switch {
 	case e.ofUserPIN():
 		e.Subject = new("user PIN")

@@ -151,6 +151,8 @@ func TestComing_WhoHasItDecides(t *testing.T) {
 		{"00E4020002C401", "DELETE FILE", "", false, false},
 		{"80F28002024F00", "GET STATUS", "", true, false},
 		{"0020008106313131313131", "VERIFY", "user PIN", false, true},
+		{"0C2000810A8E081122334455667788", "VERIFY", "user PIN", false, false}, // its status, in a channel
+		{"0C2000810E870201AA8E081122334455667788", "VERIFY", "user PIN", false, true},
 	} {
 		command := unhex(t, c.command)
 		e := view.Coming(command, c.managed)

@@ -211,19 +211,22 @@ func (p PIN) words(next func(PIN) string) string {
 	return fmt.Sprintf("%d of %d tries left; the next wrong one %s", known(p.TriesLeft), known(p.Tries), next(p))
 }
 
-// soNext says it of the SO-PIN. A user PIN that works goes on working.
+// goesOn is said of a blocked SO-PIN where the user PIN works.
+const goesOn = ", the user PIN goes on working"
+
+// soNext says it of the SO-PIN.
 func (c Card) soNext(p PIN) string {
-	working := ""
-	if u := c.UserPIN; u != nil && u.State != PINBlocked && u.State != PINUnset {
-		working = ", the user PIN goes on working"
-	}
+	next := "blocks it: no command unblocks it" + goesOn
 	switch {
 	case p.State == PINBlocked:
-		return "no command unblocks it" + working + ", and only the vendor's firmware update makes a new card of it: keys gone, new identity"
+		next = "no command unblocks it, the user PIN goes on working, and only the vendor's firmware update makes a new card of it: keys gone, new identity"
 	case p.NextWrong == LeavesTries:
 		return fmt.Sprintf("leaves %d; at 0 no command unblocks it", known(p.TriesLeft)-1)
 	}
-	return "blocks it: no command unblocks it" + working
+	if u := c.UserPIN; u == nil || u.State == PINBlocked || u.State == PINUnset {
+		return strings.Replace(next, goesOn, "", 1)
+	}
+	return next
 }
 
 func userNext(p PIN) string {
