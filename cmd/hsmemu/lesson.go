@@ -101,7 +101,7 @@ func newLessonCommand(a *app) *cobra.Command {
 		&cobra.Command{Use: "list", Short: "list the lessons", Args: commandline.Exactly(0), RunE: func(*cobra.Command, []string) error { return a.listLessons() }},
 		newLessonCheckCommand(a), newLessonExpectCommand(a), newLessonClassCommand(a),
 		act("hint", "show the next hint of the present step", func(cmd *cobra.Command, s *lesson.Session) error {
-			err := a.tellHint(s)
+			err := a.tellHint(cmd.Context(), s)
 			a.untold(s.Tell(cmd.Context()))
 			return err
 		}),
@@ -254,8 +254,8 @@ func (a *app) tellStep(s *lesson.Session) error {
 	return nil
 }
 
-func (a *app) tellHint(s *lesson.Session) error {
-	hint, more, err := s.Hint()
+func (a *app) tellHint(ctx context.Context, s *lesson.Session) error {
+	hint, more, err := s.Hint(ctx)
 	switch {
 	case err != nil:
 		return err

@@ -181,8 +181,8 @@ var deeds = map[string]func(context.Context, *lesson.Session) (said string, v *l
 		v, err := s.Judge(ctx)
 		return verdict(v, "Solved."), &v, err
 	},
-	"hint": func(_ context.Context, s *lesson.Session) (string, *lesson.Verdict, error) {
-		hint, more, err := s.Hint()
+	"hint": func(ctx context.Context, s *lesson.Session) (string, *lesson.Verdict, error) {
+		hint, more, err := s.Hint(ctx)
 		if hint == "" {
 			return "There are no hints.", nil, err
 		}

@@ -267,7 +267,7 @@ func TestOurs_Lazy(t *testing.T) {
 			v, err := p.Check(t.Context())
 			require.NoError(t, err)
 			require.True(t, v.Solved, "step %d: %s", p.Number(), v.Says)
-			require.NoError(t, p.Next())
+			require.NoError(t, p.Next(t.Context()))
 		}
 	})
 }
@@ -293,7 +293,7 @@ func TestOurs_Undone(t *testing.T) {
 				require.NoError(t, err)
 				require.True(t, v.Solved, "step %d: %s\n%s", p.Number(), v.Says, said)
 			}
-			require.NoError(t, p.Next())
+			require.NoError(t, p.Next(t.Context()))
 		}
 	})
 }

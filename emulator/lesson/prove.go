@@ -76,7 +76,7 @@ func Prove(ctx context.Context, l *Lesson, o Options) (err error) {
 		if len(wrong) > 0 || ctx.Err() != nil {
 			break // later steps build on this one
 		}
-		if err := p.Next(); err != nil {
+		if err := p.Next(ctx); err != nil {
 			return err
 		}
 	}

@@ -135,7 +135,6 @@ func Join(dir string) (*Session, error) {
 	if err := s.readProgress(); err != nil {
 		return s, err
 	}
-	s.progress.Step = min(max(s.progress.Step, 0), len(s.Lesson.Steps))
 	return s, nil
 }
 
@@ -210,8 +209,50 @@ func (s *Session) readProgress() error {
 	if err != nil {
 		return s.failed(fmt.Errorf("%w: %w", ErrProgress, err))
 	}
+	p.Step, p.Hints = min(max(p.Step, 0), len(s.Lesson.Steps)), max(p.Hints, 0)
 	s.progress, s.kept = p, at
 	return nil
+}
+
+// turnPatience is how often is looked whether it is one's turn.
+const turnPatience = 10 * time.Millisecond
+
+// turn waits until no other process, and nobody else here, changes the session, and keeps them
+// from that until over is called.
+func (s *Session) turn(ctx context.Context) (over func() error, err error) {
+	again := time.NewTicker(turnPatience)
+	defer again.Stop()
+	for {
+		held, err := store.Lock(s.path(course, turnFile))
+		if err == nil {
+			return held.Close, nil
+		} else if !errors.Is(err, store.ErrLocked) {
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-again.C:
+		}
+	}
+}
+
+// inTurn changes the session while nobody else does, if the present step is still that which it
+// is about. Error: ErrGoneOn.
+func (s *Session) inTurn(ctx context.Context, do func() error) (err error) {
+	over, err := s.turn(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, over()) }()
+	step := s.progress.Step
+	if err := s.readProgress(); err != nil {
+		return err
+	}
+	if s.progress.Step != step {
+		return ErrGoneOn
+	}
+	return do()
 }
 
 // written is when the progress was written last; zero if it is not there.
@@ -356,6 +397,7 @@ const factsFile = "session.json"
 // the background, and serving that of what Lesson.Serve started last.
 const (
 	progressFile = "progress.json"
+	turnFile     = "turn" // is locked by who changes the session
 	groups       = "groups"
 	serving      = "serving"
 )
@@ -407,15 +449,19 @@ func (s *Session) Result() Result {
 }
 
 // Hint is the next hint for the present step and how many follow it; after the last
-// one it comes again. It is empty where there are none.
-func (s *Session) Hint() (hint string, more int, err error) {
+// one it comes again. It is empty where there are none. Error: ErrGoneOn.
+func (s *Session) Hint(ctx context.Context) (hint string, more int, err error) {
 	step := s.Step()
 	if step == nil || len(step.Hints) == 0 {
 		return "", 0, nil
 	}
-	i := min(s.progress.Hints, len(step.Hints)-1)
-	s.progress.Hints = i + 1
-	return step.Hints[i], len(step.Hints) - i - 1, s.keep()
+	err = s.inTurn(ctx, func() error {
+		i := min(s.progress.Hints, len(step.Hints)-1)
+		s.progress.Hints = i + 1
+		hint, more = step.Hints[i], len(step.Hints)-i-1
+		return s.keep()
+	})
+	return hint, more, err
 }
 
 // Shown are the hints of the present step that were asked for, and how many are left.
@@ -428,10 +474,12 @@ func (s *Session) Shown() (shown []string, more int) {
 	return step.Hints[:n], len(step.Hints) - n
 }
 
-// Next goes on to the next step, whether this one is solved or not.
-func (s *Session) Next() error {
-	if s.Step() != nil {
-		s.progress.Step++
-	}
-	return s.begin()
+// Next goes on to the next step, whether this one is solved or not. Error: ErrGoneOn.
+func (s *Session) Next(ctx context.Context) error {
+	return s.inTurn(ctx, func() error {
+		if s.Step() != nil {
+			s.progress.Step++
+		}
+		return s.begin()
+	})
 }

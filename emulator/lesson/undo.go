@@ -20,23 +20,30 @@ import (
 
 // Undo puts cards and files back to how they were when the present step began, and cards in
 // or out of their readers. Faults are those of then, set anew, and no others. What Unkept says
-// is as it is now.
+// is as it is now. Error: ErrGoneOn.
 func (s *Session) Undo(ctx context.Context) error {
-	if err := s.restore(ctx, min(s.progress.Step, len(s.Lesson.Steps)-1)); err != nil {
-		return err
-	}
-	s.progress.Solved = false
-	return s.keep()
+	return s.inTurn(ctx, func() error {
+		if err := s.restore(ctx, min(s.progress.Step, len(s.Lesson.Steps)-1)); err != nil {
+			return err
+		}
+		s.progress.Solved = false
+		return s.keep()
+	})
 }
 
 // Reset goes back to the first step, with cards and files as they were then.
-func (s *Session) Reset(ctx context.Context) error {
-	s.progress = progress{}
+func (s *Session) Reset(ctx context.Context) (err error) {
 	for _, folder := range writable { // whoever works there may have removed one
 		if err := os.MkdirAll(s.path(folder), 0o700); err != nil {
 			return err
 		}
 	}
+	over, err := s.turn(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, over()) }()
+	s.progress = progress{}
 	if err := s.restore(ctx, 0); err != nil {
 		return err
 	}

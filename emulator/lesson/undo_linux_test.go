@@ -1,6 +1,7 @@
 package lesson_test
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -71,7 +72,7 @@ hsmemu card fault lab remove after=3 at=pin`)
 	listener, err := net.Listen("unix", socket)
 	require.NoError(t, err)
 	defer listener.Close()
-	require.NoError(t, p.Next())
+	require.NoError(t, p.Next(t.Context()))
 	then := listing(t, p.Work())
 	unkept, err := p.Unkept()
 	require.NoError(t, err)
@@ -121,4 +122,64 @@ func TestAdvance_GoneOn(t *testing.T) {
 	again, err := lesson.Join(p.Dir())
 	require.NoError(t, err)
 	require.Equal(t, 2, again.Number())
+}
+
+// What several shells and a page do to a session at once happens in turn, each to the step that
+// it is about: nothing is half done, and no step is left out or comes again.
+func TestSession_InTurn(t *testing.T) {
+	t.Parallel()
+	l, err := lesson.Named(writeLesson(t, map[string]string{
+		"index.json":  `{"title": "T", "details": {"intro": {"background": "setup.sh"}, "steps": [{"title": "A", "verify": "verify.sh"}, {"title": "B", "verify": "verify.sh"}, {"title": "C", "verify": "verify.sh"}]}}`,
+		"lesson.json": `{"schema": 1, "steps": [{"hints": "hints.md"}, {}, {}]}`,
+		"setup.sh":    "for d in a b c d e f; do mkdir $d; for f in 1 2 3 4 5 6 7 8; do echo $f > $d/$f; done; done\n",
+		"verify.sh":   "true\n",
+	}))
+	require.NoError(t, err)
+	p, err := lesson.Begin(t.Context(), l, lesson.Options{Program: "hsmemu", World: emulator.System()})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, p.Close()) }()
+	then := listing(t, p.Work())
+	at := func() *lesson.Session {
+		s, err := lesson.Join(p.Dir())
+		require.NoError(t, err)
+		return s
+	}
+	together := func(do func(*lesson.Session) error) (gone int) {
+		t.Helper()
+		const many = 8
+		ended := make(chan error, many)
+		for range many {
+			s := at()
+			go func() { ended <- do(s) }()
+		}
+		for range many {
+			err := <-ended
+			if errors.Is(err, lesson.ErrGoneOn) {
+				gone++
+				continue
+			}
+			require.NoError(t, err)
+		}
+		return gone
+	}
+	undo := func(s *lesson.Session) error { return s.Undo(t.Context()) }
+	hint := func(s *lesson.Session) error { _, _, err := s.Hint(t.Context()); return err }
+	next := func(s *lesson.Session) error { return s.Next(t.Context()) }
+	require.Zero(t, together(hint))
+	require.Equal(t, 3, at().Result().Hints)
+	require.Zero(t, together(undo))
+	require.Equal(t, then, listing(t, p.Work()))
+	require.Equal(t, 7, together(next))
+	require.Equal(t, 2, at().Number())
+	require.Zero(t, together(undo))
+	require.Equal(t, then, listing(t, p.Work()))
+	require.Zero(t, together(func(s *lesson.Session) error { return s.Reset(t.Context()) }))
+	require.Equal(t, 1, at().Number())
+	require.Equal(t, then, listing(t, p.Work()))
+	for _, do := range []func(*lesson.Session) error{undo, hint, next} {
+		old := at()
+		require.NoError(t, next(at()))
+		require.ErrorIs(t, do(old), lesson.ErrGoneOn)
+		require.NoError(t, at().Reset(t.Context()))
+	}
 }

@@ -35,11 +35,7 @@ func (s *Session) Check(ctx context.Context) (Verdict, error) {
 	if err != nil || s.Step() == nil {
 		return v, err
 	}
-	counted, err := s.count(v.Solved)
-	if err == nil && !counted {
-		err = ErrGoneOn
-	}
-	return v, err
+	return v, s.count(ctx, v.Solved)
 }
 
 // verify runs the present step's verify script.
@@ -58,16 +54,13 @@ func (s *Session) verify(ctx context.Context) (Verdict, error) {
 	return Verdict{Solved: code == 0, Says: out}, nil
 }
 
-// count counts a verdict about the present step, and reports whether it did: not if
-// somebody went on meanwhile.
-func (s *Session) count(solved bool) (bool, error) {
-	step := s.progress.Step
-	if err := s.readProgress(); err != nil || s.progress.Step != step {
-		return false, err
-	}
-	s.progress.Tries++
-	s.progress.Solved = solved
-	return true, s.keep()
+// count counts a verdict about the present step. Error: ErrGoneOn, if somebody went on meanwhile.
+func (s *Session) count(ctx context.Context, solved bool) error {
+	return s.inTurn(ctx, func() error {
+		s.progress.Tries++
+		s.progress.Solved = solved
+		return s.keep()
+	})
 }
 
 // Judge is Check, which tells the trainer, too, where there is one.
@@ -118,18 +111,21 @@ func (s *Session) Notice(ctx context.Context) (Verdict, error) {
 	if err != nil || !v.Solved {
 		return v, err
 	}
-	counted, err := s.count(true)
-	if counted && err == nil {
-		v.Untold = s.Tell(ctx)
+	switch err := s.count(ctx, true); {
+	case errors.Is(err, ErrGoneOn):
+		return v, nil
+	case err != nil:
+		return v, err
 	}
-	return v, err
+	v.Untold = s.Tell(ctx)
+	return v, nil
 }
 
 // Advance is Judge, and then Next if the step is solved.
 func (s *Session) Advance(ctx context.Context) (Verdict, error) {
 	v, err := s.Judge(ctx)
 	if err == nil && v.Solved {
-		if err = s.Next(); err != nil {
+		if err = s.Next(ctx); err != nil && !errors.Is(err, ErrGoneOn) {
 			err = fmt.Errorf("keep the cards for undo: %w", err)
 		}
 	}
