@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"cmp"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"iter"
 
@@ -78,14 +80,20 @@ func newAPDUCommand(a *app) *cobra.Command {
 // fromInput is the argument that stands for commands on standard input.
 const fromInput = "-"
 
+// longestLine has room for an extended APDU in hexadecimal with blanks.
+const longestLine = 1 << 18
+
 // lines are those of standard input, until it ends or a signal ends the wait
 // for more: errInterrupted.
 func (a *app) lines() iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		lines := bufio.NewScanner(a.in)
-		lines.Buffer(nil, 1<<18) // an extended APDU in hexadecimal with blanks
+		lines.Buffer(nil, longestLine)
 		for {
 			more, err := unlessInterrupted(a, func() (bool, error) { return lines.Scan(), lines.Err() })
+			if errors.Is(err, bufio.ErrTooLong) {
+				err = fmt.Errorf("a line is longer than %d characters", longestLine)
+			}
 			if err != nil {
 				yield("", err)
 				return

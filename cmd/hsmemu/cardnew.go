@@ -188,8 +188,11 @@ func (a *app) pins(s *chip.Situation, o newCard) (known string, err error) {
 	known, err = start.ChoosePINs(s,
 		func() ([]byte, error) { return a.chosenSecret("SO-PIN", o.soPINFile, "HSMEMU_SO_PIN") },
 		func() ([]byte, error) { return a.chosenSecret("user PIN", o.pinFile, "HSMEMU_PIN") })
-	if errors.Is(err, conform.ErrSOPIN) {
-		err = commandline.Usage(errors.New("the SO-PIN: 16 hexadecimal digits"))
+	switch {
+	case errors.Is(err, conform.ErrSOPIN):
+		err = fmt.Errorf("the SO-PIN: %w", err)
+	case errors.Is(err, start.ErrPIN):
+		err = fmt.Errorf("the user PIN: %w", err)
 	}
 	return known, err
 }

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -59,6 +61,7 @@ var advices = []advice{
 	{is: statedir.ErrCardExists, hint: "hsmemu card show %s"},
 	{is: syscall.EROFS, hint: "mount a volume there that can be written, or name another place"},
 	{is: statedir.ErrReadOnly, hint: "mount a volume there, or name another folder with --state or $HSMEMU_STATE"},
+	{is: statedir.ErrNoEntry, hint: "name another folder with --state or $HSMEMU_STATE"},
 	{is: statedir.ErrDenied, hint: "name another folder with --state or $HSMEMU_STATE"},
 	{is: statedir.ErrNoSnapshot, hint: "hsmemu card snapshots %s"},
 	{is: store.ErrRolledBack, hint: acceptHint},
@@ -139,8 +142,32 @@ func explained(err error) (message, hint string) {
 	return strings.Join(messages, "; "), hint
 }
 
+// plainly is the text of an error without the names of calls of the system, and of what package net
+// was doing: these are for us, and not for people. An address is kept, unless it was named before.
+func plainly(err error) string {
+	text := err.Error()
+	var call *os.SyscallError
+	if errors.As(err, &call) {
+		text = strings.Replace(text, call.Error(), call.Err.Error(), 1)
+	}
+	var op *net.OpError
+	if !errors.As(err, &op) {
+		return text
+	}
+	doing := *op
+	if call != nil {
+		doing.Err = call.Err
+	}
+	before, after, _ := strings.Cut(text, doing.Error())
+	why := doing.Err.Error() + after
+	if op.Addr != nil && !strings.Contains(before, op.Addr.String()) {
+		why = op.Addr.String() + ": " + why
+	}
+	return before + why
+}
+
 func explainedOne(err error) (message, hint string) {
-	message = oneLine(err.Error())
+	message = oneLine(plainly(err))
 	var locked *store.LockedError
 	var named *statedir.Error
 	var own commandline.Hinted

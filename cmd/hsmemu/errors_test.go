@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 	"syscall"
@@ -47,13 +48,26 @@ func TestExplained(t *testing.T) {
 			"name another folder with --state or $HSMEMU_STATE",
 		},
 		{
+			fmt.Errorf("look at /cards/snapshots: %w", statedir.ErrNoEntry), "look at /cards/snapshots: this user may not look into it",
+			"name another folder with --state or $HSMEMU_STATE",
+		},
+		{
 			about("make", fmt.Errorf("state folder /cards: %w", statedir.ErrReadOnly)), `make card "alice": state folder /cards: no volume that can be written is mounted there`,
 			"mount a volume there, or name another folder with --state or $HSMEMU_STATE",
 		},
 		{
-			fmt.Errorf("make the private socket: %w", &os.SyscallError{Syscall: "bind", Err: syscall.EROFS}), "make the private socket: bind: " + syscall.EROFS.Error(),
+			fmt.Errorf("make the private socket: %w", &os.SyscallError{Syscall: "bind", Err: syscall.EROFS}), "make the private socket: " + syscall.EROFS.Error(),
 			"mount a volume there that can be written, or name another place",
 		},
+		{
+			fmt.Errorf("make the private socket: %w", &net.OpError{Op: "listen", Net: "unix", Addr: &net.UnixAddr{Name: "/x/y"}, Err: os.NewSyscallError("bind", syscall.ENOENT)}),
+			"make the private socket: /x/y: no such file or directory", "",
+		},
+		{
+			fmt.Errorf("127.0.0.1:9: no answer: %w", &net.OpError{Op: "dial", Net: "tcp", Addr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9}, Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}),
+			"127.0.0.1:9: no answer: connection refused", "",
+		},
+		{fmt.Errorf("listen for browsers: %w", &net.OpError{Op: "listen", Net: "tcp", Err: &net.AddrError{Err: "invalid port", Addr: "99999"}}), "listen for browsers: address 99999: invalid port", ""},
 		{about("open", store.ErrRolledBack), `open card "alice": refused: this file is older than the card's counter`, "hsmemu card accept alice takes it on purpose"},
 		{about("open", fmt.Errorf("x: %w", store.ErrAhead)), `open card "alice": refused: this file is newer than the card's counter, which was turned back`, "hsmemu card accept alice takes it on purpose"},
 		{about("open", seal.ErrNoCounter), `open card "alice": refused: the card's counter is gone from the TPM`, "hsmemu card accept alice takes it on purpose"},

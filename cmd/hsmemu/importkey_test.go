@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -161,6 +162,16 @@ func (d *desk) snapshot() string {
 func (d *desk) kcv() string {
 	sum := sha256.Sum256(bytes.Repeat([]byte{'1' ^ '2'}, keystore.ShareLen))
 	return strings.ToUpper(hex.EncodeToString(sum[:8]))
+}
+
+// full is a place for output without room after some writes.
+type full struct{ room atomic.Int32 }
+
+func (f *full) Write(p []byte) (int, error) {
+	if f.room.Add(-1) < 0 {
+		return 0, syscall.ENOSPC
+	}
+	return len(p), nil
 }
 
 // What came into the card is printed, and what was there before.

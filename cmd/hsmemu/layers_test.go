@@ -111,7 +111,7 @@ var layers = map[string]layer{
 	"emulator/program": {modules: []string{"golang.org/x/sys/unix"}},
 
 	"emulator/start": {imports: []string{
-		"applet", "applet/apdu", "emulator", "emulator/broken", "emulator/chip", "emulator/conform", "emulator/control", "emulator/statedir", "emulator/store", "emulator/view", "vsmartcard",
+		"applet", "applet/apdu", "emulator", "emulator/broken", "emulator/chip", "emulator/conform", "emulator/control", "emulator/statedir", "emulator/store", "emulator/view", "pinstate", "vsmartcard",
 	}},
 	"emulator/capability": {imports: []string{
 		"applet", "emulator", "emulator/broken", "emulator/conform", "emulator/view", "keystore", "keystore/curve", "keystore/seal",

@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync/atomic"
-	"syscall"
 	"testing"
 
 	"github.com/spf13/cobra"
@@ -18,16 +16,6 @@ import (
 	"hsmemu/cmd/hsmemu/commandline"
 	"hsmemu/emulator/ram"
 )
-
-// full is a place for output without room after some writes.
-type full struct{ room atomic.Int32 }
-
-func (f *full) Write(p []byte) (int, error) {
-	if f.room.Add(-1) < 0 {
-		return 0, syscall.ENOSPC
-	}
-	return len(p), nil
-}
 
 // printNothing are the commands that print nothing, or nothing where their work was done.
 var printNothing = []string{

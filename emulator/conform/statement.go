@@ -1,10 +1,12 @@
 package conform
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"reflect"
 	"slices"
@@ -113,8 +115,19 @@ type Claim map[string]json.RawMessage
 // ParseClaim reads a claim: a JSON object with members of a [Statement].
 func ParseClaim(text []byte) (Claim, error) {
 	var c Claim
-	if err := json.Unmarshal(text, &c); err != nil {
-		return nil, err
+	d := json.NewDecoder(bytes.NewReader(text))
+	err := d.Decode(&c)
+	var syntax *json.SyntaxError
+	switch {
+	case errors.As(err, &syntax):
+		return nil, fmt.Errorf("line %d: this is no JSON", 1+bytes.Count(text[:max(0, syntax.Offset-1)], []byte("\n")))
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return nil, errors.New("the JSON object has no end")
+	case err != nil:
+		return nil, errors.New("it is no JSON object")
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("something follows the JSON object")
 	}
 	known := members(Statement{})
 	for name := range c {

@@ -341,6 +341,13 @@ func TestJudge_Claims(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{`firmware: the statement says "3.5", the card "4.1"`}, r.Conflicts)
 	require.False(t, r.Passed())
+	for text, want := range map[string]string{
+		"": "the JSON object has no end", "{\n": "the JSON object has no end", `{"firmware": "4`: "the JSON object has no end", "[]": "it is no JSON object", "4": "it is no JSON object",
+		"{\n\n'firmware'": "line 3: this is no JSON", "{} {}": "something follows the JSON object", "{}}": "something follows the JSON object",
+	} {
+		_, err := conform.ParseClaim([]byte(text))
+		require.EqualError(t, err, want, text)
+	}
 	_, err = conform.ParseClaim([]byte(`{"colour": 1}`))
 	require.EqualError(t, err, `a statement has no member "colour"`)
 

@@ -11,6 +11,7 @@ import (
 	"hsmemu/emulator/conform"
 	"hsmemu/emulator/statedir"
 	"hsmemu/emulator/view"
+	"hsmemu/pinstate"
 )
 
 // Words say what a new card is: the members of card.json, and the flags of `card new`.
@@ -87,11 +88,14 @@ func (w Words) Order() (statedir.Order, error) {
 	return o, nil
 }
 
+// ErrPIN says that something is no user PIN.
+var ErrPIN = fmt.Errorf("it is %d to %d bytes", pinstate.MinPIN, pinstate.MaxPIN)
+
 // ChoosePINs puts PINs of somebody's choice in the place of those of the documentation
 // that a situation has: the SO-PIN, in hexadecimal digits, and the user PIN. Each is asked
 // for where the situation has it, and nil is none. It returns in words which of the
-// documentation's the card keeps, so that they can be told. Errors: conform.ErrSOPIN, and
-// those of so and user.
+// documentation's the card keeps, so that they can be told. Errors: conform.ErrSOPIN, ErrPIN,
+// and those of so and user.
 func ChoosePINs(s *chip.Situation, so, user func() ([]byte, error)) (documented string, err error) {
 	if s == nil || !s.Initialised {
 		return "", nil
@@ -114,9 +118,12 @@ func ChoosePINs(s *chip.Situation, so, user func() ([]byte, error)) (documented 
 	if chosen, err = user(); err != nil {
 		return "", err
 	}
-	if chosen == nil {
+	switch {
+	case chosen == nil:
 		kept = append(kept, fmt.Sprintf("the user PIN %s", []byte(s.UserPIN)))
-	} else {
+	case len(chosen) < pinstate.MinPIN || len(chosen) > pinstate.MaxPIN:
+		return "", ErrPIN
+	default:
 		s.UserPIN = chosen
 	}
 	return strings.Join(kept, " and "), nil

@@ -62,6 +62,9 @@ var (
 	// ErrDenied says that no card can be made, since this user may not write into the
 	// folder, as in a container that runs as another one than its image says.
 	ErrDenied = errors.New("this user may not write there")
+	// ErrNoEntry says that nothing can be done with cards, since this user may not look into
+	// the folder.
+	ErrNoEntry = errors.New("this user may not look into it")
 )
 
 // Error says what could not be done with which card.
@@ -106,11 +109,20 @@ func guarded(folder string) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
-		return fmt.Errorf("look at the state folder: %w", err)
+		return unseen(err)
 	case writableByAll(info):
 		return &WritableError{folder}
 	}
 	return nil
+}
+
+// unseen is why a folder, or one in it, could not be looked at.
+func unseen(err error) error {
+	var path *fs.PathError
+	if errors.As(err, &path) && errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("look at %s: %w", path.Path, ErrNoEntry)
+	}
+	return fmt.Errorf("look at the state folder: %w", err)
 }
 
 // Dir is a state folder.

@@ -23,7 +23,10 @@ func Rename(from, to string, opt Options, along func() error) error {
 	if err := next.acquire(); err != nil {
 		return errors.Join(err, old.lock.Close())
 	}
-	return errors.Join(old.rename(to, along), next.lock.Close(), old.lock.Close())
+	if err := old.rename(to, along); err != nil {
+		return errors.Join(err, next.forsake(), old.lock.Close())
+	}
+	return errors.Join(next.lock.Close(), old.lock.Close())
 }
 
 // rename deletes the lock of the old name last, while holding it.

@@ -154,9 +154,19 @@ func Create[T any](path string, v T, opt Options) (*File[T], error) {
 		return nil, err
 	}
 	if err := f.create(v); err != nil {
-		return nil, errors.Join(err, f.lock.Close())
+		return nil, errors.Join(err, f.forsake())
 	}
 	return f, nil
+}
+
+// forsake gives the lock back, and removes it where it is that of no file: it was made for one
+// that did not come to be.
+func (f *File[T]) forsake() error {
+	var err error
+	if _, absent := f.opt.FS.ReadFile(f.path); errors.Is(absent, ErrNotExist) {
+		err = f.opt.FS.Remove(f.path + ".lock")
+	}
+	return errors.Join(err, f.lock.Close())
 }
 
 func (f *File[T]) create(v T) error {

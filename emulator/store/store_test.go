@@ -7,11 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"hsmemu/emulator/store"
+	"hsmemu/keystore/seal"
 )
 
 type value struct {
@@ -222,6 +224,26 @@ func TestOpen_RemovesALeftover(t *testing.T) {
 	v, err := g.Load()
 	require.NoError(t, err)
 	require.Equal(t, "y", v.Name)
+}
+
+// A name at which nothing came to be has no lock file either.
+func TestCreateAndRename_LeaveNoLockOfNothing(t *testing.T) {
+	t.Parallel()
+	path := place(t)
+	locked := seal.Passphrase{Ask: func() ([]byte, error) { return nil, syscall.EIO }}
+	_, err := store.Create(path, value{}, store.Options{Sealers: []seal.Sealer{locked}})
+	require.ErrorIs(t, err, syscall.EIO)
+	names, err := os.ReadDir(filepath.Dir(path))
+	require.NoError(t, err)
+	require.Empty(t, names)
+
+	require.NoError(t, create(t, path, value{}).Close())
+	before, err := os.ReadDir(filepath.Dir(path))
+	require.NoError(t, err)
+	require.ErrorIs(t, store.Rename(path, path+".next", store.Options{}, func() error { return syscall.EIO }), syscall.EIO)
+	names, err = os.ReadDir(filepath.Dir(path))
+	require.NoError(t, err)
+	require.Len(t, names, len(before))
 }
 
 func TestWrite_LeavesNothingBeside(t *testing.T) {
