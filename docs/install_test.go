@@ -67,6 +67,21 @@ func TestInstall_DemoNeedsThreePackages(t *testing.T) {
 	require.Equal(t, 1, code)
 }
 
+// Where all packages are there, root is needed only for the folder that pcscd does not start without.
+func TestInstall_FolderOfPCSCD(t *testing.T) {
+	t.Parallel()
+	wants, exits := "", 0
+	if _, err := os.Stat("/run/pcscd"); err != nil {
+		wants, exits = "install: missing folder for pcscd, and neither root nor sudo to make it; as root: install -d -m 755 /run/pcscd\n", 1
+	}
+	said, code := install(t, "test", "git", "make", "go", "npm", "dpkg-query=installed")
+	require.Equal(t, wants, said)
+	require.Equal(t, exits, code)
+	said, code = install(t, "demo", "git", "make", "go", "npm", "dpkg-query=installed")
+	require.Empty(t, said)
+	require.Zero(t, code)
+}
+
 // Node is for the client in its language, and npm fetches what the test of pages needs.
 func TestInstall_NodeIsForLanguagesAndTests(t *testing.T) {
 	t.Parallel()

@@ -140,6 +140,10 @@ func (r *readers) start() error {
 			return fmt.Errorf("%w: install the package %s", err, needed[1])
 		}
 	}
+	// It makes this folder even if it needs nothing there, and ends where it may not.
+	if _, err := os.Stat("/run/pcscd"); err != nil && os.Geteuid() != 0 {
+		return fmt.Errorf("%w: pcscd needs this folder, which systemd makes, and else .ci/install test", err)
+	}
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: r.socket()})
 	if err != nil {
 		return err
