@@ -146,24 +146,26 @@ func explained(err error) (message, hint string) {
 // was doing: these are for us, and not for people. An address is kept, unless it was named before.
 func plainly(err error) string {
 	text := err.Error()
-	var call *os.SyscallError
-	if errors.As(err, &call) {
-		text = strings.Replace(text, call.Error(), call.Err.Error(), 1)
-	}
 	var op *net.OpError
+	var call *os.SyscallError
 	if !errors.As(err, &op) {
+		if errors.As(err, &call) {
+			text = strings.Replace(text, call.Error(), call.Err.Error(), 1)
+		}
 		return text
 	}
-	doing := *op
-	if call != nil {
-		doing.Err = call.Err
+	before, after, there := strings.Cut(text, op.Error())
+	if !there {
+		return text
 	}
-	before, after, _ := strings.Cut(text, doing.Error())
-	why := doing.Err.Error() + after
+	why := op.Err
+	if errors.As(why, &call) {
+		why = call.Err
+	}
 	if op.Addr != nil && !strings.Contains(before, op.Addr.String()) {
-		why = op.Addr.String() + ": " + why
+		before += op.Addr.String() + ": "
 	}
-	return before + why
+	return before + why.Error() + after
 }
 
 func explainedOne(err error) (message, hint string) {
