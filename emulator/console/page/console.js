@@ -18,9 +18,10 @@
   // What is lit in a drawing that does not fit is brought into sight.
   const light = (place) => {
     const lit = place.querySelector('.node.lit');
-    if (!lit || place.scrollWidth <= place.clientWidth) return;
+    const frame = lit ? lit.closest('.scroll-x') : null;
+    if (!frame || frame.scrollWidth <= frame.clientWidth) return;
     const at = lit.getBoundingClientRect();
-    place.scrollLeft += at.left - place.getBoundingClientRect().left - (place.clientWidth - at.width) / 2;
+    frame.scrollLeft += at.left - frame.getBoundingClientRect().left - (frame.clientWidth - at.width) / 2;
   };
   document.querySelectorAll('[data-panel="cycle"]').forEach(light);
 
@@ -32,11 +33,10 @@
       if (!place) continue;
       const at = document.activeElement;
       const focused = at !== place && place.contains(at) ? name(at) : null;
-      const lit = place.querySelector('.node.lit')?.textContent;
       const before = m.id === 'lesson' ? stepOf(place) : '';
       place.innerHTML = m.html;
       if (m.id === 'lesson') outdate(place, before);
-      if (lit !== place.querySelector('.node.lit')?.textContent) light(place);
+      light(place);
       if (focused) Array.from(place.querySelectorAll('a, button, summary, [tabindex]')).find((e) => name(e) === focused)?.focus();
     }
   };
