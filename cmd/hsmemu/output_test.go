@@ -29,10 +29,9 @@ var printNothing = []string{
 func TestOutput_ThatCannotBeWrittenIsAFailure(t *testing.T) {
 	t.Parallel()
 	state := t.TempDir()
-	ctx := soon(t)
 	a := newApp(t, state)
 	for _, line := range []string{"card new lab", "card snapshot lab kept"} {
-		require.Zero(t, a.run(ctx, strings.Fields(line)), line)
+		require.Zero(t, a.run(soon(t), strings.Fields(line)), line)
 	}
 
 	running := newHome(t)
@@ -41,7 +40,7 @@ func TestOutput_ThatCannotBeWrittenIsAFailure(t *testing.T) {
 	p := running.start("vault")
 	p.ready(t)
 	defer p.kill()
-	require.Zero(t, served.run(ctx, strings.Fields("card fault vault slow sign=1ms")))
+	require.Zero(t, served.run(soon(t), strings.Fields("card fault vault slow sign=1ms")))
 
 	at := serveRAMServices(t, map[string]ram.Service{"talks": func(ctx context.Context, card *ram.Session) error {
 		return card.Notify(ctx, ram.Notice{Text: "one moment"})
@@ -78,7 +77,7 @@ func TestOutput_ThatCannotBeWrittenIsAFailure(t *testing.T) {
 				out, said := new(full), bytes.Buffer{}
 				out.room.Store(room)
 				c.app.out, c.app.err = out, &said
-				code := c.app.run(ctx, strings.Fields(line))
+				code := c.app.run(soon(t), strings.Fields(line))
 				if out.room.Load() >= 0 && room > 0 {
 					continue // it prints once
 				}
