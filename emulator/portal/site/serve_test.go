@@ -12,6 +12,7 @@ import (
 	"errors"
 	"io"
 	"math/big"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -109,7 +110,13 @@ func TestListen_Names(t *testing.T) {
 // get reads a page by HTTPS.
 func get(t testing.TB, c *tls.Config, at string) (status int, body []byte, err error) {
 	t.Helper()
-	transport := &http.Transport{TLSClientConfig: c}
+	transport := &http.Transport{TLSClientConfig: c, DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+		// As a browser does; Go asks the system, which may not know it (RFC 6761, 6.3).
+		if port, ok := strings.CutPrefix(address, "localhost:"); ok {
+			address = "127.0.0.1:" + port
+		}
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}}
 	defer transport.CloseIdleConnections()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, at, http.NoBody)
 	require.NoError(t, err)
