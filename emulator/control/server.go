@@ -123,7 +123,9 @@ func (c *Card) talk(ctx context.Context, conn net.Conn) {
 	lines.Buffer(nil, maxLine)
 	answers := json.NewEncoder(conn)
 	said := &conversation{Card: c}
+	said.mu.Lock() // on a busy machine it may come to an end before it is written down
 	said.pause = time.AfterFunc(quiet, said.end)
+	said.mu.Unlock()
 	defer said.end()
 	for lines.Scan() {
 		var q request
