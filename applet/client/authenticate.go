@@ -249,8 +249,9 @@ var ErrNotRegistered = errors.New("no key of it is registered on the card to be 
 // the key on the custodian's card, 0 for the one that is registered; its request,
 // which says its name, must still be on the card. Clients give several keys one
 // name, so Answer goes on to the next where a signature is not the registered
-// key's, which costs nothing. It returns the key that it used. Errors of the
-// custodian's card come inside a *CustodianError.
+// key's, which costs nothing. It returns the key that it used. Errors: ErrPowerLost
+// where the card to be opened lost its selection, and with it the challenge; those of
+// the custodian's card come inside a *CustodianError.
 func (o *Opening) Answer(ctx context.Context, custodian *Client, ref byte, pin []byte) (byte, cvc.Name, error) {
 	first, last := 1, 0xFF
 	if ref != 0 {
@@ -280,6 +281,9 @@ func (o *Opening) Answer(ctx context.Context, custodian *Client, ref byte, pin [
 		if failed = o.target.Authenticate(ctx, request.CHR, signature); !is(failed, apdu.VerificationFailed) {
 			if failed == nil {
 				o.state, failed = o.target.KeyAuthentication(ctx)
+			}
+			if failed == nil && o.state.Authenticated == 0 { // the question selected the application anew
+				failed = ErrPowerLost
 			}
 			return ref, request.CHR, failed
 		}

@@ -426,6 +426,20 @@ func TestKeyAuthentication(t *testing.T) {
 
 	require.NoError(t, vault.card.Reset())
 	require.ErrorIs(t, vault.Authenticate(ctx, found.CHR, answer), client.ErrPowerLost)
+
+	// The power goes when the key has authenticated: it counts no more.
+	w := &wire{card: vault.card}
+	opening, err = client.New(w).BeginOpening(ctx)
+	require.NoError(t, err)
+	w.instead = func(command []byte) []byte {
+		if command[1] == apdu.InsManagePublicKeyAuthentication {
+			w.instead = nil
+			require.NoError(t, vault.card.Reset())
+		}
+		return nil
+	}
+	_, _, err = opening.Answer(ctx, custodian.Client, 0, pin)
+	require.ErrorIs(t, err, client.ErrPowerLost)
 }
 
 func TestOpenChannel(t *testing.T) {
