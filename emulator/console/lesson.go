@@ -81,7 +81,7 @@ func (d *desk) look(ctx context.Context, judge bool) {
 	defer d.acting.Unlock()
 	s, err := lesson.Join(d.dir)
 	if err != nil {
-		return // the lesson ends
+		return // it ends, or `lesson reset` has to mend it
 	}
 	if judge {
 		_, _ = s.Notice(ctx) // who asks is told what is wrong

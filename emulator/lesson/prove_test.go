@@ -105,6 +105,21 @@ func TestProve(t *testing.T) {
 }
 
 // A lesson is one of ours by its name, or else the folder of that name.
+// A lesson is proven also where it cannot be written down that it is; one that others are to find does not begin.
+func TestProve_NowhereToAnnounce(t *testing.T) {
+	t.Parallel()
+	l, err := lesson.Named(writeLesson(t, map[string]string{
+		"index.json":  `{"title": "T", "details": {"steps": [{"title": "S", "text": "text.md", "verify": "verify.sh"}]}}`,
+		"lesson.json": `{"schema": 1, "steps": [{"hints": "hints.md", "solution": "solution.sh"}]}`,
+		"hints.md":    "## 1\n\na\n\n## 2\n\nb\n\n## 3\n\nc\n", "verify.sh": "test -e done\n", "solution.sh": "touch done\n",
+	}))
+	require.NoError(t, err)
+	o := lesson.Options{Program: "hsmemu", World: emulator.System(), Announced: filepath.Join(t.TempDir(), "none")}
+	require.NoError(t, lesson.Prove(t.Context(), l, o))
+	_, err = lesson.Begin(t.Context(), l, o)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+}
+
 func TestNamed(t *testing.T) {
 	t.Parallel()
 	l, err := lesson.Named("first-steps")
