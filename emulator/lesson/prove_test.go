@@ -104,7 +104,6 @@ func TestProve(t *testing.T) {
 	}
 }
 
-// A lesson is one of ours by its name, or else the folder of that name.
 // A lesson is proven also where it cannot be written down that it is; one that others are to find does not begin.
 func TestProve_NowhereToAnnounce(t *testing.T) {
 	t.Parallel()
@@ -120,6 +119,7 @@ func TestProve_NowhereToAnnounce(t *testing.T) {
 	require.ErrorIs(t, err, fs.ErrNotExist)
 }
 
+// A lesson is one of ours by its name, or else the folder of that name.
 func TestNamed(t *testing.T) {
 	t.Parallel()
 	l, err := lesson.Named("first-steps")
