@@ -143,7 +143,7 @@ func explained(err error) (message, hint string) {
 }
 
 // plainly is the text of an error without the names of calls of the system, and of what package net
-// was doing: these are for us, and not for people. An address is kept, unless it was named before.
+// was doing, which tell a programmer something and nobody else. An address is kept, unless it was named before.
 func plainly(err error) string {
 	text := err.Error()
 	var op *net.OpError
