@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"hsmemu/emulator/control"
 	"hsmemu/emulator/view"
 )
 
@@ -42,24 +41,24 @@ type gate struct {
 
 // waiter is a command that waits.
 type waiter struct {
-	control.Coming
+	Event view.Event
 	Until time.Time
 	goes  chan struct{}
 }
 
 // Comes holds a command back, if it is one of those that are held.
-func (g *gate) Comes(ctx context.Context, coming func() control.Coming) {
+func (g *gate) Comes(ctx context.Context, coming func() view.Event) {
 	g.mu.Lock()
 	if g.open || g.what == holdNothing {
 		g.mu.Unlock()
 		return
 	}
-	c := coming()
-	if !g.what.holds(c.Event) {
+	e := coming()
+	if !g.what.holds(e) {
 		g.mu.Unlock()
 		return
 	}
-	w := &waiter{c, g.clock().Add(g.limit), make(chan struct{})}
+	w := &waiter{e, g.clock().Add(g.limit), make(chan struct{})}
 	g.waiting = append(g.waiting, w)
 	g.mu.Unlock()
 	g.changed()

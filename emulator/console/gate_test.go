@@ -7,7 +7,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"hsmemu/emulator/control"
 	"hsmemu/emulator/view"
 )
 
@@ -20,9 +19,7 @@ func TestGate_LetsOneGoAfterTheOther(t *testing.T) {
 		gone := make(chan struct{}, 2)
 		for range 2 {
 			go func() {
-				g.Comes(t.Context(), func() control.Coming {
-					return control.Coming{Event: view.Coming([]byte{0, 0x20, 0, 0x81, 1, '1'}, false)}
-				})
+				g.Comes(t.Context(), func() view.Event { return view.Coming([]byte{0, 0x20, 0, 0x81, 1, '1'}, false) })
 				gone <- struct{}{}
 			}()
 		}

@@ -35,19 +35,12 @@ type Tap struct {
 // Gate holds commands back.
 type Gate interface {
 	// Comes is called with every command before anything else sees it, and holds it back
-	// until it returns, which it does when the context ends. To describe the command takes
-	// longer than a status query, so coming does that when it is called.
-	Comes(ctx context.Context, coming func() Coming)
+	// until it returns, which it does when the context ends. To name the command, its form and
+	// its length takes longer than a status query, so coming does that when it is called; it
+	// has no bytes, and no answer.
+	Comes(ctx context.Context, coming func() view.Event)
 	// Holds reports whether a command is held back now.
 	Holds() bool
-}
-
-// Coming is a command that the card has not seen yet.
-type Coming struct {
-	// Event names the command, its form and its length. It has no answer.
-	Event view.Event
-	// Parts are its bytes; no data are shown but those that Seen shows.
-	Parts []view.Part
 }
 
 // Seen is something that happened to a card.
@@ -242,7 +235,7 @@ func (p port) Transmit(ctx context.Context, command []byte) ([]byte, error) {
 		return p.card.Faults.Transmit(ctx, command)
 	}
 	if t.gate != nil {
-		t.gate.Comes(ctx, func() Coming { return p.card.coming(command) })
+		t.gate.Comes(ctx, func() view.Event { return p.card.coming(command) })
 	}
 	t.begin()
 	kept := bytes.Clone(command) // the card owns command
@@ -257,8 +250,7 @@ func (c *Card) held() bool {
 	return t != nil && t.gate != nil && t.gate.Holds()
 }
 
-// coming describes a command that nobody has answered.
-func (c *Card) coming(command []byte) Coming {
-	e := view.Coming(command, view.Managed(c.Card.Snapshot()))
-	return Coming{Event: e, Parts: view.Parts(command, e, true)}
+// coming names a command that nobody has answered.
+func (c *Card) coming(command []byte) view.Event {
+	return view.Coming(command, view.Managed(c.Card.Snapshot()))
 }

@@ -111,13 +111,13 @@ func TestTap_SeesWhatHappens(t *testing.T) {
 
 // gate holds commands back as comes does.
 type gate struct {
-	comes func(ctx context.Context, coming func() control.Coming)
+	comes func(ctx context.Context, coming func() view.Event)
 	holds atomic.Bool
 	late  atomic.Int32 // how often it says that it does not hold yet
 }
 
-func (g *gate) Comes(ctx context.Context, coming func() control.Coming) { g.comes(ctx, coming) }
-func (g *gate) Holds() bool                                             { return g.late.Add(-1) < 0 && g.holds.Load() }
+func (g *gate) Comes(ctx context.Context, coming func() view.Event) { g.comes(ctx, coming) }
+func (g *gate) Holds() bool                                         { return g.late.Add(-1) < 0 && g.holds.Load() }
 
 // A command that is held back has not been seen by the card, and goes when it is let go, or when
 // whoever holds it gives up.
@@ -129,10 +129,10 @@ func TestTap_HoldsCommandsBack(t *testing.T) {
 	require.NoError(t, err)
 	_, err = card.Return(soon(t), control.MomentOf(usual))
 	require.NoError(t, err)
-	held, goes := make(chan control.Coming, 1), make(chan struct{})
-	g := &gate{comes: func(ctx context.Context, coming func() control.Coming) {
+	held, goes := make(chan view.Event, 1), make(chan struct{})
+	g := &gate{comes: func(ctx context.Context, coming func() view.Event) {
 		c := coming()
-		if !c.Event.AboutPIN() {
+		if !c.AboutPIN() {
 			return
 		}
 		held <- c
@@ -151,14 +151,13 @@ func TestTap_HoldsCommandsBack(t *testing.T) {
 		answer, _ := h.Transmit(t.Context(), []byte{0x00, 0x20, 0x00, 0x81, 0x06, '1', '3', '5', '7', '9', '2'})
 		answered <- answer
 	}()
-	var c control.Coming
+	var c view.Event
 	select {
 	case c = <-held:
 	case <-time.After(patience):
 		t.Fatal("nothing was held")
 	}
-	require.Nil(t, c.Event.SW)
-	require.NotContains(t, words(c.Parts), "31 33 35 37 39 32")
+	require.Nil(t, c.SW)
 	require.Equal(t, 3, *card.Show().UserPIN.TriesLeft)
 	require.Empty(t, answered)
 	close(goes)
@@ -186,7 +185,7 @@ func TestTap_NothingWaitsForWhatIsHeld(t *testing.T) {
 	card := p.Cards[0]
 	held, goes := make(chan struct{}, 1), make(chan struct{})
 	g := &gate{}
-	g.comes = func(ctx context.Context, _ func() control.Coming) {
+	g.comes = func(ctx context.Context, _ func() view.Event) {
 		g.holds.Store(true)
 		defer g.holds.Store(false)
 		held <- struct{}{}

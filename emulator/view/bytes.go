@@ -248,7 +248,7 @@ func data(c apdu.Command, e Event, quiet bool) []Part {
 		return channel(c.Data, c.CLA)
 	case secured(c.CLA):
 		return messaging(c.Data)
-	case known(e.Command) == initialiseUpdate:
+	case known(e.Command) == initialiseUpdate && len(c.Data) == challengeLen: // else it may be INITIALIZE DEVICE without a selection
 		return []Part{shown(c.Data, "challenge of the host", "UPDATE-16")}
 	case c.INS == apdu.InsInitializeDevice:
 		return initialization(c.Data)
@@ -280,6 +280,9 @@ const (
 	channelBit = 0x04
 	codeLen    = 8
 )
+
+// challengeLen is that of the host's challenge in INITIALIZE UPDATE.
+const challengeLen = 8
 
 // channel says what the data of a command in GlobalPlatform's secure channel are. Whether
 // they are encrypted the command does not tell.

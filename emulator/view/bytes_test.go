@@ -164,6 +164,10 @@ func TestComing_WhoHasItDecides(t *testing.T) {
 	}
 	text := lines(view.Parts(unhex(t, update), view.Coming(unhex(t, update), true), true))
 	require.Contains(t, strings.Join(text, "\n"), "challenge of the host")
+	// It may be meant for an application that is not selected any more.
+	initialise := unhex(t, "8050000012810636343832313982083537363231383830")
+	shown, _ := whole(view.Parts(initialise, view.Coming(initialise, true), true))
+	require.Equal(t, "80500000128106............8208................", shown)
 }
 
 // A command that came while no application was selected tried no PIN, whatever it is called.
