@@ -146,13 +146,15 @@ func TestSession_InTurn(t *testing.T) {
 	}
 	together := func(do func(*lesson.Session) error) (gone int) {
 		t.Helper()
-		const many = 8
-		ended := make(chan error, many)
-		for range many {
-			s := at()
+		var all []*lesson.Session
+		for range 8 { // before one of them changes anything
+			all = append(all, at())
+		}
+		ended := make(chan error, len(all))
+		for _, s := range all {
 			go func() { ended <- do(s) }()
 		}
-		for range many {
+		for range all {
 			err := <-ended
 			if errors.Is(err, lesson.ErrGoneOn) {
 				gone++
