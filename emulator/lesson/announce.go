@@ -38,12 +38,18 @@ type announcement struct {
 
 // announce writes down in a folder where a session is to be.
 func announce(folder, ending, dir string) (announcement, error) {
-	a := announcement{file: filepath.Join(folder, rand.Text()+ending)}
-	var err error
-	if a.lock, err = store.Lock(a.file + lockEnding); err != nil {
-		return announcement{}, err
+	for {
+		a := announcement{file: filepath.Join(folder, rand.Text()+ending)}
+		var err error
+		a.lock, err = store.Lock(a.file + lockEnding)
+		switch {
+		case errors.Is(err, store.ErrLocked): // by somebody who clears up and took it for what is left
+		case err != nil:
+			return announcement{}, err
+		default:
+			return a, a.write(dir+between, os.O_EXCL)
+		}
 	}
-	return a, a.write(dir+between, os.O_EXCL)
 }
 
 // add adds a socket.
