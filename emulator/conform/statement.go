@@ -123,7 +123,7 @@ func ParseClaim(text []byte) (Claim, error) {
 		return nil, fmt.Errorf("line %d: this is no JSON", 1+bytes.Count(text[:max(0, syntax.Offset-1)], []byte("\n")))
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return nil, errors.New("the JSON object has no end")
-	case err != nil:
+	case err != nil, c == nil: // null is taken for any type
 		return nil, errors.New("it is no JSON object")
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {

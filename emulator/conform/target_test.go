@@ -342,7 +342,7 @@ func TestJudge_Claims(t *testing.T) {
 	require.Equal(t, []string{`firmware: the statement says "3.5", the card "4.1"`}, r.Conflicts)
 	require.False(t, r.Passed())
 	for text, want := range map[string]string{
-		"": "the JSON object has no end", "{\n": "the JSON object has no end", `{"firmware": "4`: "the JSON object has no end", "[]": "it is no JSON object", "4": "it is no JSON object",
+		"": "the JSON object has no end", "{\n": "the JSON object has no end", `{"firmware": "4`: "the JSON object has no end", "[]": "it is no JSON object", "4": "it is no JSON object", "null": "it is no JSON object",
 		"{\n\n'firmware'": "line 3: this is no JSON", "{} {}": "something follows the JSON object", "{}}": "something follows the JSON object",
 	} {
 		_, err := conform.ParseClaim([]byte(text))
