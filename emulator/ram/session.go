@@ -38,6 +38,7 @@ type Session struct {
 	last        bool      // a notice with a negative number was sent
 	idle        *time.Timer
 	hungUp      <-chan struct{} // closed when the connection of the last request has ended
+	wanders     bool            // the client makes new connections of TCP
 }
 
 // exchange is a request on its way to the client and back.
@@ -182,15 +183,15 @@ func (c *Session) why(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// Deserted reports whether the client has hung up while it owes a result. It may come back by
-// another connection of TCP, as one does that makes one for each request. Always false where
-// the server does not know.
+// Deserted reports whether the client has hung up while it owes a result. Always false where
+// the server does not know, and for a client that has come by several connections of TCP: one
+// that makes a connection for each request has hung up whenever its card works.
 func (c *Session) Deserted() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	select {
 	case <-c.hungUp:
-		return c.outstanding != nil
+		return c.outstanding != nil && !c.wanders
 	default:
 		return false
 	}
@@ -227,6 +228,7 @@ func (c *Session) take(w http.ResponseWriter, r *http.Request, result Result, hu
 		status(w, http.StatusBadRequest)
 		return
 	}
+	c.wanders = c.wanders || hungUp != c.hungUp
 	c.outstanding, c.hungUp = nil, hungUp
 	c.idle.Stop()
 	c.mu.Unlock()

@@ -367,7 +367,7 @@ func TestSession_Deserted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var card *ram.Session
 		tcp := make(chan struct{})
-		ended := make(chan error, 1)
+		ended := make(chan error, 2)
 		s := &ram.Server{
 			Services: map[string]ram.Service{"paas": func(ctx context.Context, c *ram.Session) error {
 				card = c
@@ -381,17 +381,23 @@ func TestSession_Deserted(t *testing.T) {
 		}
 		cookie := cookieOf(send(t, s, "", theOpening))
 		require.False(t, card.Deserted())
-		close(tcp)
-		require.True(t, card.Deserted())
-		tcp = make(chan struct{})
 		require.Equal(t, http.StatusOK, send(t, s, cookie, "AB03800100").StatusCode)
-		require.False(t, card.Deserted(), "it has come back")
+		require.False(t, card.Deserted())
 		close(tcp)
 		require.True(t, card.Deserted())
 		card.Replace()
 		synctest.Wait()
 		require.ErrorIs(t, <-ended, ram.ErrReplaced)
 		require.Equal(t, http.StatusGatewayTimeout, send(t, s, cookie, "AB0723029000800101").StatusCode)
+
+		// A client that makes a connection for each request hangs up after each.
+		tcp = make(chan struct{})
+		cookie = cookieOf(send(t, s, "", theOpening))
+		close(tcp)
+		tcp = make(chan struct{})
+		require.Equal(t, http.StatusOK, send(t, s, cookie, "AB03800100").StatusCode)
+		close(tcp)
+		require.False(t, card.Deserted())
 		require.NoError(t, s.Close())
 	})
 }

@@ -189,8 +189,8 @@ const (
 	// client that comes back at once finds its own last connection.
 	patience = 2 * time.Second
 	// glance is how often it looks whether the client of the other one has hung up, and
-	// glances how often that has to be so: a client that makes a new connection of TCP for
-	// each result is away only while its card works.
+	// glances how often that has to be so: a client whose connection of TCP broke may come
+	// back by another one at once.
 	glance, glances = 100 * time.Millisecond, 5
 	// farewell is how long it waits for one that has to end.
 	farewell = 20 * time.Second
@@ -236,7 +236,12 @@ func (s *Service) wait(key any) error {
 			ending = true
 			over.Reset(farewell)
 		case late:
-			return ErrBusy
+			select {
+			case <-other.ended: // at the same time
+				return nil
+			default:
+				return ErrBusy
+			}
 		}
 	}
 }
