@@ -93,6 +93,7 @@ var advices = []advice{
 	{is: lesson.ErrProgress, hint: "`hsmemu lesson reset` begins it again, and `exit` in its shell ends it"},
 	{is: client.ErrNoPIN, hint: "initialisation sets it, and erases the card: sc-hsm-tool --initialize"},
 	{is: pcscd.ErrTooManyReaders, hint: "start another `hsmemu exec`, or another `hsmemu run --socket PATH`, with the cards that are left"},
+	{is: pcscd.ErrReset, hint: "another program uses the reader, too: end it, and begin again"},
 	{is: capability.ErrOwnService, hint: "`hsmemu run --vpcd HOST:PORT` reaches a virtual reader of that service; `hsmemu apdu` needs none"},
 	{is: vsmartcard.ErrNoReader, hint: "is pcscd running, with the vpcd driver configured for this port?"},
 	{is: context.Canceled, why: errInterrupted.Error()},

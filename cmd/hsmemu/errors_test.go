@@ -101,6 +101,10 @@ func TestExplained(t *testing.T) {
 		{&ram.Error{Code: ram.CodeNotInTime}, "the server sent no request in its time", "its log may have the reason"},
 		{&ram.Error{Code: ram.CodeAborted}, "the server gave up", "its log may have the reason"},
 		{
+			fmt.Errorf("connect reader %q to %s: %w: %w", "R 00", "localhost:1", ram.CodeCard, pcscd.ErrReset), `connect reader "R 00" to localhost:1: the card failed: card was reset`,
+			"another program uses the reader, too: end it, and begin again",
+		},
+		{
 			fmt.Errorf("run card %q: %w", "c17", pcscd.ErrTooManyReaders), `run card "c17": no room for another reader: a daemon has 16 at most`,
 			"start another `hsmemu exec`, or another `hsmemu run --socket PATH`, with the cards that are left",
 		},
