@@ -213,7 +213,7 @@ func (c *Card) Replaceable(d chip.Durable, force bool) error {
 	case force:
 		return nil
 	case !Same(c.Snapshot().Durable(), d):
-		return fmt.Errorf("%w, %s", ErrForeign, d.Applet.Device.Name)
+		return fmt.Errorf("%w, %s", ErrForeign, d.Applet.Serial())
 	case c.store.Counts():
 		return ErrCounted
 	}
@@ -247,7 +247,7 @@ func (c *Card) Replace(d chip.Durable, force bool) (undone []string, err error) 
 // undoes says what a restored state takes back that a card never takes back.
 func undoes(now, then chip.Durable) []string {
 	if !Same(now, then) {
-		return []string{"it is another device now, " + then.Applet.Device.Name}
+		return []string{"it is another device now, " + then.Applet.Serial()}
 	}
 	var list []string
 	was, is := now.Applet.PINs, then.Applet.PINs

@@ -333,7 +333,7 @@ func TestReplace(t *testing.T) {
 
 	undone, err := b.Replace(another, true)
 	require.NoError(t, err)
-	require.Equal(t, []string{"it is another device now, " + another.Applet.Device.Name}, undone)
+	require.Equal(t, []string{"it is another device now, DENK9900001"}, undone)
 	require.Equal(t, another, b.shelf.states[len(b.shelf.states)-1])
 	require.Equal(t, another, b.Snapshot().Durable())
 	require.Equal(t, "DENK99000010000", b.TokenSerial())

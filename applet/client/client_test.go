@@ -401,6 +401,7 @@ func TestKeyAuthentication(t *testing.T) {
 	require.NoError(t, err)
 	require.ErrorIs(t, vault.Authenticate(ctx, "UTNOBODY00001", answer), apdu.ReferenceNotFound)
 	require.NoError(t, vault.Authenticate(ctx, found.CHR, answer))
+	require.ErrorIs(t, vault.Authenticate(ctx, found.CHR, answer), apdu.ConditionsNotSatisfied, "it has already")
 	state, err = vault.KeyAuthentication(ctx)
 	require.NoError(t, err)
 	require.Equal(t, 1, state.Authenticated)

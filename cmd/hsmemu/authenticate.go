@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -46,6 +47,11 @@ func newCardAuthenticateCommand(a *app) *cobra.Command {
 			}
 			if len(custodians) == 0 {
 				return commandline.Usage(errors.New("--with is needed"))
+			}
+			for i, one := range custodians {
+				if slices.Contains(custodians[:i], one) {
+					return commandline.Usage(fmt.Errorf("%s %s is there twice: a card counts once", one.flag(), one.name))
+				}
 			}
 			if cmd.Flags().Changed("key") && key < 1 || key > 0xFF {
 				return commandline.Usage(fmt.Errorf("key reference %d: 1 to 255", key))
@@ -136,6 +142,14 @@ func (a *app) answer(ctx context.Context, target *session, o *client.Opening, c 
 type custodian struct {
 	name   string
 	reader bool
+}
+
+// flag is the one that names a custodian's card.
+func (c custodian) flag() string {
+	if c.reader {
+		return "--with-reader"
+	}
+	return "--with"
 }
 
 func (c custodian) open(ctx context.Context, a *app) (*session, error) {

@@ -33,6 +33,11 @@ func TestPipe_HoldsUpNothing(t *testing.T) {
 		require.Contains(t, said, "not a regular file", line)
 	}
 
+	_, said, code = called(t, env, "card", "export", "--unprotected", "lab", pipe)
+	require.Equal(t, exitFailed, code)
+	require.Equal(t, "hsmemu: export card \"lab\": "+pipe+" exists already, and is not a regular file\n", said)
+	require.NoFileExists(t, pipe+".lock")
+
 	for _, line := range [][]string{{"attest", pipe}, {"card", "import-key", "--share", pipe, pipe}, {"attest", "--reader", "x", "--root", pipe}} {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		a := newApp(t, state)

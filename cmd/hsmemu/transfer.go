@@ -59,6 +59,9 @@ func newCardExportCommand(a *app) *cobra.Command {
 			if errors.Is(err, store.ErrExist) {
 				return fmt.Errorf("export card %q: %s exists already", args[0], args[1])
 			}
+			if errors.Is(err, store.ErrNotRegular) {
+				return fmt.Errorf("export card %q: %s exists already, and is %w", args[0], args[1], store.ErrNotRegular)
+			}
 			return err
 		}),
 	}

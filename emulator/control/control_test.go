@@ -194,7 +194,7 @@ func TestClient_Restore(t *testing.T) {
 	require.EqualError(t, err, errShelf.Error(), "the card was replaced, the reader did not take it")
 	_, err = one.Restore(soon(t), other, false)
 	require.ErrorIs(t, err, emulator.ErrForeign)
-	require.EqualError(t, err, "the state is that of another device, "+other.Applet.Device.Name)
+	require.EqualError(t, err, "the state is that of another device, "+other.Applet.Serial())
 	require.EqualValues(t, 1, c.shelf.ejected.Load(), "what is not taken does not take the card out")
 	require.True(t, emulator.Same(before, c.card.Card.Snapshot().Durable()))
 	_, err = one.Restore(soon(t), other, true)

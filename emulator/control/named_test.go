@@ -135,7 +135,7 @@ func TestRestore_GoesToWhoeverHasTheCard(t *testing.T) {
 	}
 	_, err := restore(false)
 	require.ErrorIs(t, err, emulator.ErrForeign)
-	require.EqualError(t, err, `restore card "alice": the state is that of another device, `+foreign.Applet.Device.Name)
+	require.EqualError(t, err, `restore card "alice": the state is that of another device, `+foreign.Applet.Serial())
 	require.Equal(t, own, serial())
 
 	on, end := run(t, d)
@@ -150,7 +150,7 @@ func TestRestore_GoesToWhoeverHasTheCard(t *testing.T) {
 	foreign = newCard(t).Snapshot().Durable()
 	undone, err := restore(true)
 	require.NoError(t, err)
-	require.Equal(t, []string{"it is another device now, " + foreign.Applet.Device.Name}, undone)
+	require.Equal(t, []string{"it is another device now, " + foreign.Applet.Serial()}, undone)
 	require.Equal(t, foreign.Applet.Device.Name, serial())
 	require.NoError(t, d.Held("alice"))
 }

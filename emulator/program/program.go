@@ -20,7 +20,7 @@ import (
 // Exit codes beside a program's own, as env and shells have them.
 const (
 	ExitCannot = 126 // the program cannot be run
-	ExitAbsent = 127 // there is no such program
+	ExitAbsent = 127 // there is no such program, or not its interpreter
 	exitSignal = 128 // and the number of the signal that ended it
 )
 
@@ -37,6 +37,8 @@ type StartError struct {
 	// Absent tells that there is no such program.
 	Absent bool
 	Err    error
+
+	orphan bool // the program is there, and its interpreter is not
 }
 
 // Error is the reason alone.
@@ -47,7 +49,7 @@ func (e *StartError) Unwrap() error { return e.Err }
 
 // Exit is the exit code that shells have for it.
 func (e *StartError) Exit() Exit {
-	if e.Absent {
+	if e.Absent || e.orphan {
 		return ExitAbsent
 	}
 	return ExitCannot
@@ -56,10 +58,15 @@ func (e *StartError) Exit() Exit {
 // notStarted is a *StartError with the system's reason, without what that error says
 // besides.
 func notStarted(name string, err error) error {
-	if name == "" || errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
-		return &StartError{name, true, errors.New("there is no such program")}
-	}
 	var path *fs.PathError
+	if errors.Is(err, fs.ErrNotExist) && errors.As(err, &path) {
+		if info, there := os.Stat(path.Path); there == nil && info.Mode().IsRegular() {
+			return &StartError{Name: name, Err: noInterpreter(path.Path), orphan: true}
+		}
+	}
+	if name == "" || errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
+		return &StartError{Name: name, Absent: true, Err: errors.New("there is no such program")}
+	}
 	var looked *exec.Error
 	switch {
 	case errors.As(err, &path):
@@ -67,7 +74,25 @@ func notStarted(name string, err error) error {
 	case errors.As(err, &looked):
 		err = looked.Err
 	}
-	return &StartError{name, false, err}
+	return &StartError{Name: name, Err: err}
+}
+
+// noInterpreter says of a program which interpreter is missing, where its first line tells it:
+// up to a space or tab, as the system has it, so that a carriage return is part of it.
+func noInterpreter(path string) error {
+	first := make([]byte, 256)
+	n := 0
+	if f, err := os.Open(path); err == nil {
+		n, _ = io.ReadFull(f, first) // what there is
+		_ = f.Close()
+	}
+	line, _, _ := strings.Cut(string(first[:n]), "\n")
+	if said, is := strings.CutPrefix(line, "#!"); is {
+		name, _, _ := strings.Cut(strings.TrimLeft(said, " \t"), " ")
+		name, _, _ = strings.Cut(name, "\t")
+		return fmt.Errorf("its interpreter %q is missing", name)
+	}
+	return errors.New("its interpreter is missing")
 }
 
 // Find looks for a program as a start of it does. Error: a *StartError.

@@ -76,6 +76,25 @@ func TestStartError(t *testing.T) {
 	}
 }
 
+// A program whose interpreter is missing is there: it is the interpreter that is named, where
+// the file tells it. Shells have 127 for it.
+func TestStartError_Interpreter(t *testing.T) {
+	s := program.Collect()
+	defer s.Stop()
+	for text, want := range map[string]string{
+		"#!/nowhere/sh -e\necho\n":     `its interpreter "/nowhere/sh" is missing`,
+		"#! \t/nowhere/sh\r\necho\r\n": `its interpreter "/nowhere/sh\r" is missing`,
+	} {
+		script := filepath.Join(t.TempDir(), "script")
+		require.NoError(t, os.WriteFile(script, []byte(text), 0o700)) //nolint:gosec // a program
+		var failed *program.StartError
+		require.ErrorAs(t, s.Run(exec.Command(script), false), &failed)
+		require.EqualError(t, failed, want)
+		require.Equal(t, program.Exit(127), failed.Exit())
+		require.Empty(t, failed.Advice(""))
+	}
+}
+
 // What a program leaves behind is waited for, and ended when its time is over, in a
 // session of its own, too.
 func TestAlone(t *testing.T) {

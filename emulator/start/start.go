@@ -136,8 +136,11 @@ func (s *State) read(name string) ([]byte, error) {
 	if err == nil && len(text) > largest {
 		err = ErrFile
 	}
-	return text, err
+	return bytes.TrimPrefix(text, []byte(byteOrderMark)), err
 }
+
+// byteOrderMark is what Windows' editors begin files with.
+const byteOrderMark = "\ufeff"
 
 // capitals writes lines that are commands as `hsmemu apdu` takes them, in
 // hexadecimal of any case, as scenarios have them.

@@ -62,6 +62,18 @@ func TestMake_PlaysInTheOrderOfNames(t *testing.T) {
 	require.ErrorIs(t, s.Make(t.Context(), d, "lab", opt, emulator.System()), statedir.ErrCardExists)
 }
 
+// Files that begin and lines that end as Windows' editors write them are the same start state.
+func TestRead_OtherEditors(t *testing.T) {
+	t.Parallel()
+	const mark = "\ufeff"
+	s, err := start.Read(folder(t, map[string]string{
+		"card.json": mark + "{\r\n\"serial\": \"DENK0404144\"\r\n}\r\n", "a.txt": mark + "select\r\n00200081 => 6A88\r\n",
+	}), "lab")
+	require.NoError(t, err)
+	d, opt := state(t)
+	require.NoError(t, s.Make(t.Context(), d, "lab", opt, emulator.System()))
+}
+
 func TestRead_FolderOfTheCardGoesFirst(t *testing.T) {
 	t.Parallel()
 	dir := folder(t, map[string]string{"card.json": `{}`, "lab/shared.txt": "select\n"})
@@ -172,7 +184,7 @@ func TestRead_MistakesHaveALine(t *testing.T) {
 		"nothing":        {"card.json", "", "card.json: line 1: an object is needed"},
 		"null":           {"card.json", "null", "card.json: line 1: an object is needed"},
 		"a list":         {"card.json", "[]", "card.json: line 1: an object is needed"},
-		"a mark":         {"card.json", "\ufeff{}", "card.json: line 1: invalid character"},
+		"two marks":      {"card.json", "\ufeff\ufeff{}", "card.json: line 1: invalid character"},
 		"one brace more": {"card.json", "{}\n}", "card.json: line 1: something follows the object"},
 		"a bracket more": {"card.json", "{}]", "card.json: line 1: something follows the object"},
 		"no comma":       {"card.json", "{\"seed\": 1\n\"serial\": \"\"}", "card.json: line 2: invalid character"},
