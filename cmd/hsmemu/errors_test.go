@@ -115,6 +115,10 @@ func TestExplained(t *testing.T) {
 			fmt.Errorf("the lesson in /tmp/x: %w: %w", lesson.ErrProgress, errors.New("it burns")), "the lesson in /tmp/x: how far it is cannot be read: it burns",
 			"`hsmemu lesson reset` begins it again, and `exit` in its shell ends it",
 		},
+		{
+			fmt.Errorf("undo: %w", lesson.ErrLost), "undo: how it was then is not kept any more",
+			"`hsmemu lesson reset` begins the lesson again; where it cannot, `exit` in its shell ends it",
+		},
 		{notBegun(pcscd.ErrPath), "begin the lesson: socket path too long", "set TMPDIR to a folder with a shorter name"},
 		{vsmartcard.ErrNoReader, "no vpcd reader answers", "is pcscd running, with the vpcd driver configured for this port?"},
 		{about("make", context.Canceled), `make card "alice": interrupted`, ""},

@@ -20,18 +20,24 @@ import (
 
 // Undo puts cards and files back to how they were when the present step began, and cards in
 // or out of their readers. Faults are those of then, set anew, and no others. What Unkept says
-// is as it is now. Error: ErrGoneOn.
+// is as it is now. At the end the last step is the present one again, with its hints and tries.
+// Errors: ErrGoneOn, ErrLost.
 func (s *Session) Undo(ctx context.Context) error {
 	return s.inTurn(ctx, func() error {
-		if err := s.restore(ctx, min(s.progress.Step, len(s.Lesson.Steps)-1)); err != nil {
+		step := min(s.progress.Step, len(s.Lesson.Steps)-1)
+		if err := s.restore(ctx, step); err != nil {
 			return err
+		}
+		if step != s.progress.Step {
+			s.progress.Step, s.progress.By = step, s.shell
 		}
 		s.progress.Solved = false
 		return s.keep()
 	})
 }
 
-// Reset goes back to the first step, with cards and files as they were then.
+// Reset goes back to the first step, with cards and files as they were then. How it began is
+// left as it is kept: if this is killed, Undo and Reset can still be done. Error: ErrLost.
 func (s *Session) Reset(ctx context.Context) (err error) {
 	for _, folder := range writable { // whoever works there may have removed one
 		if err := os.MkdirAll(s.path(folder), 0o700); err != nil {
@@ -43,19 +49,20 @@ func (s *Session) Reset(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, over()) }()
-	s.progress = progress{}
+	s.progress = progress{By: s.shell}
 	if err := s.restore(ctx, 0); err != nil {
 		return err
 	}
-	return s.begin()
+	return s.keep()
 }
 
 // begin keeps how everything is when a step begins, so that Undo comes back to it.
 func (s *Session) begin() error {
-	s.progress.Hints, s.progress.Tries, s.progress.Solved, s.progress.By = 0, 0, false, s.shell
-	if s.Step() == nil {
+	s.progress.Solved, s.progress.By = false, s.shell
+	if s.Step() == nil { // the last step's hints and tries are for Undo
 		return s.keep()
 	}
+	s.progress.Hints, s.progress.Tries = 0, 0
 	names, err := s.cards.Names()
 	if err != nil {
 		return err
@@ -121,11 +128,25 @@ type stepBegun struct {
 // begunAs is the file of a stepBegun, in the folder of a step.
 const begunAs = "begun.json"
 
-// as is how it was when a step began.
+// ErrLost says that it is not kept any more how a step began: somebody has removed or changed
+// what Undo and Reset need for that.
+var ErrLost = errors.New("how it was then is not kept any more")
+
+// as is how it was when a step began, of which cards and files are kept, too. Error: ErrLost.
 func (s *Session) as(step int) (then stepBegun, err error) {
 	text, err := s.read("undo", fmt.Sprint(step, "/", begunAs))
 	if err == nil {
 		err = json.Unmarshal(text, &then)
+	}
+	for _, kept := range []string{"cards", "work"} {
+		if info, failed := os.Lstat(s.path("undo", fmt.Sprint(step), kept)); err == nil && (failed != nil || !info.IsDir()) {
+			err = fs.ErrNotExist
+		}
+	}
+	var syntax *json.SyntaxError
+	var kind *json.UnmarshalTypeError
+	if errors.Is(err, fs.ErrNotExist) || errors.As(err, &syntax) || errors.As(err, &kind) {
+		err = fmt.Errorf("the beginning of step %d: %w", step+1, ErrLost)
 	}
 	return then, err
 }

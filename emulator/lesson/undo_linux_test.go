@@ -185,3 +185,90 @@ func TestSession_InTurn(t *testing.T) {
 		require.NoError(t, at().Reset(t.Context()))
 	}
 }
+
+// Undo of a lesson that is at its end makes the last step the present one, unsolved and with what
+// was asked for, so that it can be done again.
+func TestUndo_AtTheEnd(t *testing.T) {
+	t.Parallel()
+	l, err := lesson.Named(writeLesson(t, map[string]string{
+		"index.json":  `{"title": "T", "details": {"steps": [{"title": "A", "verify": "verify.sh"}, {"title": "B", "verify": "verify.sh"}]}}`,
+		"lesson.json": `{"schema": 1, "steps": [{}, {"hints": "hints.md"}]}`,
+		"verify.sh":   "test -e done\n",
+	}))
+	require.NoError(t, err)
+	p, err := lesson.Begin(t.Context(), l, lesson.Options{Program: "hsmemu", World: emulator.System()})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, p.Close()) }()
+	require.NoError(t, p.Next(t.Context()))
+	done := filepath.Join(p.Work(), "done")
+	for tries := range 2 {
+		_, _, err = p.Hint(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(done, nil, 0o600))
+		v, err := p.Advance(t.Context())
+		require.NoError(t, err)
+		require.True(t, v.Solved)
+		require.Nil(t, p.Step())
+		require.NoError(t, p.Undo(t.Context()))
+		require.NoFileExists(t, done)
+		at, err := lesson.Join(p.Dir())
+		require.NoError(t, err)
+		for _, s := range []*lesson.Session{p.Session, at} {
+			require.Equal(t, 2, s.Number())
+			require.Equal(t, lesson.Result{Schema: 1, Lesson: "T", Step: 2, Steps: 2, Hints: tries + 1, Tries: tries + 1}, s.Result())
+		}
+	}
+	v, err := p.Check(t.Context())
+	require.NoError(t, err)
+	require.False(t, v.Solved)
+}
+
+// Reset keeps how the lesson began, whatever ends it before its time: here more than can be kept
+// has come beside the lesson.
+func TestReset_KeepsTheBeginning(t *testing.T) {
+	t.Parallel()
+	l, err := lesson.Named(writeLesson(t, map[string]string{
+		"index.json":  `{"title": "T", "details": {"steps": [{"title": "A", "verify": "verify.sh"}, {"title": "B", "verify": "verify.sh"}]}}`,
+		"lesson.json": `{"schema": 1, "serve": "serve.sh", "steps": [{}, {}]}`,
+		"serve.sh":    `if test -e "$HSMEMU_LESSON/tmp/much"; then for i in $(seq 65); do truncate -s 1M big$i; done; fi` + "\n",
+	}))
+	require.NoError(t, err)
+	p, err := lesson.Begin(t.Context(), l, lesson.Options{Program: "hsmemu", World: emulator.System()})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, p.Close()) }()
+	then := listing(t, p.Work())
+	much := filepath.Join(p.Dir(), "tmp", "much")
+	require.NoError(t, os.WriteFile(much, nil, 0o600))
+	require.NoError(t, p.Reset(t.Context()))
+	require.FileExists(t, filepath.Join(p.Work(), "big65"))
+	require.NoError(t, os.Remove(much))
+	require.NoError(t, p.Undo(t.Context()))
+	require.Equal(t, then, listing(t, p.Work()))
+	require.NoError(t, p.Reset(t.Context()))
+}
+
+// Where it is not kept any more how a step began, Undo says that and changes nothing, and Reset
+// begins the lesson again as long as its own beginning is kept.
+func TestUndo_Lost(t *testing.T) {
+	t.Parallel()
+	l, err := lesson.Named(writeLesson(t, map[string]string{
+		"index.json":  `{"title": "T", "details": {"steps": [{"title": "A", "verify": "verify.sh"}, {"title": "B", "verify": "verify.sh"}]}}`,
+		"lesson.json": `{"schema": 1, "steps": [{}, {}]}`,
+	}))
+	require.NoError(t, err)
+	p, err := lesson.Begin(t.Context(), l, lesson.Options{Program: "hsmemu", World: emulator.System()})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, p.Close()) }()
+	mine := filepath.Join(p.Work(), "mine")
+	for _, lost := range []string{"", "begun.json", "cards", "work"} {
+		require.NoError(t, p.Next(t.Context()))
+		require.NoError(t, os.WriteFile(mine, nil, 0o600))
+		require.NoError(t, os.RemoveAll(filepath.Join(p.Dir(), "undo", "1", lost)))
+		err := p.Undo(t.Context())
+		require.ErrorIs(t, err, lesson.ErrLost)
+		require.EqualError(t, err, "the beginning of step 2: how it was then is not kept any more")
+		require.FileExists(t, mine)
+		require.NoError(t, p.Reset(t.Context()))
+		require.NoFileExists(t, mine)
+	}
+}
