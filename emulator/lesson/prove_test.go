@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -161,6 +162,50 @@ func TestWatch(t *testing.T) {
 
 	require.NoError(t, p.Reset(ctx))
 	require.ErrorIs(t, p.Watch(ctx, func(lesson.Verdict) { cancel() }), context.Canceled)
+}
+
+// Watch ends with the session: when it is closed, when the process that has its cards is gone
+// without a word, and when its files go while a script judges.
+func TestWatch_SessionEnds(t *testing.T) {
+	t.Parallel()
+	said, err := built()
+	require.NoError(t, err, "%s", said)
+	l, err := lesson.Named(writeLesson(t, map[string]string{"verify.sh": `test ! -e "$HSMEMU_LESSON/tmp/missing" || exit 2; exit 1` + "\n"}))
+	require.NoError(t, err)
+	for name, end := range map[string]func(t *testing.T, p *lesson.Player){
+		"closed": func(t *testing.T, p *lesson.Player) { require.NoError(t, p.Close()) },
+		"killed": func(t *testing.T, p *lesson.Player) {
+			for _, v := range p.Variables() {
+				if socket, is := strings.CutPrefix(v, "PCSCLITE_CSOCK_NAME="); is {
+					require.NoError(t, os.Remove(socket))
+				}
+			}
+		},
+		"about to end": func(t *testing.T, p *lesson.Player) {
+			require.NoError(t, os.WriteFile(filepath.Join(p.Dir(), "tmp", "missing"), nil, 0o600))
+			require.NoError(t, os.WriteFile(filepath.Join(p.Dir(), "events", "x"), nil, 0o600))
+			require.NoError(t, os.Remove(filepath.Join(p.Dir(), "session.json")))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, err := lesson.Begin(t.Context(), l, lesson.Options{Program: program, World: emulator.System()})
+			require.NoError(t, err)
+			s, err := lesson.Join(p.Dir())
+			require.NoError(t, err)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			ended := false
+			require.ErrorIs(t, s.Watch(ctx, func(lesson.Verdict) {
+				if !ended {
+					end(t, p)
+				}
+				ended = true
+			}), lesson.ErrNoSession)
+			if name != "closed" {
+				_ = p.Close() // what was removed cannot be removed again
+			}
+		})
+	}
 }
 
 func TestFindings(t *testing.T) {

@@ -123,7 +123,7 @@ func Join(dir string) (*Session, error) {
 	if err != nil {
 		return nil, s.failed(err)
 	}
-	if s.facts.Socket != "" && !answers(s.facts.Socket) {
+	if s.over() {
 		return nil, ErrNoSession
 	}
 	if s.Lesson, err = Load(os.DirFS(s.path("lesson"))); err != nil {
@@ -136,6 +136,13 @@ func Join(dir string) (*Session, error) {
 		return s, err
 	}
 	return s, nil
+}
+
+// over reports whether the session has ended since it was joined, or the process that has its
+// cards was killed.
+func (s *Session) over() bool {
+	_, err := os.Lstat(s.path(factsFile))
+	return errors.Is(err, fs.ErrNotExist) || s.facts.Socket != "" && !answers(s.facts.Socket)
 }
 
 // failed says which session an error is about: there may be several.

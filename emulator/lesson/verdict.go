@@ -63,11 +63,15 @@ func (s *Session) count(ctx context.Context, solved bool) error {
 	})
 }
 
-// Judge is Check, which tells the trainer, too, where there is one.
+// Judge is Check, which tells the trainer, too, where there is one. Errors: those of Check, and
+// ErrNoSession where the session has ended meanwhile.
 func (s *Session) Judge(ctx context.Context) (Verdict, error) {
 	v, err := s.Check(ctx)
-	if err == nil {
+	switch {
+	case err == nil:
 		v.Untold = s.Tell(ctx)
+	case s.over(): // its files are gone, or about to go
+		err = ErrNoSession
 	}
 	return v, err
 }
@@ -96,6 +100,9 @@ func (s *Session) Watch(ctx context.Context, told func(Verdict)) error {
 			case <-ctx.Done():
 				return ctx.Err()
 			case <-again.C:
+			}
+			if s.over() {
+				return ErrNoSession
 			}
 		}
 	}
