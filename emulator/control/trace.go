@@ -29,13 +29,16 @@ func Trace(out io.Writer, writer func(io.Writer) view.Writer, cards ...*Card) (e
 
 // Trace writes what happens to the card from here on, as [Client.Watch] has it, until
 // the context or the process that runs the card ends. writer is called when the card is
-// followed. Errors: ErrBusy, those of writer, and what could not be written.
+// followed. It ends, too, when something could not be written. Errors: ErrBusy, those of
+// writer, and what could not be written.
 func (c *Client) Trace(ctx context.Context, w io.Writer, writer func(io.Writer) (view.Writer, error)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	events, err := c.Watch(ctx)
 	if err != nil {
 		return err
 	}
-	out := Gather(w)
+	out := Gather(w, cancel)
 	to, err := writer(out)
 	if err != nil {
 		return err
@@ -48,7 +51,15 @@ func (c *Client) Trace(ctx context.Context, w io.Writer, writer func(io.Writer) 
 			break
 		}
 	}
-	return errors.Join(err, to.End(), out.Flush())
+	for _, failed := range []error{to.End(), out.Flush()} {
+		switch {
+		case err == nil:
+			err = failed
+		case !errors.Is(err, failed): // a writer that has failed says so again at each call
+			err = errors.Join(err, failed)
+		}
+	}
+	return err
 }
 
 // write writes events in batches. It goes through all of them, whatever becomes of
@@ -79,10 +90,14 @@ type Gathering struct {
 	mu    sync.Mutex
 	out   *bufio.Writer
 	armed bool // Flush will be called
+	lost  func()
 }
 
-// Gather is a Gathering for a writer.
-func Gather(w io.Writer) *Gathering { return &Gathering{out: bufio.NewWriter(w)} }
+// Gather is a Gathering for a writer. lost is called when something could not be written
+// while nobody waited for it: the next Write and Flush have the error.
+func Gather(w io.Writer, lost func()) *Gathering {
+	return &Gathering{out: bufio.NewWriter(w), lost: lost}
+}
 
 // Write takes a part. The error is that of an earlier one.
 func (g *Gathering) Write(p []byte) (int, error) {
@@ -90,7 +105,11 @@ func (g *Gathering) Write(p []byte) (int, error) {
 	defer g.mu.Unlock()
 	if !g.armed {
 		g.armed = true
-		time.AfterFunc(gatherTime, func() { _ = g.Flush() }) // the next Write has its error
+		time.AfterFunc(gatherTime, func() {
+			if g.Flush() != nil {
+				g.lost()
+			}
+		})
 	}
 	return g.out.Write(p)
 }

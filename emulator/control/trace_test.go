@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -97,6 +98,36 @@ func TestClient_TraceTellsWhatIsLost(t *testing.T) {
 	require.ErrorIs(t, err, end)
 }
 
+// A client's trace ends when what it has gathered could not be written, without waiting for
+// another event, and tells it once.
+func TestClient_TraceEndsWhereItIsNotRead(t *testing.T) {
+	t.Parallel()
+	c := newControlled(t, t.TempDir())
+	noRoom := errors.New("no room")
+	for name, form := range map[string]func(io.Writer) view.Writer{
+		"lines": view.Lines, "objects": view.Objects,
+		"drawn": func(w io.Writer) view.Writer { return view.Drawn(w, view.Drawing{}) },
+	} {
+		ended, following := make(chan error, 1), make(chan struct{})
+		traced := c.dial(t)
+		go func() {
+			ended <- traced.Trace(t.Context(), full{noRoom}, func(w io.Writer) (view.Writer, error) {
+				close(following)
+				return form(w), nil
+			})
+		}()
+		<-following
+		_, err := c.dial(t).Transmit(soon(t), []byte{0x00, 0x20, 0x00, 0x81})
+		require.NoError(t, err)
+		select {
+		case err := <-ended:
+			require.EqualError(t, err, "no room", name)
+		case <-time.After(patience):
+			require.Fail(t, "it goes on", name)
+		}
+	}
+}
+
 // calls counts the calls of a writer.
 type calls struct {
 	n int
@@ -105,12 +136,12 @@ type calls struct {
 
 func (c *calls) Write(p []byte) (int, error) { c.n++; return c.Buffer.Write(p) }
 
-// What comes at once is written at once, and a failed write is told by a later one.
+// What comes at once is written at once, and a failed write is told at once and by a later one.
 func TestGather(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		out := &calls{}
-		g := control.Gather(out)
+		g := control.Gather(out, func() { t.Error("nothing is lost") })
 		for range 100 {
 			_, err := io.WriteString(g, "event\n")
 			require.NoError(t, err)
@@ -129,9 +160,11 @@ func TestGather(t *testing.T) {
 	})
 
 	noRoom := errors.New("no room")
-	g := control.Gather(full{noRoom})
+	lost := make(chan struct{})
+	g := control.Gather(full{noRoom}, sync.OnceFunc(func() { close(lost) }))
 	require.Eventually(t, func() bool {
 		_, err := io.WriteString(g, "event\n")
 		return errors.Is(err, noRoom)
 	}, patience, 10*time.Millisecond)
+	<-lost
 }

@@ -89,9 +89,11 @@ type captured struct {
 	Writer
 	capture io.WriteCloser
 	failed  error // of the capture
+	told    bool  // that it failed
 }
 
-// Captured writes a capture for Wireshark, too, which End closes.
+// Captured writes a capture for Wireshark, too, which End closes. That it could not be
+// written is told once, by the next Event or by End.
 func Captured(capture io.WriteCloser, w Writer) Writer {
 	c := &captured{Writer: w, capture: capture}
 	_, c.failed = capture.Write(CaptureStart())
@@ -103,8 +105,17 @@ func (c *captured) Event(card string, e Event) error {
 	if c.failed == nil {
 		_, c.failed = c.capture.Write(e.Packet())
 	}
-	return errors.Join(c.failed, c.Writer.Event(card, e))
+	return errors.Join(c.tell(), c.Writer.Event(card, e))
+}
+
+// tell is the error of the capture, once.
+func (c *captured) tell() error {
+	if c.told {
+		return nil
+	}
+	c.told = c.failed != nil
+	return c.failed
 }
 
 // End writes what is left, and closes the capture.
-func (c *captured) End() error { return errors.Join(c.Writer.End(), c.capture.Close()) }
+func (c *captured) End() error { return errors.Join(c.tell(), c.Writer.End(), c.capture.Close()) }

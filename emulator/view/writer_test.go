@@ -79,7 +79,12 @@ func TestCaptured(t *testing.T) {
 	file = &capture{failed: full}
 	w = view.Captured(file, view.Lines(&out))
 	require.ErrorIs(t, w.Event("", e), full)
+	require.NoError(t, w.Event("", e), "it is told once")
 	require.NoError(t, w.End())
 	require.Equal(t, 1, file.closed)
-	require.Equal(t, e.Line()+"\n", out.String())
+	require.Equal(t, e.Line()+"\n"+e.Line()+"\n", out.String())
+
+	file = &capture{failed: full}
+	require.ErrorIs(t, view.Captured(file, view.Lines(&out)).End(), full, "without an event, too")
+	require.Equal(t, 1, file.closed)
 }
