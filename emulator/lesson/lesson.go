@@ -292,7 +292,7 @@ func (r *reader) json(file string, into any, strict bool) bool {
 	case errors.As(err, &syntax):
 		at = syntax.Offset
 	case errors.As(err, &kind):
-		at, what = kind.Offset, fmt.Sprintf("%s: a %s does not fit", strings.ToLower(strings.TrimPrefix(kind.Field, ".")), kind.Value)
+		at, what = kind.Offset, unfit(kind)
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		at, what = int64(len(text)), "unexpected end"
 	default: // an unknown member is named and not located
@@ -302,6 +302,19 @@ func (r *reader) json(file string, into any, strict bool) bool {
 	}
 	r.fault(file, 1+strings.Count(text[:min(int(at), len(text))], "\n"), what)
 	return false
+}
+
+// unfit says which member has a value of another kind than it may have.
+func unfit(e *json.UnmarshalTypeError) string {
+	article := "a"
+	if strings.HasPrefix(e.Value, "array") || strings.HasPrefix(e.Value, "object") {
+		article = "an"
+	}
+	member := strings.ToLower(strings.TrimPrefix(e.Field, "."))
+	if member == "" {
+		return fmt.Sprintf("%s %s, and not an object", article, e.Value)
+	}
+	return fmt.Sprintf("%s: %s %s does not fit", member, article, e.Value)
 }
 
 var unknownMember = regexp.MustCompile(`"[^"]*"$`)
