@@ -176,6 +176,8 @@ func (s *Session) forget() error {
 	return err
 }
 
+// restore puts everything back to how it was when a step began. What fails when cards have been put
+// back already says which, and that it can be done again.
 func (s *Session) restore(ctx context.Context, step int) error {
 	begun, err := s.as(step)
 	if err != nil {
@@ -184,30 +186,15 @@ func (s *Session) restore(ctx context.Context, step int) error {
 	if err := s.within("state", unlink); err != nil {
 		return err
 	}
-	then := make(map[string]bool)
-	err = s.within("undo", func(root *os.Root) error {
-		kept, err := namesIn(root, fmt.Sprint(step, "/cards"))
-		for _, name := range kept {
-			then[name] = true
-			if err := s.restoreCard(ctx, name, keptCard{root, fmt.Sprint(step, "/cards/", name)}, begun); err != nil {
-				return fmt.Errorf("card %q: %w", name, err)
-			}
+	back, err := s.restoreCards(ctx, step, begun)
+	further := func(err error) error {
+		if err != nil && len(back) > 0 {
+			err = fmt.Errorf("%w; put back so far: card %s; the same again puts back the rest", err, strings.Join(back, ", "))
 		}
 		return err
-	})
-	if err != nil {
-		return err
 	}
-	names, err := s.cards.Names()
 	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		if !then[name] {
-			if err := s.cards.Remove(name); err != nil {
-				return err
-			}
-		}
+		return further(err)
 	}
 	err = s.serve(ctx, func() error {
 		return s.ofStep(step, func(kept, work *os.Root) error {
@@ -218,7 +205,39 @@ func (s *Session) restore(ctx context.Context, step int) error {
 			return err
 		})
 	})
-	return errors.Join(err, s.forget())
+	return errors.Join(further(err), s.forget())
+}
+
+// restoreCards puts back the cards that were there when a step began, and removes the others. back are
+// the names, quoted, of those that are put back.
+func (s *Session) restoreCards(ctx context.Context, step int, begun stepBegun) (back []string, err error) {
+	then := make(map[string]bool)
+	err = s.within("undo", func(root *os.Root) error {
+		kept, err := namesIn(root, fmt.Sprint(step, "/cards"))
+		for _, name := range kept {
+			then[name] = true
+			if err := s.restoreCard(ctx, name, keptCard{root, fmt.Sprint(step, "/cards/", name)}, begun); err != nil {
+				return fmt.Errorf("card %q: %w", name, err)
+			}
+			back = append(back, fmt.Sprintf("%q", name))
+		}
+		return err
+	})
+	if err != nil {
+		return back, err
+	}
+	names, err := s.cards.Names()
+	if err != nil {
+		return back, err
+	}
+	for _, name := range names {
+		if !then[name] {
+			if err := s.cards.Remove(name); err != nil {
+				return back, err
+			}
+		}
+	}
+	return back, nil
 }
 
 // ofStep does something with the files of a step's beginning and those that people work with.

@@ -1,6 +1,7 @@
 package lesson_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -8,13 +9,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"hsmemu/emulator"
+	"hsmemu/emulator/control"
 	"hsmemu/emulator/lesson"
+	"hsmemu/vsmartcard/pcscd"
 )
 
 // listing is what is in a folder: kinds and modes, where links lead and what files say.
@@ -271,4 +275,51 @@ func TestUndo_Lost(t *testing.T) {
 		require.NoError(t, p.Reset(t.Context()))
 		require.NoFileExists(t, mine)
 	}
+}
+
+// Undo that is refused half-way, since a program has the second card for itself, says what it has
+// put back, and undo again completes it.
+func TestUndo_HalfWay(t *testing.T) {
+	t.Parallel()
+	said, err := built()
+	require.NoError(t, err, "%s", said)
+	l, err := lesson.Named(writeLesson(t, map[string]string{
+		"lesson.json": `{"schema": 1, "cards": ["lab", "two"], "steps": [{}]}`,
+		"setup.sh":    "hsmemu card new lab\nhsmemu card new two\n",
+	}))
+	require.NoError(t, err)
+	p, err := lesson.Begin(t.Context(), l, lesson.Options{Program: program, World: emulator.System()})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, p.Close()) }()
+	mine := filepath.Join(p.Work(), "mine")
+	require.NoError(t, os.WriteFile(mine, nil, 0o600))
+	var socket string
+	for _, v := range p.Variables() {
+		if at, is := strings.CutPrefix(v, pcscd.EnvSocket+"="); is {
+			socket = at
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	pc, err := pcscd.Dial(ctx, socket)
+	require.NoError(t, err)
+	readers, err := pc.Readers(ctx)
+	require.NoError(t, err)
+	defer pc.Close()
+	require.Len(t, readers, 2)
+	alone, err := pc.Connect(ctx, readers[1].Name, pcscd.Exclusive, pcscd.T1)
+	require.NoError(t, err)
+	err = p.Undo(ctx)
+	require.ErrorIs(t, err, control.ErrInUse)
+	require.Regexp(t, `^card "two": .*; put back so far: card "lab"; the same again puts back the rest$`, err.Error())
+	require.FileExists(t, mine)
+	require.NoError(t, alone.Disconnect(ctx, pcscd.Leave))
+	require.NoError(t, p.Undo(ctx))
+	require.NoFileExists(t, mine)
+	alone, err = pc.Connect(ctx, readers[0].Name, pcscd.Exclusive, pcscd.T1)
+	require.NoError(t, err)
+	err = p.Undo(ctx)
+	require.ErrorIs(t, err, control.ErrInUse)
+	require.NotContains(t, err.Error(), "put back")
+	require.NoError(t, alone.Disconnect(ctx, pcscd.Leave))
 }
