@@ -118,7 +118,7 @@ func (a *app) evidenceIn(ctx context.Context, reader string, key byte) (e cvc.Ev
 	if err != nil {
 		return e, err
 	}
-	defer func() { err = errors.Join(err, s.leave(ctx)) }()
+	defer func() { err = withEnd(err, s.leave(ctx)) }()
 	e, err = s.Evidence(ctx, key)
 	return e, aboutKey(key, s.what, err)
 }

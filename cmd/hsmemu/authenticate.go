@@ -86,7 +86,7 @@ func (a *app) authenticate(ctx context.Context, opened custodian, custodians []c
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, target.close()) }()
+	defer func() { err = withEnd(err, target.close()) }()
 	if !target.shared {
 		return commandline.Hint(fmt.Errorf("authenticate to card %q: %w", name, control.ErrNobody), "its login would end with this command; start it with `hsmemu run` first")
 	}
@@ -122,7 +122,7 @@ func (a *app) answer(ctx context.Context, target *session, o *client.Opening, c 
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, card.leave(ctx)) }()
+	defer func() { err = withEnd(err, card.leave(ctx)) }()
 	key, name, err := o.Answer(ctx, card.Client, key, pin)
 	var its *client.CustodianError
 	switch {
@@ -161,7 +161,7 @@ func (c custodian) open(ctx context.Context, a *app) (*session, error) {
 		return nil, err
 	}
 	if err := s.Enter(ctx); err != nil {
-		return nil, errors.Join(s.about(err), s.close())
+		return nil, withEnd(s.about(err), s.close())
 	}
 	return s, nil
 }

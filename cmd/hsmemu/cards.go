@@ -146,7 +146,16 @@ func (a *app) inReader(ctx context.Context, name string) (*session, error) {
 
 // leave logs out where this session has logged in, and closes it.
 func (s *session) leave(ctx context.Context) error {
-	return errors.Join(s.about(s.Leave(ctx)), s.close())
+	return withEnd(s.about(s.Leave(ctx)), s.close())
+}
+
+// withEnd joins an error with that of an end which comes after it: where the daemon of a reader
+// is gone, every end fails for that reason, and it has been told.
+func withEnd(err, end error) error {
+	if errors.Is(err, pcscd.ErrComm) && errors.Is(end, pcscd.ErrComm) {
+		return err
+	}
+	return errors.Join(err, end)
 }
 
 // about says which card an error is about.
