@@ -91,6 +91,7 @@ var advices = []advice{
 	},
 	{is: lesson.ErrGoneOn, hint: "hsmemu lesson"},
 	{is: lesson.ErrProgress, hint: "`hsmemu lesson reset` begins it again, and `exit` in its shell ends it"},
+	{is: lesson.ErrSeveral, hint: "in the shell of one it is that one, and elsewhere $HSMEMU_LESSON names its folder"},
 	{is: lesson.ErrLost, hint: "`hsmemu lesson reset` begins the lesson again; where it cannot, `exit` in its shell ends it"},
 	{is: client.ErrNoPIN, hint: "initialisation sets it, and erases the card: sc-hsm-tool --initialize"},
 	{is: pcscd.ErrTooManyReaders, hint: "start another `hsmemu exec`, or another `hsmemu run --socket PATH`, with the cards that are left"},

@@ -116,6 +116,10 @@ func TestExplained(t *testing.T) {
 			"`hsmemu lesson reset` begins it again, and `exit` in its shell ends it",
 		},
 		{
+			fmt.Errorf("%w: %q in /tmp/x", lesson.ErrSeveral, "One"), `several lessons go on: "One" in /tmp/x`,
+			"in the shell of one it is that one, and elsewhere $HSMEMU_LESSON names its folder",
+		},
+		{
 			fmt.Errorf("undo: %w", lesson.ErrLost), "undo: how it was then is not kept any more",
 			"`hsmemu lesson reset` begins the lesson again; where it cannot, `exit` in its shell ends it",
 		},

@@ -87,7 +87,11 @@ func newLessonCommand(a *app) *cobra.Command {
 	page.flags(cmd)
 	act := func(use, short string, do func(*cobra.Command, *lesson.Session) error) *cobra.Command {
 		return &cobra.Command{Use: use, Short: short, Args: commandline.Exactly(0), RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := a.lessonHere()
+			here := lesson.HereAlone
+			if use == "join" { // which changes nothing
+				here = lesson.Here
+			}
+			s, err := here(a.env, a.cards)
 			if use == "reset" && errors.Is(err, lesson.ErrProgress) {
 				err = nil // that is what it mends
 			}

@@ -135,6 +135,25 @@ func TestLesson_TwoTerminals(t *testing.T) {
 	require.Contains(t, string(gone), "no lesson is going on here")
 }
 
+// What changes a lesson does not choose between two for a shell that is in none.
+func TestLesson_TwoLessons(t *testing.T) {
+	t.Parallel()
+	h := newHome(t)
+	for range 2 {
+		terminal, keys, out := h.firstSteps("echo begun", "\nbegun\n")
+		defer func() {
+			require.NoError(t, keys.Close())
+			require.NoError(t, terminal.Wait(), "%s", out)
+		}()
+	}
+	for _, what := range []string{"undo", "reset", "next", "hint"} {
+		said, err := h.command("lesson", what).CombinedOutput()
+		require.Error(t, err, what)
+		require.Contains(t, string(said), "hsmemu: several lessons go on: ", what)
+	}
+	h.inLesson("lesson undo", "join")
+}
+
 // What a second person has finished is not judged again, and neither is what comes next
 // without the first one knowing.
 func TestLesson_TwoPeople(t *testing.T) {

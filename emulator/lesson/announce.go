@@ -3,8 +3,10 @@ package lesson
 import (
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 	"slices"
@@ -91,9 +93,22 @@ func (a announcement) leave() error {
 	return a.lock.Close()
 }
 
+// ErrSeveral says that several sessions go on and that it is not clear which one is meant.
+var ErrSeveral = errors.New("several lessons go on")
+
 // Here joins the session that this shell is in, by its variables, or else the one that was
 // announced last in the folder of the cards. Errors: ErrNoSession, and that of cards.
 func Here(env func(string) string, cards func() (*statedir.Dir, error)) (*Session, error) {
+	return here(env, cards, Find)
+}
+
+// HereAlone is Here for what changes the session: a shell that is in none has to have one
+// alone to choose. Errors: those of Here, and ErrSeveral, with their titles and folders.
+func HereAlone(env func(string) string, cards func() (*statedir.Dir, error)) (*Session, error) {
+	return here(env, cards, findAlone)
+}
+
+func here(env func(string) string, cards func() (*statedir.Dir, error), find func(folder string) (*Session, error)) (*Session, error) {
 	if dir := env(EnvSession); dir != "" {
 		s, err := Join(dir)
 		if err == nil {
@@ -105,38 +120,71 @@ func Here(env func(string) string, cards func() (*statedir.Dir, error)) (*Sessio
 	if err != nil {
 		return nil, err
 	}
-	return Find(d.Path())
+	return find(d.Path())
 }
 
 // Find joins the session that was announced last in a folder, of those that go on. What
 // is left of others, whose process was killed, is removed. Errors: those of Join.
 func Find(folder string) (*Session, error) {
-	entries, err := os.ReadDir(folder)
-	if err != nil {
-		return nil, err
-	}
-	clearLeft(folder)
-	var files []fs.FileInfo
-	for _, e := range entries {
-		if info, err := e.Info(); err == nil && info.Mode().IsRegular() && strings.HasSuffix(info.Name(), announced) {
-			files = append(files, info)
-		}
-	}
-	slices.SortFunc(files, func(a, b fs.FileInfo) int { return b.ModTime().Compare(a.ModTime()) })
-	for _, f := range files {
-		text, err := os.ReadFile(filepath.Join(folder, f.Name()))
-		if err != nil {
-			continue // it is withdrawn, or another user's
-		}
-		dir, _, written := strings.Cut(string(text), between)
-		if !written {
-			continue // it is about to begin
-		}
-		if s, err := Join(dir); !errors.Is(err, ErrNoSession) {
-			return s, err
-		}
+	for s, err := range going(folder) {
+		return s, err
 	}
 	return nil, ErrNoSession
+}
+
+// findAlone is Find where no other session goes on. Errors: those of Join, and ErrSeveral.
+func findAlone(folder string) (alone *Session, err error) {
+	var names []string
+	for s, failed := range going(folder) {
+		if len(names) == 0 {
+			alone, err = s, failed
+		}
+		if s == nil {
+			names = append(names, failed.Error())
+		} else {
+			names = append(names, fmt.Sprintf("%q in %s", s.Lesson.Title, s.dir))
+		}
+	}
+	switch len(names) {
+	case 0:
+		return nil, ErrNoSession
+	case 1:
+		return alone, err
+	}
+	return nil, fmt.Errorf("%w: %s", ErrSeveral, strings.Join(names, ", "))
+}
+
+// going joins the sessions that go on of those that were announced in a folder, the last first. What
+// is left of others, whose process was killed, is removed. Errors: those of Join.
+func going(folder string) iter.Seq2[*Session, error] {
+	return func(yield func(*Session, error) bool) {
+		entries, err := os.ReadDir(folder)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		clearLeft(folder)
+		var files []fs.FileInfo
+		for _, e := range entries {
+			if info, err := e.Info(); err == nil && info.Mode().IsRegular() && strings.HasSuffix(info.Name(), announced) {
+				files = append(files, info)
+			}
+		}
+		slices.SortFunc(files, func(a, b fs.FileInfo) int { return b.ModTime().Compare(a.ModTime()) })
+		for _, f := range files {
+			text, err := os.ReadFile(filepath.Join(folder, f.Name()))
+			if err != nil {
+				continue // it is withdrawn, or another user's
+			}
+			dir, _, written := strings.Cut(string(text), between)
+			if !written {
+				continue // it is about to begin
+			}
+			if s, err := Join(dir); !errors.Is(err, ErrNoSession) && !yield(s, err) {
+				return
+			}
+		}
+	}
 }
 
 // clearLeft removes what is left of sessions that were announced in a folder and whose process

@@ -5,6 +5,7 @@ package lesson_test
 import (
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -40,6 +41,13 @@ func TestFind_TheLastThatGoesOn(t *testing.T) {
 			return statedir.Open(home, store.Options{})
 		})
 	}
+	alone := func() (*lesson.Session, error) {
+		return lesson.HereAlone(func(name string) string { return in[name] }, func() (*statedir.Dir, error) {
+			return statedir.Open(home, store.Options{})
+		})
+	}
+	_, err = alone()
+	require.ErrorIs(t, err, lesson.ErrNoSession)
 	found := func(want *lesson.Player) {
 		t.Helper()
 		s, err := here()
@@ -48,10 +56,19 @@ func TestFind_TheLastThatGoesOn(t *testing.T) {
 	}
 	first := begin()
 	found(first)
+	only, err := alone()
+	require.NoError(t, err)
+	require.Equal(t, first.Dir(), only.Dir())
 	second := begin()
 	found(second)
+	_, err = alone()
+	require.ErrorIs(t, err, lesson.ErrSeveral)
+	require.EqualError(t, err, fmt.Sprintf(`several lessons go on: "One" in %s, "One" in %s`, second.Dir(), first.Dir()))
 	in[lesson.EnvSession] = first.Dir()
 	found(first)
+	only, err = alone()
+	require.NoError(t, err)
+	require.Equal(t, first.Dir(), only.Dir())
 	clear(in)
 	third := begin()
 	found(third)
