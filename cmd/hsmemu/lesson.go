@@ -281,7 +281,7 @@ func (a *app) verdict(v lesson.Verdict) {
 	a.untold(v.Untold)
 }
 
-// untold says why a trainer was not told, if he was to be.
+// untold says why a trainer was not told; nothing if why is nil.
 func (a *app) untold(why error) {
 	if why != nil {
 		fmt.Fprintf(a.err, "hsmemu: the trainer was not told: %s\n", oneLine(why.Error()))
@@ -324,7 +324,7 @@ func (a *app) nextStep(ctx context.Context, s *lesson.Session) error {
 	}
 	fmt.Fprintf(a.out, "%s: solved\n\n", which(s.Lesson, number))
 	err = a.tellStep(s)
-	if v.Untold == nil { // who was not told of this one would not be of the next
+	if v.Untold == nil { // otherwise the trainer cannot be told, and that has been said
 		a.untold(s.Tell(ctx))
 	}
 	return err

@@ -221,13 +221,13 @@ func (s *Session) readProgress() error {
 	return nil
 }
 
-// turnPatience is how often is looked whether it is one's turn.
-const turnPatience = 10 * time.Millisecond
+// turnPause is the time between two attempts to change the session while somebody else does.
+const turnPause = 10 * time.Millisecond
 
-// turn waits until no other process, and nobody else here, changes the session, and keeps them
-// from that until over is called.
+// turn waits until nobody else changes the session, in this process or another one, and keeps
+// the others from it until over is called.
 func (s *Session) turn(ctx context.Context) (over func() error, err error) {
-	again := time.NewTicker(turnPatience)
+	again := time.NewTicker(turnPause)
 	defer again.Stop()
 	for {
 		held, err := store.Lock(s.path(course, turnFile))

@@ -84,8 +84,8 @@ func (p *printed) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// unprinted is that help could not be printed, in the words of the reason alone. It is the
-// error of the writer, who may tell of it, too.
+// unprinted is the error of a writer that help could not be printed to. Its text is the reason
+// alone; it wraps the error, so that a caller who has it from the writer, too, tells it once.
 type unprinted struct{ error }
 
 func (e unprinted) Error() string { return "print: " + reason(e.error).Error() }
